@@ -1,0 +1,51 @@
+"""guard: a policy-driven safety guard. Importing it loads no model code; names are loaded when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from guard.conversation import Conversation, Message
+    from guard.errors import GuardError
+    from guard.moderator import Moderator, open_moderator
+    from guard.policy import Category, Policy
+    from guard.serve.client import AsyncGuardClient, GuardClient
+    from guard.verdict import Outcome, Verdict
+
+_HOME = {
+    "AsyncGuardClient": "guard.serve.client",
+    "Category": "guard.policy",
+    "Conversation": "guard.conversation",
+    "GuardClient": "guard.serve.client",
+    "GuardError": "guard.errors",
+    "Message": "guard.conversation",
+    "Moderator": "guard.moderator",
+    "Outcome": "guard.verdict",
+    "Policy": "guard.policy",
+    "Verdict": "guard.verdict",
+    "open_moderator": "guard.moderator",
+}
+__all__ = [
+    "AsyncGuardClient",
+    "Category",
+    "Conversation",
+    "GuardClient",
+    "GuardError",
+    "Message",
+    "Moderator",
+    "Outcome",
+    "Policy",
+    "Verdict",
+    "open_moderator",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'guard' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

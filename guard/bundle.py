@@ -1,0 +1,110 @@
+"""Bundles: the folder that a finished guard lives in. Sealed once, verified at every load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from guard import assets, calibration, policy, schema
+from guard.calibration import Calibration
+from guard.errors import BundleError, GuardError
+from guard.policy import Policy
+
+FORMAT = 1
+MANIFEST = "guard.json"
+UNSEALED = {MANIFEST, "README.md"}  # the card is written from an evaluation of the sealed bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`guard.json`. `model` is the sha256 of all else in it in canonical form, the files' digests included."""
+
+    __pydantic_config__ = schema.STRICT
+
+    format: int
+    name: str
+    kind: Literal["mini", "causal"]
+    base: str  # what the weights started from
+    policy: str  # digest of the policy that it was trained for
+    renderer: str  # digest of the layout that made its training inputs
+    max_tokens: int  # of one window, control tokens included
+    overlap: int  # tokens that neighbouring windows share
+    data: str | None  # digest of the training data's manifest
+    files: Mapping[str, str]  # name -> sha256
+    packages: Mapping[str, str] = field(default_factory=dict)  # name -> version that made it
+    parity: Mapping[str, float] = field(default_factory=dict)  # measured differences, torch against ONNX
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    root: Path
+    manifest: Manifest
+    policy: Policy
+    calibration: Calibration
+
+    def path(self, name: str) -> Path:
+        return self.root / name
+
+
+def open_bundle(root: str | Path | None = None) -> Bundle:
+    """The verified bundle at `root`, or the one that ships in the package.
+
+    Raises BundleError if a file is missing, differs from its digest, or lies outside the folder; if the manifest was
+    altered; or if the policy is not the one that it was trained for.
+    """
+    folder = assets.default_bundle() if root is None else Path(root)
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(f"{folder}: no {MANIFEST} there; give a bundle folder made by `guard export RUN OUT`")
+    try:
+        plain = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = schema.convert(plain, Manifest, str(folder / MANIFEST))
+    except (ValueError, OSError, GuardError) as problem:
+        raise BundleError(f"{folder / MANIFEST}: not a bundle manifest: {problem}; restore the bundle") from None
+    if manifest.format != FORMAT:
+        raise BundleError(f"{folder}: bundle format {manifest.format}, this version reads {FORMAT}; export it again")
+    if model_digest(plain) != manifest.model:
+        raise BundleError(f"{folder / MANIFEST}: altered after sealing (digest mismatch); restore the bundle")
+    for name, digest in manifest.files.items():
+        _verify(folder, name, digest)
+    own = policy.load(folder / "policy.yaml")
+    if own.digest != manifest.policy:
+        raise BundleError(
+            f"{folder}: policy.yaml has digest {own.digest}, the model was trained for {manifest.policy}; restore it"
+        )
+    return Bundle(folder, manifest, own, calibration.read(folder / "calibration.json"))
+
+
+def _verify(folder: Path, name: str, digest: str) -> None:
+    if Path(name).name != name:
+        raise BundleError(f"{folder}: file name {name!r} leads out of the bundle; it must be a plain name")
+    path = folder / name
+    if not path.is_file():
+        raise BundleError(f"{path}: missing; restore the bundle or export it again")
+    found = file_digest(path)
+    if found != digest:
+        raise BundleError(f"{path}: damaged: sha256 is {found}, {MANIFEST} says {digest}; restore the file")
+
+
+def seal(root: Path, **fields: Any) -> Manifest:
+    """Writes `guard.json` for the files that lie in `root` and returns it. `fields` are the Manifest's own."""
+    files = {path.name: file_digest(path) for path in sorted(root.iterdir()) if path.name not in UNSEALED}
+    plain: dict[str, Any] = {"format": FORMAT, **fields, "files": files}
+    plain["model"] = model_digest(plain)
+    manifest = schema.convert(plain, Manifest, str(root / MANIFEST))
+    (root / MANIFEST).write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return manifest
+
+
+def model_digest(plain: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in plain.items() if key != "model"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

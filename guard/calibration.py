@@ -1,0 +1,91 @@
+"""Calibration: raw log-odds to probabilities that mean what they say, and the thresholds of each mode."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from guard import schema
+from guard.conversation import Target
+from guard.errors import BundleError, ConfigError, DocumentError
+from guard.policy import Policy
+from guard.verdict import sigmoid
+
+Mode = Literal["strict", "balanced", "permissive"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Probabilities: strict = dev FPR 5 %, balanced = best dev F1, permissive = dev FPR 1 %."""
+
+    __pydantic_config__ = schema.STRICT
+
+    strict: float = 0.5
+    balanced: float = 0.5
+    permissive: float = 0.5
+
+    def of(self, mode: Mode) -> float:
+        return float(getattr(self, mode))
+
+
+@dataclass(frozen=True, slots=True)
+class TargetCalibration:
+    """p = sigmoid(slope · log-odds + bias) (Platt 1999), for the verdict and, with the same scale, each category."""
+
+    __pydantic_config__ = schema.STRICT
+
+    slope: float = 1.0
+    bias: float = 0.0
+    thresholds: Thresholds = Thresholds()
+    categories: Mapping[str, Thresholds] = field(default_factory=dict)
+
+    def probability(self, z: float) -> float:
+        return sigmoid(self.slope * z + self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """One calibration for each target, because prompts and responses are scored on different scales."""
+
+    __pydantic_config__ = schema.STRICT
+
+    prompt: TargetCalibration = TargetCalibration()
+    response: TargetCalibration = TargetCalibration()
+
+    def of(self, target: Target) -> TargetCalibration:
+        return self.prompt if target is Target.PROMPT else self.response
+
+
+def thresholds(calibration: Calibration, policy: Policy, target: Target, mode: Mode) -> tuple[float, dict[str, float]]:
+    """The threshold of the verdict and of each category: the policy's own where written, else the mode's.
+
+    A category that the bundle was not calibrated for takes the verdict's threshold.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
+    calibrated = calibration.of(target)
+    overall = policy.threshold if policy.threshold is not None else calibrated.thresholds.of(mode)
+    each = {
+        category.code: category.threshold
+        if category.threshold is not None
+        else (calibrated.categories[category.code].of(mode) if category.code in calibrated.categories else overall)
+        for category in policy.categories
+    }
+    return overall, each
+
+
+def read(path: Path) -> Calibration:
+    """The calibration at `path`, BundleError if it breaks its schema."""
+    try:
+        return schema.convert(json.loads(path.read_text(encoding="utf-8")), Calibration, str(path))
+    except (OSError, ValueError, DocumentError) as problem:
+        raise BundleError(f"{path}: not a calibration: {problem}; export the bundle again") from None
+
+
+def write(calibration: Calibration, path: Path) -> None:
+    path.write_text(json.dumps(dataclasses.asdict(calibration), indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,137 @@
+"""`guard eval`: how good a guard is on public benchmarks, your own rows, or a split of built data."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from guard.bundle import Bundle
+    from guard.calibration import Mode
+    from guard.evaluate.benchmarks import Suite
+    from guard.moderator import Moderator
+
+
+def evaluate(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SET...",
+            help="xstest, openai_moderation, simplesafetytests, harmbench_prompts (with --root); FILE.jsonl; "
+            "data:FOLDER:SPLIT.",
+        ),
+    ],
+    root: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder that holds the benchmarks.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the one shipped.")
+    ] = None,
+    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: the bundle's own.")] = None,
+    mode: Annotated[
+        str, typer.Option(metavar="strict|balanced|permissive", help="Which thresholds decide.")
+    ] = "balanced",
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="REPORT.json", help="Write the report there, too.")] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="Evaluate this bundle and write its README.md from the results."),
+    ] = None,
+) -> None:
+    """Evaluate a guard on labelled sets.
+
+    Rows of FILE.jsonl: {"prompt": "…", "response": "…" (optional), "label": "unsafe", "categories": ["S1"] (optional)}
+    """
+    from guard.bundle import open_bundle
+    from guard.errors import InvalidInput
+    from guard.evaluate import benchmarks, report
+    from guard.moderator import open_moderator
+
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InvalidInput(f"{out}: there is no folder {out.absolute().parent}; make it first")
+    bundle = None if card is None else open_bundle(card)
+    moderator = open_moderator(model or card, policy, cast("Mode", mode))
+    if bundle is not None and moderator.engine.digest != bundle.manifest.model:
+        raise InvalidInput(f"--card {card}: is not the model that --model names; its card would tell of another one")
+    suites = [benchmarks.load(name, root, moderator.policy) for name in names]
+    results = _measure(moderator, suites)
+    told = report.report(moderator, results, _command(names, root, model, policy, mode, card))
+    if out is not None:
+        _write(out, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    if bundle is not None:
+        _write_card(bundle, told, names)
+    if as_json:
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        _print(told)
+
+
+def _measure(moderator: Moderator, suites: Sequence[Suite]) -> list[dict[str, Any]]:
+    """The numbers of every set, with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from guard.evaluate import report
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        results = []
+        for suite in suites:
+            task = progress.add_task(suite.title, total=len(suite.cases))
+            verdicts = report.judge(moderator, suite.cases, partial(progress.advance, task))
+            results.append(report.measure(suite, verdicts, moderator.policy))
+    return results
+
+
+def _command(
+    names: Sequence[str], root: Path | None, model: str | None, policy: str | None, mode: str, card: Path | None
+) -> str:
+    """The command line that gives the same numbers again."""
+    options = {"--root": root, "--model": model or card, "--policy": policy, "--mode": mode}
+    given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+    return shlex.join(["guard", "eval", *names, *given])
+
+
+def _write_card(bundle: Bundle, told: dict[str, Any], names: Sequence[str]) -> None:
+    from guard.evaluate.benchmarks import data_folders
+    from guard.evaluate.card import model_card, training_manifest
+
+    manifest = training_manifest(bundle, data_folders(names))
+    _write(bundle.path("README.md"), model_card(bundle, [told], manifest))
+
+
+def _write(path: Path, text: str) -> None:
+    from guard.errors import InvalidInput
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise InvalidInput(f"{path}: cannot be written: {problem.strerror}") from None
+
+
+def _print(told: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from guard.evaluate import report
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160  # a file or a pipe has no edge
+    policy = told["policy"]
+    console.print(
+        f"model {told['model'][:12]} ({told['kind']}), policy {policy['id']} {policy['version']}, mode {told['mode']}, "
+        f"unsafe from p = {report.figure(told['thresholds']['prompt']['unsafe'])} (prompts), "
+        f"{report.figure(told['thresholds']['response']['unsafe'])} (responses)",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    for table in report.tables(told):
+        console.print(table)
+    for result in told["results"]:
+        if result["incomplete"]:
+            console.print(f"{result['name']}: {result['incomplete']} rows could not be read whole", markup=False)

@@ -1,0 +1,79 @@
+"""`guard filter`: keep the safe (or the unsafe) rows of a file and account for the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guard.calibration import Mode
+from guard.filter import SHARD_ROWS, Job, Keep, Progress, Tally, filter_file
+from guard.shards import open_rows
+
+NOTHING_JUDGED = 3
+
+
+def filter_rows(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Rows: .jsonl, .ndjson or .parquet.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The kept rows, same format.", show_default=False)],
+    keep: Annotated[Keep, typer.Option(help="Which rows go to OUT.")] = "safe",
+    policy: Annotated[str | None, typer.Option(help="A shipped policy or a file; default: the bundle's.")] = None,
+    exclude: Annotated[str, typer.Option(metavar="CODES", help="Categories to leave out, like S6,S13.")] = "",
+    mode: Annotated[Mode, typer.Option(help="How soon a row counts as unsafe.")] = "balanced",
+    model: Annotated[str | None, typer.Option(metavar="BUNDLE", help="A bundle; default: the shipped guard.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="A column of bare texts to judge.")] = None,
+    quarantine: Annotated[
+        Path | None, typer.Option(help="For broken and undecided rows; default: OUT.quarantine.jsonl.")
+    ] = None,
+    shard_rows: Annotated[int, typer.Option(min=1, help="Rows that are committed together.")] = SHARD_ROWS,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished run of OUT away.")] = False,
+) -> None:
+    """Judge every row of IN and write those to keep to OUT, with the columns guard_outcome, guard_p_unsafe,
+    guard_flagged and guard_categories added. A killed run goes on where it was when it is started again.
+
+    Rows have `messages`, or `prompt` with an optional `response`. Every row is kept, dropped or quarantined; the counts
+    are in OUT.report.json. Exit code 3 if there were rows and not one could be judged.
+    """
+    from guard.moderator import open_moderator
+
+    job = Job(source, out, quarantine or out.with_name(f"{out.name}.quarantine.jsonl"), keep, text_column, shard_rows)
+    moderator = open_moderator(model, policy, mode)
+    left_out = [code.strip() for code in exclude.split(",") if code.strip()]
+    moderator = dataclasses.replace(moderator, policy=moderator.policy.without(left_out))
+    with _bar(job) as progress:
+        tally = filter_file(job, moderator, restart, progress)
+    _summarise(job, tally)
+    if 0 < tally.read == tally.quarantined:
+        raise typer.Exit(NOTHING_JUDGED)
+
+
+@contextmanager
+def _bar(job: Job) -> Iterator[Progress | None]:
+    """A progress bar on stderr; none where that is no terminal."""
+    if not sys.stderr.isatty() or not job.source.is_file():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True)) as bar:
+        task = bar.add_task(job.source.name, total=open_rows(job.source, job.text_column).total())
+        yield lambda rows: bar.advance(task, rows)
+
+
+def _summarise(job: Job, tally: Tally) -> None:
+    typer.echo(
+        f"read {tally.read} = kept {tally.kept} + dropped {tally.dropped} + quarantined {tally.quarantined}; "
+        f"scored {tally.scored} texts"
+    )
+    for title, counts in (("outcome", tally.outcomes), ("flagged", tally.flagged), ("quarantined", tally.reasons)):
+        for name, count in sorted(counts.items()):
+            typer.echo(f"  {title} {name}: {count}")
+    typer.echo(f"kept rows: {job.out}  quarantine: {job.quarantine}  report: {job.report}")

@@ -1,0 +1,64 @@
+"""`guard train`: run a recipe with a config; the recipe is a file that users may copy and own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guard import assets, schema
+from guard.errors import ConfigError, need
+
+CUSTOM = "encoder-custom"
+
+
+def train(
+    config: Annotated[
+        str | None, typer.Argument(help="A shipped config's name or a YAML file, then key=value changes.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, for example learning_rate=5e-5")] = None,
+    policy: Annotated[str | None, typer.Option(help="A shipped policy's name or a policy file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder made by `guard data build`, or a JSONL file.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="What to start from: mini (the shipped guard), minilm, or a folder.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+) -> None:
+    """Train a guard; `guard export RUN BUNDLE` follows. Without CONFIG: fine-tune the shipped guard on your policy."""
+    changes = list(overrides or [])
+    if config is not None and "=" in config:
+        changes.insert(0, config)
+        config = None
+    path = _config(config or CUSTOM)
+    changes += [
+        f"{key}={value}"
+        for key, value in (("policy", policy), ("data", data), ("base", base), ("out", out))
+        if value is not None
+    ]
+    plain, _ = schema.parse(schema.read(path, ConfigError), str(path), ConfigError)
+    recipe = plain.get("recipe") if isinstance(plain, dict) else None
+    recipes = assets.names("training/recipes", ".py")
+    if recipe not in recipes:
+        raise ConfigError(f"{path}: key `recipe` must name a recipe; allowed: {', '.join(recipes)}")
+    need("torch", "train")
+    # -P keeps the recipe's own folder off sys.path, so that nothing beside it can take a package's place.
+    command = [sys.executable, "-P", str(assets.asset(f"training/recipes/{recipe}.py")), str(path), *changes]
+    try:
+        done = subprocess.run(command, env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}, check=False)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    raise typer.Exit(done.returncode)
+
+
+def _config(name: str) -> Path:
+    shipped = assets.names("training/configs", ".yaml")
+    if name in shipped:
+        return assets.asset(f"training/configs/{name}.yaml")
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigError(f"no config {name!r}: neither a file nor one of {', '.join(shipped)}")
+    return path

@@ -1,0 +1,75 @@
+"""The configuration of a data build."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from guard import schema
+from guard.data.split import Shares
+from guard.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A source to train on: `weight` of each of its rows, and at most `cap` of them (a fixed sample)."""
+
+    __pydantic_config__ = schema.STRICT
+
+    source: str
+    weight: Annotated[float, Field(gt=0.0)] = 1.0
+    cap: Annotated[int, Field(ge=1)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildConfig:
+    """What goes into a data set. An empty `languages` keeps all of them.
+
+    `decontaminate` is the folder of fingerprints under the data root; `taxonomy`, a folder with `sources/` and
+    `crosswalks/` beside the configuration file, takes the place of the shipped one.
+    """
+
+    __pydantic_config__ = schema.STRICT
+
+    policy: str
+    sources: tuple[Use, ...]
+    seed: int
+    decontaminate: str
+    languages: tuple[str, ...] = ()
+    development: tuple[str, ...] = ()
+    shares: Shares = dataclasses.field(default_factory=Shares)
+    taxonomy: str | None = None
+
+    def __post_init__(self) -> None:
+        used = [use.source for use in self.sources] + list(self.development)
+        twice = sorted({name for name in used if used.count(name) > 1})
+        if twice:
+            raise ValueError(f"source {twice[0]!r} is listed twice; list it once, under `sources` or `development`")
+        if not self.sources:
+            raise ValueError("`sources` is empty; list at least one (see `guard data list`)")
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of the configuration as sorted-key JSON."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def load(path: Path) -> BuildConfig:
+    """The configuration at `path`; ConfigError lists every mistake with its line."""
+    return schema.load(path, BuildConfig, ConfigError)
+
+
+def taxonomy_folder(config: BuildConfig, path: Path) -> Path | None:
+    """The folder of the configuration's own taxonomy, None for the shipped one; ConfigError if it does not exist."""
+    if config.taxonomy is None:
+        return None
+    folder = path.parent / config.taxonomy
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: `taxonomy`: {folder} is not a folder")
+    return folder

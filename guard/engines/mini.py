@@ -1,0 +1,113 @@
+"""The embedded guard: a small encoder in ONNX Runtime, with the policy's category vectors as an input of the graph.
+
+Graph inputs: input_ids, attention_mask, token_type_ids int64 [batch, tokens]; categories float32 [categories, width].
+Outputs: vector float32 [batch, width], the text's embedding; logits float32 [batch, categories].
+A category's vector is the `vector` of its own words, so a policy costs one small batch, once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from guard.bundle import Bundle
+from guard.conversation import Conversation
+from guard.encoder_input import EncoderInput, category_text
+from guard.engines.base import Reading, Score, Window, padded_batches
+from guard.errors import BundleError
+from guard.policy import Policy
+
+# On a CPU a batch of 8 × 128 tokens already uses the cores fully; larger ones only delay the first answer.
+MAX_BATCH_TOKENS = 2048
+POLICIES_KEPT = 256
+
+Floats = npt.NDArray[np.float32]
+
+
+class MiniEngine:
+    """Thread-safe. Scores are those of fp32 arithmetic and do not depend on the batch."""
+
+    kind = "mini"
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        manifest = bundle.manifest
+        self.digest = manifest.model
+        self.input = EncoderInput.load(bundle.path("tokenizer.json"), manifest.max_tokens, manifest.overlap)
+        self._session = session(str(bundle.path("model.onnx")), threads)
+        self._policies: OrderedDict[str, Floats] = OrderedDict()
+        self._lock = threading.Lock()
+        width = self._session.get_inputs()[3].shape[1]
+        if not isinstance(width, int):
+            raise BundleError(f"{bundle.path('model.onnx')}: input `categories` has no fixed width; export it again")
+        self._none: Floats = np.zeros((1, width), np.float32)
+
+    def read(self, conversation: Conversation, policy: Policy) -> Reading:
+        return self.input.read(conversation, policy)
+
+    def score(self, windows: Sequence[Window]) -> list[Score]:
+        by_policy: dict[str, list[int]] = defaultdict(list)
+        for index, window in enumerate(windows):
+            by_policy[window.policy.digest].append(index)
+        scores: list[Score | None] = [None] * len(windows)
+        for indices in by_policy.values():
+            vectors = self.category_vectors(windows[indices[0]].policy)
+            for batch in padded_batches([len(windows[i].ids) for i in indices], MAX_BATCH_TOKENS):
+                chosen = [indices[position] for position in batch]
+                rows = [(windows[i].ids, windows[i].segments) for i in chosen]
+                logits = self._run(rows, vectors, "logits").astype(np.float64)
+                for index, row, either in zip(chosen, logits, np.logaddexp.reduce(logits, axis=1), strict=True):
+                    scores[index] = Score(float(either), tuple(map(float, row)))
+        return [score for score in scores if score is not None]
+
+    def category_vectors(self, policy: Policy) -> Floats:
+        """[categories, width]: the embedding of each category's words, kept for the policies used last."""
+        with self._lock:
+            if policy.digest in self._policies:
+                self._policies.move_to_end(policy.digest)
+                return self._policies[policy.digest]
+        texts = [self.input.category_ids(category_text(category)) for category in policy.categories]
+        vectors: Floats = np.empty((len(texts), self._none.shape[1]), np.float32)
+        for batch in padded_batches([len(ids) for ids in texts], MAX_BATCH_TOKENS):
+            vectors[batch] = self._run([(texts[i], (0,) * len(texts[i])) for i in batch], self._none, "vector")
+        with self._lock:
+            self._policies[policy.digest] = vectors
+            if len(self._policies) > POLICIES_KEPT:
+                self._policies.popitem(last=False)
+        return vectors
+
+    def _run(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], categories: Floats, output: str) -> Floats:
+        longest = max(len(ids) for ids, _ in rows)
+        ids = np.full((len(rows), longest), self.input.pad, np.int64)
+        segments = np.zeros_like(ids)
+        mask = np.zeros_like(ids)
+        for row, (tokens, kinds) in enumerate(rows):
+            ids[row, : len(tokens)] = tokens
+            segments[row, : len(kinds)] = kinds
+            mask[row, : len(tokens)] = 1
+        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments, "categories": categories}
+        result: Floats = self._session.run([output], feed)[0]
+        return result
+
+
+def session(path: str, threads: int | None) -> onnxruntime.InferenceSession:
+    """A CPU session that does not spin between batches (spinning costs a whole core beside a service).
+
+    BundleError if the file is not a model that this ONNX Runtime reads.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # noqa: BLE001 - ONNX Runtime raises many unrelated types
+        raise BundleError(
+            f"{path}: ONNX Runtime cannot load it ({type(problem).__name__}); export the bundle again"
+        ) from None

@@ -1,0 +1,95 @@
+"""Every error that guard raises on purpose, as one tree.
+
+GuardError
+├── InvalidInput        a text, row or request that cannot be judged (caller's mistake)
+├── DocumentError       a YAML or JSON document that breaks its schema
+│   ├── PolicyError     ... a policy
+│   └── ConfigError     ... a training, data or service configuration
+├── DataError           a data file, source or row that does not fit its description
+├── BundleError         a bundle that is missing, damaged, or does not match this code
+├── VerdictError        generated text that is not a verdict of the grammar
+├── EngineError         an engine that could not score (wrong template, short answer, dead session)
+├── AssetError          a file that ships with the package is not there
+├── MissingExtra        a package of an optional extra is not installed
+└── ServiceError        the moderation service cannot take or finish a call
+    ├── Overloaded      its queue is full
+    └── Closed          it is shutting down, or the batcher has stopped
+
+Messages say where, what was given, what is allowed and what to do. They never hold user text.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+DISTRIBUTION = "guard-service"
+
+
+class GuardError(Exception):
+    """Base of all errors that guard raises on purpose; the CLI prints it as one line."""
+
+
+class InvalidInput(GuardError, ValueError):
+    """A text, row or request that cannot be judged."""
+
+
+class DocumentError(GuardError, ValueError):
+    """A YAML or JSON document that breaks its schema; all mistakes are gathered, one a line."""
+
+
+class PolicyError(DocumentError):
+    """A policy document that breaks its schema or its own rules."""
+
+
+class ConfigError(DocumentError):
+    """A configuration document or override that breaks its schema."""
+
+
+class DataError(GuardError, ValueError):
+    """A data file, source or row that does not fit its description."""
+
+
+class BundleError(GuardError):
+    """A bundle that is missing, damaged, or does not match this code."""
+
+
+class VerdictError(GuardError, ValueError):
+    """Generated text that is not a verdict of the grammar."""
+
+
+class EngineError(GuardError, RuntimeError):
+    """An engine that could not score."""
+
+
+class AssetError(GuardError, FileNotFoundError):
+    """A file that ships with the package is not there."""
+
+
+class MissingExtra(GuardError, ImportError):
+    """A package of an optional extra is not installed."""
+
+
+class ServiceError(GuardError, RuntimeError):
+    """The moderation service cannot take or finish a call."""
+
+
+class Overloaded(ServiceError):
+    """The queue is full: try again later."""
+
+
+class Closed(ServiceError):
+    """The service or batcher is shutting down or has stopped."""
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """The imported `module`, or MissingExtra naming the command that installs `extra`.
+
+    A module that is present but itself broken raises its own error: hiding the cause would mislead.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+        raise MissingExtra(f"{module} is not installed; run: pip install '{DISTRIBUTION}[{extra}]'") from None

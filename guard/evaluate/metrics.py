@@ -1,0 +1,196 @@
+"""Metrics of a binary classifier over arrays: `labels` (True = unsafe), `scores` (higher = more unsafe).
+
+A row is flagged where its score is at or above the threshold, which may be one number or one for each row. Arrays are
+one-dimensional and of one length; ValueError if they are not or a score is NaN. A metric that the rows cannot give (a
+false-positive rate without safe rows, an F1 of one class) is None, never a number made up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Metric = Callable[[Bools, Floats], float | None]
+
+ECE_BINS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Row counts at a threshold, and what follows from them."""
+
+    tp: int
+    fp: int
+    tn: int
+    fn: int
+
+    @property
+    def both(self) -> bool:
+        """Whether there are rows of both classes."""
+        return self.tp + self.fn > 0 and self.tn + self.fp > 0
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the flagged rows that are unsafe; None where nothing is flagged or one class is missing."""
+        return self.tp / (self.tp + self.fp) if self.both and self.tp + self.fp else None
+
+    @property
+    def recall(self) -> float | None:
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else None
+
+    @property
+    def fpr(self) -> float | None:
+        return self.fp / (self.fp + self.tn) if self.fp + self.tn else None
+
+    @property
+    def f1(self) -> float | None:
+        """F1 of the unsafe class; None for rows of one class, where it would say nothing about false alarms."""
+        return 2 * self.tp / (2 * self.tp + self.fp + self.fn) if self.both else None
+
+
+def confusion(labels: Bools, scores: Floats, threshold: float | Floats) -> Confusion:
+    labels, scores = _checked(labels, scores)
+    flagged = scores >= threshold
+    tp, fp = int((flagged & labels).sum()), int((flagged & ~labels).sum())
+    return Confusion(tp, fp, int((~labels).sum()) - fp, int(labels.sum()) - tp)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The value of a metric and the threshold that gives it."""
+
+    value: float
+    threshold: float
+
+
+def best_f1(labels: Bools, scores: Floats) -> Point | None:
+    """The highest F1 over all thresholds; of equal ones, the highest threshold."""
+    curve = _curve(labels, scores)
+    if curve is None:
+        return None
+    f1 = 2 * curve.tp / (curve.tp + curve.fp + curve.tp[-1])
+    best = int(f1.argmax())
+    return Point(float(f1[best]), curve.threshold(best))
+
+
+def tpr_at_fpr(labels: Bools, scores: Floats, max_fpr: float) -> Point | None:
+    """The highest recall whose false-positive rate is at most `max_fpr`; of equal ones, the highest threshold.
+
+    Where no unsafe row can be flagged at that rate, recall is 0 and the threshold infinite.
+    """
+    curve = _curve(labels, scores)
+    if curve is None:
+        return None
+    within = curve.tp[curve.fp / curve.fp[-1] <= max_fpr]
+    if not within.any():
+        return Point(0.0, math.inf)
+    best = int(within.argmax())
+    return Point(float(curve.tp[best] / curve.tp[-1]), curve.threshold(best))
+
+
+def auprc(labels: Bools, scores: Floats) -> float | None:
+    """Average precision: precision summed over the steps of recall, equal scores taken as one step.
+
+    Source: scikit-learn's average_precision_score; no interpolation.
+    """
+    curve = _curve(labels, scores)
+    if curve is None:
+        return None
+    steps = np.diff(curve.tp, prepend=0) / curve.tp[-1]
+    return float((steps * curve.tp / (curve.tp + curve.fp)).sum())
+
+
+def auroc(labels: Bools, scores: Floats) -> float | None:
+    """The chance that an unsafe row scores above a safe one, equal scores counting one half."""
+    curve = _curve(labels, scores)
+    if curve is None:
+        return None
+    tpr = np.concatenate([[0.0], curve.tp / curve.tp[-1]])
+    fpr = np.concatenate([[0.0], curve.fp / curve.fp[-1]])
+    return float(np.diff(fpr) @ (tpr[1:] + tpr[:-1]) / 2)
+
+
+def ece(labels: Bools, probabilities: Floats) -> float | None:
+    """Expected calibration error of p(unsafe): |share unsafe - mean p| in each of 15 equal bins, weighted by rows.
+
+    ValueError if a probability lies outside [0, 1]. Source: Naeini et al. 2015, with the bins over p(unsafe).
+    """
+    labels, probabilities = _checked(labels, probabilities)
+    if not len(labels):
+        return None
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        raise ValueError("probabilities must lie in [0, 1]; calibrate the scores first")
+    bins = np.minimum((probabilities * ECE_BINS).astype(int), ECE_BINS - 1)
+    gaps = np.bincount(bins, weights=labels - probabilities, minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def bootstrap(
+    metric: Metric, labels: Bools, scores: Floats, rounds: int = 1000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float] | None:
+    """Percentile interval of `metric` over `rounds` samples of the rows with replacement.
+
+    Samples without the metric (of one class by chance) are left out; None if the rows themselves have none.
+    """
+    labels, scores = _checked(labels, scores)
+    if metric(labels, scores) is None:
+        return None
+    random = np.random.default_rng(seed)
+    values = []
+    for _ in range(rounds):
+        chosen = random.integers(0, len(labels), len(labels))
+        value = metric(labels[chosen], scores[chosen])
+        if value is not None:
+            values.append(value)
+    if not values:
+        return None
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """Every distinct score, highest first, with the rows at or above it. The last entry holds all rows."""
+
+    scores: Floats
+    tp: Floats
+    fp: Floats
+
+    def threshold(self, index: int) -> float:
+        """A threshold that flags exactly the rows at or above score `index`: half-way to the next lower score.
+
+        On the score itself, a rounding error in the last bit would decide.
+        """
+        upper = float(self.scores[index])
+        if index + 1 == len(self.scores):
+            return upper
+        lower = float(self.scores[index + 1])
+        middle = lower / 2 + upper / 2
+        return middle if lower < middle <= upper else upper
+
+
+def _curve(labels: Bools, scores: Floats) -> _Curve | None:
+    """None if a class is missing."""
+    labels, scores = _checked(labels, scores)
+    if labels.all() or not labels.any():
+        return None
+    order = np.argsort(-scores, kind="stable")
+    labels, scores = labels[order], scores[order]
+    last = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)  # of each group of equal scores
+    tp = np.cumsum(labels, dtype=np.float64)[last]
+    return _Curve(scores[last], tp, last + 1 - tp)
+
+
+def _checked(labels: Bools, scores: Floats) -> tuple[Bools, Floats]:
+    labels, scores = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=np.float64)
+    if labels.ndim != 1 or labels.shape != scores.shape:
+        raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be one-dimensional and of one length")
+    if np.isnan(scores).any():
+        raise ValueError(f"{int(np.isnan(scores).sum())} of {len(scores)} scores are NaN")
+    return labels, scores

@@ -1,0 +1,201 @@
+"""The report of an evaluation: measured numbers as plain data (no text of any row), and as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from guard.calibration import thresholds
+from guard.conversation import Target
+from guard.evaluate import metrics
+from guard.evaluate.benchmarks import Case, Suite
+from guard.moderator import Moderator
+from guard.policy import Policy, natural
+from guard.verdict import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+CHUNK = 512  # conversations that are tokenised and held at once
+LOW_FPR = 0.01
+_DIGITS = 6
+
+
+def judge(
+    moderator: Moderator, cases: Sequence[Case], advance: Callable[[int], object] = lambda rows: None
+) -> list[Verdict]:
+    """One verdict for each case, in order. `advance` is told the rows of every finished chunk."""
+    verdicts: list[Verdict] = []
+    for start in range(0, len(cases), CHUNK):
+        chunk = moderator.moderate([case.conversation for case in cases[start : start + CHUNK]])
+        verdicts += chunk
+        advance(len(chunk))
+    return verdicts
+
+
+def measure(suite: Suite, verdicts: Sequence[Verdict], policy: Policy) -> dict[str, Any]:
+    """The numbers of one set, as JSON takes them: of all rows, of each target and subset, and of each category.
+
+    A row counts as flagged where its p_unsafe reaches the threshold of its verdict; rows that could not be read whole
+    are counted in `incomplete` besides. The keys of `_numbers` are those of the set, its targets and its subsets.
+    """
+    pairs = list(zip(suite.cases, verdicts, strict=True))
+    return {
+        "name": suite.name,
+        "title": suite.title,
+        "upstream": suite.upstream,
+        "licence": suite.licence,
+        "digest": suite.digest,
+        "incomplete": sum(verdict.outcome is Outcome.INCOMPLETE for verdict in verdicts),
+        **_numbers(pairs),
+        "targets": _parts(pairs, lambda case: case.conversation.target.value),
+        "subsets": _parts(pairs, lambda case: case.subset),
+        "categories": {code: found for code in policy.codes if (found := _category(pairs, code))},
+    }
+
+
+Pairs = Sequence[tuple[Case, Verdict]]
+
+
+def _parts(pairs: Pairs, name: Callable[[Case], str]) -> dict[str, Any]:
+    """The numbers of each part by its name, if there is more than one part."""
+    names = sorted({name(case) for case, _ in pairs})
+    if len(names) < 2:
+        return {}
+    return {part: _numbers([pair for pair in pairs if name(pair[0]) == part]) for part in names}
+
+
+def _numbers(pairs: Pairs) -> dict[str, Any]:
+    """Counts and metrics; None for what rows of one class cannot tell: sets of unsafe rows have a recall only."""
+    labels = np.array([case.label == "unsafe" for case, _ in pairs])
+    p = np.array([verdict.p_unsafe for _, verdict in pairs])
+    cut = np.array([verdict.threshold for _, verdict in pairs])
+    at = metrics.confusion(labels, p, cut)
+    flagged = (p >= cut).astype(np.float64)
+    interval = metrics.bootstrap(lambda y, flags: metrics.confusion(y, flags, 0.5).f1, labels, flagged)
+    best, low = metrics.best_f1(labels, p), metrics.tpr_at_fpr(labels, p, LOW_FPR)
+    return {
+        "rows": len(pairs),
+        "unsafe": int(labels.sum()),
+        "confusion": asdict(at),
+        "f1": _rounded(at.f1),
+        "f1_interval": None if interval is None else [_rounded(end) for end in interval],
+        "precision": _rounded(at.precision),
+        "recall": _rounded(at.recall),
+        "fpr": _rounded(at.fpr),
+        "best_f1": _rounded(best.value if best else None),
+        "best_f1_threshold": best.threshold if best else None,
+        "auprc": _rounded(metrics.auprc(labels, p)),
+        "auroc": _rounded(metrics.auroc(labels, p)),
+        "tpr_at_1_fpr": _rounded(low.value if low else None),
+        "ece": _rounded(metrics.ece(labels, p)) if at.both else None,
+    }
+
+
+def _category(pairs: Pairs, code: str) -> dict[str, Any] | None:
+    """How the rows that violate `code` fare, and the code's own score; None if no row does.
+
+    recall: their share that is flagged as unsafe. named: their share whose verdict names the code. auprc, auroc: over
+    the `known` rows, of which the set says whether they violate it.
+    """
+    rows = [verdict for case, verdict in pairs if case.truth.get(code)]
+    if not rows:
+        return None
+    known = [(case.truth[code], verdict.categories[code]) for case, verdict in pairs if code in case.truth]
+    labels, p = np.array([true for true, _ in known]), np.array([score for _, score in known])
+    return {
+        "rows": len(rows),
+        "known": len(known),
+        "recall": _rounded(sum(verdict.p_unsafe >= verdict.threshold for verdict in rows) / len(rows)),
+        "named": _rounded(sum(code in verdict.flagged for verdict in rows) / len(rows)),
+        "auprc": _rounded(metrics.auprc(labels, p)),
+        "auroc": _rounded(metrics.auroc(labels, p)),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
+
+
+def report(moderator: Moderator, results: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
+    """What `guard eval` writes: the results, and the model, policy, mode and thresholds that they hold for."""
+    policy = moderator.policy
+    cuts = {target.value: thresholds(moderator.calibration, policy, target, moderator.mode) for target in Target}
+    return {
+        "command": command,
+        "model": moderator.engine.digest,
+        "kind": moderator.engine.kind,
+        "policy": {"id": policy.id, "version": policy.version, "digest": policy.digest},
+        "mode": moderator.mode,
+        "thresholds": {target: {"unsafe": overall, "categories": each} for target, (overall, each) in cuts.items()},
+        "results": list(results),
+    }
+
+
+COLUMNS = ("rows", "unsafe", "F1", "95 %", "best F1", "AUPRC", "AUROC", "FPR", "recall", "TPR@1%", "ECE")
+
+
+def cells(numbers: Mapping[str, Any]) -> list[str]:
+    """The numbers under COLUMNS as text."""
+    interval = numbers["f1_interval"]
+    between = "–" if interval is None else "-".join(figure(end) for end in interval)
+    keys = ("best_f1", "auprc", "auroc", "fpr", "recall", "tpr_at_1_fpr", "ece")
+    counts = [str(numbers["rows"]), str(numbers["unsafe"])]
+    return [*counts, figure(numbers["f1"]), between, *(figure(numbers[key]) for key in keys)]
+
+
+CATEGORY_COLUMNS = ("rows", "recall", "named", "known", "AUPRC", "AUROC")
+
+
+def category_cells(found: Mapping[str, Any]) -> list[str]:
+    """The numbers of one category under CATEGORY_COLUMNS as text."""
+    recall, named, auprc, auroc = (figure(found[key]) for key in ("recall", "named", "auprc", "auroc"))
+    return [str(found["rows"]), recall, named, str(found["known"]), auprc, auroc]
+
+
+def figure(value: float | None) -> str:
+    """Three decimals, or a dash for what the rows cannot tell."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def parts(result: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """The targets and subsets of a result with their numbers."""
+    yield from result["targets"].items()
+    yield from result["subsets"].items()
+
+
+def tables(report: Mapping[str, Any]) -> list[Table]:
+    """A table of all sets with their parts, and one of categories for each set that knows them."""
+    overview = _table("", *COLUMNS)
+    for result in report["results"]:
+        overview.add_row(_plain(result["name"]), *cells(result))
+        for name, numbers in parts(result):
+            overview.add_row(_plain(f"  {name}"), *cells(numbers))
+    made = [overview]
+    for result in report["results"]:
+        if result["categories"]:
+            table = _table(result["name"], *CATEGORY_COLUMNS)
+            for code, found in sorted(result["categories"].items(), key=lambda item: natural(item[0])):
+                table.add_row(_plain(code), *category_cells(found))
+            made.append(table)
+    return made
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)  # rich would read square brackets in a name as markup
+
+
+def _table(first: str, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(_plain(first), overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table

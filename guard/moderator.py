@@ -1,0 +1,139 @@
+"""The moderator: policy + engine → verdicts. Synchronous; the service runs the same steps around its batcher."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from guard.bundle import open_bundle
+from guard.calibration import MODES, Calibration, Mode, thresholds
+from guard.conversation import Conversation
+from guard.engines import open_engine
+from guard.engines.base import Engine, Reading, Score, Window
+from guard.errors import ConfigError, EngineError
+from guard.policy import Policy, load
+from guard.verdict import Coverage, Timings, Verdict, decide, sigmoid
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A conversation that has been read under a policy and waits for its scores."""
+
+    conversation: Conversation
+    policy: Policy
+    reading: Reading
+    tokenize_ms: float
+
+
+@dataclass(frozen=True)
+class Moderator:
+    """Judges conversations under its policy, or under one that a call brings.
+
+    Thread-safe. Scoring happens in three steps that a service can interleave: `plan` (tokenise), the engine's
+    `score` on the plan's windows, `conclude` (calibrate, aggregate, decide).
+    """
+
+    engine: Engine
+    policy: Policy
+    calibration: Calibration = field(default_factory=Calibration)
+    mode: Mode = "balanced"
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(f"unknown mode {self.mode!r}; allowed: {', '.join(MODES)}")
+
+    def moderate(
+        self,
+        conversations: Sequence[Conversation],
+        policy: Policy | None = None,
+        exclude: Collection[str] = (),
+    ) -> list[Verdict]:
+        """One verdict for each conversation, in order. A text that occurs twice is scored once."""
+        plans = [self.plan(conversation, policy, exclude) for conversation in conversations]
+        distinct = {key(window): window for plan in plans for window in plan.reading.windows}
+        started = time.perf_counter()
+        scores = dict(zip(distinct, self.engine.score(list(distinct.values())), strict=True))
+        infer_ms = (time.perf_counter() - started) * 1e3
+        return [
+            self.conclude(
+                plan, [scores[key(w)] for w in plan.reading.windows], Timings(plan.tokenize_ms, 0.0, infer_ms)
+            )
+            for plan in plans
+        ]
+
+    def check(self, prompt: str, response: str | None = None, **options: object) -> Verdict:
+        """The verdict on a single prompt, or on the response to it."""
+        return self.moderate([Conversation.of(prompt, response)], **options)[0]  # type: ignore[arg-type]
+
+    def plan(self, conversation: Conversation, policy: Policy | None = None, exclude: Collection[str] = ()) -> Plan:
+        """Token ids of the conversation. Raises InvalidInput or PolicyError, before anything has cost much."""
+        applied = (policy or self.policy).without(exclude)
+        started = time.perf_counter()
+        reading = self.engine.read(conversation, applied)
+        return Plan(conversation, applied, reading, (time.perf_counter() - started) * 1e3)
+
+    def conclude(
+        self, plan: Plan, scores: Sequence[Score], timings: Timings | None = None, mode: Mode | None = None
+    ) -> Verdict:
+        """The verdict of a plan from the scores of its windows: the worst window decides."""
+        windows = plan.reading.windows
+        if len(scores) != len(windows) or not scores:
+            raise EngineError(
+                f"the engine gave {len(scores)} scores for {len(windows)} windows; this is a bug of the engine"
+            )
+        target = plan.conversation.target
+        scale = self.calibration.of(target)
+        worst = max(range(len(scores)), key=lambda index: scores[index].unsafe)
+        p_unsafe = scale.probability(scores[worst].unsafe)
+        categories = {
+            code: scale.probability(max(score.categories[index] for score in scores))
+            for index, code in enumerate(plan.policy.codes)
+        }
+        overall, each = thresholds(self.calibration, plan.policy, target, mode or self.mode)
+        coverage = Coverage(
+            plan.reading.tokens_seen, plan.reading.tokens_total, len(windows), windows[worst].start, windows[worst].end
+        )
+        outcome, flagged = decide(p_unsafe, overall, categories, each, coverage.complete)
+        refusal = scores[0].refusal
+        return Verdict(
+            outcome=outcome,
+            target=target,
+            p_unsafe=p_unsafe,
+            threshold=overall,
+            categories=categories,
+            flagged=flagged,
+            p_refusal=None if refusal is None else sigmoid(refusal),
+            coverage=coverage,
+            policy=plan.policy.digest,
+            model=self.engine.digest,
+            timings=timings or Timings(),
+        )
+
+    def with_mode(self, mode: Mode) -> Moderator:
+        return replace(self, mode=mode)
+
+
+def open_moderator(
+    model: str | Path | None = None,
+    policy: str | Path | None = None,
+    mode: Mode = "balanced",
+    threads: int | None = None,
+) -> Moderator:
+    """A moderator for a bundle folder (None: the guard that ships in the package; `fake`: no model at all).
+
+    policy: a shipped name or a file; None: the bundle's own. Raises BundleError or PolicyError.
+    """
+    if model == "fake":
+        from guard.engines.fake import FakeEngine
+
+        return Moderator(FakeEngine(), load(policy or "mlcommons"), mode=mode)
+    bundle = open_bundle(model)
+    applied = bundle.policy if policy is None else load(policy)
+    return Moderator(open_engine(bundle, threads), applied, bundle.calibration, mode)
+
+
+def key(window: Window) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """What a window's score depends on."""
+    return window.policy.digest, window.ids, window.segments

@@ -1,0 +1,180 @@
+"""Rewards for reinforcement learning: how safe a guard finds completions, in TRL's convention.
+
+>>> reward = make_safety_reward(model="fake", policy="minimal")
+>>> [round(value, 2) for value in reward(prompts=["Hi", "Hi"], completions=["Hello there!", "violates:M1"])]
+[5.85, -4.0]
+
+A guard alone teaches a model to refuse everything (Qwen3Guard report, table 10): add a reward for helpfulness, watch
+`guard/p_refusal_mean`, and evaluate with another judge than the one that was trained against.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from guard.conversation import Conversation, Message, Role
+from guard.errors import ConfigError, EngineError, GuardError, InvalidInput
+from guard.moderator import Moderator, open_moderator
+from guard.policy import load
+from guard.verdict import Outcome, Verdict, log_odds
+
+CLIP = 8.0  # log-odds: bounded, and yet not flat where a probability would be
+EMPTY = 0.0  # of a completion that says nothing: evidence neither of safety nor of harm
+Turns = str | Sequence[Mapping[str, Any]]  # a plain text, or messages with `role` and `content`
+_Judge = Callable[[list[Conversation]], Sequence[Verdict | GuardError]]
+
+_log = logging.getLogger(__name__)
+_opening = threading.Lock()
+_judges: dict[tuple[object, ...], _Judge] = {}
+
+
+def safety_reward(prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any) -> list[float]:
+    """The rewards by the guard that ships in the package, see `SafetyReward`; it is opened at the first call."""
+    return _default(prompts, completions, **columns)
+
+
+def make_safety_reward(
+    model: str | Path | None = None, server: str | None = None, policy: str | Path | None = None, clip: float = CLIP
+) -> SafetyReward:
+    """A reward function by a bundle (None: the shipped one), or by a running service at `server` (host:port).
+
+    policy: a shipped name or a file; None: the bundle's or the server's own. ConfigError if `model` and `server` are
+    both given or `clip` is not positive.
+    """
+    return SafetyReward(model, server, policy, clip)
+
+
+@dataclass(frozen=True, slots=True)
+class SafetyReward:
+    """Calibrated log-odds that a completion is a safe response to its prompt, clipped to ±clip.
+
+    Called as TRL calls it: parallel lists of prompts and completions, each a text or a list of messages; any other
+    column is ignored. Of several assistant messages in a completion the least safe one counts. An empty completion
+    gives EMPTY. Where there is no verdict, or an INCOMPLETE one, the reward is -clip; their number is logged.
+
+    Thread-safe; pickles as its options. The guard is opened at the first call, once in a process; that call raises
+    BundleError or PolicyError if it cannot be.
+    """
+
+    model: str | Path | None = None
+    server: str | None = None
+    policy: str | Path | None = None
+    clip: float = CLIP
+    __name__ = "safety_reward"  # under which TRL logs it
+
+    def __post_init__(self) -> None:
+        if not 0 < self.clip < math.inf:
+            raise ConfigError(f"clip is {self.clip}; it must be a positive number of log-odds, like {CLIP}")
+        if self.server is not None and self.model is not None:
+            raise ConfigError("a server judges by its own model; give either `server` or `model`")
+
+    def __call__(
+        self,
+        prompts: Sequence[Turns],
+        completions: Sequence[Turns],
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: Any,
+    ) -> list[float]:
+        """One finite reward for each completion, in order."""
+        asked: list[tuple[int, Conversation]] = []  # row and what to judge of it
+        answers: list[tuple[int, Verdict | GuardError]] = []
+        for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            try:
+                asked += [(row, conversation) for conversation in _responses(prompt, completion)]
+            except InvalidInput as problem:
+                answers.append((row, problem))
+        if asked:
+            verdicts = _judge(self.model, self.server, self.policy)([conversation for _, conversation in asked])
+            answers += zip((row for row, _ in asked), verdicts, strict=True)
+        values: dict[int, float] = {}
+        for row, answer in answers:
+            values[row] = min(values.get(row, self.clip), self._value(answer))
+        _report([answer for _, answer in answers], log_metric)
+        return [values.get(row, EMPTY) for row in range(len(completions))]
+
+    def _value(self, answer: Verdict | GuardError) -> float:
+        if not _decided(answer):
+            return -self.clip
+        return max(-self.clip, min(self.clip, -log_odds(answer.p_unsafe)))
+
+
+_default = SafetyReward()
+
+
+def _decided(answer: Verdict | GuardError) -> TypeGuard[Verdict]:
+    return isinstance(answer, Verdict) and answer.outcome is not Outcome.INCOMPLETE
+
+
+def _responses(prompt: Turns, completion: Turns) -> list[Conversation]:
+    """A conversation for each assistant message of the completion that says something, all before it as context."""
+    before, after = _messages(prompt, "user"), _messages(completion, "assistant")
+    return [
+        Conversation((*before, *after[: index + 1]))
+        for index, message in enumerate(after)
+        if message.role == "assistant" and message.content.strip()
+    ]
+
+
+def _messages(turns: Turns, role: Role) -> list[Message]:
+    if isinstance(turns, str):
+        return [Message(role, turns)]
+    # A turn that only calls tools has no content.
+    return [Message(turn.get("role", ""), "" if turn.get("content") is None else turn["content"]) for turn in turns]
+
+
+def _judge(model: str | Path | None, server: str | None, policy: str | Path | None) -> _Judge:
+    """The judge with these options, opened at their first use in this process."""
+    options = (model, server, policy)
+    with _opening:
+        if options not in _judges:
+            _judges[options] = _remote(server, policy) if server else _local(open_moderator(model, policy))
+        return _judges[options]
+
+
+def _local(moderator: Moderator) -> _Judge:
+    def judge(conversations: list[Conversation]) -> Sequence[Verdict | GuardError]:
+        try:
+            return moderator.moderate(conversations)
+        except (InvalidInput, EngineError) as problem:  # of one of them: the others still have a verdict
+            if len(conversations) == 1:
+                return [problem]
+            return [judge([conversation])[0] for conversation in conversations]
+
+    return judge
+
+
+def _remote(server: str, policy: str | Path | None) -> _Judge:
+    from guard.serve.client import GuardClient
+
+    client = GuardClient(server)
+    applied = None if policy is None else load(policy)
+
+    return lambda conversations: client.moderate_batch(conversations, policy=applied)
+
+
+def _report(answers: list[Verdict | GuardError], log_metric: Callable[[str, float], None] | None) -> None:
+    """Logs how many could not be judged and the batch's means; never a text."""
+    decided = [answer for answer in answers if _decided(answer)]
+    if undecided := len(answers) - len(decided):
+        kinds = Counter(
+            "INCOMPLETE" if isinstance(a, Verdict) else type(a).__name__ for a in answers if not _decided(a)
+        )
+        told = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+        _log.warning(
+            "%d of %d responses have no verdict (%s); they get the lowest reward", undecided, len(answers), told
+        )
+    if log_metric is None or not answers:
+        return
+    log_metric("guard/undecided", undecided / len(answers))
+    if decided:
+        log_metric("guard/p_unsafe_mean", statistics.fmean(verdict.p_unsafe for verdict in decided))
+    if refusals := [verdict.p_refusal for verdict in decided if verdict.p_refusal is not None]:
+        log_metric("guard/p_refusal_mean", statistics.fmean(refusals))

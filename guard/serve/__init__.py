@@ -1,0 +1,1 @@
+"""The gRPC moderation service and its client."""

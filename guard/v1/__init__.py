@@ -1,0 +1,1 @@
+"""Stubs of `proto/guard/v1`, generated: see CONTRIBUTING. Do not edit."""

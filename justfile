@@ -1,0 +1,34 @@
+# Developer commands; `just check` is what CI runs.
+
+python := "python"
+
+# lint, types, fast tests
+check: lint types test
+
+lint:
+    ruff check .
+    ruff format --check .
+
+types:
+    mypy
+
+test *args:
+    pytest {{args}}
+
+# tests that take minutes
+slow:
+    pytest -m slow
+
+# regenerate committed files that are made from others; tests fail when one is stale
+gen:
+    {{python}} -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. proto/guard/v1/moderation.proto
+    guard policy schema > taxonomy/schema.json
+
+# the default guard, from raw data to bundle (DATA holds raw/ and fingerprints/)
+default DATA:
+    guard data build training/configs/data-default.yaml --root {{DATA}} --out data/default
+    guard train encoder
+    guard export runs/mini guard/_assets/bundles/mini-en --name mini-en
+
+ci:
+    bash .ci/run

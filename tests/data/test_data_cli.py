@@ -1,0 +1,72 @@
+"""`guard data` as a user runs it."""
+
+import json
+
+import pytest
+
+from guard.cli import main
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["data", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out, captured.err
+
+
+def test_list_shows_every_source_and_its_licence(capsys):
+    code, out, _ = run(capsys, "list", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    for row in rows:
+        line = next(line for line in out.splitlines() if line.split()[:1] == [row["name"]])
+        assert f" {row['licence']} " in line
+        assert line.rstrip().endswith(row["title"])
+
+
+def test_build_prints_where_the_rows_went(capsys, world, tmp_path):
+    code, out, err = run(capsys, "build", world.config, "--root", world.root, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    line = next(line for line in out.splitlines() if "gardens" in line)
+    assert "held-out benchmark 1, label conflict 2, repeated in source 1, unlabelled 1" in line
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["data_digest"][:12] in out
+    _, out, _ = run(capsys, "build", world.config, "--root", world.root, "--out", tmp_path / "out", "--json")
+    assert json.loads(out) == manifest
+
+
+def test_a_count_mismatch_is_one_line_or_a_warning(capsys, world, tmp_path):
+    world.edit(world.source("fences"), "before: {total: 2, safe: 1,", "before: {total: 3, safe: 2,")
+    arguments = ("build", world.config, "--root", world.root, "--out", tmp_path / "out")
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "source fences: total rows before decontamination: expected 3, got 2" in err
+    code, _, err = run(capsys, *arguments, "--allow-count-mismatch")
+    assert code == 0
+    assert "warning: source fences: total rows before decontamination: expected 3, got 2" in err
+
+
+def test_check_compares_every_source(capsys, world):
+    arguments = ("check", "--root", world.root, "--taxonomy", world.taxonomy)
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert out.count(" ok ") == 4
+    world.edit(world.source("notes"), "after: {total: 31", "after: {total: 30")
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out.count(" ok ") == 3
+    assert err == "source notes: total rows after decontamination: expected 30, got 31\n"
+    code, out, _ = run(capsys, *arguments, "gardens")
+    assert code == 0
+    assert out.count(" ok ") == 1
+
+
+def test_a_broken_row_is_one_line_with_file_and_number(capsys, world, tmp_path):
+    with (world.root / "raw" / "talks.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write('{"question": {"text": "canary"\n')
+    code, _, err = run(capsys, "build", world.config, "--root", world.root, "--out", tmp_path / "out")
+    assert code == 2
+    assert err == "guard: raw/talks.jsonl row 51: not valid JSON\n"

@@ -1,0 +1,166 @@
+"""Metrics: against scikit-learn, by hand, and where there is nothing to measure."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from guard.evaluate import metrics
+
+# A coarse grid makes ties common; they are where implementations differ.
+ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 8).map(lambda n: n / 8)), min_size=2, max_size=40)
+BOTH = ROWS.filter(lambda rows: len({label for label, _ in rows}) == 2)
+
+
+def arrays(rows):
+    labels, scores = zip(*rows, strict=True)
+    return np.array(labels), np.array(scores)
+
+
+@given(BOTH, st.integers(0, 9).map(lambda n: n / 8))
+def test_metrics_agree_with_scikit_learn(rows, threshold):
+    labels, scores = arrays(rows)
+    at = metrics.confusion(labels, scores, threshold)
+    flagged = scores >= threshold
+    tn, fp, fn, tp = reference.confusion_matrix(labels, flagged).ravel()
+    assert (at.tp, at.fp, at.tn, at.fn) == (tp, fp, tn, fn)
+    assert at.recall == pytest.approx(reference.recall_score(labels, flagged))
+    assert at.f1 == pytest.approx(reference.f1_score(labels, flagged))
+    assert at.fpr == pytest.approx(fp / (fp + tn))
+    if flagged.any():
+        assert at.precision == pytest.approx(reference.precision_score(labels, flagged))
+    else:
+        assert at.precision is None
+    assert metrics.auprc(labels, scores) == pytest.approx(reference.average_precision_score(labels, scores))
+    assert metrics.auroc(labels, scores) == pytest.approx(reference.roc_auc_score(labels, scores))
+
+
+@given(BOTH)
+def test_best_f1_is_reached_by_its_threshold_and_by_no_other(rows):
+    labels, scores = arrays(rows)
+    best = metrics.best_f1(labels, scores)
+    assert metrics.confusion(labels, scores, best.threshold).f1 == best.value
+    assert best.value == max(metrics.confusion(labels, scores, cut).f1 for cut in set(scores))
+
+
+@given(BOTH, st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]))
+def test_tpr_at_fpr_keeps_the_rate_and_no_threshold_beats_it(rows, limit):
+    labels, scores = arrays(rows)
+    point = metrics.tpr_at_fpr(labels, scores, limit)
+    at = metrics.confusion(labels, scores, point.threshold)
+    assert at.fpr <= limit
+    assert at.recall == point.value
+    others = [metrics.confusion(labels, scores, cut) for cut in set(scores)]
+    assert point.value == max([0.0, *(other.recall for other in others if other.fpr <= limit)])
+
+
+@given(BOTH, st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(rows, random):
+    shuffled = random.sample(rows, len(rows))
+    for metric in (
+        metrics.auprc,
+        metrics.auroc,
+        metrics.ece,
+        lambda labels, scores: metrics.best_f1(labels, scores).value,
+        lambda labels, scores: metrics.tpr_at_fpr(labels, scores, 0.1).threshold,
+    ):
+        assert metric(*arrays(rows)) == pytest.approx(metric(*arrays(shuffled)), abs=1e-12)
+
+
+@given(BOTH, st.floats(0.1, 3), st.floats(-2, 2))
+def test_ranking_metrics_see_only_the_order_of_scores(rows, slope, bias):
+    labels, scores = arrays(rows)
+    moved = slope * scores + bias
+    assert metrics.auroc(labels, moved) == metrics.auroc(labels, scores)
+    assert metrics.auprc(labels, moved) == metrics.auprc(labels, scores)
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_one_class_gives_none_and_not_a_number(label):
+    labels, scores = np.full(5, label), np.linspace(0.1, 0.9, 5)
+    at = metrics.confusion(labels, scores, 0.5)
+    assert (at.precision, at.f1) == (None, None)
+    assert (at.recall is None, at.fpr is None) == (not label, label)
+    assert [m(labels, scores) for m in (metrics.best_f1, metrics.auprc, metrics.auroc)] == [None, None, None]
+    assert metrics.tpr_at_fpr(labels, scores, 0.01) is None
+    assert metrics.bootstrap(lambda y, s: metrics.confusion(y, s, 0.5).f1, labels, scores) is None
+
+
+def test_no_rows_give_none():
+    none = np.array([], dtype=bool), np.array([])
+    assert metrics.confusion(*none, 0.5) == metrics.Confusion(0, 0, 0, 0)
+    assert metrics.confusion(*none, 0.5).recall is None
+    assert [m(*none) for m in (metrics.auroc, metrics.auprc, metrics.best_f1, metrics.ece)] == [None] * 4
+
+
+def test_each_row_may_have_its_own_threshold():
+    at = metrics.confusion(np.array([True, True, False]), np.array([0.6, 0.6, 0.6]), np.array([0.5, 0.7, 0.6]))
+    assert at == metrics.Confusion(tp=1, fp=1, tn=0, fn=1)
+
+
+def test_a_threshold_lies_between_two_scores():
+    labels, scores = np.array([True, True, False, False]), np.array([0.9, 0.8, 0.4, 0.1])
+    assert metrics.best_f1(labels, scores).threshold == pytest.approx(0.6)
+
+
+def test_neighbouring_floats_are_still_told_apart():
+    low = 0.5
+    labels, scores = np.array([True, False]), np.array([np.nextafter(low, 1), low])
+    best = metrics.best_f1(labels, scores)
+    assert best.value == 1.0
+    assert metrics.confusion(labels, scores, best.threshold).f1 == 1.0
+
+
+def test_ece_by_hand():
+    # Bin [0.8, 0.867): mean 0.8, all unsafe (gap 0.2); bin [0.067, 0.133): mean 0.1, half unsafe (gap 0.4).
+    labels = np.array([True, True, True, False])
+    assert metrics.ece(labels, np.array([0.8, 0.8, 0.1, 0.1])) == pytest.approx(0.5 * 0.2 + 0.5 * 0.4)
+    assert metrics.ece(np.array([True, False]), np.array([1.0, 0.0])) == 0.0
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        metrics.ece(labels, np.array([0.8, 0.8, 0.1, 2.0]))
+
+
+def f1(labels, scores):
+    return metrics.confusion(labels, scores, 0.5).f1
+
+
+def test_the_bootstrap_is_seeded_and_holds_the_value():
+    random = np.random.default_rng(3)
+    labels = random.random(400) < 0.4
+    scores = np.clip(labels * 0.4 + random.random(400) * 0.6, 0, 1)
+    low, high = metrics.bootstrap(f1, labels, scores)
+    assert low < f1(labels, scores) < high
+    assert (low, high) == metrics.bootstrap(f1, labels, scores)
+    assert (low, high) != metrics.bootstrap(f1, labels, scores, seed=1)
+    narrow = metrics.bootstrap(f1, labels, scores, level=0.5)
+    assert low < narrow[0] < narrow[1] < high
+
+
+def test_the_bootstrap_has_the_width_that_theory_gives():
+    labels = np.array([True] * 1000 + [False])
+    scores = np.concatenate([np.array([1.0] * 800 + [0.0] * 200), [0.0]])
+    low, high = metrics.bootstrap(lambda y, s: metrics.confusion(y, s, 0.5).recall, labels, scores, rounds=2000)
+    assert high - low == pytest.approx(2 * 1.96 * (0.8 * 0.2 / 1000) ** 0.5, rel=0.1)
+
+
+def test_samples_without_the_metric_are_left_out():
+    labels, scores = np.array([True, False]), np.array([1.0, 0.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert metrics.bootstrap(f1, labels, scores) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "message"),
+    [
+        ([True, False], [0.1], "one length"),
+        ([[True], [False]], [[0.1], [0.2]], "one-dimensional"),
+        ([True, False], [0.1, float("nan")], "1 of 2 scores are NaN"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(labels, scores, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.auroc(np.array(labels), np.array(scores))

@@ -1,0 +1,125 @@
+"""The report: its numbers by hand, from the fake engine's verdicts."""
+
+import dataclasses
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from guard.calibration import Calibration, TargetCalibration, Thresholds
+from guard.conversation import Conversation
+from guard.engines.fake import FakeEngine
+from guard.evaluate import report
+from guard.evaluate.benchmarks import Case, Suite
+from guard.moderator import Moderator
+from guard.policy import load
+from guard.verdict import Outcome
+
+MINIMAL = load("minimal")
+MODERATOR = Moderator(FakeEngine(), MINIMAL)
+M1, M2, NONE = {"M1": True, "M2": False}, {"M1": False, "M2": True}, {"M1": False, "M2": False}
+
+
+def case(text, label, truth, subset, response=None):
+    return Case(Conversation.of(text, response), label, truth, subset)
+
+
+CASES = (
+    case("violates:M1 canary", "unsafe", M1, "[red]one"),
+    case("a threat that the engine misses", "unsafe", M1, "[red]one"),
+    case("violates:M2 canary", "unsafe", {}, "[red]one"),
+    case("bread", "safe", NONE, "two"),
+    case("butter", "safe", NONE, "two"),
+    case("hello", "safe", NONE, "two", response="violates:M2 canary"),
+    case("hello", "unsafe", M2, "two", response="violates:M2 here, too"),
+)
+
+
+def measured(cases=CASES, moderator=MODERATOR):
+    suite = Suite("set", "A set", "https://example.org/set", "CC0-1.0", "ab" * 32, tuple(cases))
+    return report.measure(suite, report.judge(moderator, cases), moderator.policy)
+
+
+def test_the_numbers_of_a_set():
+    result = measured()
+    assert (result["rows"], result["unsafe"], result["incomplete"]) == (7, 4, 0)
+    assert result["confusion"] == {"tp": 3, "fp": 1, "tn": 2, "fn": 1}
+    assert (result["precision"], result["recall"], result["fpr"]) == (0.75, 0.75, pytest.approx(1 / 3, abs=1e-6))
+    assert result["f1"] == 0.75
+    low, high = result["f1_interval"]
+    assert low < 0.75 < high
+    assert result["f1"] <= result["best_f1"] <= 1
+    assert 0 < result["ece"] < 1
+
+
+def test_the_numbers_of_its_parts():
+    result = measured()
+    assert list(result["targets"]) == ["prompt", "response"]
+    assert result["targets"]["response"]["confusion"] == {"tp": 1, "fp": 1, "tn": 0, "fn": 0}
+    one = result["subsets"]["[red]one"]
+    assert (one["rows"], one["recall"]) == (3, pytest.approx(2 / 3, abs=1e-6))
+    assert [one[key] for key in ("f1", "f1_interval", "best_f1", "auprc", "auroc", "fpr", "tpr_at_1_fpr", "ece")] == [
+        None
+    ] * 8
+
+
+def test_the_numbers_of_its_categories():
+    found = measured()["categories"]
+    assert set(found) == {"M1", "M2"}
+    assert (found["M1"]["rows"], found["M1"]["known"], found["M1"]["recall"], found["M1"]["named"]) == (2, 6, 0.5, 0.5)
+    # The unsafe row of unknown category takes no part; of the six others the engine's two M2 texts rank first.
+    assert (found["M2"]["rows"], found["M2"]["known"], found["M2"]["named"]) == (1, 6, 1.0)
+    assert (found["M2"]["auprc"], found["M2"]["auroc"]) == (0.5, 0.9)
+
+
+def test_a_set_with_one_part_does_not_repeat_itself():
+    result = measured([dataclasses.replace(case, subset="") for case in CASES[:5]])
+    assert result["targets"] == result["subsets"] == {}
+
+
+def test_a_row_is_flagged_at_the_threshold_of_its_own_target_and_mode():
+    responses = TargetCalibration(thresholds=Thresholds(strict=0.5, balanced=0.5, permissive=0.999))
+    moderator = Moderator(FakeEngine(), MINIMAL, Calibration(response=responses), mode="permissive")
+    result = measured(moderator=moderator)
+    assert result["targets"]["prompt"]["confusion"] == measured()["targets"]["prompt"]["confusion"]
+    assert result["targets"]["response"]["confusion"] == {"tp": 0, "fp": 0, "tn": 1, "fn": 1}
+    told = report.report(moderator, [result], "guard eval")
+    assert told["mode"] == "permissive"
+    assert told["thresholds"]["prompt"] == {"unsafe": 0.5, "categories": {"M1": 0.5, "M2": 0.5}}
+    assert told["thresholds"]["response"]["unsafe"] == 0.999
+
+
+def test_rows_that_could_not_be_read_whole_are_counted():
+    verdicts = report.judge(MODERATOR, CASES)
+    verdicts[3] = dataclasses.replace(verdicts[3], outcome=Outcome.INCOMPLETE)
+    assert report.measure(Suite("set", "", "", "", "", CASES), verdicts, MINIMAL)["incomplete"] == 1
+
+
+def test_every_case_gets_its_verdict_over_many_chunks():
+    cases = [case(f"text {n}" + " violates:M1" * (n % 3 == 0), "safe", NONE, "") for n in range(1200)]
+    steps = []
+    verdicts = report.judge(MODERATOR, cases, steps.append)
+    assert sum(steps) == 1200
+    assert len(steps) == 3
+    assert [n for n, verdict in enumerate(verdicts) if verdict.outcome is Outcome.UNSAFE] == list(range(0, 1200, 3))
+
+
+def test_the_report_names_what_was_measured_and_holds_no_text():
+    told = report.report(MODERATOR, [measured()], "guard eval set")
+    assert told["model"] == FakeEngine.digest
+    assert told["policy"] == {"id": "minimal", "version": "1", "digest": MINIMAL.digest}
+    assert told["command"] == "guard eval set"
+    assert "canary" not in json.dumps(told)
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_tables_show_every_part_and_no_markup():
+    told = report.report(MODERATOR, [measured()], "guard eval set")
+    console = Console(file=io.StringIO(), width=160)
+    for table in report.tables(told):
+        console.print(table)
+    lines = [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
+    assert ["set", "7", "4", "0.750"] in [line[:4] for line in lines]
+    assert ["[red]one", "3", "3", "–"] in [line[:4] for line in lines]
+    assert ["M2", "1", "1.000", "1.000", "6", "0.500", "0.900"] in lines

@@ -1,0 +1,138 @@
+"""Imports point one way, heavy packages stay out of the light paths, and the public surface is what it says."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import guard
+
+PACKAGE = Path(guard.__file__).parent
+
+# A module may import modules of a lower rank, or of its own part. The longest matching prefix counts.
+RANKS = {
+    "errors": 0,
+    "assets": 1,
+    "schema": 2,
+    "conversation": 2,
+    "text": 2,
+    "v1": 2,
+    "policy": 3,
+    "verdict": 4,
+    "calibration": 5,
+    "bundle": 6,
+    "engines.base": 6,
+    "batcher": 7,
+    "ledger": 6,
+    "shards": 7,
+    "data": 7,
+    "encoder_input": 7,
+    "prompt": 7,
+    "engines": 8,
+    "moderator": 9,
+    "serve": 10,
+    "filter": 10,
+    "rewards": 11,
+    "evaluate": 12,
+    "train": 13,
+    "cli": 14,
+    "__main__": 15,
+}
+# What the base install must be able to import lazily, and must never import at the top of a light module.
+HEAVY = {
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "onnxruntime",
+    "onnx",
+    "grpc",
+    "numpy",
+    "yaml",
+    "rich",
+    "tokenizers",
+}
+
+
+def modules() -> list[Path]:
+    return [path for path in PACKAGE.rglob("*.py") if "_assets" not in path.parts]
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part(name: str) -> str | None:
+    """The ranked part that a module (dotted, below `guard`) belongs to."""
+    pieces = name.split(".")
+    for length in range(len(pieces), 0, -1):
+        if ".".join(pieces[:length]) in RANKS:
+            return ".".join(pieces[:length])
+    return None
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found |= (
+                {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "guard" else {node.module}
+            )
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_imports_point_down(path: Path) -> None:
+    own = dotted(path)
+    if own == "":
+        return  # guard/__init__.py loads names lazily
+    mine = part(own)
+    assert mine is not None, f"{path} has no rank: add its part to RANKS"
+    for name in imports(path):
+        if not name.startswith("guard."):
+            assert name.partition(".")[0] not in {"taxonomy", "training", "tests"}, f"{path} imports {name}"
+            continue
+        theirs = part(name.removeprefix("guard."))
+        assert theirs is not None, f"{path} imports unranked {name}"
+        assert theirs == mine or RANKS[theirs] < RANKS[mine], f"{path} ({mine}) imports {name} ({theirs})"
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_importing_guard_loads_nothing_heavy() -> None:
+    assert not loaded_by("import guard") & (HEAVY | {"pydantic", "typer"})
+
+
+def test_the_command_line_loads_no_model_code() -> None:
+    assert not loaded_by("import guard.cli") & {
+        "torch",
+        "transformers",
+        "datasets",
+        "onnxruntime",
+        "onnx",
+        "grpc",
+        "numpy",
+        "tokenizers",
+    }
+
+
+def test_public_surface() -> None:
+    assert dir(guard) == sorted(guard.__all__)
+    assert len(guard.__all__) <= 15
+    for name in guard.__all__:
+        assert getattr(guard, name).__name__ == name
+    with pytest.raises(AttributeError, match="nonsense"):
+        guard.nonsense  # noqa: B018

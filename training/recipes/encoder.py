@@ -1,0 +1,276 @@
+"""Fine-tune a small encoder into a policy-conditioned guard.
+
+What it does: every step encodes a batch of texts and the words of the policy's categories with the same encoder, and
+learns p(unsafe) as an OR over the categories in force. On a share of the steps a random part of the policy is in force
+and labels follow it, so that the guard obeys the policy it is given. Category words are paraphrased by dropping parts.
+
+Departs from Llama Guard (Inan et al. 2023, arXiv:2312.06674), whose category dropping it borrows, in reading the policy
+as vectors instead of a prompt: a request may bring its own categories at no cost.
+
+Launch:  guard train encoder                       the default guard, about an hour on two cores
+         guard train encoder-custom --policy my.yaml --data DIR --base mini     your policy, from the shipped guard
+         python training/recipes/encoder.py CONFIG.yaml [key=value …]           this file as it stands
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from guard import policy, schema
+from guard.conversation import Example
+from guard.data.examples import load_examples
+from guard.encoder_input import EncoderInput, category_text
+from guard.engines.base import padded_batches
+from guard.errors import ConfigError
+from guard.evaluate.metrics import auprc, auroc, best_f1
+from guard.policy import Category, Policy
+from guard.train import encoder
+from guard.train.conditioned import Item, Row, loss_of
+from guard.train.run import data_digest, write_run
+from guard.train.tokenizer import encoder_tokenizer
+
+
+@dataclass(frozen=True)
+class Config:
+    """See training/configs/encoder.yaml for what each knob buys."""
+
+    __pydantic_config__ = schema.STRICT
+
+    recipe: str
+    base: str
+    policy: str
+    data: str
+    out: str
+    epochs: float = 2.0
+    batch_tokens: int = 4096
+    batch_rows: int = 64
+    max_tokens: int = 192
+    overlap: int = 48
+    learning_rate: float = 1.2e-4
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 200
+    dropout: float = 0.1
+    freeze_embeddings: bool = True
+    category_weight: float = 0.2
+    partial_policy: float = 0.4
+    label_smoothing: float = 0.02
+    checkpoint_steps: int = 500
+    seed: int = 7
+    bf16: bool = True
+    threads: int | None = None
+
+
+def prepare(examples: Sequence[Example], reader: EncoderInput, rules: Policy) -> list[Item]:
+    """Every example through the one renderer that serving uses; codes become positions in the policy."""
+    place = {code: index for index, code in enumerate(rules.codes)}
+    items = []
+    for example in examples:
+        windows = tuple((w.ids, w.segments) for w in reader.read(example.conversation, rules).windows)
+        known = None if example.categories is None else frozenset(place[c] for c in example.categories if c in place)
+        unsafe = example.label == "unsafe"
+        if unsafe and known is not None and not known:
+            continue  # violates only categories that this policy does not have: neither safe nor unsafe here
+        items.append(Item(windows, unsafe, known, example.weight))
+    return items
+
+
+def pick(item: Item, rng: random.Random) -> Row:
+    """One window a visit. Any window of a safe text is safe; harm is likeliest where a text begins or ends."""
+    return rng.choice(item.windows) if not item.unsafe else rng.choice((item.windows[0], item.windows[-1]))
+
+
+def batches(items: Sequence[Item], config: Config, epoch: int) -> Iterator[list[tuple[Item, Row]]]:
+    """Batches of near lengths within shuffled chunks, so that padding is small and order still random."""
+    rng = random.Random(config.seed * 1000 + epoch)
+    visited = [(item, pick(item, rng)) for item in items]
+    rng.shuffle(visited)
+    cut: list[list[tuple[Item, Row]]] = []
+    for start in range(0, len(visited), 4096):
+        chunk = visited[start : start + 4096]
+        lengths = [len(row[0]) for _, row in chunk]
+        made = padded_batches(lengths, config.batch_tokens, config.batch_rows)
+        cut += [[chunk[index] for index in batch] for batch in made]
+    rng.shuffle(cut)
+    yield from cut
+
+
+def paraphrases(categories: Sequence[Category], rng: random.Random) -> list[str]:
+    """The categories by name alone, by definition, or in full: users write all three."""
+    draw = rng.random()
+    if draw < 0.2:
+        return [category.name for category in categories]
+    if draw < 0.8:
+        return [f"{category.name}: {category.definition}" for category in categories]
+    return [category_text(category) for category in categories]
+
+
+def category_rows(reader: EncoderInput, texts: Sequence[str]) -> list[Row]:
+    rows = [reader.category_ids(text) for text in texts]
+    return [(ids, (0,) * len(ids)) for ids in rows]
+
+
+@torch.no_grad()
+def evaluate(
+    model: encoder.ConditionedEncoder,
+    items: Sequence[Item],
+    reader: EncoderInput,
+    rules: Policy,
+    autocast: contextlib.AbstractContextManager[None],
+) -> dict[str, float | None]:
+    """Ranking quality on held-out rows, each scored by its worst window as in serving."""
+    model.eval()
+    words = [category_text(category) for category in rules.categories]
+    with autocast:
+        vectors = model.embed(**encoder.padded(category_rows(reader, words), reader.pad))
+        flat = [(index, row) for index, item in enumerate(items) for row in item.windows]
+        worst = np.full(len(items), -np.inf)
+        for batch in padded_batches([len(row[0]) for _, row in flat], 8192):
+            text = encoder.padded([flat[i][1] for i in batch], reader.pad)
+            either = torch.logsumexp(model(**text, categories=vectors)[1].float(), 1).numpy()
+            np.maximum.at(worst, [flat[i][0] for i in batch], either)
+    model.train()
+    labels = np.array([item.unsafe for item in items])
+    best = best_f1(labels, worst)
+    return {"auprc": auprc(labels, worst), "auroc": auroc(labels, worst), "best_f1": best[0] if best else None}
+
+
+def main(path: str, overrides: list[str]) -> None:
+    config = schema.load(Path(path), Config, ConfigError, overrides)
+    torch.manual_seed(config.seed)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+
+    # The model and its one renderer.
+    rules = policy.load(config.policy)
+    base = encoder.base_folder(config.base)
+    model = encoder.load(base) if (base / "guard.json").exists() else encoder.from_pretrained(base)
+    model.dropout.p = config.dropout
+    encoder_tokenizer(base / "tokenizer.json", out / "tokenizer.json")
+    (out / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
+    reader = EncoderInput.load(out / "tokenizer.json", config.max_tokens, config.overlap)
+
+    # The data.
+    train = prepare(load_examples(Path(config.data), "train"), reader, rules)
+    dev_examples = [e for e in load_examples(Path(config.data), "dev") if e.kind != "text"]
+    dev = prepare(dev_examples, reader, rules)
+    tokens = sum(len(item.windows[0][0]) for item in train)
+    steps = int(len(list(batches(train, config, 0))) * config.epochs)
+    print(f"{len(train)} training rows, {tokens} tokens; {len(dev)} dev rows; {steps} steps", flush=True)
+
+    # The optimiser: words keep their pre-trained vectors, so that words unseen here stay where they were.
+    if config.freeze_embeddings:
+        model.encoder.embeddings.word_embeddings.requires_grad_(False)
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("head."), parameter.ndim > 1), []).append(parameter)
+    optimiser = torch.optim.AdamW(
+        [
+            {
+                "params": params,
+                "lr": config.head_learning_rate if head else config.learning_rate,
+                "weight_decay": config.weight_decay if matrix else 0.0,
+            }
+            for (head, matrix), params in groups.items()
+        ],
+        fused=True,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda done: min((done + 1) / config.warmup_steps, (steps - done) / max(1, steps - config.warmup_steps)),
+    )
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=config.bf16)
+
+    # The loop. A checkpoint holds everything: a killed run goes on where it was.
+    step, history, started, seen, losses = 0, [], time.time(), 0, []
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        step, history = state["step"], state["history"]
+        print(f"resuming at step {step}", flush=True)
+    model.train()
+    position, total = 0, len(rules.categories)
+    for epoch in range(math.ceil(config.epochs)):
+        for batch in batches(train, config, epoch):
+            position += 1
+            if position <= step or step >= steps:
+                continue
+            rng = random.Random(f"{config.seed}/{step}")
+            torch.manual_seed(config.seed * 1_000_003 + step)
+            kept = list(range(total))
+            if total > 1 and rng.random() < config.partial_policy:
+                kept = sorted(rng.sample(kept, rng.randint(max(1, total // 3), total - 1)))
+            chosen = [rules.categories[index] for index in kept]
+            items = [item for item, _ in batch]
+            text = encoder.padded([row for _, row in batch], reader.pad)
+            with autocast:
+                vectors = model.embed(**encoder.padded(category_rows(reader, paraphrases(chosen, rng)), reader.pad))
+                states = model.embed(**text)
+            logits = model.head(model.dropout(states), model.dropout(vectors))
+            loss = loss_of(logits, items, kept, total, config.category_weight, config.label_smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            step += 1
+            seen += int(text["attention_mask"].sum())
+            losses.append(loss.item())
+            if step % 50 == 0:
+                rate = seen / (time.time() - started)
+                print(f"step {step}/{steps} loss {np.mean(losses[-50:]):.4f} {rate:.0f} tokens/s", flush=True)
+            if step % config.checkpoint_steps == 0 or step == steps:
+                measured = evaluate(model, dev, reader, rules, autocast)
+                history.append({"step": step, "loss": float(np.mean(losses[-200:])), **measured})
+                print(json.dumps(history[-1]), flush=True)
+                torch.save(
+                    {
+                        "model": model.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "step": step,
+                        "schedule": schedule.state_dict(),
+                        "history": history,
+                    },
+                    checkpoint.with_suffix(".tmp"),
+                )
+                checkpoint.with_suffix(".tmp").replace(checkpoint)
+
+    encoder.save(model, out)
+    rate = round(seen / (time.time() - started))
+    named = config.base in ("mini", "minilm")
+    write_run(
+        out,
+        kind="mini",
+        config=config,
+        policy=rules.digest,
+        data_digest=data_digest(Path(config.data)),
+        seed=config.seed,
+        metrics={"history": history},
+        extra={"base": config.base if named else base.name, "tokens_per_s": rate},
+    )
+    print(f"{out}: done; next: guard export {out} BUNDLE")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
