@@ -225,7 +225,10 @@ def _score(
     by_length = sorted(texts, key=lambda digest: len(texts[digest].judged.content))
     for start in range(0, len(by_length), BATCH):
         batch = by_length[start : start + BATCH]
-        for digest, verdict in zip(batch, _moderate([texts[digest] for digest in batch], moderator), strict=True):
+        answers = moderator.moderate_each([texts[digest] for digest in batch])
+        if len(batch) > 1 and all(isinstance(answer, EngineError) for answer in answers):
+            raise EngineError(f"none of {len(batch)} texts could be scored: {answers[0]}")  # not the texts: the engine
+        for digest, verdict in zip(batch, answers, strict=True):
             if isinstance(verdict, Verdict):
                 plain = to_json(verdict)
                 verdicts[digest] = json.dumps({name: plain[name.removeprefix("guard_")] for name in ADDED})
@@ -233,22 +236,6 @@ def _score(
                 failures[digest] = str(verdict)
         done(batch)
     return verdicts, failures
-
-
-def _moderate(conversations: list[Conversation], moderator: Moderator) -> list[Verdict | InvalidInput | EngineError]:
-    """One verdict or error each: a text that cannot be judged must not take its batch with it.
-
-    Raises EngineError if none of several texts can be scored: then it is the engine that is broken.
-    """
-    try:
-        return [*moderator.moderate(conversations)]
-    except (InvalidInput, EngineError) as problem:
-        if len(conversations) == 1:
-            return [problem]
-        alone = [_moderate([conversation], moderator)[0] for conversation in conversations]
-        if all(isinstance(result, EngineError) for result in alone):
-            raise
-        return alone
 
 
 def _remember(known: OrderedDict[str, str], verdicts: Mapping[str, str]) -> None:

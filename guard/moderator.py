@@ -12,7 +12,7 @@ from guard.calibration import MODES, Calibration, Mode, thresholds
 from guard.conversation import Conversation
 from guard.engines import open_engine
 from guard.engines.base import Engine, Reading, Score, Window
-from guard.errors import ConfigError, EngineError
+from guard.errors import ConfigError, EngineError, GuardError, InvalidInput
 from guard.policy import Policy, load
 from guard.verdict import Coverage, Timings, Verdict, decide, sigmoid
 
@@ -62,6 +62,20 @@ class Moderator:
             )
             for plan in plans
         ]
+
+    def moderate_each(
+        self,
+        conversations: Sequence[Conversation],
+        policy: Policy | None = None,
+        exclude: Collection[str] = (),
+    ) -> list[Verdict | GuardError]:
+        """As `moderate`, but a conversation that cannot be judged answers with its error and spares the others."""
+        try:
+            return [*self.moderate(conversations, policy, exclude)]
+        except (InvalidInput, EngineError) as problem:
+            if len(conversations) == 1:
+                return [problem]
+            return [self.moderate_each([conversation], policy, exclude)[0] for conversation in conversations]
 
     def check(self, prompt: str, response: str | None = None, **options: object) -> Verdict:
         """The verdict on a single prompt, or on the response to it."""

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from guard.conversation import Conversation, Message, Role
-from guard.errors import ConfigError, EngineError, GuardError, InvalidInput
-from guard.moderator import Moderator, open_moderator
+from guard.errors import ConfigError, GuardError, InvalidInput
+from guard.moderator import open_moderator
 from guard.policy import load
 from guard.verdict import Outcome, Verdict, log_odds
 
@@ -135,20 +135,8 @@ def _judge(model: str | Path | None, server: str | None, policy: str | Path | No
     options = (model, server, policy)
     with _opening:
         if options not in _judges:
-            _judges[options] = _remote(server, policy) if server else _local(open_moderator(model, policy))
+            _judges[options] = _remote(server, policy) if server else open_moderator(model, policy).moderate_each
         return _judges[options]
-
-
-def _local(moderator: Moderator) -> _Judge:
-    def judge(conversations: list[Conversation]) -> Sequence[Verdict | GuardError]:
-        try:
-            return moderator.moderate(conversations)
-        except (InvalidInput, EngineError) as problem:  # of one of them: the others still have a verdict
-            if len(conversations) == 1:
-                return [problem]
-            return [judge([conversation])[0] for conversation in conversations]
-
-    return judge
 
 
 def _remote(server: str, policy: str | Path | None) -> _Judge:

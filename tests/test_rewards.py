@@ -173,7 +173,7 @@ async def rewarding(moderator, **options):
 
 
 def test_one_text_that_fails_does_not_fail_the_others():
-    judge = rewards._local(Moderator(Trying(), load("minimal")))
+    judge = Moderator(Trying(), load("minimal")).moderate_each
     fine, crash = Conversation.of("Hi", "fine"), Conversation.of("Hi", "crash")
     answers = judge([fine, crash, fine])
     assert [type(answer) for answer in answers] == [Verdict, EngineError, Verdict]

@@ -119,7 +119,7 @@ def _judge(
 
     moderator = open_moderator(model, policy, mode)
     rules = moderator.policy.without(exclude)
-    return lambda chunk: moderator.moderate(chunk, rules), rules
+    return lambda chunk: moderator.moderate_each(chunk, rules), rules
 
 
 def _answers(rows: Iterable[Row], judge: Judge, file: Path | None) -> Iterator[tuple[Row, Verdict | GuardError]]:

@@ -131,9 +131,10 @@ def test_categories_are_those_of_the_whole_prompt_with_the_verdict_written_out(e
             written = [*prompt.prefix_ids(rules), *window.ids, *prompt.unsafe, *prompt.newline, ends[0][0]]
             log_probs, _ = graph.run([written], graph.empty, [0], [[len(written) - 1]], [ends[0][1], ends[1][1]])
             first = 1 / (1 + np.exp(log_probs[0, 0, 1] - log_probs[0, 0, 0]))
-            if first > 0.5:  # the second code may gain at the second step; the first may not
-                walked += 1
-                assert sigmoid(score.categories[0]) == pytest.approx(sigmoid(score.unsafe) * first, abs=1e-3)
+            walked += 1
+            p = sigmoid(score.unsafe)
+            assert sigmoid(score.categories[0]) == pytest.approx(p * first, abs=1e-3)  # it competes at one step only
+            assert sigmoid(score.categories[1]) >= p * (1 - first) - 1e-3  # a second step may only add
     assert walked
 
 

@@ -86,6 +86,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"out={folder / 'run'}",
     )
     assert "kept 64 of 64 rows as 64 windows" in told
+    assert "of the first row the loss sees 'safe<|eot_id|>'" in told
     return folder / "run"
 
 

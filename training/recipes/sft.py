@@ -45,7 +45,7 @@ from guard.conversation import Example
 from guard.data.examples import load_examples
 from guard.errors import ConfigError, DataError, need
 from guard.policy import Policy
-from guard.prompt import TEMPLATE_DIGEST, Detail, Prompt
+from guard.prompt import IGNORED, TEMPLATE_DIGEST, Detail, Prompt
 from guard.train.run import data_digest, write_run
 
 
@@ -145,24 +145,8 @@ def main(path: str, overrides: list[str]) -> None:
     config = schema.load(Path(path), Config, ConfigError, overrides)
     cuda = torch.cuda.is_available()
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
 
-    # The policy and the one renderer.
-    rules = policy.load(config.policy)
-    (out / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
-    source = cached_file(config.base, "tokenizer.json")
-    if source is None:
-        raise ConfigError(f"base: {config.base} has no tokenizer.json")
-    shutil.copyfile(source, out / "tokenizer.json")
-    prompt = Prompt.load(out / "tokenizer.json", config.max_tokens, config.overlap, config.detail)
-    print(
-        f"prompt family {prompt.chat.family.name}; the policy takes {len(prompt.prefix_ids(rules))} tokens", flush=True
-    )
-
-    # The data.
-    train = render(load_examples(Path(config.data), "train"), prompt, rules, config)
-
-    # The trainer. The rows are ready, so it must neither prepare nor cut them.
+    # The options, before anything takes long. The rows will be ready, so TRL must neither prepare nor cut them.
     arguments = passed_through(
         {"report_to": "none", "save_strategy": "no", "logging_steps": 10, **config.trainer},
         SFTConfig,
@@ -176,17 +160,33 @@ def main(path: str, overrides: list[str]) -> None:
         dataset_kwargs={"skip_prepare_dataset": True},
         model_init_kwargs={"dtype": "bfloat16" if cuda else "float32"},
     )
-    end = prompt.chat.family.end
+    adapter = passed_through(config.lora, LoraConfig, "lora", task_type="CAUSAL_LM")
+    quantized = four_bits(config.qlora, cuda)
+
+    # The policy and the one renderer.
+    rules = policy.load(config.policy)
+    tokenizer = Path(str(cached_file(config.base, "tokenizer.json")))
+    prompt = Prompt.load(tokenizer, config.max_tokens, config.overlap, config.detail)
+    family = prompt.chat.family
+    print(f"prompt family {family.name}; the policy takes {len(prompt.prefix_ids(rules))} tokens", flush=True)
+
+    # The data.
+    train = render(load_examples(Path(config.data), "train"), prompt, rules, config)
+
+    # The trainer.
     trainer = SFTTrainer(
         model=config.base,
         args=arguments,
         train_dataset=train,
         processing_class=PreTrainedTokenizerFast(
-            tokenizer_file=str(out / "tokenizer.json"), eos_token=end, pad_token=end
+            tokenizer_file=str(tokenizer), eos_token=family.end, pad_token=family.end
         ),
-        quantization_config=four_bits(config.qlora, cuda),
-        peft_config=passed_through(config.lora, LoraConfig, "lora", task_type="CAUSAL_LM"),
+        quantization_config=quantized,
+        peft_config=adapter,
     )
+    labels = trainer.data_collator([trainer.train_dataset[0]])["labels"][0].tolist()
+    learnt = prompt.chat.tokenizer.decode([index for index in labels if index != IGNORED], skip_special_tokens=False)
+    print(f"of the first row the loss sees {learnt!r}", flush=True)
 
     # The training.
     started = time.time()
@@ -195,6 +195,8 @@ def main(path: str, overrides: list[str]) -> None:
     trainer.save_model(str(out / "adapter"))
     if not trainer.is_world_process_zero():
         return
+    shutil.copyfile(tokenizer, out / "tokenizer.json")
+    (out / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     losses = [entry["loss"] for entry in history]
     tokens = history[-1]["num_tokens"] if history else 0
@@ -212,7 +214,7 @@ def main(path: str, overrides: list[str]) -> None:
             "tokens_per_s": round(tokens / seconds),
             "peak_device_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else None,
         },
-        extra={"renderer": TEMPLATE_DIGEST, "family": prompt.chat.family.name, "windows": len(train)},
+        extra={"renderer": TEMPLATE_DIGEST, "family": family.name, "windows": len(train)},
     )
     print(f"{out}: done; next: guard export {out} BUNDLE")
 
