@@ -141,5 +141,7 @@ class EncoderInput:
         layout = [(span, (context - tail, context)) for span in spans]
         if context > tail:
             size = room - (spans[0][1] - spans[0][0])
-            layout += [(spans[0], chunk) for chunk in windows(context - tail, size, min(self.overlap, size // 4))]
+            shared = min(self.overlap, size // 4)
+            rest = context - tail + min(shared, tail)  # so that what the cut parts is whole in one window
+            layout += [(spans[0], chunk) for chunk in windows(rest, size, shared)]
         return layout

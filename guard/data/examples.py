@@ -6,20 +6,27 @@ from pathlib import Path
 from typing import Any, cast
 
 from guard.conversation import Conversation, Example, Message, Split
+from guard.data.labelled import read_labelled
 from guard.data.store import DEVELOPMENT, SPLITS
 from guard.errors import DataError, need
+from guard.policy import Policy
 
 
-def load_examples(folder: Path, split: str) -> list[Example]:
-    """The examples of one split of the data set in `folder`, in stored order.
+def load_examples(data: Path, split: str, policy: Policy | None = None) -> list[Example]:
+    """The examples of one split in stored order: of a folder made by `guard data build`, or of a user's JSONL file.
 
+    A file needs the `policy` whose codes its rows name, and has the splits train and dev (see guard.data.labelled).
     `split` is train, dev, test, or development (whose examples count as dev). DataError if there is no such file.
     """
     if split not in (*SPLITS, DEVELOPMENT):
         raise DataError(f"unknown split {split!r}; allowed: {', '.join((*SPLITS, DEVELOPMENT))}")
-    path = folder / f"{split}.parquet"
+    if data.suffix == ".jsonl" and policy is not None:
+        return [example for example in read_labelled(data, policy) if example.split == split]
+    path = data / f"{split}.parquet"
     if not path.is_file():
-        raise DataError(f"no data at {path}; make it with: guard data build CONFIG --root DIR --out {folder}")
+        raise DataError(
+            f"no data at {path}; make it with: guard data build CONFIG --root DIR --out {data}; or give a JSONL file"
+        )
     rows = need("pyarrow.parquet", "data").read_table(path).to_pylist()
     name = cast(Split, "dev" if split == DEVELOPMENT else split)
     return [_example(row, name) for row in rows]

@@ -30,7 +30,7 @@ from guard.bundle import Bundle
 from guard.conversation import Conversation
 from guard.engines.base import Reading, Score, Window, padded_batches
 from guard.engines.codes import Answer, CodeLine, Request
-from guard.engines.mini import session
+from guard.engines.session import session
 from guard.errors import BundleError, DocumentError, EngineError
 from guard.policy import Policy, ordered
 from guard.prompt import Detail, Prompt

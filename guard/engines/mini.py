@@ -7,19 +7,18 @@ A category's vector is the `vector` of its own words, so a policy costs one smal
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from guard.bundle import Bundle
 from guard.conversation import Conversation
 from guard.encoder_input import EncoderInput, category_text
 from guard.engines.base import Reading, Score, Window, padded_batches
+from guard.engines.session import session
 from guard.errors import BundleError
 from guard.policy import Policy
 
@@ -93,21 +92,3 @@ class MiniEngine:
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments, "categories": categories}
         result: Floats = self._session.run([output], feed)[0]
         return result
-
-
-def session(path: str, threads: int | None) -> onnxruntime.InferenceSession:
-    """A CPU session that does not spin between batches (spinning costs a whole core beside a service).
-
-    BundleError if the file is not a model that this ONNX Runtime reads.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as problem:  # noqa: BLE001 - ONNX Runtime raises many unrelated types
-        raise BundleError(
-            f"{path}: ONNX Runtime cannot load it ({type(problem).__name__}); export the bundle again"
-        ) from None

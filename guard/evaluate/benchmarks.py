@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from guard import policy as policies
-from guard.conversation import Conversation, Label, conversation_from_row
+from guard.bundle import file_digest
+from guard.conversation import Conversation, Label
+from guard.data.labelled import read_labelled
 from guard.errors import DataError, InvalidInput
 from guard.policy import Policy
 
 CODES_OF = "mlcommons"  # the policy that the named benchmarks' categories are told in
-MISTAKES_SHOWN = 20
 _DATA = "data:"
 
 
@@ -261,43 +262,9 @@ def _records(raw: bytes, path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _own(path: Path, policy: Policy) -> Suite:
-    """Rows `{"prompt", "response"? | "messages", "label": "safe|unsafe", "categories"?: [codes]}`, or every mistake."""
-    raw = _read(path, "give the path of a JSONL file")
-    cases: list[Case] = []
-    mistakes: list[str] = []
-    for number, line in enumerate(_text(raw, path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            cases.append(_own_case(line, policy))
-        except InvalidInput as mistake:
-            mistakes.append(f"{path}:{number}: {mistake}")
-    if mistakes:
-        more = [f"… and {len(mistakes) - MISTAKES_SHOWN} more broken rows"] if len(mistakes) > MISTAKES_SHOWN else []
-        raise DataError("\n".join(mistakes[:MISTAKES_SHOWN] + more))
-    if not cases:
-        raise DataError(f"{path}: has no rows; give one JSON object a line")
-    return Suite(path.name, path.name, "", "", hashlib.sha256(raw).hexdigest(), tuple(cases))
-
-
-def _own_case(line: str, policy: Policy) -> Case:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        raise InvalidInput("not valid JSON") from None
-    conversation = conversation_from_row(row)
-    label, codes = row.get("label"), row.get("categories")
-    if label not in ("safe", "unsafe"):
-        raise InvalidInput('`label` must be "safe" or "unsafe"')
-    if codes is not None and not (isinstance(codes, list) and all(isinstance(code, str) for code in codes)):
-        raise InvalidInput("`categories` must be a list of codes; leave it out where they are unknown")
-    if codes and label == "safe":
-        raise InvalidInput("a safe row violates no category; leave `categories` out or change the label")
-    if codes is not None and (unknown := len(set(codes) - set(policy.codes))):
-        raise InvalidInput(
-            f"`categories` names {unknown} codes that policy {policy.id!r} has not; it has: {', '.join(policy.codes)}"
-        )
-    return Case(conversation, label, _truth(label, codes, policy))
+    examples = read_labelled(path, policy)
+    cases = tuple(Case(e.conversation, e.label, _truth(e.label, e.categories, policy)) for e in examples)
+    return Suite(path.name, path.name, "", "", file_digest(path), cases)
 
 
 def _truth(label: Label, codes: Collection[str] | None, policy: Policy) -> dict[str, bool]:

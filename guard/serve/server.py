@@ -27,10 +27,14 @@ FLUSH_SECONDS = 1.0  # for answers on their way, after the last one is known; wh
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where a server listens (port 0: a free one) and what it takes."""
+    """Where a server listens (port 0: a free one) and what it takes.
+
+    lame_duck_seconds: how long new requests are still told to go elsewhere; those that arrive later are cut off.
+    """
 
     host: str = "127.0.0.1"
     port: int = 50051
+    lame_duck_seconds: float = 1.0
     limits: Limits = field(default_factory=Limits)
     bounds: Bounds = field(default_factory=Bounds)
 
@@ -69,7 +73,7 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
             yield Running(_join(settings.host, port), batcher)
         finally:
             await health.enter_graceful_shutdown()
-            await batcher.close()
+            await asyncio.gather(batcher.close(), asyncio.sleep(settings.lame_duck_seconds))
             await server.stop(FLUSH_SECONDS)
             readers.shutdown(wait=False)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,43 +17,29 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from guard import bundle, calibration, policy
-from guard.bundle import Bundle
-from guard.calibration import Calibration
 from guard.engines.base import Window
 from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError
 from guard.policy import Policy
 from guard.prompt import TEMPLATE_DIGEST, Prompt
-from guard.train.export import PARITY_TEXTS, run_record
-from guard.train.run import packages
+from guard.train.export import common_fields, sealed
+from guard.train.parity import PARITY_TEXTS
 
 OPSET = 23  # the first that has Attention, RMSNormalization and RotaryEmbedding as operators of their own
 TOLERANCE = 4e-3  # in log-odds, between torch and ONNX: never more than 1e-3 in probability
 
 
-def export_causal(run: Path, out: Path, name: str | None = None) -> dict[str, float]:
-    """Makes the bundle `out` of the run and returns the measured parity. Nothing appears at `out` until all is done.
+def bundle_causal(run: Path, record: dict[str, Any], made: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """Fills the folder `made` from the run; the manifest's fields and the measured parity.
 
-    The scores are left uncalibrated. Raises BundleError if the run was rendered in another way than this version
-    renders, or if torch and ONNX disagree; EngineError if the model has not learnt to answer with a verdict.
+    Raises BundleError if the run was rendered in another way than this version renders, or if torch and ONNX disagree;
+    EngineError if the model has not learnt to answer with a verdict.
     """
-    record = run_record(run)
     if record["renderer"] != TEMPLATE_DIGEST:
         raise BundleError(
             f"{run}: trained on prompts of layout {record['renderer']}, this version makes layout {TEMPLATE_DIGEST}; "
             "train it again"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        made = Path(folder) / "bundle"
-        made.mkdir()
-        parity = _bundle(run, record, made, name or out.name)
-        made.rename(out)
-    return parity
-
-
-def _bundle(run: Path, record: dict[str, Any], made: Path, name: str) -> dict[str, float]:
     config = record["config"]
     for file in ("tokenizer.json", "policy.yaml"):
         shutil.copyfile(run / file, made / file)
@@ -63,25 +48,12 @@ def _bundle(run: Path, record: dict[str, Any], made: Path, name: str) -> dict[st
         config["detail"], prompt.safe, prompt.unsafe, prompt.chat.end[0], config["least_label_mass"]
     )
     (made / SETTINGS).write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n", encoding="utf-8")
-    calibration.write(Calibration(), made / "calibration.json")
     model = merged(config["base"], run / "adapter")
     write_graph(model, made / "model.onnx")
-    rules = policy.load(made / "policy.yaml")
-    fields: dict[str, Any] = {
-        "name": name,
-        "kind": "causal",
-        "base": Path(config["base"]).name if Path(config["base"]).exists() else config["base"],
-        "policy": rules.digest,
-        "renderer": TEMPLATE_DIGEST,
-        "max_tokens": config["max_tokens"],
-        "overlap": config["overlap"],
-        "data": record["data"],
-        "packages": packages(),
-    }
-    draft = Bundle(made, bundle.seal(made, **fields), rules, Calibration())
-    parity = _parity(CausalOnnxEngine(draft), model, prompt, rules)
-    bundle.seal(made, **fields, parity=parity)
-    return parity
+    base = Path(config["base"]).name if Path(config["base"]).exists() else config["base"]
+    fields = {**common_fields(record, made), "kind": "causal", "base": base, "renderer": TEMPLATE_DIGEST}
+    draft = sealed(made, fields)
+    return fields, _parity(CausalOnnxEngine(draft), model, prompt, draft.policy)
 
 
 def merged(base: str, adapter: Path) -> Any:

@@ -7,16 +7,41 @@ to fp32 when the session is made, so that the arithmetic (and with it batch inva
 from __future__ import annotations
 
 import json
+import shutil
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 
+from guard.bundle import Bundle
+from guard.encoder_input import LAYOUT_DIGEST, category_text
+from guard.engines.mini import MiniEngine
+from guard.errors import BundleError
+from guard.policy import Policy
+from guard.train import encoder
+from guard.train.conditioned import Row
 from guard.train.encoder import ConditionedEncoder
+from guard.train.export import common_fields, sealed
+from guard.train.parity import PARITY_TEXTS
 
 OPSET = 20
+TOLERANCE = 1e-3  # in probability, between torch and ONNX
+
+
+def bundle_encoder(run: Path, record: dict[str, Any], made: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """Fills the folder `made` from the run; the manifest's fields and the measured parity."""
+    model = encoder.load(run).eval()
+    encoder.save(model, made, torch.float16)
+    shutil.copyfile(run / "tokenizer.json", made / "tokenizer.json")
+    shutil.copyfile(run / "policy.yaml", made / "policy.yaml")
+    stored = encoder.load(made).eval()  # what ships: weights rounded to half precision, computed in fp32
+    write_graph(stored, made / "model.safetensors", made / "model.onnx")
+    fields = {**common_fields(record, made), "kind": "mini", "base": record["base"], "renderer": LAYOUT_DIGEST}
+    return fields, _parity(sealed(made, fields), model, stored)
 
 
 def write_graph(model: ConditionedEncoder, weights: Path, out: Path) -> None:
@@ -87,3 +112,39 @@ def _tensors(path: Path) -> dict[str, tuple[int, tuple[int, int]]]:
         for name, entry in header.items()
         if name != "__metadata__"
     }
+
+
+def _parity(draft: Bundle, model: ConditionedEncoder, stored: ConditionedEncoder) -> dict[str, float]:
+    """Largest difference in probability: torch against ONNX on the stored weights, and full against half precision."""
+    engine = MiniEngine(draft)
+    windows = [w for text in PARITY_TEXTS for w in engine.read(text, draft.policy).windows]
+    rows = [(window.ids, window.segments) for window in windows]
+    onnx_alone = _probabilities(np.array([engine.score([window])[0].unsafe for window in windows]))
+    onnx_batch = _probabilities(np.array([score.unsafe for score in engine.score(windows)]))
+    torch_stored = _torch(stored, engine, rows, draft.policy)
+    torch_full = _torch(model, engine, rows, draft.policy)
+    parity = {
+        "torch_vs_onnx": float(np.abs(torch_stored - onnx_batch).max()),
+        "alone_vs_batch": float(np.abs(onnx_alone - onnx_batch).max()),
+        "fp32_vs_stored": float(np.abs(torch_full - torch_stored).max()),
+        "texts": float(len(PARITY_TEXTS)),
+    }
+    for key in ("torch_vs_onnx", "alone_vs_batch"):
+        if not parity[key] <= TOLERANCE:
+            raise BundleError(
+                f"{key}: probabilities differ by {parity[key]:.2g}, allowed is {TOLERANCE}; do not ship this export"
+            )
+    return parity
+
+
+def _torch(model: ConditionedEncoder, engine: MiniEngine, rows: Sequence[Row], rules: Policy) -> Any:
+    reader = engine.input
+    words = [reader.category_ids(category_text(category)) for category in rules.categories]
+    with torch.no_grad():
+        vectors = model.embed(**encoder.padded([(ids, (0,) * len(ids)) for ids in words], reader.pad))
+        logits = model(**encoder.padded(rows, reader.pad), categories=vectors)[1]
+    return _probabilities(torch.logsumexp(logits, 1).double().numpy())
+
+
+def _probabilities(log_odds: Any) -> Any:
+    return 1 / (1 + np.exp(-log_odds))

@@ -72,6 +72,6 @@ async def serve(
     engine: FakeEngine | None = None, limits: Limits | None = None, bounds: Bounds | None = None
 ) -> AsyncIterator[Served]:
     moderator = Moderator(engine or FakeEngine(), load("mlcommons"))
-    settings = Settings(port=0, limits=limits or Limits(), bounds=bounds or Bounds())
+    settings = Settings(port=0, lame_duck_seconds=0, limits=limits or Limits(), bounds=bounds or Bounds())
     async with serving(moderator, settings) as running, AsyncGuardClient(running.address, 20) as client:
         yield Served(running, client)

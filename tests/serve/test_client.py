@@ -140,11 +140,11 @@ async def test_only_unavailable_is_tried_again_and_twice(call: Call) -> None:
 
 async def test_a_server_that_is_shutting_down_is_tried_again(call: Call) -> None:
     class Reluctant(Batcher[Window, Score]):
-        refusals = 0
+        asked = 0
 
         def reserve(self, items: int, tokens: int) -> AbstractContextManager[Slot[Window, Score]]:
-            self.refusals += 1
-            if self.refusals < 3:
+            self.asked += 1
+            if self.asked < 3:
                 raise Closed("shutting down")
             return super().reserve(items, tokens)
 
@@ -155,12 +155,15 @@ async def test_a_server_that_is_shutting_down_is_tried_again(call: Call) -> None
             server.add_generic_rpc_handlers((handlers(Servicer(moderator, batcher, Limits(), readers)),))
             port = server.add_insecure_port("127.0.0.1:0")
             await server.start()
-            assert (await call(f"127.0.0.1:{port}", "moderate", HELLO)).outcome is Outcome.SAFE
-            await batcher.close()
-            batcher.refusals = -9
-            with pytest.raises(Closed, match="shutting down or has stopped"):
-                await call(f"127.0.0.1:{port}", "moderate", HELLO)
-            await server.stop(None)
+            try:
+                assert (await call(f"127.0.0.1:{port}", "moderate", HELLO)).outcome is Outcome.SAFE
+                assert batcher.asked == 3
+                await batcher.close()
+                with pytest.raises(Closed, match="shutting down or has stopped"):
+                    await call(f"127.0.0.1:{port}", "moderate", HELLO)
+                assert batcher.asked == 6
+            finally:
+                await server.stop(None)
 
 
 async def test_an_answer_that_cannot_be_understood_is_never_safe(call: Call) -> None:

@@ -114,7 +114,7 @@ async def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> N
             first.set()
 
     async with AsyncGuardClient(address) as client:
-        asked = [asyncio.create_task(ask(client, index)) for index in range(300)]
+        asked = [asyncio.create_task(ask(client, index)) for index in range(200)]
         await first.wait()
         process.terminate()
         answers = await asyncio.gather(*asked)

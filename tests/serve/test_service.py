@@ -149,7 +149,10 @@ def reason(error: grpc.RpcError) -> str:
 async def test_the_mode_of_a_request_moves_the_threshold() -> None:
     calibration = Calibration(prompt=TargetCalibration(thresholds=Thresholds(0.1, 0.5, 0.9)))
     moderator = Moderator(FakeEngine(), OWN, calibration, "permissive")
-    async with serving(moderator, Settings(port=0)) as running, grpc.aio.insecure_channel(running.address) as channel:
+    async with (
+        serving(moderator, Settings(port=0, lame_duck_seconds=0)) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
         stub = ModerationServiceStub(channel)
         assert (await stub.GetInfo(pb.GetInfoRequest())).mode == pb.MODE_PERMISSIVE
         for mode, threshold in ((0, 0.9), (pb.MODE_STRICT, 0.1), (pb.MODE_BALANCED, 0.5), (pb.MODE_PERMISSIVE, 0.9)):
@@ -320,7 +323,7 @@ async def test_a_port_in_use_and_a_host_that_is_none() -> None:
         with pytest.raises(ServiceError, match=rf"cannot listen on 127.0.0.1:{port}: Address already in use"):
             async with serving(moderator, Settings(port=port)):
                 pass
-    async with serving(moderator, Settings(port=0)) as running:
+    async with serving(moderator, Settings(port=0, lame_duck_seconds=0)) as running:
         with pytest.raises(ServiceError, match="already in use"):
             async with serving(moderator, Settings(port=int(running.address.rpartition(":")[2]))):
                 pass

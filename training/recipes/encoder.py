@@ -168,9 +168,9 @@ def main(path: str, overrides: list[str]) -> None:
     reader = EncoderInput.load(out / "tokenizer.json", config.max_tokens, config.overlap)
 
     # The data.
-    train = prepare(load_examples(Path(config.data), "train"), reader, rules)
-    dev_examples = [e for e in load_examples(Path(config.data), "dev") if e.kind != "text"]
-    dev = prepare(dev_examples, reader, rules)
+    data = Path(config.data)
+    train = prepare(load_examples(data, "train", rules), reader, rules)
+    dev = prepare([e for e in load_examples(data, "dev", rules) if e.kind != "text"], reader, rules)
     tokens = sum(len(item.windows[0][0]) for item in train)
     steps = int(len(list(batches(train, config, 0))) * config.epochs)
     print(f"{len(train)} training rows, {tokens} tokens; {len(dev)} dev rows; {steps} steps", flush=True)
@@ -264,7 +264,7 @@ def main(path: str, overrides: list[str]) -> None:
         kind="mini",
         config=config,
         policy=rules.digest,
-        data_digest=data_digest(Path(config.data)),
+        data_digest=data_digest(data),
         seed=config.seed,
         metrics={"history": history},
         extra={"base": config.base if named else base.name, "tokens_per_s": rate},

@@ -171,7 +171,7 @@ def main(path: str, overrides: list[str]) -> None:
     print(f"prompt family {family.name}; the policy takes {len(prompt.prefix_ids(rules))} tokens", flush=True)
 
     # The data.
-    train = render(load_examples(Path(config.data), "train"), prompt, rules, config)
+    train = render(load_examples(Path(config.data), "train", rules), prompt, rules, config)
 
     # The trainer.
     trainer = SFTTrainer(

@@ -1,0 +1,27 @@
+"""ONNX Runtime sessions, opened one way for all engines."""
+
+from __future__ import annotations
+
+import os
+
+import onnxruntime
+
+from guard.errors import BundleError
+
+
+def session(path: str, threads: int | None) -> onnxruntime.InferenceSession:
+    """A CPU session that does not spin between batches (spinning costs a whole core beside a service).
+
+    BundleError if the file is not a model that this ONNX Runtime reads.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # noqa: BLE001 - ONNX Runtime raises many unrelated types
+        raise BundleError(
+            f"{path}: ONNX Runtime cannot load it ({type(problem).__name__}); export the bundle again"
+        ) from None
