@@ -21,7 +21,8 @@ slow:
 
 # regenerate committed files that are made from others; tests fail when one is stale
 gen:
-    {{python}} -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. proto/guard/v1/moderation.proto
+    {{python}} -m grpc_tools.protoc -I proto -I "$({{python}} -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+        --python_out=. --pyi_out=. --grpc_python_out=. guard/v1/moderation.proto
     guard policy schema > taxonomy/schema.json
 
 # the default guard, from raw data to bundle (DATA holds raw/ and fingerprints/)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from guard import assets, calibration, policy, schema
 from guard.calibration import Calibration
-from guard.errors import BundleError, GuardError
+from guard.errors import BundleError, DocumentError, PolicyError
 from guard.policy import Policy
 
 FORMAT = 1
@@ -48,6 +48,9 @@ class Bundle:
     calibration: Calibration
 
     def path(self, name: str) -> Path:
+        """Where a file of the bundle lies. BundleError if it is not one that was verified: nothing else is read."""
+        if name not in self.manifest.files and name not in UNSEALED:
+            raise BundleError(f"{self.root}: {MANIFEST} names no file {name}; export the bundle again")
         return self.root / name
 
 
@@ -55,28 +58,44 @@ def open_bundle(root: str | Path | None = None) -> Bundle:
     """The verified bundle at `root`, or the one that ships in the package.
 
     Raises BundleError if a file is missing, differs from its digest, or lies outside the folder; if the manifest was
-    altered; or if the policy is not the one that it was trained for.
+    altered; or if the policy is not the one that it was trained for. Files that the manifest does not name are ignored.
     """
     folder = assets.default_bundle() if root is None else Path(root)
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder}: no {MANIFEST} there; give a bundle folder made by `guard export RUN OUT`")
-    try:
-        plain = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        manifest = schema.convert(plain, Manifest, str(folder / MANIFEST))
-    except (ValueError, OSError, GuardError) as problem:
-        raise BundleError(f"{folder / MANIFEST}: not a bundle manifest: {problem}; restore the bundle") from None
-    if manifest.format != FORMAT:
-        raise BundleError(f"{folder}: bundle format {manifest.format}, this version reads {FORMAT}; export it again")
+    plain, manifest = _read(folder / MANIFEST)
     if model_digest(plain) != manifest.model:
         raise BundleError(f"{folder / MANIFEST}: altered after sealing (digest mismatch); restore the bundle")
     for name, digest in manifest.files.items():
         _verify(folder, name, digest)
-    own = policy.load(folder / "policy.yaml")
+    if absent := [name for name in ("policy.yaml", "calibration.json") if name not in manifest.files]:
+        raise BundleError(f"{folder}: {MANIFEST} names no file {', '.join(absent)}; export the bundle again")
+    own = _policy(folder / "policy.yaml")
     if own.digest != manifest.policy:
         raise BundleError(
             f"{folder}: policy.yaml has digest {own.digest}, the model was trained for {manifest.policy}; restore it"
         )
     return Bundle(folder, manifest, own, calibration.read(folder / "calibration.json"))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Manifest]:
+    """The manifest as plain data and as values. The format comes first: other formats may have other keys."""
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(plain, dict) and plain.get("format", FORMAT) != FORMAT:
+            given = repr(plain["format"])[:20]
+            raise BundleError(f"{path}: bundle format {given}, this version reads {FORMAT}; export it again")
+        return plain, schema.convert(plain, Manifest, str(path))
+    except (ValueError, OSError, RecursionError, DocumentError) as problem:
+        told = "; ".join(str(problem).splitlines())
+        raise BundleError(f"{path}: not a bundle manifest: {told}; restore the bundle") from None
+
+
+def _policy(path: Path) -> Policy:
+    try:
+        return policy.load(path)
+    except PolicyError as problem:
+        raise BundleError(f"{'; '.join(str(problem).splitlines())}; restore the bundle") from None
 
 
 def _verify(folder: Path, name: str, digest: str) -> None:

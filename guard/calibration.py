@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
 
 from guard import schema
 from guard.conversation import Target
@@ -39,7 +41,7 @@ class TargetCalibration:
 
     __pydantic_config__ = schema.STRICT
 
-    slope: float = 1.0
+    slope: Annotated[float, Field(gt=0.0)] = 1.0
     bias: float = 0.0
     thresholds: Thresholds = Thresholds()
     categories: Mapping[str, Thresholds] = field(default_factory=dict)
@@ -82,9 +84,10 @@ def thresholds(calibration: Calibration, policy: Policy, target: Target, mode: M
 def read(path: Path) -> Calibration:
     """The calibration at `path`, BundleError if it breaks its schema."""
     try:
-        return schema.convert(json.loads(path.read_text(encoding="utf-8")), Calibration, str(path))
-    except (OSError, ValueError, DocumentError) as problem:
-        raise BundleError(f"{path}: not a calibration: {problem}; export the bundle again") from None
+        return schema.load(path, Calibration)
+    except DocumentError as problem:
+        told = "; ".join(str(problem).splitlines())
+        raise BundleError(f"{path}: not a calibration: {told}; export the bundle again") from None
 
 
 def write(calibration: Calibration, path: Path) -> None:

@@ -51,8 +51,11 @@ class EncoderInput:
 
     @classmethod
     def load(cls, path: Path, max_tokens: int, overlap: int) -> EncoderInput:
-        """From a `tokenizer.json`; BundleError if its vocabulary lacks a control token."""
-        tokenizer = Tokenizer.from_file(str(path))
+        """From a `tokenizer.json`; BundleError if it cannot be read or its vocabulary lacks a control token."""
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as problem:  # noqa: BLE001 - the library raises nothing more special
+            raise BundleError(f"{path}: not a tokenizer: {problem}; export the bundle again") from None
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True  # a literal "[SEP]" in content is read as plain characters
@@ -136,7 +139,8 @@ class EncoderInput:
         if not context:
             return [(span, (0, 0)) for span in windows(judged, self.max_tokens - 3, self.overlap)]
         room = self.max_tokens - 5  # [CLS] role … [SEP] role … [SEP]
-        tail = min(context, max(room // int(LAYOUT["context_share"]), room - judged))
+        # One place stays for the judged message even where nothing of it can be read.
+        tail = min(context, max(room // int(LAYOUT["context_share"]), room - max(judged, 1)))
         spans = windows(judged, room - tail, min(self.overlap, (room - tail) // 2))
         layout = [(span, (context - tail, context)) for span in spans]
         if context > tail:

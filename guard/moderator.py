@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,8 +55,11 @@ class Moderator:
         plans = [self.plan(conversation, policy, exclude) for conversation in conversations]
         distinct = {key(window): window for plan in plans for window in plan.reading.windows}
         started = time.perf_counter()
-        scores = dict(zip(distinct, self.engine.score(list(distinct.values())), strict=True))
+        found = self.engine.score(list(distinct.values()))
         infer_ms = (time.perf_counter() - started) * 1e3
+        if len(found) != len(distinct):
+            raise _short(len(found), len(distinct))
+        scores = dict(zip(distinct, found, strict=True))
         return [
             self.conclude(
                 plan, [scores[key(w)] for w in plan.reading.windows], Timings(plan.tokenize_ms, 0.0, infer_ms)
@@ -94,8 +98,11 @@ class Moderator:
         """The verdict of a plan from the scores of its windows: the worst window decides."""
         windows = plan.reading.windows
         if len(scores) != len(windows) or not scores:
+            raise _short(len(scores), len(windows))
+        if not all(_sound(score, len(plan.policy.codes)) for score in scores):
             raise EngineError(
-                f"the engine gave {len(scores)} scores for {len(windows)} windows; this is a bug of the engine"
+                "the engine gave a score without a finite number for the verdict and each category; this is a fault of "
+                "the model or a bug of the engine"
             )
         target = plan.conversation.target
         scale = self.calibration.of(target)
@@ -151,3 +158,11 @@ def open_moderator(
 def key(window: Window) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
     """What a window's score depends on."""
     return window.policy.digest, window.ids, window.segments
+
+
+def _short(scores: int, windows: int) -> EngineError:
+    return EngineError(f"the engine gave {scores} scores for {windows} windows; this is a bug of the engine")
+
+
+def _sound(score: Score, categories: int) -> bool:
+    return len(score.categories) == categories and all(map(math.isfinite, (score.unsafe, *score.categories)))

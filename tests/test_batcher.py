@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 import threading
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -146,6 +148,36 @@ async def test_a_cancelled_caller_is_not_computed() -> None:
         worker.gate.set()
         assert [await first, await last, await stays] == [[-1], [-4], [-6]]
     assert sorted(item for batch in worker.batches for item in batch) == [1, 4, 6]
+
+
+async def test_what_a_cancelled_caller_handed_in_is_forgotten_at_once() -> None:
+    class Text:
+        pass
+
+    gate = threading.Event()
+
+    def work(items: Sequence[Text]) -> list[int]:
+        assert gate.wait(20)
+        return [0] * len(items)
+
+    async def one(batcher: Batcher[Text, int], text: Text) -> None:
+        with batcher.reserve(1, 1) as slot:
+            await slot.answer([text])
+
+    async with Batcher(work, lambda text: 1) as batcher:
+        busy = asyncio.create_task(one(batcher, Text()))
+        await asyncio.sleep(0)
+        text = Text()
+        gone, trace = asyncio.create_task(one(batcher, text)), weakref.ref(text)
+        del text
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+        del gone
+        gc.collect()
+        assert trace() is None
+        gate.set()
+        await busy
 
 
 async def test_an_expired_entry_is_answered_while_the_worker_is_busy_and_not_computed() -> None:

@@ -38,7 +38,7 @@ def serve(
     chosen: Mode = mode
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     moderator = open_moderator(model, policy, chosen, threads)
-    settings = Settings(host, port, Limits(conversation_characters=max_characters), Bounds(queue_items=max_queue))
+    limits, bounds = Limits(conversation_characters=max_characters), Bounds(queue_items=max_queue)
 
     def announce(address: str) -> None:
         applied = moderator.policy
@@ -47,4 +47,4 @@ def serve(
             f"policy {applied.id} {applied.digest[:12]})"
         )
 
-    asyncio.run(run(moderator, settings, announce))
+    asyncio.run(run(moderator, Settings(host, port, limits, bounds), announce))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def train(
         config = None
     path = _config(config or CUSTOM)
     changes += [
-        f"{key}={value}"
+        f"{key}={json.dumps(str(value))}"  # as text, also where a name looks like a number
         for key, value in (("policy", policy), ("data", data), ("base", base), ("out", out))
         if value is not None
     ]

@@ -10,11 +10,12 @@ from guard.engines.base import Reading, Score, Window
 from guard.policy import Policy
 from guard.text.windows import windows
 
-WORD_SIZE, WINDOW, OVERLAP = 4, 64, 16
+WORD_SIZE, WINDOW, OVERLAP = 4, 64, 16  # characters of a token, tokens
+CUT = "\N{HORIZONTAL ELLIPSIS}"
 
 
 class FakeEngine:
-    """Reads the judged message by bytes; a text is unsafe in category CODE iff it holds `violates:CODE`.
+    """Reads the judged message by characters; it is unsafe in category CODE iff it holds the word `violates:CODE`.
 
     Everything else gets log-odds between -8 and -4 from a hash, so that different texts score differently and the
     same text always scores the same. Thread-safe.
@@ -25,13 +26,14 @@ class FakeEngine:
 
     def read(self, conversation: Conversation, policy: Policy) -> Reading:
         text = conversation.judged.content
-        data = text.encode()
-        found = tuple(
-            Window(policy, tuple(data[start * WORD_SIZE : end * WORD_SIZE]), (), start * WORD_SIZE, end * WORD_SIZE)
-            for start, end in windows(-(-len(data) // WORD_SIZE), WINDOW, OVERLAP)
-        )
-        total = -(-len(data) // WORD_SIZE)
-        return Reading(found, total, total)
+        total = -(-len(text) // WORD_SIZE)
+        found = []
+        for first, last in windows(total, WINDOW, OVERLAP):
+            start, end = first * WORD_SIZE, min(last * WORD_SIZE, len(text))
+            # A word that the window cuts is marked, so that its part does not pass for a word of its own.
+            before, after = (CUT if _inside_word(text, place) else "" for place in (start, end))
+            found.append(Window(policy, tuple(f"{before}{text[start:end]}{after}".encode()), (), start, end))
+        return Reading(tuple(found), total, total)
 
     def score(self, windows: Sequence[Window]) -> list[Score]:
         return [self._score(window) for window in windows]
@@ -39,9 +41,12 @@ class FakeEngine:
     def _score(self, window: Window) -> Score:
         data = bytes(window.ids)
         noise = int.from_bytes(hashlib.sha256(data).digest()[:2]) / 65535
-        words = data.split()
+        words = data.decode().split()
         categories = tuple(
-            4.0 if f"violates:{category.code}".encode() in words else -8.0 + 4.0 * noise
-            for category in window.policy.categories
+            4.0 if f"violates:{category.code}" in words else -8.0 + 4.0 * noise for category in window.policy.categories
         )
         return Score(max(categories), categories)
+
+
+def _inside_word(text: str, place: int) -> bool:
+    return 0 < place < len(text) and not text[place - 1].isspace() and not text[place].isspace()

@@ -25,6 +25,7 @@ from guard.policy import Policy
 # On a CPU a batch of 8 × 128 tokens already uses the cores fully; larger ones only delay the first answer.
 MAX_BATCH_TOKENS = 2048
 POLICIES_KEPT = 256
+INPUTS = {"input_ids", "attention_mask", "token_type_ids", "categories"}
 
 Floats = npt.NDArray[np.float32]
 
@@ -38,12 +39,16 @@ class MiniEngine:
         manifest = bundle.manifest
         self.digest = manifest.model
         self.input = EncoderInput.load(bundle.path("tokenizer.json"), manifest.max_tokens, manifest.overlap)
-        self._session = session(str(bundle.path("model.onnx")), threads)
+        graph = bundle.path("model.onnx")
+        self._session = session(str(graph), threads)
         self._policies: OrderedDict[str, Floats] = OrderedDict()
         self._lock = threading.Lock()
-        width = self._session.get_inputs()[3].shape[1]
+        shapes = {node.name: node.shape for node in self._session.get_inputs()}
+        if set(shapes) != INPUTS:
+            raise BundleError(f"{graph}: takes {', '.join(shapes)}, not {', '.join(sorted(INPUTS))}; export it again")
+        width = shapes["categories"][1]
         if not isinstance(width, int):
-            raise BundleError(f"{bundle.path('model.onnx')}: input `categories` has no fixed width; export it again")
+            raise BundleError(f"{graph}: input `categories` has no fixed width; export it again")
         self._none: Floats = np.zeros((1, width), np.float32)
 
     def read(self, conversation: Conversation, policy: Policy) -> Reading:

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import grpc
+from grpc_health.v1 import health as health_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from guard.batcher import Batcher, Bounds
@@ -34,9 +34,9 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 50051
-    lame_duck_seconds: float = 1.0
     limits: Limits = field(default_factory=Limits)
     bounds: Bounds = field(default_factory=Bounds)
+    lame_duck_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
     async with Batcher(moderator.engine.score, lambda window: len(window.ids), settings.bounds) as batcher:
         server = grpc.aio.server(options=_options(settings.limits))
         server.add_generic_rpc_handlers((handlers(Servicer(moderator, batcher, settings.limits, readers)),))
-        health = HealthServicer()
+        health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
@@ -111,7 +111,8 @@ def _free_address(host: str, port: int) -> str:
 async def run(moderator: Moderator, settings: Settings, announce: Callable[[str], None]) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. Main thread only.
 
-    announce: called with host:port once requests are answered there. Raises Closed if the batcher dies.
+    announce: called with host:port once requests are answered there. Raises Closed if the batcher dies. Draining takes
+    no longer than the deadlines of the accepted requests, but an engine that never comes back keeps the process alive.
     """
     loop = asyncio.get_running_loop()
     told = asyncio.Event()

@@ -92,9 +92,11 @@ class Servicer:
         deadline = loop.time() + allowed
         mode = messages.mode_from_proto(options.mode)
         read = [self._read(conversation) for conversation in sent]
-        size = sum(conversation.ByteSize() for conversation in sent)
-        with self.batcher.reserve(len(read), size // BYTES_PER_TOKEN) as slot:
-            if size < INLINE_BYTES and options.WhichOneof("policy") is None:
+        sizes = [one.ByteSize() for one, good in zip(sent, read, strict=True) if isinstance(good, Conversation)]
+        if not sizes:
+            return [error for error in read if isinstance(error, InvalidInput)]
+        with self.batcher.reserve(len(sizes), sum(sizes) // BYTES_PER_TOKEN) as slot:
+            if sum(sizes) < INLINE_BYTES and options.WhichOneof("policy") is None:
                 plans = self._plans(read, options)
             else:
                 plans = await loop.run_in_executor(self.readers, self._plans, read, options)

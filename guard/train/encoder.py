@@ -101,7 +101,7 @@ def from_pretrained(folder: Path) -> ConditionedEncoder:
     weights = {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
     missing, _ = model.encoder.load_state_dict(weights, strict=False)
     if missing:
-        raise ValueError(f"{folder}: {len(missing)} encoder weights are missing, the first is {missing[0]}")
+        raise ConfigError(f"{folder}: {len(missing)} encoder weights are missing, the first is {missing[0]}")
     return model
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import platform
 import resource
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from guard.bundle import file_digest
+from guard.errors import GuardError
 
 PACKAGES = (
     "guard-service",
@@ -58,8 +61,27 @@ def write_run(
 
 
 def data_digest(data: Path) -> str:
-    """What names the data of a run: the digest of a built folder's manifest, or of a single file."""
-    return file_digest(data / "manifest.json" if data.is_dir() else data)
+    """What names the data of a run: the digest of a built folder's manifest, or of all data files where it has none."""
+    if not data.is_dir():
+        return file_digest(data)
+    if (data / "manifest.json").is_file():
+        return file_digest(data / "manifest.json")
+    told = "".join(f"{path.name} {file_digest(path)}\n" for path in sorted(data.glob("*.parquet")))
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def run_recipe(main: Callable[[str, list[str]], None]) -> None:
+    """Calls a recipe's `main` with what stands on its command line: a config and key=value changes.
+
+    Errors that guard raises on purpose become one line on stderr and exit code 2, as in `guard`.
+    """
+    if len(sys.argv) < 2:
+        sys.exit(f"usage: {Path(sys.argv[0]).name} CONFIG.yaml [key=value ...]")
+    try:
+        main(sys.argv[1], sys.argv[2:])
+    except GuardError as problem:
+        sys.stderr.write(f"guard: {problem}\n")
+        sys.exit(2)
 
 
 def packages() -> dict[str, str]:

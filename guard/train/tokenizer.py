@@ -6,17 +6,19 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, pre_tokenizers
 
+WORD = 100  # characters
+
 
 def encoder_tokenizer(source: Path, target: Path) -> None:
-    """Writes `source` to `target` without truncation or padding, and with words cut every 100 characters.
+    """Writes `source` to `target` without truncation or padding, and with words cut every `WORD` characters.
 
     WordPiece reads a longer word as one unknown token, which would hide anything written without spaces.
     """
     tokenizer = Tokenizer.from_file(str(source))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    if not isinstance(tokenizer.pre_tokenizer, pre_tokenizers.Sequence):
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [tokenizer.pre_tokenizer, pre_tokenizers.FixedLength(length=100)]
-        )
+    own = tokenizer.pre_tokenizer
+    if own is None or len(own.pre_tokenize_str("a" * (WORD + 1))) == 1:
+        cut = pre_tokenizers.FixedLength(length=WORD)
+        tokenizer.pre_tokenizer = cut if own is None else pre_tokenizers.Sequence([own, cut])
     tokenizer.save(str(target))

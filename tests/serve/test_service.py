@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import socket
+import threading
 
 import grpc
 import pytest
@@ -233,6 +234,26 @@ async def test_health_answers_while_the_engine_is_busy() -> None:
             assert answer.status == SERVING
         assert not waiting.done()
         engine.gate.set()
+        assert (await waiting).outcome is Outcome.SAFE
+
+
+async def test_health_answers_while_a_long_text_is_tokenised() -> None:
+    reading, gate = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class SlowReader(FakeEngine):
+        def read(self, conversation: Conversation, policy: Policy) -> Reading:
+            loop.call_soon_threadsafe(reading.set)
+            assert gate.wait(20)
+            return super().read(conversation, policy)
+
+    async with serve(SlowReader()) as served, grpc.aio.insecure_channel(served.running.address) as channel:
+        waiting = asyncio.create_task(served.client.moderate(Conversation.of("a long text " * 1000)))
+        await reading.wait()
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert answer.status == SERVING
+        assert not waiting.done()
+        gate.set()
         assert (await waiting).outcome is Outcome.SAFE
 
 

@@ -19,7 +19,6 @@ import json
 import math
 import os
 import random
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ from guard.evaluate.metrics import auprc, auroc, best_f1
 from guard.policy import Category, Policy
 from guard.train import encoder
 from guard.train.conditioned import Item, Row, loss_of
-from guard.train.run import data_digest, write_run
+from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.tokenizer import encoder_tokenizer
 
 
@@ -147,7 +146,7 @@ def evaluate(
     model.train()
     labels = np.array([item.unsafe for item in items])
     best = best_f1(labels, worst)
-    return {"auprc": auprc(labels, worst), "auroc": auroc(labels, worst), "best_f1": best[0] if best else None}
+    return {"auprc": auprc(labels, worst), "auroc": auroc(labels, worst), "best_f1": best.value if best else None}
 
 
 def main(path: str, overrides: list[str]) -> None:
@@ -241,20 +240,13 @@ def main(path: str, overrides: list[str]) -> None:
                 rate = seen / (time.time() - started)
                 print(f"step {step}/{steps} loss {np.mean(losses[-50:]):.4f} {rate:.0f} tokens/s", flush=True)
             if step % config.checkpoint_steps == 0 or step == steps:
-                measured = evaluate(model, dev, reader, rules, autocast)
-                history.append({"step": step, "loss": float(np.mean(losses[-200:])), **measured})
-                print(json.dumps(history[-1]), flush=True)
-                torch.save(
-                    {
-                        "model": model.state_dict(),
-                        "optimiser": optimiser.state_dict(),
-                        "step": step,
-                        "schedule": schedule.state_dict(),
-                        "history": history,
-                    },
-                    checkpoint.with_suffix(".tmp"),
-                )
+                history.append({"step": step, "loss": float(np.mean(losses[-200:]))})
+                state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+                state |= {"schedule": schedule.state_dict(), "history": history}
+                torch.save(state, checkpoint.with_suffix(".tmp"))
                 checkpoint.with_suffix(".tmp").replace(checkpoint)
+                history[-1] |= evaluate(model, dev, reader, rules, autocast)
+                print(json.dumps(history[-1]), flush=True)
 
     encoder.save(model, out)
     rate = round(seen / (time.time() - started))
@@ -273,4 +265,4 @@ def main(path: str, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    run_recipe(main)

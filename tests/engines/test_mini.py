@@ -1,0 +1,335 @@
+"""The mini engine: on a small graph written as text, and (slow) on what a torch model is exported to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.parser
+import pytest
+import tiny_encoder
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from guard import bundle, calibration, policy
+from guard.bundle import open_bundle
+from guard.calibration import Calibration
+from guard.conversation import Conversation
+from guard.encoder_input import LAYOUT_DIGEST
+from guard.engines import mini, open_engine
+from guard.engines.base import Score, Window
+from guard.engines.mini import MiniEngine
+from guard.errors import BundleError
+from guard.moderator import Moderator, open_moderator
+from guard.policy import Category, Policy
+from guard.verdict import Outcome, sigmoid
+
+WIDTH = 8
+MINIMAL, LARGE = policy.load("minimal"), policy.load("mlcommons")
+CHATS = [Conversation.of(*text) for text in tiny_encoder.TEXTS]
+# Words are looked up, shifted by their neighbours' weighted mean (so that padding would be felt), and averaged.
+GRAPH = """
+<ir_version: 10, opset_import: ["" : 20]>
+tiny (
+    int64[batch, tokens] input_ids, int64[batch, tokens] attention_mask, int64[batch, tokens] token_type_ids,
+    float[categories, 8] categories
+) => (float[batch, 8] vector, float[batch, categories] logits) {
+    words = Gather(table, input_ids)
+    kinds = Gather(types, token_type_ids)
+    state = Add(words, kinds)
+    one = Constant<value_ints: ints = [1]>()
+    last = Constant<value_ints: ints = [2]>()
+    seen = Cast<to: int = 1>(attention_mask)
+    column = Unsqueeze(seen, last)
+    row = Unsqueeze(seen, one)
+    turned = Transpose<perm: ints = [0, 2, 1]>(state)
+    scores = MatMul(state, turned)
+    unit = Constant<value_float: float = 1.0>()
+    large = Constant<value_float: float = 10000.0>()
+    hidden = Sub(row, unit)
+    never = Mul(hidden, large)
+    masked = Add(scores, never)
+    weights = Softmax<axis: int = -1>(masked)
+    mixed = MatMul(weights, state)
+    kept = Mul(mixed, column)
+    sum = ReduceSum<keepdims: int = 0>(kept, one)
+    count = ReduceSum<keepdims: int = 1>(seen, one)
+    vector = Div(sum, count)
+    across = Transpose<perm: ints = [1, 0]>(categories)
+    alike = MatMul(vector, across)
+    slope = Constant<value_float: float = 0.5>()
+    bias = Constant<value_float: float = -6.0>()
+    scaled = Mul(alike, slope)
+    logits = Add(scaled, bias)
+}
+"""
+
+
+def write_by_hand(folder: Path) -> None:
+    """A sealed bundle with the graph above and random weights."""
+    folder.mkdir(parents=True)
+    tiny_encoder.write_tokenizer(folder / "tokenizer.json")
+    rng = np.random.default_rng(0)
+    size = tiny_encoder.tokenizer().get_vocab_size()
+    weights = {"table": rng.normal(0, 1.0, (size, WIDTH)), "types": rng.normal(0, 1.0, (2, WIDTH))}
+    model = onnx.parser.parse_model(GRAPH)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items())
+    onnx.save(model, str(folder / "model.onnx"))
+    (folder / "policy.yaml").write_text(policy.dump(MINIMAL), encoding="utf-8")
+    calibration.write(Calibration(), folder / "calibration.json")
+    seal(folder)
+
+
+def seal(folder: Path) -> None:
+    bundle.seal(
+        folder,
+        name="tiny",
+        kind="mini",
+        base="random",
+        policy=MINIMAL.digest,
+        renderer=LAYOUT_DIGEST,
+        max_tokens=tiny_encoder.MAX_TOKENS,
+        overlap=tiny_encoder.OVERLAP,
+        data=None,
+    )
+
+
+def write_exported(folder: Path) -> None:
+    """In a process of its own: importing torch warns at will."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, tiny_encoder.__file__, "bundle", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module", params=["by hand", pytest.param("exported", marks=pytest.mark.slow)])
+def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mini") / "bundle"
+    {"by hand": write_by_hand, "exported": write_exported}[request.param](folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(root: Path) -> MiniEngine:
+    made = open_engine(open_bundle(root), threads=1)
+    assert isinstance(made, MiniEngine)
+    return made
+
+
+def windows(engine: MiniEngine, *policies: Policy) -> list[Window]:
+    return [window for rules in policies for chat in CHATS for window in engine.read(chat, rules).windows]
+
+
+def flat(score: Score) -> list[float]:
+    return [score.unsafe, *score.categories]
+
+
+def probabilities(scores: Sequence[Score]) -> list[float]:
+    return [sigmoid(z) for score in scores for z in flat(score)]
+
+
+def largest(one: Sequence[Score], other: Sequence[Score]) -> float:
+    """The largest difference in probability."""
+    assert [len(flat(score)) for score in one] == [len(flat(score)) for score in other]
+    return float(np.abs(np.array(probabilities(one)) - np.array(probabilities(other))).max())
+
+
+def test_scores_differ_from_text_to_text(engine: MiniEngine) -> None:
+    found = engine.score(windows(engine, MINIMAL))
+    assert np.ptp([sigmoid(score.unsafe) for score in found]) > 0.1, "else all that is compared below is a constant"
+
+
+def test_the_verdict_is_an_or_over_the_categories(engine: MiniEngine) -> None:
+    for score in engine.score(windows(engine, LARGE)):
+        assert score.unsafe == pytest.approx(np.log(np.exp(score.categories).sum()))
+        assert score.unsafe >= max(score.categories)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(data=st.data())
+def test_a_score_does_not_depend_on_its_batch(engine: MiniEngine, data: st.DataObject) -> None:
+    everything = windows(engine, MINIMAL, LARGE)
+    batch = data.draw(st.lists(st.sampled_from(everything), min_size=1, max_size=24))
+    together = engine.score(batch)
+    assert len(together) == len(batch)
+    assert largest(together, [engine.score([window])[0] for window in batch]) <= 1e-3
+
+
+def test_many_windows_are_cut_into_batches_and_keep_their_order(engine: MiniEngine) -> None:
+    batch = windows(engine, MINIMAL, LARGE) * 6
+    assert sum(len(window.ids) for window in batch) > 2 * mini.MAX_BATCH_TOKENS
+    alone = {id(window): engine.score([window])[0] for window in batch[: len(batch) // 6]}
+    assert largest(engine.score(batch), [alone[id(window)] for window in batch]) <= 1e-3
+
+
+def test_policies_may_be_mixed_in_one_call(engine: MiniEngine) -> None:
+    small, large = windows(engine, MINIMAL), windows(engine, LARGE)
+    mixed = [window for pair in zip(small, large, strict=True) for window in pair]
+    found = engine.score(mixed)
+    assert [len(score.categories) for score in found] == [2, len(LARGE.codes)] * len(small)
+    assert largest(found[::2], engine.score(small)) <= 1e-3
+    assert largest(found[1::2], engine.score(large)) <= 1e-3
+
+
+def test_a_dropped_category_leaves_the_others_as_they_were(engine: MiniEngine) -> None:
+    part = LARGE.without(["S1", "S7"])
+    whole, rest = engine.score(windows(engine, LARGE)), engine.score(windows(engine, part))
+    for one, other in zip(whole, rest, strict=True):
+        kept = [z for code, z in zip(LARGE.codes, one.categories, strict=True) if code in part.codes]
+        assert other.categories == pytest.approx(kept, abs=1e-4)
+        assert other.unsafe < one.unsafe
+
+
+def test_the_words_of_a_category_matter_and_its_code_does_not(engine: MiniEngine) -> None:
+    def scores(code: str, name: str) -> list[Score]:
+        return engine.score(windows(engine, Policy("own", "1", "Own", (Category(code, name, "words"),))))
+
+    assert largest(scores("A", "plants"), scores("B", "plants")) <= 1e-6
+    assert largest(scores("A", "plants"), scores("A", "forbidden things")) > 1e-3
+
+
+def test_the_order_of_a_policy_is_the_order_of_the_scores(engine: MiniEngine) -> None:
+    turned = dataclasses.replace(LARGE, categories=LARGE.categories[::-1])
+    for one, other in zip(engine.score(windows(engine, LARGE)), engine.score(windows(engine, turned)), strict=True):
+        assert other.categories[::-1] == pytest.approx(one.categories, abs=1e-4)
+
+
+def test_threads_get_the_scores_of_a_single_one(root: Path) -> None:
+    engine = open_engine(open_bundle(root), threads=1)
+    assert isinstance(engine, MiniEngine)
+    work = [windows(engine, LARGE.without([code]))[:6] for code in LARGE.codes] * 2
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(engine.score, work))
+    for batch, scores in zip(work, found, strict=True):
+        assert largest(scores, engine.score(batch)) <= 1e-3
+
+
+def test_the_vectors_of_old_policies_are_forgotten(root: Path) -> None:
+    engine = open_engine(open_bundle(root), threads=1)
+    assert isinstance(engine, MiniEngine)
+    first = MINIMAL
+    kept = engine.category_vectors(first)
+    for number in range(mini.POLICIES_KEPT - 1):
+        engine.category_vectors(Policy("own", str(number), "Own", (Category("A", "a", "b"),)))
+    assert engine.category_vectors(first) is kept  # used again: the youngest now
+    for number in range(mini.POLICIES_KEPT):
+        engine.category_vectors(Policy("own", f"x{number}", "Own", (Category("A", "a", "b"),)))
+        assert len(engine._policies) == mini.POLICIES_KEPT
+    assert engine.category_vectors(first) is not kept
+    np.testing.assert_allclose(engine.category_vectors(first), kept, atol=1e-5)
+
+
+def test_nothing_in_nothing_out(engine: MiniEngine) -> None:
+    assert engine.score([]) == []
+
+
+def test_the_moderator_answers(root: Path) -> None:
+    moderator = open_moderator(root, threads=1)
+    assert moderator.policy == MINIMAL
+    verdicts = moderator.moderate(CHATS)
+    assert [verdict.coverage.windows > 1 for verdict in verdicts] == [False, False, True, True, True, False]
+    for verdict in verdicts:
+        assert verdict.outcome in (Outcome.SAFE, Outcome.UNSAFE)
+        assert verdict.model == open_bundle(root).manifest.model
+        assert verdict.p_unsafe >= max(verdict.categories.values())
+    assert tuple(open_moderator(root, "mlcommons").moderate(CHATS)[0].categories) == LARGE.codes
+
+
+def test_a_long_text_is_as_unsafe_as_its_worst_part(root: Path) -> None:
+    moderator = open_moderator(root, threads=1)
+    text = tiny_encoder.TEXTS[2][0]
+    verdict = moderator.check(text)
+    plan = moderator.plan(Conversation.of(text))
+    scores = moderator.engine.score(plan.reading.windows)
+    worst = max(range(len(scores)), key=lambda index: scores[index].unsafe)
+    assert verdict.p_unsafe == pytest.approx(sigmoid(scores[worst].unsafe), abs=1e-3)
+    assert (verdict.coverage.worst_start, verdict.coverage.worst_end) == (
+        plan.reading.windows[worst].start,
+        plan.reading.windows[worst].end,
+    )
+
+
+@pytest.mark.parametrize("unreadable", ["\x00", "\u200b"])
+def test_what_cannot_be_read_at_all_is_incomplete(engine: MiniEngine, unreadable: str) -> None:
+    # A threshold out of reach, since random weights say anything about an empty window.
+    rules = dataclasses.replace(MINIMAL, threshold=1 - 1e-9)
+    verdict = Moderator(engine, rules).check(unreadable)
+    assert verdict.coverage.tokens_total == 0
+    assert verdict.outcome is Outcome.INCOMPLETE
+
+
+def copied(root: Path, folder: Path, **files: bytes) -> Path:
+    """A bundle with some files replaced, sealed anew."""
+    folder.mkdir()
+    for path in root.iterdir():
+        (folder / path.name).write_bytes(files.get(path.stem if path.suffix == ".onnx" else "", path.read_bytes()))
+    seal(folder)
+    return folder
+
+
+@pytest.mark.parametrize("cut", [0, 1, 0.5, -1], ids=["empty", "one byte", "half", "all but one byte"])
+def test_a_damaged_graph_is_told_in_one_line(root: Path, tmp_path: Path, cut: float) -> None:
+    whole = (root / "model.onnx").read_bytes()
+    folder = copied(root, tmp_path / "damaged", model=whole[: int(cut * len(whole)) if cut == 0.5 else int(cut)])
+    with pytest.raises(BundleError) as told:
+        open_moderator(folder)
+    assert "model.onnx" in str(told.value)
+    assert "export" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def graph(inputs: str, body: str) -> bytes:
+    text = f'<ir_version: 10, opset_import: ["" : 20]>\nother ({inputs}) => (float[n, m] logits) {{ {body} }}'
+    return bytes(onnx.parser.parse_model(text).SerializeToString())
+
+
+NAMES = "int64[b, t] input_ids, int64[b, t] attention_mask, int64[b, t] token_type_ids"
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (
+            graph("float[n, m] x", "logits = Identity(x)"),
+            "takes x, not attention_mask, categories, input_ids, token_type_ids",
+        ),
+        (graph(f"{NAMES}, float[n, m] categories", "logits = Identity(categories)"), "no fixed width"),
+    ],
+    ids=["inputs", "width"],
+)
+def test_a_graph_of_something_else_is_told(root: Path, tmp_path: Path, other: bytes, told: str) -> None:
+    folder = copied(root, tmp_path / "other", model=other)
+    with pytest.raises(BundleError, match=told):
+        open_moderator(folder)
+
+
+@pytest.mark.parametrize("root", ["exported"], indirect=True)
+@pytest.mark.slow
+def test_torch_and_onnx_agree(root: Path, engine: MiniEngine) -> None:
+    told: dict[str, Any] = json.loads((root.parent / "torch.json").read_text(encoding="utf-8"))
+    for name, texts in told.items():
+        rules = policy.load(name)
+        expected = [Score(float(np.logaddexp.reduce(row)), tuple(row)) for text in texts for row in text]
+        found = engine.score(windows(engine, rules))
+        assert largest(found, expected) <= 1e-3
+        logits: npt.NDArray[np.float64] = np.array([score.categories for score in found])
+        np.testing.assert_allclose(logits, [score.categories for score in expected], atol=5e-3)
+
+
+@pytest.mark.parametrize("root", ["exported"], indirect=True)
+@pytest.mark.slow
+def test_the_export_holds_no_weights_and_no_traces_of_this_machine(root: Path) -> None:
+    data = (root / "model.onnx").read_bytes()
+    assert len(data) < 60_000, "the weights stay in model.safetensors, in half precision"
+    assert b".py" not in data
+    assert str(Path.home()).encode() not in data

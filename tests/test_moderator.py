@@ -1,0 +1,313 @@
+"""The moderator: windows become a verdict, under the policy, the calibration and the mode of the call."""
+
+import dataclasses
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.calibration import MODES, Calibration, TargetCalibration, Thresholds
+from guard.conversation import Conversation, Message, Target
+from guard.engines.base import Reading, Score, Window
+from guard.engines.fake import FakeEngine
+from guard.errors import BundleError, ConfigError, EngineError, InvalidInput, PolicyError
+from guard.moderator import Moderator, open_moderator
+from guard.policy import Category, Policy, load
+from guard.verdict import Outcome, Timings, sigmoid
+
+RULES = load("mlcommons")
+OWN = Policy("own", "1", "Own", (Category("X9", "Nine", "nine"), Category("X10", "Ten", "ten")))
+FAKE = Moderator(FakeEngine(), RULES)
+TEXTS = st.text(min_size=1, max_size=40).filter(str.strip) | st.sampled_from(
+    ["violates:S1", "a violates:S10 b violates:S2", "violates:X9", "word " * 300 + "violates:S3"]
+)
+
+
+class Counting(FakeEngine):
+    """Notes how many windows it was given at each call."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def score(self, windows):
+        self.calls.append(len(windows))
+        return super().score(windows)
+
+
+class Partial(FakeEngine):
+    """Leaves the last token of every text unread."""
+
+    def read(self, conversation, policy):
+        reading = super().read(conversation, policy)
+        return dataclasses.replace(reading, tokens_seen=reading.tokens_total - 1)
+
+
+class Scripted(FakeEngine):
+    """Answers with the scores that it was made with, one after the other."""
+
+    def __init__(self, *scores: Score) -> None:
+        self.scores = scores
+
+    def read(self, conversation, policy):
+        made = tuple(Window(policy, (n,), (), 10 * n, 10 * n + 10) for n in range(len(self.scores)))
+        return Reading(made, len(made), len(made))
+
+    def score(self, windows):
+        return [self.scores[window.ids[0]] for window in windows]
+
+
+def scripted(*scores: Score, calibration: Calibration | None = None):
+    return Moderator(Scripted(*scores), OWN, calibration or Calibration()).check("text")
+
+
+def test_a_verdict_tells_what_it_rests_on():
+    verdict = FAKE.check("please violates:S10 and violates:S2")
+    assert verdict.outcome is Outcome.UNSAFE
+    assert verdict.flagged == ("S2", "S10")
+    assert verdict.p_unsafe == pytest.approx(sigmoid(4.0))
+    assert tuple(verdict.categories) == RULES.codes
+    assert (verdict.policy, verdict.model) == (RULES.digest, FakeEngine.digest)
+    assert verdict.coverage.tokens_seen == verdict.coverage.tokens_total == math.ceil(35 / 4)
+    assert (verdict.coverage.windows, verdict.coverage.worst_start, verdict.coverage.worst_end) == (1, 0, 35)
+    assert verdict.timings.tokenize_ms > 0
+    assert verdict.timings.infer_ms > 0
+
+
+def test_the_target_is_the_last_message():
+    assert FAKE.check("hello").target is Target.PROMPT
+    assert FAKE.check("violates:S1", "hello").outcome is Outcome.SAFE, "the fake engine reads the judged message"
+    assert FAKE.check("hello", "violates:S1").target is Target.RESPONSE
+
+
+@pytest.mark.parametrize("before", [0, 100, 3_000, 20_011])
+def test_the_worst_window_decides_and_says_where_it_lies(before):
+    text = "\u00e9" * before + " violates:S1 " + "tail " * 2_000
+    verdict = FAKE.check(text)
+    assert verdict.outcome is Outcome.UNSAFE
+    assert verdict.flagged == ("S1",)
+    assert verdict.coverage.windows > 30
+    coverage = verdict.coverage
+    assert coverage.worst_start <= before
+    assert "violates:S1" in text[coverage.worst_start : coverage.worst_end]
+    assert coverage.worst_end - coverage.worst_start <= 256
+
+
+@given(st.integers(0, 700))
+def test_a_word_at_the_edge_of_a_window_stays_whole(before):
+    assert FAKE.check("x" * before + " violates:S10").flagged == ("S10",)
+    assert FAKE.check("x" * before + "violates:S10 ").outcome is (Outcome.SAFE if before else Outcome.UNSAFE)
+
+
+def test_the_worst_window_is_not_the_first_and_categories_come_from_all():
+    verdict = scripted(Score(-3.0, (-3.0, 1.0)), Score(2.0, (-1.0, -2.0)), Score(-1.0, (-2.0, -5.0)))
+    assert verdict.p_unsafe == pytest.approx(sigmoid(2.0))
+    assert verdict.categories == {"X9": pytest.approx(sigmoid(-1.0)), "X10": pytest.approx(sigmoid(1.0))}
+    assert verdict.flagged == ("X10",)
+    assert (verdict.coverage.worst_start, verdict.coverage.worst_end, verdict.coverage.windows) == (10, 20, 3)
+
+
+@given(TEXTS)
+def test_p_unsafe_is_at_least_that_of_every_category(text):
+    verdict = FAKE.check(text)
+    assert verdict.p_unsafe >= max(verdict.categories.values())
+
+
+def test_an_excluded_category_cannot_make_anything_unsafe():
+    bad = Conversation.of("violates:S1")
+    (kept,) = FAKE.moderate([bad], exclude=["S2"])
+    (dropped,) = FAKE.moderate([bad], exclude=["S1"])
+    assert kept.outcome is Outcome.UNSAFE
+    assert dropped.outcome is Outcome.SAFE
+    assert dropped.flagged == ()
+    assert "S1" not in dropped.categories
+    assert dropped.policy == RULES.without(["S1"]).digest != RULES.digest
+
+
+@pytest.mark.parametrize("exclude", [["S99"], list(RULES.codes)])
+def test_an_exclusion_that_cannot_be_is_refused(exclude):
+    with pytest.raises(PolicyError):
+        FAKE.moderate([Conversation.of("hello")], exclude=exclude)
+
+
+def test_a_call_may_bring_its_policy():
+    chat = [Conversation.of("violates:X9 violates:X10 violates:S1")]
+    (own,) = FAKE.moderate(chat, OWN)
+    assert own.flagged == ("X9", "X10")
+    assert tuple(own.categories) == OWN.codes
+    assert own.policy == OWN.digest
+    assert FAKE.moderate(chat)[0].flagged == ("S1",), "the next call has the moderator's own again"
+    assert FAKE.moderate(chat, OWN, ["X9"])[0].flagged == ("X10",)
+
+
+@given(st.lists(TEXTS, max_size=12))
+def test_order_is_kept_and_company_makes_no_difference(texts):
+    chats = [Conversation.of(text) for text in texts]
+    together = FAKE.moderate(chats)
+    assert len(together) == len(texts)
+    for text, verdict in zip(texts, together, strict=True):
+        assert dataclasses.replace(verdict, timings=Timings()) == dataclasses.replace(
+            FAKE.check(text), timings=Timings()
+        )
+
+
+def test_what_occurs_twice_is_scored_once():
+    engine = Counting()
+    chats = [Conversation.of(text) for text in ("one", "two", "one", "one", "three", "two")]
+    verdicts = Moderator(engine, RULES).moderate(chats)
+    assert engine.calls == [3]
+    assert [verdict.p_unsafe for verdict in verdicts] == [FAKE.moderate([chat])[0].p_unsafe for chat in chats]
+    assert len({verdict.p_unsafe for verdict in verdicts}) == 3
+
+
+def test_windows_that_occur_twice_are_scored_once():
+    engine = Counting()
+    (verdict,) = Moderator(engine, RULES).moderate([Conversation.of("    " * 10_000 + "a")])
+    assert verdict.coverage.windows > 100
+    assert engine.calls == [2]
+
+
+def test_nothing_in_nothing_out():
+    assert FAKE.moderate([]) == []
+    assert FAKE.moderate_each([]) == []
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_an_engine_that_answers_too_few_or_too_many_is_an_error(lost):
+    class Short(FakeEngine):
+        def score(self, windows):
+            return super().score([*windows, *windows])[: len(windows) + (lost if lost == 2 else -lost)]
+
+    with pytest.raises(EngineError, match="scores for 2 windows; this is a bug of the engine"):
+        Moderator(Short(), RULES).moderate([Conversation.of("one"), Conversation.of("two")])
+
+
+def test_a_plan_needs_all_its_scores():
+    plan = FAKE.plan(Conversation.of("long " * 100))
+    scores = FAKE.engine.score(plan.reading.windows)
+    assert FAKE.conclude(plan, scores).outcome is Outcome.SAFE
+    for wrong in (scores[:-1], [*scores, scores[0]], []):
+        with pytest.raises(EngineError, match=f"{len(wrong)} scores for {len(scores)} windows"):
+            FAKE.conclude(plan, wrong)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        Score(math.nan, (0.0, 0.0)),
+        Score(math.inf, (0.0, 0.0)),
+        Score(0.0, (0.0, math.nan)),
+        Score(0.0, (0.0,)),
+        Score(0.0, (0.0, 0.0, 0.0)),
+    ],
+)
+def test_a_score_that_is_no_number_is_an_error_even_beside_a_bad_window(score):
+    for scores in ([Score(-5.0, (-5.0, -5.0)), score], [score, Score(9.0, (9.0, 9.0))]):
+        with pytest.raises(EngineError, match="without a finite number"):
+            scripted(*scores)
+
+
+def test_what_was_not_read_is_incomplete_and_never_safe():
+    moderator = Moderator(Partial(), RULES)
+    verdict = moderator.check("nothing bad so far")
+    assert verdict.outcome is Outcome.INCOMPLETE
+    assert verdict.flagged == ()
+    assert 0 < verdict.p_unsafe < verdict.threshold
+    assert moderator.check("violates:S1").outcome is Outcome.UNSAFE
+
+
+CALIBRATION = Calibration(
+    prompt=TargetCalibration(1.0, 0.0, Thresholds(0.2, 0.5, 0.8)),
+    response=TargetCalibration(2.0, 1.0, Thresholds(0.05, 0.06, 0.07), {"X9": Thresholds(0.4, 0.4, 0.4)}),
+)
+
+
+@pytest.mark.parametrize(
+    ("z", "outcomes"),
+    [
+        (-3.0, (Outcome.SAFE, Outcome.SAFE, Outcome.SAFE)),
+        (-1.0, (Outcome.UNSAFE, Outcome.SAFE, Outcome.SAFE)),
+        (0.5, (Outcome.UNSAFE, Outcome.UNSAFE, Outcome.SAFE)),
+        (2.0, (Outcome.UNSAFE, Outcome.UNSAFE, Outcome.UNSAFE)),
+    ],
+)
+def test_the_mode_moves_the_threshold(z, outcomes):
+    moderator = Moderator(Scripted(Score(z, (z, z - 1))), OWN, CALIBRATION)
+    verdicts = [moderator.with_mode(mode).check("text") for mode in MODES]
+    assert tuple(verdict.outcome for verdict in verdicts) == outcomes
+    assert [verdict.threshold for verdict in verdicts] == [0.2, 0.5, 0.8]
+    assert len({verdict.p_unsafe for verdict in verdicts}) == 1
+    plan = moderator.plan(Conversation.of("text"))
+    concluded = moderator.conclude(plan, moderator.engine.score(plan.reading.windows), mode="permissive")
+    assert concluded.outcome is outcomes[2]
+
+
+def test_prompts_and_responses_have_their_own_scale():
+    moderator = Moderator(Scripted(Score(-1.0, (-1.0, -1.5))), OWN, CALIBRATION)
+    prompt, response = moderator.check("text"), moderator.check("text", "answer")
+    assert (prompt.p_unsafe, prompt.threshold) == (pytest.approx(sigmoid(-1.0)), 0.5)
+    assert (response.p_unsafe, response.threshold) == (pytest.approx(sigmoid(-1.0)), 0.06)  # 2 · -1 + 1
+    assert response.categories == {"X9": pytest.approx(sigmoid(-1.0)), "X10": pytest.approx(sigmoid(-2.0))}
+    assert response.flagged == ("X10",), "X9 stays under its own threshold, X10 reaches that of the verdict"
+
+
+def test_the_refusal_is_that_of_the_first_window():
+    scores = Score(0.0, (0.0, 0.0), refusal=3.0), Score(1.0, (0.0, 0.0), refusal=-3.0)
+    assert scripted(*scores).p_refusal == pytest.approx(sigmoid(3.0))
+    assert scripted(Score(0.0, (0.0, 0.0))).p_refusal is None
+
+
+def test_one_that_cannot_be_judged_spares_the_others():
+    class Choosy(FakeEngine):
+        def read(self, conversation, policy):
+            if "unreadable" in conversation.judged.content:
+                raise InvalidInput("cannot be read")
+            return super().read(conversation, policy)
+
+        def score(self, windows):
+            if any(b"unscorable" in bytes(window.ids) for window in windows):
+                raise EngineError("cannot be scored")
+            return super().score(windows)
+
+    moderator = Moderator(Choosy(), RULES)
+    chats = [Conversation.of(text) for text in ("one", "unreadable", "violates:S1", "unscorable")]
+    with pytest.raises(InvalidInput):
+        moderator.moderate(chats)
+    one, unreadable, bad, unscorable = moderator.moderate_each(chats)
+    assert isinstance(unreadable, InvalidInput)
+    assert isinstance(unscorable, EngineError)
+    assert (one.outcome, bad.outcome) == (Outcome.SAFE, Outcome.UNSAFE)
+    with pytest.raises(PolicyError):  # not the fault of a text: nobody is spared
+        moderator.moderate_each(chats, exclude=["S99"])
+
+
+def test_threads_see_their_own_answers():
+    chats = [Conversation.of(f"text {n}" + " violates:S1" * (n % 3 == 0)) for n in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        verdicts = list(pool.map(lambda chat: FAKE.moderate([chat])[0], chats))
+    assert [verdict.outcome is Outcome.UNSAFE for verdict in verdicts] == [n % 3 == 0 for n in range(200)]
+
+
+def test_no_repr_shows_what_was_read():
+    chat = Conversation((Message("user", "kumquat-4711"), Message("assistant", "kumquat-4711")))
+    plan = FAKE.plan(chat)
+    assert "kumquat" not in repr(plan)
+    assert repr(plan.reading.windows[0].ids)[1:-1] not in repr(plan)
+    assert "kumquat" not in repr(FAKE.moderate([chat]))
+
+
+def test_open_moderator_without_a_model():
+    assert open_moderator("fake").policy == RULES
+    moderator = open_moderator("fake", "minimal", "strict")
+    assert (moderator.policy, moderator.mode) == (load("minimal"), "strict")
+    assert moderator.check("violates:M1").flagged == ("M1",)
+
+
+def test_open_moderator_says_what_is_wrong(tmp_path):
+    with pytest.raises(BundleError, match="give a bundle folder made by `guard export RUN OUT`"):
+        open_moderator(tmp_path)
+    with pytest.raises(PolicyError, match="no shipped policy 'minimall'; did you mean 'minimal'"):
+        open_moderator("fake", "minimall")
+    with pytest.raises(ConfigError, match="unknown mode 'lenient'; allowed: strict, balanced, permissive"):
+        open_moderator("fake", mode="lenient")
