@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import platform
-import random
 import statistics
 import subprocess
 import sys
@@ -21,20 +20,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from texts import made_up
+
 RESULTS = Path(__file__).parent / "results" / "check_throughput.json"
 ROUNDS = 3
-WORDS = """a about after and answer ask bread bring call chair city clean cloud cold come cook day door early
- explain find fix for garden give green help home how in is keep kind know learn letter light list long make map may me
- meet mend money month morning music need new of old on open paint paper plan plant please question quick read recipe
- right road school send short show simple small song start story summer table tell the time to train travel tree under
- use walk warm water week what where why window with word work write year you""".split()  # noqa: SIM905 - easier to read
-
-
-def made_up(count: int) -> list[str]:
-    """Different texts of 3 to 350 words, median 40, so that the plain loop cuts none of them."""
-    pick = random.Random(0)
-    lengths = [min(max(int(pick.lognormvariate(3.7, 0.9)), 3), 350) for _ in range(count)]
-    return [f"{index}: {' '.join(pick.choices(WORDS, k=length))}" for index, length in enumerate(lengths)]
+LONGEST = 350  # words, so that the plain loop cuts none
 
 
 def plain_loop(bundle: Path, texts: list[str]) -> tuple[list[float], float]:
@@ -77,7 +67,7 @@ def main() -> None:
     from guard import assets
 
     bundle = options.model or assets.default_bundle()
-    texts = made_up(options.items)
+    texts = made_up(options.items, LONGEST)
     if options.plain:
         found, seconds = plain_loop(bundle, texts)
         options.plain.write_text(json.dumps({"log_odds": found, "seconds": seconds}))

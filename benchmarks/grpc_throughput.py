@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import platform
-import random
 import re
 import statistics
 import subprocess
@@ -24,23 +23,12 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+from texts import made_up
+
 from guard import AsyncGuardClient, Conversation, Verdict, open_moderator
 
 RESULTS = Path(__file__).parent / "results" / "grpc_throughput.json"
 CONCURRENCY, BATCH, BATCHES_IN_FLIGHT, ROUNDS = 64, 32, 4, 3
-WORDS = """a about after and answer ask bread bring call chair city clean cloud cold come cook day door early
- explain find fix for garden give green help home how in is keep kind know learn letter light list long make map may me
- meet mend money month morning music need new of old on open paint paper plan plant please question quick read recipe
- right road school send short show simple small song start story summer table tell the time to train travel tree under
- use walk warm water week what where why window with word work write year you""".split()  # noqa: SIM905 - easier to read
-
-
-def made_up(count: int) -> list[Conversation]:
-    """Different texts, of 3 to 800 words, median 40."""
-    pick = random.Random(0)
-    lengths = [min(max(int(pick.lognormvariate(3.7, 0.9)), 3), 800) for _ in range(count)]
-    texts = [f"{index}: {' '.join(pick.choices(WORDS, k=length))}" for index, length in enumerate(lengths)]
-    return [Conversation.of(text) for text in texts]
 
 
 @contextmanager
@@ -85,7 +73,7 @@ async def batched(client: AsyncGuardClient, texts: list[Conversation]) -> list[V
 
 
 async def measure(model: str | None, items: int, threads: int) -> dict[str, object]:
-    texts = made_up(items)
+    texts = [Conversation.of(text) for text in made_up(items, longest=800)]
     moderator = open_moderator(model, threads=threads)
     seconds: dict[str, list[float]] = {}
     verdicts: dict[str, list[Verdict]] = {}

@@ -171,9 +171,8 @@ def test_a_flipped_bit_of_the_manifest_changes_nothing_or_is_told(kept: Path, da
     (kept / MANIFEST).write_bytes(damaged)
     try:
         assert open_bundle(kept).manifest == manifest  # such as another space
-    except BundleError as told:
-        assert "\n" not in str(told)
-        assert any(what in str(told) for what in DO)
+    except BundleError:
+        refused(kept)
     finally:
         (kept / MANIFEST).write_bytes(sound)
 
@@ -286,6 +285,6 @@ def test_an_engine_reads_only_files_that_were_sealed(root: Path, name: str) -> N
 
 
 def test_a_tokenizer_that_is_none_is_told(root: Path) -> None:
-    with pytest.raises(BundleError, match="tokenizer.json") as told:
+    with pytest.raises(BundleError, match=r"tokenizer\.json") as told:
         open_engine(open_bundle(root))
     assert "\n" not in str(told.value)

@@ -1,5 +1,6 @@
 """Messages and conversations: what is accepted, how rows are read, and that no text leaks from either."""
 
+import contextlib
 import json
 
 import pytest
@@ -152,7 +153,5 @@ KEYS = st.sampled_from(["messages", "prompt", "response", "role", "content"])
 
 @given(st.dictionaries(KEYS, JSON | st.lists(st.dictionaries(KEYS, JSON | st.sampled_from(ROLES)))))
 def test_any_row_is_read_or_refused(row):
-    try:
+    with contextlib.suppress(InvalidInput):
         assert conversation_from_row(row).judged.content.strip()
-    except InvalidInput as problem:
-        assert str(problem)

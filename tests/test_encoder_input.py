@@ -310,7 +310,7 @@ def test_a_vocabulary_without_a_control_token_is_refused(tmp_path: Path, absent:
 @pytest.mark.parametrize("text", ["", "{}", "[]", "\x00"])
 def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(BundleError, match="tokenizer.json: not a tokenizer"):
+    with pytest.raises(BundleError, match=r"tokenizer\.json: not a tokenizer"):
         EncoderInput.load(tmp_path / "tokenizer.json", 48, 12)
-    with pytest.raises(BundleError, match="absent.json: not a tokenizer"):
+    with pytest.raises(BundleError, match=r"absent\.json: not a tokenizer"):
         EncoderInput.load(tmp_path / "absent.json", 48, 12)

@@ -7,17 +7,31 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from guard.cli import check, data, evaluate, export, filter, policy, serve, train
 from guard.errors import BundleError, EngineError, GuardError, ServiceError
 
 USAGE, UNDECIDED = 2, 3
 
+
+class _Commands(typer.core.TyperGroup):
+    """Ends with 0 where the reader of our output went away; Typer would end with 1, which means flagged."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit from None
+
+
 app = typer.Typer(
     name="guard",
+    cls=_Commands,
     help="A safety guard for chats and data sets. Exit codes: 0 safe or done, 1 flagged, 2 usage, 3 could not decide.",
     no_args_is_help=True,
     add_completion=False,
@@ -63,8 +77,5 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         sys.stderr.write(f"guard: {error}\n")
         sys.exit(UNDECIDED if isinstance(error, BundleError | EngineError | ServiceError) else USAGE)
-    except BrokenPipeError:  # the reader of our output went away: not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)

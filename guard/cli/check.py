@@ -92,15 +92,19 @@ def _row(line: int, raw: bytes) -> Row:
     try:
         plain = json.loads(raw.decode("utf-8-sig"))
         found = plain.get("id") if isinstance(plain, dict) else None
-        return Row(line, None if found is None else str(found), conversation_from_row(plain))
+        # A lone surrogate is legal in JSON and cannot be printed.
+        name = None if found is None else str(found).encode(errors="replace").decode()
+        return Row(line, name, conversation_from_row(plain))
     except UnicodeDecodeError:
         return Row(line, None, None, "not UTF-8")
     except RecursionError:
         return Row(line, None, None, "not JSON: nested too deeply")
     except json.JSONDecodeError as problem:
-        return Row(line, None, None, f"not JSON: {problem.msg} at column {problem.colno}")
+        return Row(line, None, None, f"not JSON: {problem.msg.removesuffix(' at')} at column {problem.colno}")
     except InvalidInput as problem:
         return Row(line, None, None, str(problem))
+    except ValueError:  # of the standard library, about a number of thousands of digits
+        return Row(line, None, None, "not JSON that can be read: a number is too long")
 
 
 def _judge(
@@ -183,7 +187,7 @@ class _Table:
         self._flagged.update(dict.fromkeys(verdict.flagged))
         flagged = ", ".join(self._named(code) for code in verdict.flagged)
         self._table.add_row(
-            Text(name),
+            Text(name if name.isprintable() else ascii(name)),  # no control sequence reaches the terminal
             verdict.target.value,
             Text(verdict.outcome.value, style=style),
             f"{verdict.p_unsafe:.3f}",

@@ -21,11 +21,9 @@ import tiny_encoder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guard import bundle, calibration, policy
+from guard import policy
 from guard.bundle import open_bundle
-from guard.calibration import Calibration
 from guard.conversation import Conversation
-from guard.encoder_input import LAYOUT_DIGEST
 from guard.engines import mini, open_engine
 from guard.engines.base import Score, Window
 from guard.engines.mini import MiniEngine
@@ -34,80 +32,14 @@ from guard.moderator import Moderator, open_moderator
 from guard.policy import Category, Policy
 from guard.verdict import Outcome, sigmoid
 
-WIDTH = 8
 MINIMAL, LARGE = policy.load("minimal"), policy.load("mlcommons")
 CHATS = [Conversation.of(*text) for text in tiny_encoder.TEXTS]
-# Words are looked up, shifted by their neighbours' weighted mean (so that padding would be felt), and averaged.
-GRAPH = """
-<ir_version: 10, opset_import: ["" : 20]>
-tiny (
-    int64[batch, tokens] input_ids, int64[batch, tokens] attention_mask, int64[batch, tokens] token_type_ids,
-    float[categories, 8] categories
-) => (float[batch, 8] vector, float[batch, categories] logits) {
-    words = Gather(table, input_ids)
-    kinds = Gather(types, token_type_ids)
-    state = Add(words, kinds)
-    one = Constant<value_ints: ints = [1]>()
-    last = Constant<value_ints: ints = [2]>()
-    seen = Cast<to: int = 1>(attention_mask)
-    column = Unsqueeze(seen, last)
-    row = Unsqueeze(seen, one)
-    turned = Transpose<perm: ints = [0, 2, 1]>(state)
-    scores = MatMul(state, turned)
-    unit = Constant<value_float: float = 1.0>()
-    large = Constant<value_float: float = 10000.0>()
-    hidden = Sub(row, unit)
-    never = Mul(hidden, large)
-    masked = Add(scores, never)
-    weights = Softmax<axis: int = -1>(masked)
-    mixed = MatMul(weights, state)
-    kept = Mul(mixed, column)
-    sum = ReduceSum<keepdims: int = 0>(kept, one)
-    count = ReduceSum<keepdims: int = 1>(seen, one)
-    vector = Div(sum, count)
-    across = Transpose<perm: ints = [1, 0]>(categories)
-    alike = MatMul(vector, across)
-    slope = Constant<value_float: float = 0.5>()
-    bias = Constant<value_float: float = -6.0>()
-    scaled = Mul(alike, slope)
-    logits = Add(scaled, bias)
-}
-"""
-
-
-def write_by_hand(folder: Path) -> None:
-    """A sealed bundle with the graph above and random weights."""
-    folder.mkdir(parents=True)
-    tiny_encoder.write_tokenizer(folder / "tokenizer.json")
-    rng = np.random.default_rng(0)
-    size = tiny_encoder.tokenizer().get_vocab_size()
-    weights = {"table": rng.normal(0, 1.0, (size, WIDTH)), "types": rng.normal(0, 1.0, (2, WIDTH))}
-    model = onnx.parser.parse_model(GRAPH)
-    model.graph.initializer.extend(onnx.numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items())
-    onnx.save(model, str(folder / "model.onnx"))
-    (folder / "policy.yaml").write_text(policy.dump(MINIMAL), encoding="utf-8")
-    calibration.write(Calibration(), folder / "calibration.json")
-    seal(folder)
-
-
-def seal(folder: Path) -> None:
-    bundle.seal(
-        folder,
-        name="tiny",
-        kind="mini",
-        base="random",
-        policy=MINIMAL.digest,
-        renderer=LAYOUT_DIGEST,
-        max_tokens=tiny_encoder.MAX_TOKENS,
-        overlap=tiny_encoder.OVERLAP,
-        data=None,
-    )
 
 
 def write_exported(folder: Path) -> None:
     """In a process of its own: importing torch warns at will."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, tiny_encoder.__file__, "bundle", str(folder)]
+    command = [sys.executable, tiny_encoder.__file__, "exported", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -115,7 +47,7 @@ def write_exported(folder: Path) -> None:
 @pytest.fixture(scope="module", params=["by hand", pytest.param("exported", marks=pytest.mark.slow)])
 def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mini") / "bundle"
-    {"by hand": write_by_hand, "exported": write_exported}[request.param](folder)
+    {"by hand": tiny_encoder.write_by_hand, "exported": write_exported}[request.param](folder)
     return folder
 
 
@@ -273,7 +205,7 @@ def copied(root: Path, folder: Path, **files: bytes) -> Path:
     folder.mkdir()
     for path in root.iterdir():
         (folder / path.name).write_bytes(files.get(path.stem if path.suffix == ".onnx" else "", path.read_bytes()))
-    seal(folder)
+    tiny_encoder.seal(folder)
     return folder
 
 

@@ -208,6 +208,7 @@ def main(path: str, overrides: list[str]) -> None:
         schedule.load_state_dict(state["schedule"])
         step, history = state["step"], state["history"]
         print(f"resuming at step {step}", flush=True)
+        history[-1] |= evaluate(model, dev, reader, rules, autocast)  # it was saved before this
     model.train()
     position, total = 0, len(rules.categories)
     for epoch in range(math.ceil(config.epochs)):

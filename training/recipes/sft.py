@@ -25,7 +25,6 @@ import dataclasses
 import difflib
 import random
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +45,7 @@ from guard.data.examples import load_examples
 from guard.errors import ConfigError, DataError, need
 from guard.policy import Policy
 from guard.prompt import IGNORED, TEMPLATE_DIGEST, Detail, Prompt
-from guard.train.run import data_digest, write_run
+from guard.train.run import data_digest, run_recipe, write_run
 
 
 @dataclass(frozen=True)
@@ -220,4 +219,4 @@ def main(path: str, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    run_recipe(main)

@@ -1,0 +1,124 @@
+"""Writes the README's tables from the JSON files in benchmarks/results; `--check` fails if they are stale.
+
+python benchmarks/readme.py [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
+START, END = "<!-- numbers -->", "<!-- /numbers -->"
+
+
+def read(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def evaluation() -> str:
+    report = read("eval")
+    head = ("set", "rows", "unsafe", "F1 (95 %)", "FPR", "recall", "best F1", "AUPRC", "TPR at 1 % FPR", "ECE")
+    rows = []
+    for result in report["results"]:
+        between = "" if result["f1_interval"] is None else " ({:.2f}–{:.2f})".format(*result["f1_interval"])
+        keys = ("fpr", "recall", "best_f1", "auprc", "tpr_at_1_fpr", "ece")
+        counts = (result["title"], str(result["rows"]), str(result["unsafe"]))
+        rows.append((*counts, figure(result["f1"]) + between, *(figure(result[key]) for key in keys)))
+    cuts = report["thresholds"]
+    return "\n".join(
+        [
+            f"**Quality** of model `{report['model'][:12]}` at its default thresholds ({report['mode']} mode: unsafe "
+            f"from p = {cuts['prompt']['unsafe']:.2f} for prompts, {cuts['response']['unsafe']:.2f} for responses, "
+            "both chosen on the dev split):",
+            "",
+            f"`{report['command']}`",
+            "",
+            table(head, *rows),
+        ]
+    )
+
+
+def speed() -> str:
+    check, grpc = read("check_throughput"), read("grpc_throughput")
+    rate = check["texts_per_s"]
+    return "\n".join(
+        [
+            f"**Speed** on {check['cores']} CPU cores, mixed lengths; ratios are of runs side by side:",
+            "",
+            table(
+                ("what", "texts/s", "ratio", "command"),
+                (
+                    "`guard check --file`, whole process",
+                    figure(rate["check_process"], 0),
+                    f"{check['check_vs_plain_process']:.1f}× a plain transformers loop over the same weights "
+                    f"({rate['plain_process']:.0f} texts/s, whole process)",
+                    f"`{check['command']}`",
+                ),
+                (
+                    "library, steady",
+                    figure(rate["library"], 0),
+                    f"{check['library_vs_plain_loop']:.1f}× the loop alone ({rate['plain_loop']:.0f} texts/s)",
+                    f"`{check['command']}`",
+                ),
+                *(
+                    (name, figure(grpc["texts_per_second"][way], 0), f"{grpc['ratio_to_in_process'][way]:.0%} of the "
+                     f"library in the same run ({grpc['texts_per_second']['in_process']:.0f} texts/s)",
+                     "`python benchmarks/grpc_throughput.py`")
+                    for way, name in (("unary", f"gRPC `Moderate`, {grpc['unary_concurrency']} at a time"),
+                                      ("batch", f"gRPC `BatchModerate` of {grpc['batch_size']}"))
+                ),
+            ),
+        ]
+    )  # fmt: skip
+
+
+def start() -> str:
+    cold = read("cold_start")
+    return "\n".join(
+        [
+            "**Start and size** of a base install:",
+            "",
+            f"`{cold['command']}`",
+            "",
+            table(
+                ("what", "wall s (median)", "peak memory MB"),
+                ("cold `guard check TEXT`", figure(cold["text"]["wall_s_median"], 2), str(cold["text"]["peak_rss_mb"])),
+                ("cold `guard check --file` (12 rows)", figure(cold["file"]["wall_s_median"], 2),
+                 str(cold["file"]["peak_rss_mb"])),
+            ),
+            "",
+            f"The environment takes {cold['environment_mb']} MB, the guard in it 46 MB.",
+        ]
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(START)
+    _, after = rest.split(END)
+    made = f"{before}{START}\n{evaluation()}\n\n{speed()}\n\n{start()}\n{END}{after}"
+    if options.check and made != text:
+        sys.exit("README.md is stale; run: python benchmarks/readme.py")
+    README.write_text(made, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
