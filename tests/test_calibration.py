@@ -5,7 +5,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard.calibration import MODES, Calibration, TargetCalibration, Thresholds, read, thresholds, write
@@ -65,6 +65,7 @@ SCALES = st.builds(
 )
 
 
+@settings(max_examples=30)
 @given(st.builds(Calibration, SCALES, SCALES))
 def test_what_is_written_is_read_back(tmp_path_factory, calibration):
     path = tmp_path_factory.getbasetemp() / "calibration.json"

@@ -4,7 +4,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard.conversation import ROLES, Conversation, Example, Message, Target, conversation_from_row
@@ -151,6 +151,7 @@ JSON = st.recursive(
 KEYS = st.sampled_from(["messages", "prompt", "response", "role", "content"])
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(KEYS, JSON | st.lists(st.dictionaries(KEYS, JSON | st.sampled_from(ROLES)))))
 def test_any_row_is_read_or_refused(row):
     with contextlib.suppress(InvalidInput):

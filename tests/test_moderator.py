@@ -13,7 +13,7 @@ from guard.conversation import Conversation, Message, Target
 from guard.engines.base import Reading, Score, Window
 from guard.engines.fake import FakeEngine
 from guard.errors import BundleError, ConfigError, EngineError, InvalidInput, PolicyError
-from guard.moderator import Moderator, open_moderator
+from guard.moderator import Moderator, key, open_moderator
 from guard.policy import Category, Policy, load
 from guard.verdict import Outcome, Timings, sigmoid
 
@@ -166,6 +166,13 @@ def test_windows_that_occur_twice_are_scored_once():
     (verdict,) = Moderator(engine, RULES).moderate([Conversation.of("    " * 10_000 + "a")])
     assert verdict.coverage.windows > 100
     assert engine.calls == [2]
+
+
+def test_equal_texts_under_two_policies_are_two_things():
+    (one,), (other,) = (FAKE.plan(Conversation.of("text"), rules).reading.windows for rules in (RULES, OWN))
+    assert one.ids == other.ids
+    assert key(one) != key(other)
+    assert key(one) == key(FAKE.plan(Conversation.of("text")).reading.windows[0])
 
 
 def test_nothing_in_nothing_out():

@@ -101,6 +101,11 @@ def test_anything_else_is_refused_without_being_shown(text):
     assert "\n" not in str(told.value)
 
 
+def test_a_code_that_is_named_twice_is_told_as_such():
+    with pytest.raises(VerdictError, match="names a category twice: S1, S1"):
+        parse("unsafe\nS1,S1", RULES)
+
+
 def test_trailing_line_ends_are_space_around_it():
     assert parse("unsafe\nS1,S2\r\n", RULES) == (True, ("S1", "S2"))
     assert parse("safe\r\n", RULES) == (False, ())
@@ -126,7 +131,7 @@ def test_whatever_is_read_is_what_would_be_written(text):
         (0.9, {"S1": 0.9}, False, Outcome.UNSAFE, ("S1",)),  # unsafe stays unsafe where something was not read
         (0.9, {"S1": 0.1, "S2": 0.2}, True, Outcome.UNSAFE, ("S2",)),  # none reaches its own: the top one
         (0.9, {"S1": 0.2, "S2": 0.2}, True, Outcome.UNSAFE, ("S1",)),  # a tie: the first
-        (0.9, {"S10": 0.9, "S2": 0.8, "S1": 0.1}, True, Outcome.UNSAFE, ("S2", "S10")),
+        (0.9, {"S10": 0.9, "S2": 0.5, "S1": 0.49}, True, Outcome.UNSAFE, ("S2", "S10")),
         (0.9, {"S3": 0.35, "S1": 0.1}, True, Outcome.UNSAFE, ("S3",)),  # S3 has a lower threshold than S1 would need
     ],
 )

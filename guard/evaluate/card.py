@@ -82,6 +82,14 @@ _KINDS = {
 }
 
 
+# Bases that `guard train` knows by a short name, with the credit that they are due.
+_BASES = {
+    "minilm": "minilm: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0, the Sentence-Transformers authors), itself "
+    "from Microsoft's MiniLM (MIT)",
+    "mini": "mini: the guard that ships with guard-service",
+}
+
+
 def _summary(bundle: Bundle) -> str:
     policy = bundle.policy
     return (
@@ -96,7 +104,7 @@ def _making(bundle: Bundle) -> str:
     manifest = bundle.manifest
     rows = [
         ("model digest", f"`{manifest.model}`"),
-        ("weights started from", manifest.base),
+        ("weights started from", _BASES.get(manifest.base, manifest.base)),
         ("policy digest", f"`{manifest.policy}`"),
         ("data digest", f"`{manifest.data}`" if manifest.data else "unknown"),
         ("input layout digest", f"`{manifest.renderer}`"),

@@ -154,9 +154,12 @@ def test_the_vectors_of_old_policies_are_forgotten(root: Path) -> None:
     for number in range(mini.POLICIES_KEPT - 1):
         engine.category_vectors(Policy("own", str(number), "Own", (Category("A", "a", "b"),)))
     assert engine.category_vectors(first) is kept  # used again: the youngest now
-    for number in range(mini.POLICIES_KEPT):
+    for number in range(mini.POLICIES_KEPT - 1):
         engine.category_vectors(Policy("own", f"x{number}", "Own", (Category("A", "a", "b"),)))
         assert len(engine._policies) == mini.POLICIES_KEPT
+    assert engine.category_vectors(first) is kept
+    for number in range(mini.POLICIES_KEPT):
+        engine.category_vectors(Policy("own", f"y{number}", "Own", (Category("A", "a", "b"),)))
     assert engine.category_vectors(first) is not kept
     np.testing.assert_allclose(engine.category_vectors(first), kept, atol=1e-5)
 
