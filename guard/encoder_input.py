@@ -19,6 +19,7 @@ from guard.conversation import ROLES, Conversation
 from guard.engines.base import Reading, Window
 from guard.errors import BundleError
 from guard.policy import Category, Policy
+from guard.text.tokenizer import read_tokenizer
 from guard.text.windows import windows
 
 # What a training input depends on besides the tokenizer (which the bundle's digest covers). The digest travels in the
@@ -52,10 +53,7 @@ class EncoderInput:
     @classmethod
     def load(cls, path: Path, max_tokens: int, overlap: int) -> EncoderInput:
         """From a `tokenizer.json`; BundleError if it cannot be read or its vocabulary lacks a control token."""
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as problem:  # noqa: BLE001 - the library raises nothing more special
-            raise BundleError(f"{path}: not a tokenizer: {problem}; export the bundle again") from None
+        tokenizer = read_tokenizer(path)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True  # a literal "[SEP]" in content is read as plain characters
@@ -121,7 +119,8 @@ class EncoderInput:
             place = (offsets[start][0], offsets[end - 1][1]) if end > start else (0, 0)
             found.append(Window(policy, tuple(made), tuple(segments), *place))
         total = len(ids) + len(context) - len(conversation.context)
-        return Reading(tuple(found), total, total)
+        # A judged message of which nothing can be read (only control characters, say) counts as one token unseen.
+        return Reading(tuple(found), total, total + (not ids))
 
     def _context(self, conversation: Conversation) -> tuple[list[int], list[int]]:
         """Ids of everything before the judged message, each turn opened by its role, and the role at each id."""

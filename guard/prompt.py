@@ -15,14 +15,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
-from tokenizers import Tokenizer
-
 from guard import schema
 from guard.assets import asset
 from guard.conversation import Conversation, Example, Role
 from guard.errors import BundleError, PolicyError
 from guard.policy import Policy, ordered
 from guard.text.control import ChatTokens
+from guard.text.tokenizer import read_tokenizer
 from guard.text.windows import windows
 from guard.verdict import SAFE_WORD, UNSAFE_WORD
 
@@ -96,7 +95,7 @@ class Prompt:
     @classmethod
     def load(cls, path: Path, max_tokens: int, overlap: int, detail: Detail = "full") -> Prompt:
         """From a `tokenizer.json`; BundleError if its control tokens are unknown or its label words start alike."""
-        prompt = cls(ChatTokens.of(Tokenizer.from_file(str(path)), str(path)), max_tokens, overlap, detail)
+        prompt = cls(ChatTokens.of(read_tokenizer(path), str(path)), max_tokens, overlap, detail)
         if prompt.safe[0] == prompt.unsafe[0]:
             raise BundleError(
                 f"{path}: {SAFE_WORD!r} and {UNSAFE_WORD!r} start with the same token ({prompt.safe[0]}), so that one "

@@ -198,9 +198,9 @@ def test_a_long_text_is_as_unsafe_as_its_worst_part(root: Path) -> None:
 def test_what_cannot_be_read_at_all_is_incomplete(engine: MiniEngine, unreadable: str) -> None:
     # A threshold out of reach, since random weights say anything about an empty window.
     rules = dataclasses.replace(MINIMAL, threshold=1 - 1e-9)
-    verdict = Moderator(engine, rules).check(unreadable)
-    assert verdict.coverage.tokens_total == 0
-    assert verdict.outcome is Outcome.INCOMPLETE
+    moderator = Moderator(engine, rules)
+    assert moderator.check(unreadable).outcome is Outcome.INCOMPLETE
+    assert moderator.check("a readable prompt", unreadable).outcome is Outcome.INCOMPLETE
 
 
 def copied(root: Path, folder: Path, **files: bytes) -> Path:

@@ -15,8 +15,9 @@ Launch:  guard train encoder                       the default guard, about an h
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 import json
-import math
 import os
 import random
 import time
@@ -42,6 +43,8 @@ from guard.train import encoder
 from guard.train.conditioned import Item, Row, loss_of
 from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.tokenizer import encoder_tokenizer
+
+FREE = ("out", "threads", "checkpoint_steps")  # what a resumed run may change
 
 
 @dataclass(frozen=True)
@@ -201,8 +204,13 @@ def main(path: str, overrides: list[str]) -> None:
     # The loop. A checkpoint holds everything: a killed run goes on where it was.
     step, history, started, seen, losses = 0, [], time.time(), 0, []
     checkpoint = out / "checkpoint.pt"
+    fixed = json.dumps({k: v for k, v in dataclasses.asdict(config).items() if k not in FREE}, sort_keys=True)
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
+        if state["config"] != fixed:
+            raise ConfigError(
+                f"{checkpoint}: is of another configuration; remove it, or give another folder with --out"
+            )
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])
@@ -210,44 +218,41 @@ def main(path: str, overrides: list[str]) -> None:
         print(f"resuming at step {step}", flush=True)
         history[-1] |= evaluate(model, dev, reader, rules, autocast)  # it was saved before this
     model.train()
-    position, total = 0, len(rules.categories)
-    for epoch in range(math.ceil(config.epochs)):
-        for batch in batches(train, config, epoch):
-            position += 1
-            if position <= step or step >= steps:
-                continue
-            rng = random.Random(f"{config.seed}/{step}")
-            torch.manual_seed(config.seed * 1_000_003 + step)
-            kept = list(range(total))
-            if total > 1 and rng.random() < config.partial_policy:
-                kept = sorted(rng.sample(kept, rng.randint(max(1, total // 3), total - 1)))
-            chosen = [rules.categories[index] for index in kept]
-            items = [item for item, _ in batch]
-            text = encoder.padded([row for _, row in batch], reader.pad)
-            with autocast:
-                vectors = model.embed(**encoder.padded(category_rows(reader, paraphrases(chosen, rng)), reader.pad))
-                states = model.embed(**text)
-            logits = model.head(model.dropout(states), model.dropout(vectors))
-            loss = loss_of(logits, items, kept, total, config.category_weight, config.label_smoothing)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            step += 1
-            seen += int(text["attention_mask"].sum())
-            losses.append(loss.item())
-            if step % 50 == 0:
-                rate = seen / (time.time() - started)
-                print(f"step {step}/{steps} loss {np.mean(losses[-50:]):.4f} {rate:.0f} tokens/s", flush=True)
-            if step % config.checkpoint_steps == 0 or step == steps:
-                history.append({"step": step, "loss": float(np.mean(losses[-200:]))})
-                state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
-                state |= {"schedule": schedule.state_dict(), "history": history}
-                torch.save(state, checkpoint.with_suffix(".tmp"))
-                checkpoint.with_suffix(".tmp").replace(checkpoint)
-                history[-1] |= evaluate(model, dev, reader, rules, autocast)
-                print(json.dumps(history[-1]), flush=True)
+    total = len(rules.categories)
+    stream = itertools.chain.from_iterable(batches(train, config, epoch) for epoch in itertools.count())
+    for batch in itertools.islice(stream, step, steps):
+        rng = random.Random(f"{config.seed}/{step}")
+        torch.manual_seed(config.seed * 1_000_003 + step)
+        kept = list(range(total))
+        if total > 1 and rng.random() < config.partial_policy:
+            kept = sorted(rng.sample(kept, rng.randint(max(1, total // 3), total - 1)))
+        chosen = [rules.categories[index] for index in kept]
+        items = [item for item, _ in batch]
+        text = encoder.padded([row for _, row in batch], reader.pad)
+        with autocast:
+            vectors = model.embed(**encoder.padded(category_rows(reader, paraphrases(chosen, rng)), reader.pad))
+            states = model.embed(**text)
+        logits = model.head(model.dropout(states), model.dropout(vectors))
+        loss = loss_of(logits, items, kept, total, config.category_weight, config.label_smoothing)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        step += 1
+        seen += int(text["attention_mask"].sum())
+        losses.append(loss.item())
+        if step % 50 == 0:
+            rate = seen / (time.time() - started)
+            print(f"step {step}/{steps} loss {np.mean(losses[-50:]):.4f} {rate:.0f} tokens/s", flush=True)
+        if step % config.checkpoint_steps == 0 or step == steps:
+            history.append({"step": step, "loss": float(np.mean(losses[-200:]))})
+            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+            state |= {"config": fixed, "schedule": schedule.state_dict(), "history": history}
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            history[-1] |= evaluate(model, dev, reader, rules, autocast)
+            print(json.dumps(history[-1]), flush=True)
 
     encoder.save(model, out)
     rate = round(seen / (time.time() - started))
