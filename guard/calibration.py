@@ -23,7 +23,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Probabilities: strict = dev FPR 5 %, balanced = best dev F1, permissive = dev FPR 1 %."""
+    """Probabilities, rising: strict = dev FPR 5 %, balanced = best dev F1, permissive = dev FPR 1 % (ADR 004)."""
 
     __pydantic_config__ = schema.STRICT
 

@@ -85,6 +85,8 @@ def test_the_whole_tour(folder: Path) -> None:
         if server is not None:
             server.terminate()
             assert server.wait(timeout=30) == 0
+            assert server.stdout is not None
+            server.stdout.close()
 
 
 def test_the_install_commands_name_files_that_exist() -> None:

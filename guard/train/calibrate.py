@@ -84,11 +84,10 @@ def _loss(z: Floats, targets: Floats | Bools, weights: Floats | float = 1.0) -> 
 
 
 def choose_thresholds(p: Floats, labels: Bools) -> Thresholds:
-    """strict = 5 % of the safe rows flagged at most, permissive = 1 %, balanced = best F1.
+    """balanced = best F1; strict flags 5 % of the safe rows, permissive 1 %, but never less, or more, than balanced.
 
-    strict is never above permissive; balanced may lie on either side of both. Each lies half-way between two of the
-    probabilities, so that no rounding decides; where even the highest ones are too often safe, it lies above them.
-    DataError without rows of both classes.
+    Each lies half-way between two of the probabilities, so that no rounding decides; where even the highest ones are
+    too often safe, permissive lies above them. DataError without rows of both classes.
     """
     strict = metrics.tpr_at_fpr(labels, p, STRICT_FPR)
     balanced = metrics.best_f1(labels, p)
@@ -97,7 +96,8 @@ def choose_thresholds(p: Floats, labels: Bools) -> Thresholds:
         raise DataError("thresholds need safe and unsafe rows; all rows given are of one class")
     top = float(p.max())
     above = (top + 1) / 2 if top < 1 else math.nextafter(1, 2)
-    return Thresholds(min(strict.threshold, above), balanced.threshold, min(permissive.threshold, above))
+    middle = balanced.threshold
+    return Thresholds(min(strict.threshold, middle), middle, max(min(permissive.threshold, above), middle))
 
 
 def calibrate(

@@ -93,9 +93,9 @@ def test_thresholds_hold_on_the_rows_that_chose_them(rows):
     labels, p = np.array([label for label, _ in rows]), np.array([score for _, score in rows])
     assume(labels.any() and not labels.all())
     chosen = choose_thresholds(p, labels)
-    assert confusion(labels, p, chosen.strict).fpr <= 0.05
     assert confusion(labels, p, chosen.permissive).fpr <= 0.01
-    assert chosen.strict <= chosen.permissive
+    assert chosen.strict <= chosen.balanced <= chosen.permissive
+    assert chosen.strict == chosen.balanced or confusion(labels, p, chosen.strict).fpr <= 0.05
     best = confusion(labels, p, chosen.balanced).f1
     assert best == max(confusion(labels, p, cut).f1 for cut in p)
 
@@ -144,8 +144,10 @@ def test_calibrate_on_dev_examples():
     # All flagged texts have log-odds 4; 50 of those 60 are unsafe, and so the calibrated probability says.
     assert prompt.probability(4.0) == pytest.approx(50 / 60, abs=0.03)
     assert prompt.probability(4.0) > prompt.thresholds.balanced > prompt.probability(-4.0)
-    # Ten of seventy safe texts are flagged with the unsafe ones: no threshold below them keeps 5 %.
-    assert prompt.thresholds.strict > prompt.probability(4.0)
+    # Ten of seventy safe texts are flagged with the unsafe ones: no threshold below them keeps 1 %, and the one that
+    # keeps 5 % would flag less than the best F1 does, which strict must not.
+    assert prompt.thresholds.permissive > prompt.probability(4.0)
+    assert prompt.thresholds.strict == prompt.thresholds.balanced
     assert told["nll"]["after"] < told["nll"]["before"]
     assert told["ece"]["after"] < told["ece"]["before"]
     assert "note" not in told
