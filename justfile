@@ -29,7 +29,8 @@ gen:
 default DATA:
     guard data build training/configs/data-default.yaml --root {{DATA}} --out data/default
     guard train encoder
-    guard export runs/mini guard/_assets/bundles/mini-en --name mini-en
+    guard train encoder-finish
+    guard export runs/mini-finish guard/_assets/bundles/mini-en --name mini-en
 
 ci:
     bash .ci/run

@@ -21,8 +21,8 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -76,19 +76,27 @@ class Config:
     seed: int = 7
     bf16: bool = True
     threads: int | None = None
+    source_weights: Mapping[str, float] = field(default_factory=dict)
 
 
-def prepare(examples: Sequence[Example], reader: EncoderInput, rules: Policy) -> list[Item]:
-    """Every example through the one renderer that serving uses; codes become positions in the policy."""
+def prepare(
+    examples: Sequence[Example], reader: EncoderInput, rules: Policy, weights: Mapping[str, float]
+) -> list[Item]:
+    """Every example through the one renderer that serving uses; codes become positions in the policy.
+
+    weights: of a source's rows, in place of those that the data says; 0 leaves the source out.
+    """
     place = {code: index for index, code in enumerate(rules.codes)}
     items = []
     for example in examples:
+        if not (weight := weights.get(example.source, example.weight)):
+            continue
         windows = tuple((w.ids, w.segments) for w in reader.read(example.conversation, rules).windows)
         known = None if example.categories is None else frozenset(place[c] for c in example.categories if c in place)
         unsafe = example.label == "unsafe"
         if unsafe and known is not None and not known:
             continue  # violates only categories that this policy does not have: neither safe nor unsafe here
-        items.append(Item(windows, unsafe, known, example.weight))
+        items.append(Item(windows, unsafe, known, weight))
     return items
 
 
@@ -163,7 +171,8 @@ def main(path: str, overrides: list[str]) -> None:
     # The model and its one renderer.
     rules = policy.load(config.policy)
     base = encoder.base_folder(config.base)
-    model = encoder.load(base) if (base / "guard.json").exists() else encoder.from_pretrained(base)
+    trained = any((base / name).exists() for name in ("guard.json", "run.json"))
+    model = encoder.load(base) if trained else encoder.from_pretrained(base)
     model.dropout.p = config.dropout
     encoder_tokenizer(base / "tokenizer.json", out / "tokenizer.json")
     (out / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
@@ -171,8 +180,8 @@ def main(path: str, overrides: list[str]) -> None:
 
     # The data.
     data = Path(config.data)
-    train = prepare(load_examples(data, "train", rules), reader, rules)
-    dev = prepare([e for e in load_examples(data, "dev", rules) if e.kind != "text"], reader, rules)
+    train = prepare(load_examples(data, "train", rules), reader, rules, config.source_weights)
+    dev = prepare([e for e in load_examples(data, "dev", rules) if e.kind != "text"], reader, rules, {})
     tokens = sum(len(item.windows[0][0]) for item in train)
     steps = int(len(list(batches(train, config, 0))) * config.epochs)
     print(f"{len(train)} training rows, {tokens} tokens; {len(dev)} dev rows; {steps} steps", flush=True)
@@ -256,7 +265,8 @@ def main(path: str, overrides: list[str]) -> None:
 
     encoder.save(model, out)
     rate = round(seen / (time.time() - started))
-    named = config.base in ("mini", "minilm")
+    stage = base / "run.json"  # of a stage before this one, which knows what all began with
+    origin = json.loads(stage.read_text(encoding="utf-8"))["base"] if stage.exists() else config.base
     write_run(
         out,
         kind="mini",
@@ -265,7 +275,7 @@ def main(path: str, overrides: list[str]) -> None:
         data_digest=data_digest(data),
         seed=config.seed,
         metrics={"history": history},
-        extra={"base": config.base if named else base.name, "tokens_per_s": rate},
+        extra={"base": origin if origin in ("mini", "minilm") else base.name, "tokens_per_s": rate},
     )
     print(f"{out}: done; next: guard export {out} BUNDLE")
 
