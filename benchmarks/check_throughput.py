@@ -41,21 +41,21 @@ def plain_loop(bundle: Path, texts: list[str]) -> tuple[list[float], float]:
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(bundle / "tokenizer.json"), pad_token="[PAD]")
     rules = policy.load(bundle / "policy.yaml")
     with torch.inference_mode():
-        words = [f"[CLS] [unused5] {category_text(category)} [SEP]" for category in rules.categories]
-        vectors = model.embed(**_tokens(tokenizer, words))
+        vectors = model.embed(**_tokens(tokenizer, "[unused5]", [category_text(c) for c in rules.categories]))
         started = time.perf_counter()
         found = []
         for text in texts:
-            logits = model(**_tokens(tokenizer, [f"[CLS] [unused1] {text} [SEP]"]), categories=vectors)[1]
+            logits = model(**_tokens(tokenizer, "[unused1]", [text]), categories=vectors)[1]
             found.append(float(torch.logsumexp(logits, 1)))
         return found, time.perf_counter() - started
 
 
-def _tokens(tokenizer, texts: list[str]) -> dict:
-    rows = [tokenizer(text, add_special_tokens=False, truncation=True, max_length=512)["input_ids"] for text in texts]
+def _tokens(tokenizer, role: str, texts: list[str]) -> dict:
     from guard.train.encoder import padded
 
-    return padded([(row, (0,) * len(row)) for row in rows], 0)
+    first, second, last = tokenizer.convert_tokens_to_ids(["[CLS]", role, "[SEP]"])
+    rows = [tokenizer(text, add_special_tokens=False, truncation=True, max_length=509)["input_ids"] for text in texts]
+    return padded([((first, second, *row, last), (0,) * (len(row) + 3)) for row in rows], 0)
 
 
 def main() -> None:
@@ -105,7 +105,7 @@ def main() -> None:
     one_window = [abs(a - b) for a, b, many in zip(theirs, ours, windowed, strict=True) if not many]
     seconds = {name: statistics.median(times) for name, times in runs.items()}
     result = {
-        "command": "python benchmarks/check_throughput.py",
+        "command": f"python benchmarks/check_throughput.py --items {options.items}",
         "texts": len(texts),
         "texts_per_s": {name: round(len(texts) / value, 1) for name, value in seconds.items()},
         "check_vs_plain_process": round(seconds["plain_process"] / seconds["check_process"], 2),

@@ -37,7 +37,8 @@ def evaluation() -> str:
     for result in report["results"]:
         between = "" if result["f1_interval"] is None else " ({:.2f}–{:.2f})".format(*result["f1_interval"])
         keys = ("fpr", "recall", "best_f1", "auprc", "tpr_at_1_fpr", "ece")
-        counts = (result["title"], str(result["rows"]), str(result["unsafe"]))
+        title = "dev split of the training data" if result["name"].startswith("data:") else result["title"]
+        counts = (title, str(result["rows"]), str(result["unsafe"]))
         rows.append((*counts, figure(result["f1"]) + between, *(figure(result[key]) for key in keys)))
     cuts = report["thresholds"]
     return "\n".join(
@@ -78,7 +79,7 @@ def speed() -> str:
                 *(
                     (name, figure(grpc["texts_per_second"][way], 0), f"{grpc['ratio_to_in_process'][way]:.0%} of the "
                      f"library in the same run ({grpc['texts_per_second']['in_process']:.0f} texts/s)",
-                     "`python benchmarks/grpc_throughput.py`")
+                     f"`python benchmarks/grpc_throughput.py --items {grpc['items']}`")
                     for way, name in (("unary", f"gRPC `Moderate`, {grpc['unary_concurrency']} at a time"),
                                       ("batch", f"gRPC `BatchModerate` of {grpc['batch_size']}"))
                 ),

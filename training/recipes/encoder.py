@@ -44,7 +44,7 @@ from guard.train.conditioned import Item, Row, loss_of
 from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.tokenizer import encoder_tokenizer
 
-FREE = ("out", "threads", "checkpoint_steps")  # what a resumed run may change
+FREE = ("out", "threads", "checkpoint_steps", "average_with_base")  # what a resumed run may change
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Config:
     bf16: bool = True
     threads: int | None = None
     source_weights: Mapping[str, float] = field(default_factory=dict)
+    average_with_base: float = 0.0
 
 
 def prepare(
@@ -263,8 +264,16 @@ def main(path: str, overrides: list[str]) -> None:
             history[-1] |= evaluate(model, dev, reader, rules, autocast)
             print(json.dumps(history[-1]), flush=True)
 
+    # Half-way to where they began, weights often generalise better than at either end (arXiv:2109.01903).
+    if config.average_with_base:
+        share, begun = config.average_with_base, encoder.load(base).state_dict()
+        model.load_state_dict(
+            {name: share * begun[name] + (1 - share) * end for name, end in model.state_dict().items()}
+        )
+        history.append({"averaged_with_base": share, **evaluate(model, dev, reader, rules, autocast)})
+        print(json.dumps(history[-1]), flush=True)
     encoder.save(model, out)
-    rate = round(seen / (time.time() - started))
+    rate = round(seen / (time.time() - started)) if seen else None  # a run that was resumed at its end took no step
     stage = base / "run.json"  # of a stage before this one, which knows what all began with
     origin = json.loads(stage.read_text(encoding="utf-8"))["base"] if stage.exists() else config.base
     write_run(
