@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from guard.bundle import open_bundle
@@ -131,9 +131,6 @@ class Moderator:
             model=self.engine.digest,
             timings=timings or Timings(),
         )
-
-    def with_mode(self, mode: Mode) -> Moderator:
-        return replace(self, mode=mode)
 
 
 def open_moderator(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import itertools
 import json
 import random
@@ -313,7 +314,7 @@ def test_parts_of_other_settings_are_refused_until_restart(tmp_path):
     for other, moderator, named in (
         (job(wanted.source, shard_rows=5, keep="all"), FAKE, "keep"),
         (job(wanted.source, shard_rows=6), FAKE, "shard_rows"),
-        (wanted, FAKE.with_mode("strict"), "mode"),
+        (wanted, dataclasses.replace(FAKE, mode="strict"), "mode"),
         (wanted, open_moderator("fake", "mlcommons"), "policy"),
     ):
         with pytest.raises(DataError, match=rf"differs in: {named};.*--restart"):

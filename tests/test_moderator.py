@@ -241,7 +241,7 @@ CALIBRATION = Calibration(
 )
 def test_the_mode_moves_the_threshold(z, outcomes):
     moderator = Moderator(Scripted(Score(z, (z, z - 1))), OWN, CALIBRATION)
-    verdicts = [moderator.with_mode(mode).check("text") for mode in MODES]
+    verdicts = [dataclasses.replace(moderator, mode=mode).check("text") for mode in MODES]
     assert tuple(verdict.outcome for verdict in verdicts) == outcomes
     assert [verdict.threshold for verdict in verdicts] == [0.2, 0.5, 0.8]
     assert len({verdict.p_unsafe for verdict in verdicts}) == 1
