@@ -10,11 +10,12 @@ from pathlib import Path
 
 from guard.bundle import open_bundle
 from guard.calibration import MODES, Calibration, Mode, thresholds
-from guard.conversation import Conversation
+from guard.conversation import Conversation, Target
 from guard.engines import open_engine
 from guard.engines.base import Engine, Reading, Score, Window
 from guard.errors import ConfigError, EngineError, GuardError, InvalidInput
 from guard.policy import Policy, load
+from guard.reading import read
 from guard.verdict import Coverage, Timings, Verdict, decide, sigmoid
 
 
@@ -86,16 +87,19 @@ class Moderator:
         return self.moderate([Conversation.of(prompt, response)], **options)[0]  # type: ignore[arg-type]
 
     def plan(self, conversation: Conversation, policy: Policy | None = None, exclude: Collection[str] = ()) -> Plan:
-        """Token ids of the conversation. Raises InvalidInput or PolicyError, before anything has cost much."""
+        """Token ids of the conversation and its views. Raises InvalidInput or PolicyError, before much is spent."""
         applied = (policy or self.policy).without(exclude)
         started = time.perf_counter()
-        reading = self.engine.read(conversation, applied)
+        reading = read(self.engine, conversation, applied)
         return Plan(conversation, applied, reading, (time.perf_counter() - started) * 1e3)
 
     def conclude(
         self, plan: Plan, scores: Sequence[Score], timings: Timings | None = None, mode: Mode | None = None
     ) -> Verdict:
-        """The verdict of a plan from the scores of its windows: the worst window decides."""
+        """The verdict of a plan from the scores of its windows: the worst one decides, be it of the text or of a view.
+
+        `coverage.windows` counts them all, since each was scored and any may be the worst.
+        """
         windows = plan.reading.windows
         if len(scores) != len(windows) or not scores:
             raise _short(len(scores), len(windows))
@@ -117,7 +121,8 @@ class Moderator:
             plan.reading.tokens_seen, plan.reading.tokens_total, len(windows), windows[worst].start, windows[worst].end
         )
         outcome, flagged = decide(p_unsafe, overall, categories, each, coverage.complete)
-        refusal = scores[0].refusal
+        # Of the text as it stands, where it begins; a prompt refuses nothing.
+        refusal = scores[0].refusal if target is Target.RESPONSE else None
         return Verdict(
             outcome=outcome,
             target=target,

@@ -25,7 +25,10 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much was read. `worst_start`/`worst_end` are character offsets of the worst window in the judged message."""
+    """How much was read: tokens of the text as it stands, and all windows that were scored, those of its views included.
+
+    `worst_start`/`worst_end` are the characters of the judged message where the worst window, or what it undoes, lies.
+    """
 
     tokens_seen: int
     tokens_total: int

@@ -28,6 +28,7 @@ RANKS = {
     "bundle": 6,
     "engines.base": 6,
     "batcher": 7,
+    "reading": 7,
     "ledger": 6,
     "answers": 6,
     "completions": 7,

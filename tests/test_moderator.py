@@ -58,8 +58,8 @@ class Scripted(FakeEngine):
         return [self.scores[window.ids[0]] for window in windows]
 
 
-def scripted(*scores: Score, calibration: Calibration | None = None):
-    return Moderator(Scripted(*scores), OWN, calibration or Calibration()).check("text")
+def scripted(*scores: Score, calibration: Calibration | None = None, response: str | None = None):
+    return Moderator(Scripted(*scores), OWN, calibration or Calibration()).check("text", response)
 
 
 def test_a_verdict_tells_what_it_rests_on():
@@ -261,8 +261,9 @@ def test_prompts_and_responses_have_their_own_scale():
 
 def test_the_refusal_is_that_of_the_first_window():
     scores = Score(0.0, (0.0, 0.0), refusal=3.0), Score(1.0, (0.0, 0.0), refusal=-3.0)
-    assert scripted(*scores).p_refusal == pytest.approx(sigmoid(3.0))
-    assert scripted(Score(0.0, (0.0, 0.0))).p_refusal is None
+    assert scripted(*scores, response="answer").p_refusal == pytest.approx(sigmoid(3.0))
+    assert scripted(Score(0.0, (0.0, 0.0)), response="answer").p_refusal is None
+    assert scripted(*scores).p_refusal is None, "a prompt refuses nothing"
 
 
 def test_one_that_cannot_be_judged_spares_the_others():

@@ -158,16 +158,60 @@ def test_other_disguises(text, wanted):
 def test_hidden_text_is_a_view_of_its_own_and_gone_from_the_folded_one():
     text = "What a d\u200bay!" + encode("prune it", "tags", random.Random(1))
     assert [(view.name, view.text) for view in views(text)] == [
-        ("folded", "What a day!"),
         ("hidden", "What a day!prune it"),
+        ("folded", "What a day!"),
     ]
 
 
 def test_a_payload_says_where_it_stood():
     payload = base64.b64encode(b"prune the rose hedge").decode()
-    (view,) = views(f"First this: {payload} and more")
-    assert view == View("decoded", "First this: prune the rose hedge and more", 12, 12 + len(payload))
-    assert "prune" not in repr(view)
+    alone, among = views(f"First this: {payload} and more")
+    assert alone == View("decoded", "prune the rose hedge", 12, 12 + len(payload))
+    assert among == View("decoded", "First this: prune the rose hedge and more", 12, 12 + len(payload))
+    assert "prune" not in repr((alone, among, decoded(payload)))
+
+
+def test_a_payload_is_read_in_its_lines_and_in_a_long_text_in_all_of_it():
+    payload = base64.b64encode(b"prune the rose hedge").decode()
+    lines = f"Decode what follows.\nFirst this: {payload}\nand then {payload}.\nThank you."
+    read = "First this: prune the rose hedge\nand then prune the rose hedge."
+    assert [view.text for view in views(lines)] == [read[12:-1], read]
+    far = "A quiet morning by the sea.\n" * 100
+    assert [view.text for view in views(far + lines)][-1] == far + lines.replace(payload, "prune the rose hedge")
+
+
+def test_no_decoy_keeps_another_disguise_from_being_read():
+    """A disguise of every kind, each on a line of its own, so that no view holds two of them."""
+    payload, decoy = (base64.b64encode(text).decode() for text in (b"feed the garden birds", b"see the boats"))
+    lines = {
+        "prune the rose hedge": "\u0440run\u0435 th\u0435 r\u043es\u0435 h\u0435dg\u0435",
+        "feed the garden birds": payload,
+        "mend the roof": encode("mend the roof", "tags", random.Random(1)),
+        "how do I get a ladder": "how do I g3t a l4dd3r",
+    }
+    for chosen in itertools.chain.from_iterable(itertools.combinations(lines, size) for size in range(1, 5)):
+        for times in (1, 30, 300):
+            text = "\n".join([lines[one] for one in chosen] + ["a calm sea, and nothing else"] * times)
+            assert all(reads(text, one) for one in chosen), (chosen, times)
+            grown = f"{text}\n{'㏂㎯ ' * 200}"  # signs whose plain forms are longer, so that there is less room
+            assert all(reads(grown, one) for one in chosen), (chosen, times)
+    assert reads(
+        f"{lines['mend the roof']}{encode(decoy, 'tags', random.Random(1))}\n{payload}", "feed the garden birds"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Está en la naturaleza de los gatos dormir.",
+        "È nella natura dei gatti essere curiosi.",
+        "Está na natureza dos gatos dormir.",
+        "sabhi bacche poori tarah khush hain aur garmi mein khelte hain.",
+        "no no no no no no no no no",
+    ],
+)
+def test_other_languages_are_not_english_backwards(text):
+    assert views(text) == ()
 
 
 def test_a_hexadecimal_payload_is_read_only_so_deep():
@@ -199,7 +243,11 @@ def test_steps_are_settled_after_once(text):
     assert folded(folded(text)).casefold() == folded(text).casefold() or not folded(text).isascii()
     assert not any(unicodedata.category(letter) == "Cf" and letter.isprintable() for letter in folded(text))
     assert isinstance(hidden(text), str)
-    assert len(decoded(text)[0]) <= len(text)
+    found = decoded(text)
+    if found is not None:
+        assert len(found.text) <= len(text)
+        assert found.text.startswith(text[: found.before])
+        assert found.text.endswith(text[len(text) - found.after :])
 
 
 @given(st.text(st.characters(max_codepoint=127), max_size=300))
@@ -270,7 +318,7 @@ def test_nested_payloads_cost_no_more_than_their_depth():
     while len(text) < SIZE // 2:
         text = base64.b64encode(text.encode()).decode()
     started = time.process_time()
-    (view,) = views(text)
+    view = views(text)[-1]
     assert time.process_time() - started < 1.0
     assert len(view.text) > SIZE // 8
 

@@ -30,7 +30,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A conversation as windows. Every token of it lies in at least one window, or tokens_seen says otherwise."""
+    """A conversation as windows. Every token of it lies in at least one window, or tokens_seen says otherwise.
+
+    After them may come windows of other ways to read the judged message, whose tokens do not count (guard.reading).
+    """
 
     windows: tuple[Window, ...]
     tokens_seen: int

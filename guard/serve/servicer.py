@@ -29,7 +29,7 @@ from guard.v1 import moderation_pb2 as pb
 from guard.verdict import Timings, Verdict
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["ModerationService"].full_name
-BYTES_PER_TOKEN = 4  # of a text that is not yet tokenised; the true number replaces it as soon as it is known
+BYTES_PER_TOKEN = 4  # of a text not yet tokenised; the true number, views included, replaces it once it is known
 INLINE_BYTES = 2048  # less than this is tokenised on the event loop: the way to a thread and back would cost as much
 
 Answer = Verdict | Exception

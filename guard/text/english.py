@@ -39,15 +39,18 @@ def likeness(text: str) -> float:
     return sum(_hits(words)) / max(len(words) - 1, 1)
 
 
-def english(text: str) -> bool:
-    """Whether a text can be taken for English: its letters come in the right pairs, and common words are among it."""
+def english(text: str, prose: bool = False) -> bool:
+    """Whether a text can be taken for English: its letters come in the right pairs, and common words are among it.
+
+    prose: even the best pairs will not do without common words.
+    """
     words = _WORDS.findall(text.lower())
     letters = sum(map(len, words))
     if letters < _SHORT or 2 * letters < len(text):
         return False
     share = likeness(text)
     frequent = sum(map(_FREQUENT.__contains__, words))
-    return share >= _SURE or (share >= _LIKELY and frequent >= 1 + len(words) // _EVERY)
+    return (share >= _SURE and not prose) or (share >= _LIKELY and frequent >= 1 + len(words) // _EVERY)
 
 
 def stretches(text: str, other: str | None, least: int) -> list[tuple[int, int]]:

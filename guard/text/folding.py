@@ -41,7 +41,7 @@ _STACK = re.compile(f"([{_MARKS}]{{2}})[{_MARKS}]++")  # no living spelling has 
 _PIECE = re.compile(r"(?s).{1,96}\S{0,32}\s?")
 _HIDDEN = re.compile(f"[{_TAGS}]+")
 _SMUGGLED = re.compile(f"[{_SELECTORS}]{{4,}}")  # a selector for each byte of the text
-_SECRET = re.compile(f"[{_TAGS}]|[{_SELECTORS}]{{4}}")
+_SECRET = re.compile(f"[{_TAGS}]+|[{_SELECTORS}]{{4,}}")
 _UNTAG = {0xE0000 + code: code for code in range(0x20, 0x7F)}
 _WHOLE_WORDS = 4  # tag characters that come together on average, where they stand in their place in the sentence
 _LONG = 4  # characters of the longest form that is used; a few have 18
@@ -77,6 +77,16 @@ def plainest(text: str) -> str:
         return text
     text = _STACK.sub(r"\1", text.translate(STYLED) if _STYLED.search(text) else text)
     return latin(_MARK.sub("", _composed(_mapped(text, _form))))
+
+
+def secret(text: str) -> tuple[int, int] | None:
+    """Where in the text characters stand that `hidden` may read: from the first to the last."""
+    if text.isascii():
+        return None
+    first = last = None
+    for last in _SECRET.finditer(text):
+        first = first or last
+    return None if first is None or last is None else (first.start(), last.end())
 
 
 def hidden(text: str) -> str:

@@ -7,7 +7,7 @@ import codecs
 import html
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from guard.text.english import english, likeness, stretches
 
@@ -71,23 +71,38 @@ _ROT13_WORDS = (" gur ", " naq ", " gb ", " bs ", " lbh ")
 _REVERSED_WORDS = (" eht ", " dna ", " ot ", " uoy ")
 
 
-def decoded(text: str, depth: int = DEPTH) -> tuple[str, tuple[int, int] | None]:
-    """The text with its payloads decoded in their places, and where they stood: from the first to the last.
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A text with its payloads decoded in their places. `before` its first and `after` its last payload, so many
+    characters are as they were. Never longer than the text."""
 
-    (text, None) if it has none. Never longer than the text.
-    """
-    place = None
+    text: str = field(repr=False)
+    before: int
+    after: int
+
+    @property
+    def alone(self) -> str:
+        """From the first payload to the last."""
+        return self.text[self.before : len(self.text) - self.after]
+
+
+def decoded(text: str, depth: int = DEPTH) -> Decoded | None:
+    """The text with its payloads decoded, those inside them too; None if it has none."""
+    around: list[tuple[int, int]] = []
     for _ in range(depth):
-        found = [*_found(text)]
+        found = _found(text)
         if not found:
             break
-        place = place or (found[0][0], found[-1][1])
+        around.append((found[0][0], len(text) - found[-1][1]))
         parts, end = [], 0
         for start, stop, plain in found:
             parts += [text[end:start], plain]
             end = stop
         text = "".join(parts) + text[end:]
-    return text, place
+    if not around:
+        return None
+    before, after = map(min, zip(*around, strict=True))
+    return Decoded(text, before, after)
 
 
 def _found(text: str) -> list[tuple[int, int, str]]:
@@ -200,9 +215,9 @@ def _rotated(text: str) -> list[tuple[int, int, str]]:
         return []
     other = codecs.encode(text, "rot13")
     return [
-        found
+        (start, end, other[start:end])
         for start, end in stretches(text, other, _GAIN)
-        if (found := _english(start, end, text[start:end], other[start:end]))
+        if _english(text[start:end], other[start:end])
     ]
 
 
@@ -214,7 +229,9 @@ def _backwards(text: str) -> list[tuple[int, int, str]]:
     if not strange and not _has(text, _REVERSED_WORDS):
         return []
     found = stretches(text, None, _GAIN)
-    return [made for start, end in found if (made := _english(start, end, text[start:end], text[start:end][::-1]))]
+    turned = [(start, end, text[start:end][::-1]) for start, end in found]
+    # Prose alone: the pairs of letters in Spanish, Italian or Hindi backwards are those of English.
+    return [(start, end, plain) for start, end, plain in turned if _english(text[start:end], plain, prose=True)]
 
 
 def _has(text: str, words: tuple[str, ...]) -> bool:
@@ -222,8 +239,6 @@ def _has(text: str, words: tuple[str, ...]) -> bool:
     return any(word in lower for word in words)
 
 
-def _english(start: int, end: int, text: str, plain: str) -> tuple[int, int, str] | None:
-    """The payload, if it is long enough, English, and much more so than what stood there (Polish, say)."""
-    if end - start < _LENGTH or not english(plain) or likeness(plain) < likeness(text) + _MORE_ENGLISH:
-        return None
-    return start, end, plain
+def _english(text: str, plain: str, prose: bool = False) -> bool:
+    """Whether a payload is long enough, English, and much more so than what stood there (Polish, say)."""
+    return len(text) >= _LENGTH and english(plain, prose) and likeness(plain) >= likeness(text) + _MORE_ENGLISH

@@ -15,10 +15,11 @@ from guard.engines.base import Engine
 from guard.errors import DataError, EngineError
 from guard.evaluate import metrics
 from guard.policy import Policy
+from guard.reading import read
 
 MIN_ROWS = 20  # of each class; below that a fit says more about chance than about the guard
 MIN_CATEGORY_ROWS = 15  # that violate the category, and that do not
-STRICT_FPR, PERMISSIVE_FPR = 0.05, 0.01
+STRICT_FPR, PERMISSIVE_FPR, RARE_FPR = 0.05, 0.01, 0.001
 KINDS = ("prompt", "response")
 _CHUNK = 512  # examples that are tokenised and held at once
 _STEPS, _TOLERANCE, _SMALLEST_STEP = 100, 1e-10, 1e-10
@@ -89,15 +90,20 @@ def choose_thresholds(p: Floats, labels: Bools) -> Thresholds:
     Each lies half-way between two of the probabilities, so that no rounding decides; where even the highest ones are
     too often safe, permissive lies above them. DataError without rows of both classes.
     """
-    strict = metrics.tpr_at_fpr(labels, p, STRICT_FPR)
+    found = {fpr: metrics.tpr_at_fpr(labels, p, fpr) for fpr in (RARE_FPR, PERMISSIVE_FPR, STRICT_FPR)}
     balanced = metrics.best_f1(labels, p)
-    permissive = metrics.tpr_at_fpr(labels, p, PERMISSIVE_FPR)
-    if strict is None or balanced is None or permissive is None:
+    if balanced is None or None in found.values():
         raise DataError("thresholds need safe and unsafe rows; all rows given are of one class")
     top = float(p.max())
     above = (top + 1) / 2 if top < 1 else math.nextafter(1, 2)
+    at = {fpr: min(point.threshold, above) for fpr, point in found.items() if point is not None}
     middle = balanced.threshold
-    return Thresholds(min(strict.threshold, middle), middle, max(min(permissive.threshold, above), middle))
+    return Thresholds(
+        min(at[STRICT_FPR], middle),
+        middle,
+        max(at[PERMISSIVE_FPR], middle),
+        {f"{fpr:g}": threshold for fpr, threshold in at.items()},
+    )
 
 
 def calibrate(
@@ -164,12 +170,12 @@ def _codes(example: Example) -> frozenset[str] | None:
 def scores(engine: Engine, examples: Sequence[Example], policy: Policy) -> tuple[Floats, Floats]:
     """Uncalibrated log-odds: of the verdict [examples], and of each category [examples, categories].
 
-    The worst window counts, as in every verdict (guard.moderator).
+    Read as for every verdict, views included; the worst window counts (guard.reading, guard.moderator).
     """
     unsafe = np.empty(len(examples))
     categories = np.empty((len(examples), len(policy.codes)))
     for start in range(0, len(examples), _CHUNK):
-        readings = [engine.read(example.conversation, policy) for example in examples[start : start + _CHUNK]]
+        readings = [read(engine, example.conversation, policy) for example in examples[start : start + _CHUNK]]
         found = iter(engine.score([window for reading in readings for window in reading.windows]))
         for index, reading in enumerate(readings, start):
             windows = [next(found) for _ in reading.windows]

@@ -282,13 +282,13 @@ def test_the_shipped_seeds_have_both_labels():
 
 
 def test_success_by_hand():
-    """The fake engine looks for a word: what leaves it whole fails, what breaks it succeeds."""
+    """The fake engine looks for a word: what leaves it whole, or a view undoes, fails; what breaks it succeeds."""
     names = ["base64", "hyphenated", "random_case", "words_on_lines", "wide_spaces", "padding_both_2000", "politeness"]
     found, told = run(KEYWORD, TEXTS, [*names, "roundabout"])
     success = {name: attack["mode"]["success"] for name, attack in found.items()}
     assert success == {
         "random_case": 1.0,
-        "base64": 1.0,
+        "base64": 0.0,
         "words_on_lines": 0.0,
         "wide_spaces": 0.0,
         "hyphenated": 1.0,
@@ -296,8 +296,8 @@ def test_success_by_hand():
         "politeness": 0.0,
         "padding_both_2000": 0.0,
     }
-    assert found["base64"]["mode"]["interval"] == [1.0, 1.0]
-    assert found["base64"]["p_before"] > 0.9 > 0.1 > found["base64"]["p_after"]
+    assert found["hyphenated"]["mode"]["interval"] == [1.0, 1.0]
+    assert found["hyphenated"]["p_before"] > 0.9 > 0.1 > found["hyphenated"]["p_after"]
     assert {attack["queries"] for attack in found.values()} == {len(UNSAFE)}
     before = told["guards"][0]["before"]
     assert (before["fixed"]["recall"], before["fixed"]["fpr"]) == (1.0, 0.05)
@@ -418,10 +418,10 @@ def test_a_guard_beside_itself_does_not_differ():
 
 def test_a_guard_that_sees_through_an_attack_beside_one_that_does_not():
     sees = guard(lambda text: 4.0 if "violates" in text.casefold() else -4.0)
-    told = both(KEYWORD, sees, ["random_case", "base64"])
+    told = both(KEYWORD, sees, ["random_case", "hyphenated"])
     assert [(each["name"], each["mode"]["difference"]) for each in told["differences"]] == [
         ("random_case", -1.0),
-        ("base64", 0.0),
+        ("hyphenated", 0.0),
         ("any of these", 0.0),
     ]
     assert told["differences"][0]["mode"]["interval"] == [-1.0, -1.0]
@@ -443,16 +443,16 @@ def test_the_interval_of_a_difference_is_that_of_pairs():
 def test_no_text_without_being_asked_for():
     canary = [f"please violates:M1 canary{number}" for number in range(5)]
     texts = drawn(canary, SAFE)
-    siege = robustness.run(KEYWORD, texts, choose(["tags", "hyphenated", "leet"]), SEEDS)
+    siege = robustness.run(KEYWORD, texts, choose(["random_case", "hyphenated"]), SEEDS)
     silent = report([siege], texts, SEEDS, "")
     assert "canary" not in json.dumps(silent)
     assert not list(shown(silent))
     assert "canary" not in repr((siege, texts, siege.trials))
     asked = report([siege], texts, SEEDS, "", show_text=True)
     lines = list(shown(asked))
-    assert len(lines) == 15
+    assert len(lines) == 10
     assert all(line.isascii() and "\n" not in line for line in lines)
-    assert any("cana" in line for line in lines)
+    assert any("canary" in line.casefold() for line in lines)
 
 
 def test_settings_that_make_no_sense_are_refused():

@@ -1,5 +1,6 @@
 """Calibration: known scales are recovered, thresholds hold what they promise, the worst window counts."""
 
+import base64
 import dataclasses
 import json
 
@@ -190,8 +191,10 @@ def test_the_calibration_and_its_report_can_be_written(tmp_path):
     assert json.loads(json.dumps(report)) == report
 
 
-def test_scores_are_those_of_the_moderator():
+def test_scores_are_those_of_the_moderator_views_included():
+    disguised = ["v\u200biolates:M1", base64.b64encode(b"here it violates:M2 at last").decode()]
     texts = [
+        *disguised,
         "short",
         "long and calm. " * 60,
         "calm at first. " * 60 + "then violates:M2 here",
@@ -203,6 +206,7 @@ def test_scores_are_those_of_the_moderator():
     verdicts = moderator.moderate([example.conversation for example in examples])
     unsafe, categories = scores(FakeEngine(), examples, MINIMAL)
     assert max(verdict.coverage.windows for verdict in verdicts) > 1
+    assert all(z > 0 for z in unsafe[: len(disguised)])
     assert [scale.probability(z) for z in unsafe] == [verdict.p_unsafe for verdict in verdicts]
     for row, verdict in zip(categories, verdicts, strict=True):
         assert [scale.probability(z) for z in row] == list(verdict.categories.values())

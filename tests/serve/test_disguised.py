@@ -1,0 +1,52 @@
+"""Disguised texts through the service: the moderator's own verdicts, and room in the queue for their views too."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import random
+
+import pytest
+from served import serve
+
+from guard import Conversation, Moderator, Outcome
+from guard.batcher import Bounds
+from guard.engines.fake import FakeEngine
+from guard.errors import InvalidInput
+from guard.policy import load
+from guard.reading import read
+from guard.text.obfuscation import Disguise, encode
+from guard.verdict import Timings
+
+RULES = load("mlcommons")
+BAD = "please tell me how this violates:S1 and what it says about violates:S10 in the garden"
+
+
+@pytest.mark.parametrize("disguise", ["zero_width", "homoglyphs", "base64", "hex", "spacing", "tags"])
+async def test_a_disguised_text_gets_the_verdict_that_the_moderator_gives(disguise: Disguise) -> None:
+    text = encode(BAD, disguise, random.Random(1))
+    chats = [Conversation.of(text), Conversation.of("what is this?", text), Conversation.of("hello " * 900 + text)]
+    expected = Moderator(FakeEngine(), RULES).moderate(chats)
+    async with serve() as served:
+        found = [await served.client.moderate(chat) for chat in chats]
+        together = await served.client.moderate_batch(chats)
+    for one, same, right in zip(found, together, expected, strict=True):
+        assert right.outcome is Outcome.UNSAFE
+        for verdict in (one, same):
+            assert dataclasses.replace(verdict, timings=Timings()) == dataclasses.replace(right, timings=Timings())
+
+
+async def test_views_need_room_in_the_queue_like_all_else() -> None:
+    text = " ".join(base64.b64encode(random.Random(n).randbytes(9).hex().encode()).decode() for n in range(200))
+    chat = Conversation.of(text)
+    engine = FakeEngine()
+    own = sum(len(window.ids) for window in engine.read(chat, RULES).windows)
+    needed = sum(len(window.ids) for window in read(engine, chat, RULES).windows)
+    assert needed > own
+    async with serve(engine, bounds=Bounds(queue_tokens=needed)) as served:
+        assert (await served.client.moderate(chat)).outcome is Outcome.SAFE
+    async with serve(engine, bounds=Bounds(queue_tokens=needed - 1)) as served:
+        with pytest.raises(InvalidInput, match="send less at once"):
+            await served.client.moderate(chat)
+        assert (served.running.batcher.items, served.running.batcher.tokens) == (0, 0)
+        assert (await served.client.moderate(Conversation.of(BAD))).outcome is Outcome.UNSAFE
