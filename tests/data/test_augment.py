@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import os
 import random
+import re
 import subprocess
 import sys
 import typing
@@ -42,11 +43,22 @@ POLICY_SIDE = dataclasses.replace(
     OFF, shuffle=0.5, renumber=0.5, drop=0.5, narrow=0.5, flip=0.5, names_only=0.3, short=0.3
 )
 TEXT_SIDE = dataclasses.replace(
-    OFF, history=0.5, obfuscation=0.5, obfuscations=DISGUISES, padding=0.5, padded=900, injection=0.5, tool=0.2
+    OFF,
+    history=0.5,
+    obfuscation=0.5,
+    obfuscations=DISGUISES,
+    padding=0.5,
+    padded=900,
+    injection=0.5,
+    texture=0.5,
+    tool=0.2,
 )
 EVERYTHING = dataclasses.replace(
     POLICY_SIDE,
-    **{key: getattr(TEXT_SIDE, key) for key in ("history", "obfuscation", "obfuscations", "padding", "injection")},
+    **{
+        key: getattr(TEXT_SIDE, key)
+        for key in ("history", "obfuscation", "obfuscations", "padding", "injection", "texture")
+    },
     padded=900,
     tool=0.2,
     refused=0.2,
@@ -142,7 +154,7 @@ def test_nothing_is_mutated_and_all_else_of_the_example_stays(row, chosen, seed,
 
 @given(examples(), seeds, epochs)
 def test_the_span_holds_the_judged_text_and_the_rest_is_benign_or_injected(row, seed, epoch):
-    chosen = dataclasses.replace(TEXT_SIDE, obfuscation=0.0, injection=0.0, tool=0.0)
+    chosen = dataclasses.replace(TEXT_SIDE, obfuscation=0.0, injection=0.0, texture=0.0, tool=0.0)
     made = augment(row, RULES, chosen, seed, epoch, POOL)
     start, end = made.span
     content = made.example.conversation.judged.content
@@ -220,7 +232,9 @@ from guard.conversation import Conversation, Example
 from guard.data.augment.augmentation import Augmentation, augment
 from guard.data.augment.padding import Pool
 rules, pool = policy.load("mlcommons"), Pool(("When do I prune a fig?",), ())
-settings = Augmentation(narrow=0.5, obfuscation=0.5, obfuscations=("homoglyphs", "leet"), injection=0.5, history=0.5)
+settings = Augmentation(
+    narrow=0.5, obfuscation=0.5, obfuscations=("homoglyphs", "leet"), injection=0.5, history=0.5, texture=0.5
+)
 known, undecided = frozenset({"S1", "S3", "S11"}), frozenset({"S2", "S5"})
 digest = hashlib.sha256()
 for number in range(200):
@@ -259,10 +273,29 @@ def test_switching_a_step_leaves_the_others_as_they_were():
 
     alone = dataclasses.replace(OFF, history=0.3)
     base = histories(alone)
-    assert histories(dataclasses.replace(alone, injection=0.5, obfuscation=0.5, padding=0.5)) == base
+    assert histories(dataclasses.replace(alone, injection=0.5, obfuscation=0.5, padding=0.5, texture=0.5)) == base
     often = histories(dataclasses.replace(alone, history=0.6))
     assert all(more == less for more, less in zip(often, base, strict=True) if less)
     assert sum(map(bool, often)) > sum(map(bool, base)) > 0
+
+
+@given(examples(), seeds, epochs)
+def test_texture_comes_around_what_the_other_steps_made(row, seed, epoch):
+    """The label, the policy and the turns are those of before; the text is, but for escapes."""
+    plain = augment(row, RULES, dataclasses.replace(EVERYTHING, texture=0.0), seed, epoch, POOL)
+    made = augment(row, RULES, dataclasses.replace(EVERYTHING, texture=1.0), seed, epoch, POOL)
+    assert (made.policy, made.detail) == (plain.policy, plain.detail)
+    assert made.example.conversation.context == plain.example.conversation.context
+    judged = plain.example.conversation.judged
+    as_before = Conversation((*made.example.conversation.context, judged))
+    assert dataclasses.replace(made.example, conversation=as_before) == plain.example
+    old_text, new_text = judged.content, made.example.conversation.judged.content
+    inside, outside = new_text[slice(*made.span)], old_text[slice(*plain.span)]
+    kept = re.findall(r"[^\W_]+", outside)  # letters and digits are never escaped
+    at = 0
+    for word in kept:
+        at = inside.index(word, at) + len(word)
+    assert len(new_text) > len(old_text)
 
 
 def test_text_steps_treat_safe_and_unsafe_alike():
@@ -293,7 +326,7 @@ def test_rates_are_met():
     counts = Counter()
     for number in range(rows):
         row = example(number, categories=frozenset({"S3", "S7"}))
-        made = augment(row, RULES, Augmentation(), 11, 0, POOL)
+        made = augment(row, RULES, dataclasses.replace(Augmentation(), texture=0.0), 11, 0, POOL)
         texts = {message.content for message in made.example.conversation.context}
         judged = made.example.conversation.judged
         counts["refused"] += judged.role == "assistant"
@@ -320,7 +353,7 @@ def test_rates_are_met():
     assert counts["long"] == share(0.05 * 0.98)
 
 
-@pytest.mark.parametrize("step", ["obfuscation", "injection", "padding"])
+@pytest.mark.parametrize("step", ["obfuscation", "injection", "padding", "texture"])
 def test_rates_on_the_text_are_met(step):
     chosen = dataclasses.replace(OFF, **{step: 0.3})
     made = [augment(example(number), RULES, chosen, 2, 0, POOL).example for number in range(2000)]

@@ -4,9 +4,9 @@ What an example becomes depends on the seed, the epoch, its id and the settings 
 order or on the number of workers; each step draws for itself, so that switching one on or off, or raising its rate,
 leaves the others' choices as they were.
 
-The steps on the text do not look at the label: safe and unsafe examples are disguised, padded and injected at the same
-rates, so that none of it predicts the label. The steps on the policy follow the rules of `policy_views`, those on who
-speaks the rules of `turns`.
+The steps on the text do not look at the label: safe and unsafe examples are mistyped, disguised, padded, injected and
+put into machine text at the same rates, so that none of it predicts the label. The steps on the policy follow the rules
+of `policy_views`, those on who speaks the rules of `turns`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from guard.data.augment import turns
 from guard.data.augment.injection import PLACES, draw, inject, place
 from guard.data.augment.padding import POSITIONS, SHORTEST, Pool, pad
 from guard.data.augment.policy_views import Detail
+from guard.data.augment.texture import texture
+from guard.data.augment.typing_errors import mistyped
 from guard.policy import Policy
 from guard.text.obfuscation import READABLE, Disguise, obfuscate
 
@@ -66,6 +68,8 @@ class Augmentation:
     """Benign exchanges come before the first message."""
     exchanges: Annotated[int, Field(ge=1)] = 4
     """How many of them at most."""
+    mistyping: Rate = 0.05
+    """Some of the words of the judged message are mistyped."""
     obfuscation: Rate = 0.1
     """The judged message, or a span of it, is disguised."""
     obfuscations: Annotated[tuple[Disguise, ...], Field(min_length=1)] = READABLE
@@ -74,8 +78,12 @@ class Augmentation:
     """Benign texts surround the judged message."""
     padded: Annotated[int, Field(ge=SHORTEST)] = 4000
     """Characters that a padded message has at most. The harm may then lie in any window: see Augmented.span."""
+    machine: Rate = 1 / 3
+    """The share of the padding's pieces that are machine texts."""
     injection: Rate = 0.1
     """A text that is aimed at the guard is put into the judged message. 0 if prompt injection violates the policy."""
+    texture: Rate = 0.05
+    """The judged message stands in machine text: a header, a signature, a table around it; or in a string, a log …"""
 
     def __post_init__(self) -> None:
         if self.names_only + self.short > 1.0 + 1e-9:
@@ -87,7 +95,8 @@ class Augmented:
     """An example as it is shown this time, under the policy that is shown with it.
 
     `detail` is how much of the policy the guard is to read. `span` are the characters of the judged message that hold
-    the example's own text, disguised or not: of an unsafe example, a window without them is not sure to be unsafe.
+    the example's own text, disguised or escaped or as it was: of an unsafe example, a window without them is not sure
+    to be unsafe.
     """
 
     example: Example
@@ -180,14 +189,16 @@ def _under_policy(
 def _written(
     judged: Message, policy: Policy, settings: Augmentation, dice: _Dice, pool: Pool
 ) -> tuple[str, tuple[int, int]]:
-    """The judged text disguised, padded and injected, and where in it the judged text lies."""
+    """The judged text after the steps on it, and where in it the judged text lies."""
     text, start = judged.content, 0
+    if rng := dice.roll("mistyping", settings.mistyping):
+        text = mistyped(text, rng)
     if rng := dice.roll("obfuscation", settings.obfuscation):
         text = obfuscate(text, rng.choice(settings.obfuscations), rng, answer=judged.role == "assistant")
     end = len(text)
     if rng := dice.roll("padding", settings.padding):
         length = int(SHORTEST * (settings.padded / SHORTEST) ** rng.random())  # short ones are likelier
-        text, start = pad(text, pool.pieces(judged.role), length, rng.choice(POSITIONS), rng)
+        text, start = pad(text, pool.pieces(judged.role), length, rng.choice(POSITIONS), rng, settings.machine)
         end += start
     if rng := dice.roll("injection", settings.injection):
         forged = draw(policy, rng)
@@ -195,4 +206,6 @@ def _written(
         longer = inject(text, forged, at, rng.choice(_SEPARATORS))
         grown = len(longer) - len(text)
         text, start, end = longer, start + grown * (at <= start), end + grown * (at < end)
+    if rng := dice.roll("texture", settings.texture):  # last, so that it changes nothing for the other steps
+        return texture(text, (start, end), rng)
     return text, (start, end)
