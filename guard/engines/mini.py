@@ -1,7 +1,8 @@
 """The embedded guard: a small encoder in ONNX Runtime, with the policy's category vectors as an input of the graph.
 
 Graph inputs: input_ids, attention_mask, token_type_ids int64 [batch, tokens]; categories float32 [categories, width].
-Outputs: vector float32 [batch, width], the text's embedding; logits float32 [batch, categories].
+Outputs: vector float32 [batch, width], the text's embedding; logits float32 [batch, categories]; refusal float32
+[batch], the log-odds that a response refuses.
 A category's vector is the `vector` of its own words, so a policy costs one small batch, once.
 """
 
@@ -26,6 +27,7 @@ from guard.policy import Policy
 MAX_BATCH_TOKENS = 2048
 POLICIES_KEPT = 256
 INPUTS = {"input_ids", "attention_mask", "token_type_ids", "categories"}
+OUTPUTS = ["vector", "logits", "refusal"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,6 +48,8 @@ class MiniEngine:
         shapes = {node.name: node.shape for node in self._session.get_inputs()}
         if set(shapes) != INPUTS:
             raise BundleError(f"{graph}: takes {', '.join(shapes)}, not {', '.join(sorted(INPUTS))}; export it again")
+        given = {node.name for node in self._session.get_outputs()}
+        self._outputs = [name for name in OUTPUTS[1:] if name in given]  # bundles of version 0.1 know no refusal
         width = shapes["categories"][1]
         if not isinstance(width, int):
             raise BundleError(f"{graph}: input `categories` has no fixed width; export it again")
@@ -64,9 +68,10 @@ class MiniEngine:
             for batch in padded_batches([len(windows[i].ids) for i in indices], MAX_BATCH_TOKENS):
                 chosen = [indices[position] for position in batch]
                 rows = [(windows[i].ids, windows[i].segments) for i in chosen]
-                logits = self._run(rows, vectors, "logits").astype(np.float64)
-                for index, row, either in zip(chosen, logits, np.logaddexp.reduce(logits, axis=1), strict=True):
-                    scores[index] = Score(float(either), tuple(map(float, row)))
+                logits, *refusals = (found.astype(np.float64) for found in self._run(rows, vectors, self._outputs))
+                for place, (index, either) in enumerate(zip(chosen, np.logaddexp.reduce(logits, axis=1), strict=True)):
+                    refusal = float(refusals[0][place]) if refusals else None
+                    scores[index] = Score(float(either), tuple(map(float, logits[place])), refusal)
         return [score for score in scores if score is not None]
 
     def category_vectors(self, policy: Policy) -> Floats:
@@ -78,14 +83,16 @@ class MiniEngine:
         texts = [self.input.category_ids(category_text(category)) for category in policy.categories]
         vectors: Floats = np.empty((len(texts), self._none.shape[1]), np.float32)
         for batch in padded_batches([len(ids) for ids in texts], MAX_BATCH_TOKENS):
-            vectors[batch] = self._run([(texts[i], (0,) * len(texts[i])) for i in batch], self._none, "vector")
+            (vectors[batch],) = self._run([(texts[i], (0,) * len(texts[i])) for i in batch], self._none, ["vector"])
         with self._lock:
             self._policies[policy.digest] = vectors
             if len(self._policies) > POLICIES_KEPT:
                 self._policies.popitem(last=False)
         return vectors
 
-    def _run(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], categories: Floats, output: str) -> Floats:
+    def _run(
+        self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], categories: Floats, outputs: Sequence[str]
+    ) -> list[Floats]:
         longest = max(len(ids) for ids, _ in rows)
         ids = np.full((len(rows), longest), self.input.pad, np.int64)
         segments = np.zeros_like(ids)
@@ -95,5 +102,5 @@ class MiniEngine:
             segments[row, : len(kinds)] = kinds
             mask[row, : len(tokens)] = 1
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments, "categories": categories}
-        result: Floats = self._session.run([output], feed)[0]
-        return result
+        results: list[Floats] = self._session.run(outputs, feed)
+        return results

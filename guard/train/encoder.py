@@ -1,6 +1,8 @@
 """The conditioned encoder in torch: one encoder reads the text and each category's words; a small head compares them.
 
-logit(text, category) = v · GELU(A t + B c + C (t∘c)) + b, with t, c mean-pooled and scaled to unit mean square;
+logit(text, category) = v · GELU(A t + B c + C (t∘c) + D a) + b. t and c are mean-pooled token states, scaled to unit
+mean square; a is what the category finds in the text: its attention over the text's tokens, with queries made of c. The
+mean says what a text is about, attention finds the few words that matter in a long one.
 p(unsafe) = sigmoid(logsumexp over the policy's categories), so that a category outside the policy cannot matter.
 """
 
@@ -20,30 +22,48 @@ from guard import assets
 from guard.errors import ConfigError
 
 HIDDEN = 256
+HEADS = 4
 PRIOR = -3.0  # log-odds of a category before training: most texts violate nothing
 
 
 class ConditionedHead(nn.Module):
-    """[batch, width] texts against [categories, width] definitions → [batch, categories] logits."""
+    """Texts against definitions: vectors [batch, width] and token states [batch, tokens, width] with their mask, and
+    definitions [categories, width] → logits [batch, categories]."""
 
     def __init__(self, width: int, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.text = nn.Linear(width, hidden)
         self.category = nn.Linear(width, hidden, bias=False)
         self.match = nn.Linear(width, hidden, bias=False)
+        self.query = nn.Linear(width, hidden, bias=False)
+        self.key = nn.Linear(width, hidden, bias=False)
+        self.value = nn.Linear(width, hidden, bias=False)
         self.out = nn.Linear(hidden, 1)
+        nn.init.zeros_(self.value.weight)  # attention has no say before it has learnt where to look
         nn.init.normal_(self.out.weight, std=0.02)
         nn.init.constant_(self.out.bias, PRIOR)
 
-    def forward(self, text: Tensor, category: Tensor) -> Tensor:
+    def forward(self, text: Tensor, states: Tensor, mask: Tensor, category: Tensor) -> Tensor:
         joined = self.text(text)[:, None] + self.category(category)[None]
         joined = joined + self.match(text[:, None] * category[None])
+        joined = joined + self._found(states, mask, category)
         logits: Tensor = self.out(nn.functional.gelu(joined)).squeeze(-1)
         return logits
 
+    def _found(self, states: Tensor, mask: Tensor, category: Tensor) -> Tensor:
+        """[batch, categories, hidden]: the values of the tokens that each category attends to."""
+        rows, tokens, _ = states.shape
+        query = self.query(category).reshape(-1, HEADS, HIDDEN // HEADS).transpose(0, 1)
+        key = self.key(states).reshape(rows, tokens, HEADS, HIDDEN // HEADS).permute(0, 2, 3, 1)
+        value = self.value(states).reshape(rows, tokens, HEADS, HIDDEN // HEADS).transpose(1, 2)
+        fit = (query[None] @ key) * (HIDDEN // HEADS) ** -0.5
+        share = torch.softmax(fit + (1.0 - mask[:, None, None].to(fit.dtype)) * -1e4, -1)
+        found: Tensor = (share @ value).transpose(1, 2).reshape(rows, -1, HIDDEN)
+        return found
+
 
 class ConditionedEncoder(nn.Module):
-    """Encoder and head. Inputs and outputs are those of the exported graph (see guard.engines.mini)."""
+    """Encoder and heads. Inputs and outputs are those of the exported graph (see guard.engines.mini)."""
 
     def __init__(self, config: PreTrainedConfig, dropout: float = 0.1) -> None:
         super().__init__()
@@ -54,22 +74,31 @@ class ConditionedEncoder(nn.Module):
         self.encoder = AutoModel.from_config(config, add_pooling_layer=False)  # type: ignore[no-untyped-call]
         self.dropout = nn.Dropout(dropout)
         self.head = ConditionedHead(config.hidden_size)
+        self.refusal = nn.Linear(config.hidden_size, 1)
+        nn.init.zeros_(self.refusal.weight)
+        nn.init.zeros_(self.refusal.bias)
 
-    def embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """[batch, width]: the mean of the token states, scaled to unit mean square."""
+    def read(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """[batch, width] and [batch, tokens, width]: the mean of the token states, scaled to unit mean square, and
+        the states."""
         states = self.encoder(
             input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
         ).last_hidden_state.float()
         mask = attention_mask[..., None].float()
         mean = (states * mask).sum(1) / mask.sum(1)
-        scaled: Tensor = mean * torch.rsqrt(mean.square().mean(-1, keepdim=True) + 1e-6)
-        return scaled
+        return mean * torch.rsqrt(mean.square().mean(-1, keepdim=True) + 1e-6), states
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """[batch, width]: the vectors of texts, which for a category's words are what `forward` takes."""
+        return self.read(input_ids, attention_mask, token_type_ids)[0]
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, categories: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        vector = self.embed(input_ids, attention_mask, token_type_ids)
-        return vector, self.head(self.dropout(vector), self.dropout(categories))
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The texts' vectors, their log-odds [batch, categories], and [batch] those that a text is a refusal."""
+        vector, states = self.read(input_ids, attention_mask, token_type_ids)
+        logits = self.head(self.dropout(vector), states, attention_mask, self.dropout(categories))
+        return vector, logits, self.refusal(vector).squeeze(-1)
 
 
 def base_folder(name: str) -> Path:

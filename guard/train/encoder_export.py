@@ -75,7 +75,7 @@ def _export(model: ConditionedEncoder) -> Any:
         model.eval(),
         (ids, mask, segments, torch.zeros(3, model.encoder.config.hidden_size)),
         input_names=["input_ids", "attention_mask", "token_type_ids", "categories"],
-        output_names=["vector", "logits"],
+        output_names=["vector", "logits", "refusal"],
         dynamic_shapes=(
             {0: rows, 1: tokens},
             {0: rows, 1: tokens},

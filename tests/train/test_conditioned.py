@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from guard.train.conditioned import Item, loss_of, targets  # noqa: E402
+from guard.conversation import Conversation, Example  # noqa: E402
+from guard.data.route import between  # noqa: E402
+from guard.policy import load  # noqa: E402
+from guard.train.conditioned import Item, item_of, loss_of, refusal_loss, relabelled, targets  # noqa: E402
 
-TOTAL = 4
+CODES = ("A1", "A2", "A3", "A4")
+TOTAL = len(CODES)
 FULL = range(TOTAL)
-WINDOW = (((1, 2), (0, 0)),)
+
+
+def codes(places: Iterable[int]) -> list[str]:
+    return [CODES[place] for place in places]
 
 
 def item(unsafe: bool, categories: set[int] | None, weight: float = 1.0) -> Item:
-    return Item(WINDOW, unsafe, None if categories is None else frozenset(categories), weight)
+    return Item(unsafe, None if categories is None else frozenset(codes(categories)), weight)
 
 
 def open_item(categories: set[int], undecided: set[int]) -> Item:
-    return Item(WINDOW, True, frozenset(categories), 1.0, frozenset(undecided))
+    return Item(True, frozenset(codes(categories)), 1.0, frozenset(codes(undecided)))
 
 
 def told(one: Item, kept: range | list[int]) -> tuple[float, float, list[float], list[float]]:
-    unsafe, weight, categories, known = targets([one], list(kept), TOTAL)
+    unsafe, weight, categories, known = targets([one], codes(kept), len(kept) == TOTAL)
     assert unsafe.shape == weight.shape == (1,)
     assert categories.shape == known.shape == (1, len(kept))
     return unsafe.item(), weight.item(), categories[0].tolist(), known[0].tolist()
@@ -74,7 +84,7 @@ PARTS = st.sets(st.integers(0, TOTAL - 1), min_size=1).map(sorted)
 def test_the_loss_is_finite_and_a_row_that_does_not_count_has_no_part_in_it(items, kept, seed):
     torch.manual_seed(seed)
     logits = (torch.randn(len(items), len(kept)) * 30).requires_grad_()
-    loss = loss_of(logits, items, kept, TOTAL, category_weight=0.2, smooth=0.02)
+    loss = loss_of(logits, items, codes(kept), len(kept) == TOTAL, category_weight=0.2, smooth=0.02)
     loss.backward()
     assert torch.isfinite(loss)
     assert loss.item() >= 0
@@ -91,7 +101,7 @@ def test_the_loss_falls_and_the_scores_take_the_labels():
     optimiser = torch.optim.SGD([logits], lr=3.0)
     losses = []
     for _ in range(100):
-        loss = loss_of(logits, items, list(FULL), TOTAL, category_weight=1.0, smooth=0.0)
+        loss = loss_of(logits, items, CODES, True, category_weight=1.0, smooth=0.0)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -105,14 +115,14 @@ def test_the_loss_falls_and_the_scores_take_the_labels():
 
 def test_a_heavier_row_pulls_harder():
     logits = torch.zeros(2, TOTAL, requires_grad=True)
-    loss_of(logits, [item(True, {0}, 2.0), item(True, {0}, 0.5)], list(FULL), TOTAL, 0.2, 0.02).backward()
+    loss_of(logits, [item(True, {0}, 2.0), item(True, {0}, 0.5)], CODES, True, 0.2, 0.02).backward()
     heavy, light = logits.grad[0], logits.grad[1]
     torch.testing.assert_close(heavy, light * 4)
 
 
 def test_a_batch_that_teaches_nothing_has_no_loss():
     logits = torch.randn(2, 2, requires_grad=True)
-    loss = loss_of(logits, [item(True, None), item(True, None)], [0, 1], TOTAL, 0.2, 0.02)
+    loss = loss_of(logits, [item(True, None), item(True, None)], CODES[:2], False, 0.2, 0.02)
     loss.backward()
     assert loss.item() == 0
     assert logits.grad.abs().sum() == 0
@@ -120,5 +130,45 @@ def test_a_batch_that_teaches_nothing_has_no_loss():
 
 def test_smoothing_keeps_a_sure_verdict_from_costing_nothing():
     sure = torch.full((1, TOTAL), -30.0)
-    assert loss_of(sure, [item(False, set())], list(FULL), TOTAL, 0.2, 0.0).item() < 1e-6
-    assert loss_of(sure, [item(False, set())], list(FULL), TOTAL, 0.2, 0.02).item() > 0.1
+    assert loss_of(sure, [item(False, set())], CODES, True, 0.2, 0.0).item() < 1e-6
+    assert loss_of(sure, [item(False, set())], CODES, True, 0.2, 0.02).item() > 0.1
+
+
+def example(label: str, categories: set[str] | None, undecided: frozenset[str] = frozenset()) -> Example:
+    known = None if categories is None else frozenset(categories)
+    conversation = Conversation.of("some words")
+    return Example("1", conversation, label, known, "here", "CC0-1.0", "en", "prompt", undecided=undecided)
+
+
+def test_a_label_under_a_policy_knows_only_its_codes():
+    rules = load("mlcommons")
+    assert item_of(example("unsafe", {"S1", "X9"}), rules) == Item(True, frozenset({"S1"}))
+    assert item_of(example("unsafe", {"X9"}), rules) is None  # neither safe nor unsafe there
+    assert item_of(example("unsafe", None), rules) == Item(True, None)
+    assert item_of(example("safe", set(), frozenset({"S2", "X9"})), rules) == Item(
+        False, frozenset(), 1.0, frozenset({"S2"})
+    )
+
+
+def test_a_label_under_another_policy():
+    crosswalk = between(load("mlcommons"), load("llama-guard-1")).crosswalk
+    for code, entry in crosswalk.entries.items():
+        made = relabelled(crosswalk, Item(True, frozenset({code}), 2.0))
+        assert made.weight == (0.0 if entry.kind == "unmapped" else 2.0)
+        if entry.kind == "mapped":
+            assert made.unsafe
+            assert made.categories == frozenset(entry.codes)
+        if entry.kind == "outside":
+            assert not made.unsafe
+    assert relabelled(crosswalk, Item(True, None)).weight == 0.0
+    assert not relabelled(crosswalk, Item(False, frozenset())).unsafe
+
+
+def test_only_known_refusals_count():
+    logits = torch.tensor([2.0, -1.0, 5.0], requires_grad=True)
+    items = [Item(False, None, refusal=True), Item(True, None, refusal=False), Item(True, None)]
+    loss = refusal_loss(logits, items)
+    loss.backward()
+    assert loss.item() == pytest.approx((math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 2)
+    assert logits.grad[2] == 0
+    assert refusal_loss(logits, [items[2]] * 3).item() == 0

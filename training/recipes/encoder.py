@@ -14,14 +14,14 @@ Launch:  guard train encoder                       the default guard, about an h
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,17 +32,19 @@ import torch
 from torch import Tensor
 
 from guard import policy, schema
-from guard.conversation import Example
+from guard.data.augment.augmentation import Augmentation
+from guard.data.augment.padding import benign
 from guard.data.examples import load_examples
+from guard.data.route import between
 from guard.encoder_input import EncoderInput, category_text
-from guard.engines.base import padded_batches
 from guard.errors import ConfigError
-from guard.evaluate.metrics import auprc, auroc, best_f1
-from guard.policy import Category, Policy
+from guard.policy import Category
 from guard.train import encoder
-from guard.train.conditioned import Item, Row, loss_of
+from guard.train.conditioned import loss_of, refusal_loss, relabelled
+from guard.train.held_out import category_rows, evaluate, held_out
 from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.tokenizer import encoder_tokenizer
+from guard.train.visits import Visit, batches, one_policy, visits
 
 FREE = ("out", "threads", "checkpoint_steps", "average_with_base")  # what a resumed run may change
 
@@ -71,6 +73,7 @@ class Config:
     dropout: float = 0.1
     freeze_embeddings: bool = True
     category_weight: float = 0.2
+    refusal_weight: float = 0.1
     partial_policy: float = 0.4
     label_smoothing: float = 0.02
     checkpoint_steps: int = 500
@@ -78,48 +81,10 @@ class Config:
     bf16: bool = True
     threads: int | None = None
     source_weights: Mapping[str, float] = field(default_factory=dict)
+    other_policies: tuple[str, ...] = ()
+    other_policy: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
     average_with_base: float = 0.0
-
-
-def prepare(
-    examples: Sequence[Example], reader: EncoderInput, rules: Policy, weights: Mapping[str, float]
-) -> list[Item]:
-    """Every example through the one renderer that serving uses; codes become positions in the policy.
-
-    weights: of a source's rows, in place of those that the data says; 0 leaves the source out.
-    """
-    place = {code: index for index, code in enumerate(rules.codes)}
-    items = []
-    for example in examples:
-        if not (weight := weights.get(example.source, example.weight)):
-            continue
-        windows = tuple((w.ids, w.segments) for w in reader.read(example.conversation, rules).windows)
-        known = None if example.categories is None else frozenset(place[c] for c in example.categories if c in place)
-        unsafe = example.label == "unsafe"
-        if unsafe and known is not None and not known:
-            continue  # violates only categories that this policy does not have: neither safe nor unsafe here
-        items.append(Item(windows, unsafe, known, weight, frozenset(place[c] for c in example.undecided if c in place)))
-    return items
-
-
-def pick(item: Item, rng: random.Random) -> Row:
-    """One window a visit. Any window of a safe text is safe; harm is likeliest where a text begins or ends."""
-    return rng.choice(item.windows) if not item.unsafe else rng.choice((item.windows[0], item.windows[-1]))
-
-
-def batches(items: Sequence[Item], config: Config, epoch: int) -> Iterator[list[tuple[Item, Row]]]:
-    """Batches of near lengths within shuffled chunks, so that padding is small and order still random."""
-    rng = random.Random(config.seed * 1000 + epoch)
-    visited = [(item, pick(item, rng)) for item in items]
-    rng.shuffle(visited)
-    cut: list[list[tuple[Item, Row]]] = []
-    for start in range(0, len(visited), 4096):
-        chunk = visited[start : start + 4096]
-        lengths = [len(row[0]) for _, row in chunk]
-        made = padded_batches(lengths, config.batch_tokens, config.batch_rows)
-        cut += [[chunk[index] for index in batch] for batch in made]
-    rng.shuffle(cut)
-    yield from cut
 
 
 def paraphrases(categories: Sequence[Category], rng: random.Random) -> list[str]:
@@ -130,36 +95,6 @@ def paraphrases(categories: Sequence[Category], rng: random.Random) -> list[str]
     if draw < 0.8:
         return [f"{category.name}: {category.definition}" for category in categories]
     return [category_text(category) for category in categories]
-
-
-def category_rows(reader: EncoderInput, texts: Sequence[str]) -> list[Row]:
-    rows = [reader.category_ids(text) for text in texts]
-    return [(ids, (0,) * len(ids)) for ids in rows]
-
-
-@torch.no_grad()
-def evaluate(
-    model: encoder.ConditionedEncoder,
-    items: Sequence[Item],
-    reader: EncoderInput,
-    rules: Policy,
-    autocast: contextlib.AbstractContextManager[None],
-) -> dict[str, float | None]:
-    """Ranking quality on held-out rows, each scored by its worst window as in serving."""
-    model.eval()
-    words = [category_text(category) for category in rules.categories]
-    with autocast:
-        vectors = model.embed(**encoder.padded(category_rows(reader, words), reader.pad))
-        flat = [(index, row) for index, item in enumerate(items) for row in item.windows]
-        worst = np.full(len(items), -np.inf)
-        for batch in padded_batches([len(row[0]) for _, row in flat], 8192):
-            text = encoder.padded([flat[i][1] for i in batch], reader.pad)
-            either = torch.logsumexp(model(**text, categories=vectors)[1].float(), 1).numpy()
-            np.maximum.at(worst, [flat[i][0] for i in batch], either)
-    model.train()
-    labels = np.array([item.unsafe for item in items])
-    best = best_f1(labels, worst)
-    return {"auprc": auprc(labels, worst), "auroc": auroc(labels, worst), "best_f1": best.value if best else None}
 
 
 def main(path: str, overrides: list[str]) -> None:
@@ -182,12 +117,27 @@ def main(path: str, overrides: list[str]) -> None:
 
     # The data.
     data = Path(config.data)
-    train = prepare(load_examples(data, "train", rules, config.columns), reader, rules, config.source_weights)
+    train = [
+        dataclasses.replace(example, weight=weight)
+        for example in load_examples(data, "train", rules, config.columns)
+        if (weight := example.weight * config.source_weights.get(example.source, 1.0))
+    ]
+    pool = benign(train)
     judged = [e for e in load_examples(data, "dev", rules, config.columns) if e.kind != "text"]
-    dev = prepare(judged, reader, rules, {})
-    tokens = sum(len(item.windows[0][0]) for item in train)
-    steps = int(len(list(batches(train, config, 0))) * config.epochs)
-    print(f"{len(train)} training rows, {tokens} tokens; {len(dev)} dev rows; {steps} steps", flush=True)
+    dev = held_out(judged, reader, rules)
+    settings = one_policy(config.augmentation)
+
+    @functools.lru_cache(1)
+    def epoch_of(number: int) -> list[list[Visit]]:
+        made = visits(train, reader, rules, settings, config.seed, number, pool)
+        return list(batches(made, config.batch_tokens, config.batch_rows, random.Random(config.seed * 1000 + number)))
+
+    first = epoch_of(0)
+    tokens = sum(len(visit.row[0]) for batch in first for visit in batch)
+    steps = int(len(first) * config.epochs)
+    print(f"{sum(map(len, first))} training rows, {tokens} tokens; {len(dev)} dev rows; {steps} steps", flush=True)
+    routes = [between(rules, policy.load(name)) for name in config.other_policies]
+    others = [(route, functools.cache(functools.partial(relabelled, route.crosswalk))) for route in routes]
 
     # The optimiser: words keep their pre-trained vectors, so that words unseen here stay where they were.
     if config.freeze_embeddings:
@@ -216,7 +166,9 @@ def main(path: str, overrides: list[str]) -> None:
     # The loop. A checkpoint holds everything: a killed run goes on where it was.
     step, history, started, seen, losses = 0, [], time.time(), 0, []
     checkpoint = out / "checkpoint.pt"
-    fixed = json.dumps({k: v for k, v in dataclasses.asdict(config).items() if k not in FREE}, sort_keys=True)
+    fixed = json.dumps(
+        {k: v for k, v in dataclasses.asdict(config).items() if k not in FREE}, sort_keys=True, default=sorted
+    )
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         if state["config"] != fixed:
@@ -230,24 +182,28 @@ def main(path: str, overrides: list[str]) -> None:
         print(f"resuming at step {step}", flush=True)
         history[-1] |= evaluate(model, dev, reader, rules, autocast)  # it was saved before this
     model.train()
-    total = len(rules.categories)
-    stream = itertools.chain.from_iterable(batches(train, config, epoch) for epoch in itertools.count())
+    stream = itertools.chain.from_iterable(epoch_of(number) for number in itertools.count())
     for batch in itertools.islice(stream, step, steps):
         rng = random.Random(f"{config.seed}/{step}")
         torch.manual_seed(config.seed * 1_000_003 + step)
-        kept = list(range(total))
+        items, chosen = [visit.item for visit in batch], list(rules.categories)
+        if others and rng.random() < config.other_policy:
+            route, as_other = rng.choice(others)
+            items = [as_other(item) for item in items]
+            chosen = [c for c in route.policy.categories if c.code not in route.crosswalk.beyond]
+        total = len(chosen)
         if total > 1 and rng.random() < config.partial_policy:
-            kept = sorted(rng.sample(kept, rng.randint(max(1, total // 3), total - 1)))
-        chosen = [rules.categories[index] for index in kept]
-        items = [item for item, _ in batch]
-        text = encoder.padded([row for _, row in batch], reader.pad)
+            chosen = sorted(rng.sample(chosen, rng.randint(max(1, total // 3), total - 1)), key=chosen.index)
+        text = encoder.padded([visit.row for visit in batch], reader.pad)
         with autocast:
             vectors = model.embed(**encoder.padded(category_rows(reader, paraphrases(chosen, rng)), reader.pad))
-            states = model.embed(**text)
-        logits = model.head(model.dropout(states), model.dropout(vectors))
-        loss = loss_of(logits, items, kept, total, config.category_weight, config.label_smoothing)
+            means, states = model.read(**text)
+        logits = model.head(model.dropout(means), states, text["attention_mask"], model.dropout(vectors))
+        whole, codes = len(chosen) == total, [category.code for category in chosen]
+        loss = loss_of(logits, items, codes, whole, config.category_weight, config.label_smoothing)
+        loss = loss + config.refusal_weight * refusal_loss(model.refusal(means).squeeze(-1), items)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
@@ -275,7 +231,7 @@ def main(path: str, overrides: list[str]) -> None:
         history.append({"averaged_with_base": share, **evaluate(model, dev, reader, rules, autocast)})
         print(json.dumps(history[-1]), flush=True)
     encoder.save(model, out)
-    rate = round(seen / (time.time() - started)) if seen else None  # a run that was resumed at its end took no step
+    speed = round(seen / (time.time() - started)) if seen else None  # a run that was resumed at its end took no step
     stage = base / "run.json"  # of a stage before this one, which knows what all began with
     origin = json.loads(stage.read_text(encoding="utf-8"))["base"] if stage.exists() else config.base
     write_run(
@@ -286,7 +242,7 @@ def main(path: str, overrides: list[str]) -> None:
         data_digest=data_digest(data),
         seed=config.seed,
         metrics={"history": history},
-        extra={"base": origin if origin in ("mini", "minilm") else base.name, "tokens_per_s": rate},
+        extra={"base": origin if origin in ("mini", "minilm") else base.name, "tokens_per_s": speed},
     )
     print(f"{out}: done; next: guard export {out} BUNDLE")
 

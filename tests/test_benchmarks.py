@@ -1,0 +1,65 @@
+"""The data of the benchmarks, and what is held out of training for one of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from guard import policy
+from guard.conversation import conversation_from_row
+
+ROOT = Path(__file__).parent.parent
+POLICIES = sorted((ROOT / "benchmarks" / "policies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_each_invented_policy_has_enough_rows_of_both_labels_and_near_misses(path: Path) -> None:
+    shipped = {name.lower() for of in policy.shipped() for name in (c.name for c in policy.load(of).categories)}
+    assert not shipped & {category.name.lower() for category in policy.load(path).categories}
+    rows = [json.loads(line) for line in path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = [tuple(message.content for message in conversation_from_row(row).messages) for row in rows]
+    assert len(set(texts)) == len(rows)
+    safe = [row for row in rows if row["label"] == "safe"]
+    assert len(safe) >= 50
+    assert len(rows) - len(safe) >= 50
+    assert sum(row.get("near_miss", False) for row in safe) * 3 >= len(safe)
+    assert not any(row.get("near_miss") for row in rows if row["label"] == "unsafe")
+
+
+def test_what_says_anything_about_a_held_out_category_is_not_learnt_from(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    import yaml
+
+    def row(text: str, label: str, codes: list[str], source: str = "made") -> dict[str, object]:
+        return {
+            "messages": [{"role": "user", "content": text}],
+            "label": label,
+            "categories": codes,
+            "categories_known": label == "safe" or bool(codes),
+            "undecided": ["S6"] if text == "undecided" else [],
+            "source": source,
+        }
+
+    twin = yaml.safe_load((ROOT / "taxonomy/seeds/S6.yaml").read_text(encoding="utf-8"))["safe"][0]
+    kept = [row("bread", "safe", []), row("other harm", "unsafe", ["S1"]), row(twin, "safe", [])]
+    gone = [
+        row("held out", "unsafe", ["S6"]),
+        row("both", "unsafe", ["S1", "S6"]),
+        row("undecided", "unsafe", ["S1"]),
+        row("nobody knows", "unsafe", []),
+        row(f" {twin.upper()}", "safe", [], "seed_prompts"),
+    ]
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    whole.mkdir()
+    for split in ("train", "dev"):
+        pq.write_table(pa.Table.from_pylist([*kept, *gone]), whole / f"{split}.parquet")
+    command = [sys.executable, "benchmarks/held_out_categories.py", "make", str(out), "--data", str(whole)]
+    done = subprocess.run([*command, "--without", "S6"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert policy.load(out / "policy.yaml").codes == policy.load("mlcommons").without(["S6"]).codes
+    for split in ("train", "dev"):
+        assert pq.read_table(out / "data" / f"{split}.parquet").to_pylist() == kept
