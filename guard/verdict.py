@@ -25,7 +25,7 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much was read: tokens of the text as it stands, and all windows that were scored, those of its views included.
+    """How much was read: tokens of the text as it stands, and all windows that were scored, its views' included.
 
     `worst_start`/`worst_end` are the characters of the judged message where the worst window, or what it undoes, lies.
     """
