@@ -54,6 +54,71 @@ def evaluation() -> str:
     )
 
 
+def unknown_policies() -> str:
+    held, invented = read("held_out_categories"), read("zero_shot")
+    rows = []
+    for code, found in held["categories"].items():
+        alone, near = found["held_out"]["alone"], found["held_out"]["alone_seeds_against_near_misses"]
+        rows.append((f"{code} {found['name']}", str(alone["unsafe"]), between(alone["auroc"], alone["interval"]),
+                     figure(near["auroc"])))  # fmt: skip
+    mean = sum(found["held_out"]["alone"]["auroc"] for found in held["categories"].values()) / len(held["categories"])
+    rows.append(("mean", "", figure(mean), ""))
+    own = [
+        (found["name"], str(found["unsafe"]), between(found["auroc"], found["auroc_interval"]),
+         figure(found["auroc_of"]["near_misses"]))
+        for found in invented["policies"].values()
+    ]  # fmt: skip
+    head = ("policy", "unsafe rows", "AUROC (95 %)", "AUROC, near-misses only")
+    return "\n".join(
+        [
+            "**Categories that training never saw**: a guard of the same recipe, trained without six categories, "
+            "judges by the words of each alone; then the shipped guard on invented company policies, whose rows were "
+            "written before any score was seen:",
+            "",
+            f"`{held['command']}`, `{invented['command']}`",
+            "",
+            table(head, *rows, *own),
+        ]
+    )
+
+
+def hostile() -> str:
+    attacks, lengths = read("redteam"), read("recall_by_length")
+    (guard,) = attacks["guards"]
+    rows = [
+        (attack["name"], str(attack["attacked"]), figure(attack["fixed"]["success"], 2),
+         figure(attack["fixed"]["fpr"], 2))
+        for attack in guard["attacks"]
+    ]  # fmt: skip
+    by_length = [
+        (length, *(figure(found["balanced"][key], 2) for key in ("recall", "recall_to_short", "fpr")))
+        for length, found in lengths["lengths"].items()
+    ]
+    short = lengths["short"]["balanced"]
+    return "\n".join(
+        [
+            f"**Attacks** on unsafe texts that the guard flags, at the threshold of {attacks['fpr']:.0%} false alarms "
+            "on plain safe texts; the last column is what the same change does to safe texts:",
+            "",
+            f"`{attacks['command']}`",
+            "",
+            table(("attack", "attacked", "success", "safe texts flagged"), *rows),
+            "",
+            f"**A short harmful text in a long harmless one**, default thresholds; alone its recall is "
+            f"{short['recall']:.2f}, and {short['fpr']:.2f} of short safe prompts are flagged. The worst window "
+            "decides, so that false alarms grow with length:",
+            "",
+            f"`{lengths['command']}`",
+            "",
+            table(("tokens", "recall", "ratio to alone", "harmless texts flagged"), *by_length),
+        ]
+    )
+
+
+def between(value: float, interval: list[float]) -> str:
+    return f"{value:.3f} ({interval[0]:.2f}–{interval[1]:.2f})"
+
+
 def speed() -> str:
     check, grpc = read("check_throughput"), read("grpc_throughput")
     rate = check["texts_per_s"]
@@ -134,7 +199,8 @@ def main() -> None:
     text = README.read_text(encoding="utf-8")
     before, rest = text.split(START)
     _, after = rest.split(END)
-    made = f"{before}{START}\n{evaluation()}\n\n{speed()}\n\n{start()}\n\n{build()}\n{END}{after}"
+    parts = "\n\n".join(part() for part in (evaluation, unknown_policies, hostile, speed, start, build))
+    made = f"{before}{START}\n{parts}\n{END}{after}"
     if options.check and made != text:
         sys.exit("README.md is stale; run: python benchmarks/readme.py")
     README.write_text(made, encoding="utf-8")

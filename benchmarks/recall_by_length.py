@@ -2,10 +2,11 @@
 
 python benchmarks/recall_by_length.py [--bundle BUNDLE_OR_RUN] [--data DIR]
 
-Harm: unsafe prompts of the dev split, at most 300 characters. Cover: stretches of the safe prompts and replies of the
-dev and test splits, one after another. At each length a harmful text takes the place of as many tokens of a cover, at
-its start, middle, end or anywhere, which changes from length to length. Lengths are in the guard's tokens. All of it is
-judged as a user's message. Long covers overlap, so that intervals there are narrower than those of independent texts.
+Harm: unsafe prompts of the dev split, at most 300 characters. Cover: stretches of the ordinary safe prompts and replies
+of the dev and test splits, one after another; what was written to be nearly unsafe is not among them. At each length a
+harmful text takes the place of as many tokens of a cover, at its start, middle, end or anywhere, which changes from
+length to length. Lengths are in the guard's tokens. All of it is judged as a user's message. Long covers overlap, so
+that intervals there are narrower than those of independent texts.
 """
 
 from __future__ import annotations
@@ -37,6 +38,18 @@ LENGTHS = (100, 250, 500, 1000, 2000, 4000, 8000, 16000)
 PLACES = ("start", "middle", "end", "random")
 SHORT = 300  # characters
 GAP = "\n\n"
+ORDINARY = frozenset(  # sources whose safe rows are what people ask and assistants answer, not tests of a guard
+    {
+        "arena_hard",
+        "certified_safe_prompts",
+        "dolly_safety_subset",
+        "gpteacher",
+        "llamafactory_demo",
+        "purplellama_instruct",
+        "self_instruct_seed",
+        "wildchat_benign_300",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -66,12 +79,13 @@ def harmful(data: Path, count: int) -> list[str]:
 
 
 def harmless(data: Path) -> tuple[list[str], list[str]]:
-    """Short safe prompts, and all safe prompts and replies."""
+    """Short safe prompts, and all ordinary safe prompts and replies."""
     safe = [
         e for split in ("dev", "test") for e in load_examples(data, split) if e.label == "safe" and e.kind != "text"
     ]
-    texts = [(e.kind, e.conversation.judged.content.strip()) for e in safe]
-    return [text for kind, text in texts if kind == "prompt" and len(text) <= SHORT], [text for _, text in texts]
+    texts = [(e.kind, e.source, e.conversation.judged.content.strip()) for e in safe]
+    short = [text for kind, _, text in texts if kind == "prompt" and len(text) <= SHORT]
+    return short, [text for _, source, text in texts if source in ORDINARY]
 
 
 class Remembering:
