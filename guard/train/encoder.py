@@ -23,6 +23,7 @@ from guard.errors import ConfigError
 
 HIDDEN = 256
 HEADS = 4
+ADDED = ("head.query.", "head.key.", "head.value.", "refusal.")  # since version 0.1
 PRIOR = -3.0  # log-odds of a category before training: most texts violate nothing
 
 
@@ -135,11 +136,18 @@ def from_pretrained(folder: Path) -> ConditionedEncoder:
 
 
 def load(folder: Path) -> ConditionedEncoder:
-    """A guard saved by `save`: a run's checkpoint or a bundle, whatever precision its weights are stored in."""
+    """A guard saved by `save`: a run's checkpoint or a bundle, whatever precision its weights are stored in.
+
+    A guard of version 0.1 lacks some parts; they are added, always with the same weights, so that they have no say yet.
+    """
     config = AutoConfig.for_model(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    model = ConditionedEncoder(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = ConditionedEncoder(config)
     weights = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
-    model.load_state_dict(weights)
+    missing, unknown = model.load_state_dict(weights, strict=False)
+    if unknown or not all(name.startswith(ADDED) for name in missing):
+        raise ConfigError(f"{folder}: {len(missing)} weights are missing, {len(unknown)} are of no known part")
     return model
 
 

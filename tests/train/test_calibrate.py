@@ -99,6 +99,7 @@ def test_thresholds_hold_on_the_rows_that_chose_them(rows):
     assert chosen.strict == chosen.balanced or confusion(labels, p, chosen.strict).fpr <= 0.05
     best = confusion(labels, p, chosen.balanced).f1
     assert best == max(confusion(labels, p, cut).f1 for cut in p)
+    assert all(confusion(labels, p, cut).fpr <= float(fpr) for fpr, cut in chosen.at_fpr.items())
 
 
 def test_thresholds_need_both_classes():

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from guard import assets
 from guard.conversation import Conversation, Example, Message
-from guard.data.augment.augmentation import Augmentation, augment  # noqa: E402
+from guard.data.augment.augmentation import Augmentation, augment
 from guard.data.augment.padding import Pool
 from guard.encoder_input import EncoderInput
 from guard.engines.base import Window
