@@ -86,7 +86,7 @@ def hostile() -> str:
     attacks, lengths = read("redteam"), read("recall_by_length")
     (guard,) = attacks["guards"]
     rows = [
-        (attack["name"], str(attack["attacked"]), figure(attack["fixed"]["success"], 2),
+        (attack["name"], str(attack["fixed"]["flagged"]), figure(attack["fixed"]["success"], 2),
          figure(attack["fixed"]["fpr"], 2))
         for attack in guard["attacks"]
     ]  # fmt: skip
