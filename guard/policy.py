@@ -11,13 +11,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from guard import assets, schema
 from guard.errors import PolicyError
 
+Detail = Literal["names", "short", "full"]  # how much of each category a guard is told
 CODE = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[/_-][A-Za-z0-9]+)*")
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # What would let a line of a policy pass for two, or for something that it is not, in a prompt or a terminal.

@@ -19,13 +19,12 @@ from guard import schema
 from guard.assets import asset
 from guard.conversation import Conversation, Example, Role
 from guard.errors import BundleError, PolicyError
-from guard.policy import Policy, ordered
+from guard.policy import Detail, Policy, ordered
 from guard.text.control import ChatTokens
 from guard.text.tokenizer import read_tokenizer
 from guard.text.windows import windows
 from guard.verdict import SAFE_WORD, UNSAFE_WORD
 
-Detail = Literal["names", "short", "full"]
 Ids = tuple[int, ...]
 IGNORED = -100  # the label of a token that is not learnt, as torch's cross-entropy has it
 LAYOUT = 1  # raise it when the ids change for a reason that is not in the template

@@ -32,8 +32,8 @@ from guard.engines.base import Reading, Score, Window, padded_batches
 from guard.engines.codes import Answer, CodeLine, Request
 from guard.engines.session import session
 from guard.errors import BundleError, DocumentError, EngineError
-from guard.policy import Policy, ordered
-from guard.prompt import Detail, Prompt
+from guard.policy import Detail, Policy, ordered
+from guard.prompt import Prompt
 from guard.verdict import log_odds, sigmoid
 
 SETTINGS = "causal.json"

@@ -43,8 +43,8 @@ from guard import policy, schema
 from guard.conversation import Example
 from guard.data.examples import load_examples
 from guard.errors import ConfigError, DataError, need
-from guard.policy import Policy
-from guard.prompt import IGNORED, TEMPLATE_DIGEST, Detail, Prompt
+from guard.policy import Detail, Policy
+from guard.prompt import IGNORED, TEMPLATE_DIGEST, Prompt
 from guard.train.run import data_digest, run_recipe, write_run
 
 

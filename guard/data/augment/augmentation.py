@@ -25,10 +25,9 @@ from guard.data.augment import policy_views as views
 from guard.data.augment import turns
 from guard.data.augment.injection import PLACES, draw, inject, place
 from guard.data.augment.padding import POSITIONS, SHORTEST, Pool, pad
-from guard.data.augment.policy_views import Detail
 from guard.data.augment.texture import texture
 from guard.data.augment.typing_errors import mistyped
-from guard.policy import Policy
+from guard.policy import Detail, Policy
 from guard.text.obfuscation import READABLE, Disguise, obfuscate
 
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -11,13 +11,11 @@ import dataclasses
 import random
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Literal
 
 from guard.conversation import Example
-from guard.policy import Category, Policy
+from guard.policy import Category, Detail, Policy
 
 Codes = tuple[str, ...]
-Detail = Literal["names", "short", "full"]
 
 
 def decides(example: Example, policy: Policy) -> bool:
