@@ -6,6 +6,7 @@ import base64
 import codecs
 import itertools
 import random
+import re
 import time
 import typing
 import unicodedata
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from guard.evaluate.attacks import hyphenated, words_joined
 from guard.text.confusables import latin
 from guard.text.english import english, likeness
 from guard.text.folding import folded, hidden, ordinary
@@ -46,6 +48,9 @@ PLAIN = [
     'for f in "$directory"/*; do echo "$f" | wc -l; done  # $1 is the folder',
     "| Name | Age |\n|------|-----|\n| Ann | 31 |\n| Tom | 40 |",
     "1 2 3 4 5 6 7 8 9 10, 20 30 40 50 60 70 80 90",
+    "A well-known, state-of-the-art re-read of my mother-in-law's responsibilities, by e-mail.",
+    "getUserAccountNameFromDatabase(accountNumber) # see /usr/share/longfoldername/otherfoldername",
+    "acetylsalicylicacid, counterintelligence, Donaudampfschifffahrtsgesellschaft",
     "",
     " \n\t ",
 ]
@@ -100,6 +105,15 @@ def test_most_spans_that_can_be_mistaken_are_undone(disguise, least):
     assert sum(reads(text, TEXT) for text in made) >= least * len(made)
 
 
+@given(sentences)
+def test_a_sentence_without_spaces_or_with_hyphens_in_its_words_is_undone(text):
+    words = set(re.findall("[a-z]{3,}", text.lower()))
+    for made in (words_joined(text), hyphenated(text)):
+        (view,) = views(made)[-1:]
+        lost = words - set(re.findall("[a-z]{3,}", view.text.lower()))
+        assert 2 * len(lost) <= len(words), view.text  # "to prune a rose" without spaces is "top rune arose", too
+
+
 @pytest.mark.parametrize("alphabet", ALPHABETS)
 def test_every_look_alike_of_training_is_folded(alphabet):
     text = TEXT.translate({ord(letter): other for letter, other in ALPHABETS[alphabet].items()})
@@ -141,6 +155,9 @@ def test_ordinary_text_of_any_script_has_no_view(language):
         ("&#112;&#114;&#117;&#110;&#x65; it", "prune it"),
         ("01110000 01110010 01110101 01101110 01100101", "prune"),
         ("112 114 117 110 101 32 116 104 101 32 104 101 100 103 101", "prune the hedge"),
+        ("HowdoIbakethebreadformywedding?", "How do I bake the bread for my wedding?"),
+        ("Please tell me howtobakethebread now", "how to bake the bread now"),
+        ("Pl-ease te-ll me how to re-move the hed-ge", "Please tell me how to remove the hedge"),
         ("?egdeh esor eht enurp I od woH", "How do I prune the rose hedge?"),
         (base64.b64encode("prune the hedge".encode("utf-16-le")).decode(), "prune the hedge"),
         (base64.b64encode(base64.b64encode(b"prune the rose hedge")).decode(), "prune the rose hedge"),

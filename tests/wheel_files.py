@@ -17,6 +17,7 @@ SHELVES = {
     "taxonomy/peers/": "guard/_assets/taxonomy/peers/",
     "taxonomy/templates/": "guard/_assets/taxonomy/templates/",
     "taxonomy/seeds/": "guard/_assets/taxonomy/seeds/",
+    "taxonomy/words/": "guard/_assets/taxonomy/words/",
     "training/recipes/": "guard/_assets/training/recipes/",
     "training/configs/": "guard/_assets/training/configs/",
 }

@@ -1,4 +1,5 @@
-"""Words made whole again: spaced-out letters joined, digits and signs that stand for letters read as these."""
+"""Words made whole again: spaced-out letters joined, words run together parted, hyphens in words left out, digits and
+signs that stand for letters read as these."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import re
 from collections import Counter
 
 from guard.text.english import likeness
+from guard.text.segmentation import parted, unhyphenated
 
 # The shape of a text, a byte for each character, in which the cheap tests below are single searches of bytes.
 _LETTER, _LEET_DIGIT, _LEET_SIGN, _GAP, _OTHER = b"a0$ x"
@@ -54,13 +56,13 @@ _SHAPES = _shapes()
 
 
 def joined(text: str) -> str:
-    """The text with spaced-out letters joined and leet words spelled in letters."""
+    """The text with its words as they are commonly written."""
     shape = _shape(text)
     if _SPACED_SHAPE in shape.replace(b"  ", b" ").replace(b"  ", b" "):
         text = _SPACED.sub(lambda found: _closed(found[0]), text)
         shape = _shape(text)
     signs = (b"0" in shape or b"$" in shape) and any(leet in shape for leet in _LEET_SHAPES)
-    return _spelled(text) if signs else text
+    return parted(unhyphenated(_spelled(text) if signs else text))
 
 
 def _shape(text: str) -> bytes:
