@@ -17,9 +17,9 @@ _HYPHENATED = re.compile(r"(?<![\w-])[A-Za-z][a-z]*(?:-[a-z]+)+(?![\w-])")
 _LEAST = 12  # letters of what can be several words
 _DENSE = 12  # letters to one stretch between spaces, from which on a text has too few spaces
 _LONGEST = 20  # letters of one word
-_FEWEST = 3  # words that a run must have, since many a long word is two
+_FEWEST, _DENSE_FEWEST = 4, 3  # words that a run must have, since many a long word is two
 _CAPITALS = 10  # letters to one capital, at least: names in programs have more capitals
-_COST, _DENSE_COST = 2.1, 2.7  # a letter, at most, among words and in a dense text: prose has about 2, random letters 3
+_COST, _DENSE_COST = 2.4, 2.7  # a letter, at most, among words and in a dense text: prose has about 2, random letters 3
 _UNKNOWN = 12.0  # cost of a letter that is in no word
 
 
@@ -31,14 +31,15 @@ def _ranks() -> Mapping[str, int]:
 
 
 def parted(text: str) -> str:
-    """The text with spaces between words that were written as one, where three or more were."""
+    """The text with spaces between words that were written as one, where several were."""
     if not _RUN.search(text):
         return text
     dense = len(text) > _DENSE * len(text.split())
-    return _RUN.sub(lambda run: _parted(run[0], _DENSE_COST if dense else _COST), text)
+    fewest, cost = (_DENSE_FEWEST, _DENSE_COST) if dense else (_FEWEST, _COST)
+    return _RUN.sub(lambda run: _parted(run[0], fewest, cost), text)
 
 
-def _parted(run: str, most: float) -> str:
+def _parted(run: str, fewest: int, most: float) -> str:
     words = _LETTERS.findall(run)
     letters = sum(map(len, words))
     if letters < _LEAST or 2 * letters < len(run) or _NO_PROSE.search(run):
@@ -47,7 +48,7 @@ def _parted(run: str, most: float) -> str:
         return run
     found = [_split(word) for word in words]
     parts = sum(len(part) > 1 for split, _ in found for part in split)
-    if parts < max(_FEWEST, len(words) + 2):  # else its marks part it well enough
+    if parts < max(fewest, len(words) + 2):  # else its marks part it well enough
         return run
     if sum(cost for _, cost in found) > most * letters:
         return run
