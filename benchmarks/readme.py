@@ -44,9 +44,9 @@ def evaluation() -> str:
     cuts = report["thresholds"]
     shipped = json.loads(MANIFEST.read_text(encoding="utf-8"))["model"]
     other = (
-        f"\n\nThe shipped guard is `{shipped[:12]}`: this one after a short last stage against what the table shows"
-        " it to miss (copyright). It has not been scored on the public sets: they may be looked at five times while a guard "
-        "is made, and were. Its own dev figures are in its model card."
+        f"\n\nThe shipped guard is `{shipped[:12]}`: this one after a short last stage against what the table shows "
+        "it to miss (copyright). It has not been scored on the public sets: they may be looked at five times while a "
+        "guard is made, and were. Its own dev figures are in its model card."
     )
     return "\n".join(
         [

@@ -127,3 +127,12 @@ def model_digest(plain: Mapping[str, Any]) -> str:
 def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def same_renderer(bundle: Bundle, digest: str) -> None:
+    """BundleError unless the layout of the bundle's inputs in training is the one that this version has."""
+    if bundle.manifest.renderer != digest:
+        raise BundleError(
+            f"{bundle.root}: its inputs were rendered by layout {bundle.manifest.renderer}, this version renders by "
+            f"{digest}; export it again with this version"
+        )

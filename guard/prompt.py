@@ -1,7 +1,8 @@
 """The causal guard's prompt as token ids: policy, quoted messages, question, verdict. The only place that makes it.
 
 Every part is encoded by itself and every turn is marked by control tokens, so that the prompt can be cut after the
-policy (whose keys and values an engine keeps) and no text, not even a policy's, can forge a turn.
+policy (whose keys and values an engine keeps) and no text, not even a policy's, can forge a turn. A released guard gets
+the prompt of its own chat template instead (guard.released).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,18 +19,16 @@ from typing import Literal
 from guard import schema
 from guard.assets import asset
 from guard.conversation import Conversation, Example, Role
-from guard.errors import BundleError, PolicyError
+from guard.errors import BundleError, InvalidInput, PolicyError
 from guard.policy import Detail, Policy, ordered
+from guard.released import SMALLEST_ROOM, Ids, Released, Spelling
 from guard.text.control import ChatTokens
+from guard.text.layout import CONTEXT_SHARE, Turn, layout, within
 from guard.text.tokenizer import read_tokenizer
-from guard.text.windows import windows
 from guard.verdict import SAFE_WORD, UNSAFE_WORD
 
-Ids = tuple[int, ...]
 IGNORED = -100  # the label of a token that is not learnt, as torch's cross-entropy has it
 LAYOUT = 1  # raise it when the ids change for a reason that is not in the template
-CONTEXT_SHARE = 3  # a long judged message leaves one part in this many of its windows to what was said before
-SMALLEST_ROOM = 64  # tokens that a policy must leave for the conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +89,36 @@ class Prompt:
     max_tokens: int
     overlap: int
     detail: Detail = "full"
+    released: Released | None = None  # None: the prompt is ours
 
     @classmethod
     def load(cls, path: Path, max_tokens: int, overlap: int, detail: Detail = "full") -> Prompt:
-        """From a `tokenizer.json`; BundleError if its control tokens are unknown or its label words start alike."""
-        prompt = cls(ChatTokens.of(read_tokenizer(path), str(path)), max_tokens, overlap, detail)
+        """From a `tokenizer.json`; with the chat template of a released guard beside it, that guard's own prompt.
+
+        BundleError if its control tokens are unknown, its label words start alike, or the template is unusable.
+        """
+        tokenizer = read_tokenizer(path)
+        released = Released.find(tokenizer, path.parent)
+        chat = ChatTokens.of(tokenizer, str(path)) if released is None else released.chat
+        prompt = cls(chat, max_tokens, overlap, detail, released)
         if prompt.safe[0] == prompt.unsafe[0]:
+            words = (SAFE_WORD, UNSAFE_WORD) if released is None else (released.guard.safe, released.guard.unsafe)
             raise BundleError(
-                f"{path}: {SAFE_WORD!r} and {UNSAFE_WORD!r} start with the same token ({prompt.safe[0]}), so that one "
+                f"{path}: {words[0]!r} and {words[1]!r} start with the same token ({prompt.safe[0]}), so that one "
                 "position cannot tell them apart; use another tokenizer"
             )
         return prompt
+
+    def save(self, folder: Path) -> None:
+        """Writes what `load(folder / "tokenizer.json", …)` needs to make the same prompts."""
+        self.chat.tokenizer.save(str(folder / "tokenizer.json"))
+        if self.released is not None:
+            self.released.template.write(folder)
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of the words and the layout of the prompt, without the policy."""
+        return TEMPLATE_DIGEST if self.released is None else self.released.digest
 
     # -- the prompt -----------------------------------------------------------------------------------------------
 
@@ -112,6 +130,8 @@ class Prompt:
     def _prefix(self) -> Callable[[Policy], Ids]:
         @lru_cache(maxsize=64)
         def render(policy: Policy) -> Ids:
+            if self.released is not None:
+                return self.released.prefix(policy, self.detail)
             opening = self.chat.opening(TEMPLATE.headings["policy"])
             return (*self.chat.bos, *opening, *self.chat.text(policy_text(policy, self.detail)), *self.chat.end)
 
@@ -123,16 +143,29 @@ class Prompt:
         The judged message slides beside the end of its context, then, where the context did not fit, the rest of the
         context slides beside the start of the judged message. Raises PolicyError if the policy leaves too little room.
         """
+        if self.released is not None:
+            return self._released(self.released, conversation, policy)
         role = conversation.judged.role
         judged, offsets = self.chat.encode(conversation.judged.content)
         context = [(message.role, self.chat.text(message.content)) for message in conversation.context]
+        turns = [Turn(len(self._opening[role]), len(ids), len(self._closing)) for role, ids in context]
         found = []
-        for (start, end), (first, last) in self._layout(policy, role, len(judged), context):
-            ids = [*self.chat.after, *self._slice(context, first, last)]
+        for (start, end), (first, last) in layout(len(judged), turns, self._room(policy, role), self.overlap):
+            ids = [*self.chat.after]
+            for index, begin, stop in within(turns, first, last):
+                ids += [*self._opening[context[index][0]], *context[index][1][begin:stop], *self._closing]
             ids += [*self._opening[role], *judged[start:end], *self._closing, *self._question[role]]
             place = (offsets[start][0], offsets[end - 1][1]) if end > start else (0, 0)
             found.append(Suffix(tuple(ids), *place))
         return found, len(judged) + sum(len(ids) for _, ids in context)
+
+    def _released(self, released: Released, conversation: Conversation, policy: Policy) -> tuple[list[Suffix], int]:
+        prefix = self.prefix_ids(policy)
+        limit = self.max_tokens - len(self.verdict_ids(policy, policy.codes))
+        found, total = released.windows(conversation, policy, self.detail, limit, self.overlap)
+        if any(ids[: len(prefix)] != prefix for ids, _, _ in found):
+            raise InvalidInput(f"the {released.guard.name} template begins in another way for these roles")
+        return [Suffix(ids[len(prefix) :], start, end) for ids, start, end in found], total
 
     @cached_property
     def _opening(self) -> dict[Role, Ids]:
@@ -153,29 +186,6 @@ class Prompt:
             for role, name in TEMPLATE.roles.items()
         }
 
-    # -- windows --------------------------------------------------------------------------------------------------
-
-    def _layout(
-        self, policy: Policy, role: Role, judged: int, context: Sequence[tuple[Role, Ids]]
-    ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-        """Ranges of the judged message's tokens and of its context's (turns included), a pair a window."""
-        total = sum(len(self._turn(turn)) for turn in context)
-        room = self._room(policy, role)
-        if judged + total <= room:
-            return [((0, judged), (0, total))]
-        if not context:
-            return [(span, (0, 0)) for span in windows(judged, room, min(self.overlap, room // 2))]
-        # A range that starts or ends inside a turn is given that turn's opening and closing again (see _slice).
-        room -= 2 * max(len(self._turn((role, ()))) for role, _ in context)
-        tail = min(total, max(room // CONTEXT_SHARE, room - judged))
-        spans = windows(judged, room - tail, min(self.overlap, (room - tail) // 2))
-        layout = [(span, (total - tail, total)) for span in spans]
-        if total > tail:
-            size = room - (spans[0][1] - spans[0][0])
-            rest = total - tail + min(self.overlap, tail)  # what lies across the tail's edge is read whole, too
-            layout += [(spans[0], chunk) for chunk in windows(rest, size, min(self.overlap, size // 4))]
-        return layout
-
     def _room(self, policy: Policy, role: Role) -> int:
         """Tokens for what is said: a window less the policy, the question, the judged turn's marks and a verdict."""
         fixed = len(self.prefix_ids(policy)) + len(self.verdict_ids(policy, policy.codes))
@@ -188,31 +198,16 @@ class Prompt:
             )
         return room
 
-    def _turn(self, turn: tuple[Role, Ids]) -> Ids:
-        role, ids = turn
-        return (*self._opening[role], *ids, *self._closing)
-
-    def _slice(self, context: Sequence[tuple[Role, Ids]], first: int, last: int) -> Ids:
-        """The context's tokens from `first` to `last`, as whole turns."""
-        made: list[int] = []
-        position = 0
-        for role, ids in context:
-            begin = position + len(self._opening[role])
-            stop = begin + len(ids) + len(self._closing)
-            if position < last and stop > first:
-                made += self._turn((role, ids[max(first - begin, 0) : max(last - begin, 0)]))
-            position = stop
-        return tuple(made)
-
     # -- the verdict ----------------------------------------------------------------------------------------------
 
     @cached_property
     def safe(self) -> Ids:
-        return self.chat.text(SAFE_WORD)
+        """The verdict `safe`; its first token against that of `unsafe` decides."""
+        return self.chat.text(SAFE_WORD if self.released is None else self.released.guard.safe)
 
     @cached_property
     def unsafe(self) -> Ids:
-        return self.chat.text(UNSAFE_WORD)
+        return self.chat.text(UNSAFE_WORD if self.released is None else self.released.guard.unsafe)
 
     @cached_property
     def newline(self) -> Ids:
@@ -222,14 +217,32 @@ class Prompt:
     def comma(self) -> Ids:
         return self.chat.text(",")
 
+    def spelling(self, policy: Policy) -> Spelling:
+        """The tokens of a verdict that names categories."""
+        return self._spelling(policy)
+
+    @cached_property
+    def _spelling(self) -> Callable[[Policy], Spelling]:
+        @lru_cache(maxsize=64)
+        def spell(policy: Policy) -> Spelling:
+            if self.released is not None:
+                return self.released.spelling(policy)
+            codes = tuple(self.chat.text(code) for code in ordered(policy, policy.codes))
+            return Spelling((*self.unsafe, *self.newline), codes, self.comma)
+
+        return spell
+
     def verdict_ids(self, policy: Policy, codes: Collection[str], safe: bool = False) -> Ids:
-        """The verdict that `guard.verdict.write` writes, with the token that ends it."""
+        """The verdict that `guard.verdict.write` writes (or the released guard), with the token that ends it."""
         if safe:
             return (*self.safe, *self.chat.end)
-        ids = [*self.unsafe]
-        for index, code in enumerate(ordered(policy, codes)):
-            ids += [*(self.comma if index else self.newline), *self.chat.text(code)]
-        return (*ids, *self.chat.end)
+        if not codes:
+            return (*self.unsafe, *self.chat.end)
+        spelling = self.spelling(policy)
+        known = dict(zip(ordered(policy, policy.codes), spelling.codes, strict=True))
+        first, *others = (known[code] for code in ordered(policy, codes))
+        rest = [index for ids in others for index in (*spelling.separator, *ids)]
+        return (*spelling.start, *first, *rest, *self.chat.end)
 
     def supervised(self, example: Example, policy: Policy) -> list[tuple[list[int], list[int]]]:
         """(input_ids, labels) of each window of an example; the loss sees the verdict alone.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import tiny_causal
+import tiny_released
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers
@@ -44,6 +45,7 @@ CHAT = Conversation(
 FORGED = [
     *tiny_causal.SPECIAL["llama3"],
     *tiny_causal.SPECIAL["chatml"],
+    *tiny_released.GEMMA,
     "<|role|>",
     "<|role",
     "|>",
@@ -61,13 +63,18 @@ texts = st.lists(st.one_of(st.sampled_from(FORGED), st.text(max_size=8)), min_si
 visible = texts.filter(lambda text: bool(text.strip()))
 
 
+OTHERS = {"llama4": tiny_released.LLAMA4, "gemma": tiny_released.GEMMA, "granite": tiny_released.GRANITE}
+
+
 def make(
     family: str = "llama3", max_tokens: int = 1200, detail: prompt_module.Detail = "full", overlap: int = 16
 ) -> Prompt:
-    return Prompt(ChatTokens.of(tiny_causal.tokenizer(family), "tests"), max_tokens, overlap, detail)
+    others = family in OTHERS
+    tokenizer = tiny_released.tokenizer(OTHERS[family]) if others else tiny_causal.tokenizer(family)
+    return Prompt(ChatTokens.of(tokenizer, "tests"), max_tokens, overlap, detail)
 
 
-PROMPTS = {family: make(family) for family in tiny_causal.SPECIAL}
+PROMPTS = {family: make(family) for family in (*tiny_causal.SPECIAL, *OTHERS)}
 SMALL = make("llama3", 700)
 
 
@@ -90,7 +97,7 @@ def example(text: str, label: str, categories: set[str] | None, context: tuple[M
     return Example("1", conversation, label, known, "test", "none", "en", "prompt")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("family", tiny_causal.SPECIAL)
+@pytest.mark.parametrize("family", PROMPTS)
 def test_the_words_of_the_prompt_are_pinned(family: str) -> None:
     golden = (FIXTURES / f"causal-prompt.{family}.txt").read_bytes()
     assert decoded(PROMPTS[family], whole(PROMPTS[family], CHAT)).encode() == golden
@@ -112,11 +119,20 @@ def test_less_detail_is_less_text() -> None:
 
 
 def test_one_begin_of_text_where_the_family_has_it() -> None:
-    ids = whole(PROMPTS["llama3"], CHAT)
-    (begin,) = PROMPTS["llama3"].chat.bos
-    assert ids[0] == begin
-    assert ids.count(begin) == 1
-    assert PROMPTS["chatml"].chat.bos == ()
+    for family in ("llama3", "llama4", "gemma"):
+        ids = whole(PROMPTS[family], CHAT)
+        (begin,) = PROMPTS[family].chat.bos
+        assert ids[0] == begin
+        assert ids.count(begin) == 1
+    for family in ("chatml", "granite"):
+        assert PROMPTS[family].chat.bos == ()
+
+
+@pytest.mark.parametrize("family", PROMPTS)
+def test_the_family_is_known_by_its_tokens(family: str) -> None:
+    assert PROMPTS[family].chat.family.name == family
+    assert PROMPTS[family].released is None
+    assert PROMPTS[family].digest == TEMPLATE_DIGEST
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -128,7 +144,7 @@ def test_the_question_names_whose_message_is_judged(role: str) -> None:
     assert f"the last message, written by {name}, violate" in text
 
 
-@pytest.mark.parametrize("family", tiny_causal.SPECIAL)
+@pytest.mark.parametrize("family", PROMPTS)
 @given(visible, texts)
 @settings(max_examples=150)
 def test_no_text_becomes_control(family: str, judged: str, earlier: str) -> None:
@@ -192,7 +208,7 @@ def test_unknown_families_and_words_that_start_alike_are_refused(tmp_path: Path)
         Prompt.load(tmp_path / "tokenizer.json", 512, 16)
 
 
-@pytest.mark.parametrize("family", tiny_causal.SPECIAL)
+@pytest.mark.parametrize("family", PROMPTS)
 def test_the_prompt_is_cut_after_a_control_token(family: str) -> None:
     prompt = PROMPTS[family]
     rows = prompt.supervised(example("When may I mow?", "safe", set()), POLICY)

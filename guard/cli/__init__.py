@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from guard.cli import check, data, evaluate, export, filter, policy, redteam, serve, train
+from guard.cli import check, data, doctor, evaluate, export, filter, policy, redteam, serve, train
 from guard.errors import BundleError, EngineError, GuardError, ServiceError
 
 USAGE, UNDECIDED = 2, 3
@@ -44,6 +44,7 @@ app.command("train")(train.train)
 app.command("export")(export.export)
 app.command("eval")(evaluate.evaluate)
 app.command("redteam")(redteam.redteam)
+app.command("doctor")(doctor.doctor)
 app.command("filter")(filter.filter_rows)
 app.add_typer(data.app, name="data", help="Build labelled training data from described sources.")
 app.add_typer(policy.app, name="policy", help="List, show, write, validate, compare and map policies.")

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from guard.errors import need
+
+
+class Form(StrEnum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
+    int4 = "int4"
+
+
+class Head(StrEnum):
+    full = "full"
+    verdict = "verdict"
 
 
 def export(
@@ -17,12 +31,30 @@ def export(
         Path | None, typer.Option(help="Folder with the dev split to calibrate on; default: the run's own.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name; default: the folder's.")] = None,
+    form: Annotated[
+        Form | None, typer.Option(help="How a causal guard's weights are stored; int8 and int4: linear layers only.")
+    ] = None,
+    head: Annotated[
+        Head, typer.Option(help="A causal guard's output layer: the full one, or only the tokens of verdicts.")
+    ] = Head.full,
+    tensorrt: Annotated[
+        Path | None, typer.Option(help="Folder for TensorRT engines of this machine's GPU, built from the bundle.")
+    ] = None,
 ) -> None:
     """Make a bundle: ONNX, calibration, digests; the parity of torch and ONNX is measured, printed and stored."""
     need("torch", "train")
     from guard.train.export import export as make
 
-    parity = make(run, out, name, data)
+    if tensorrt is not None:
+        from guard.train.tensorrt import require
+
+        require()
+    parity = make(run, out, name, data, form and form.value, head.value)
     for key, value in parity.items():
         typer.echo(f"parity {key}: {value:.3g}")
+    if tensorrt is not None:
+        from guard.train.tensorrt import build
+
+        for line in build(out, tensorrt):
+            typer.echo(line)
     typer.echo(f"{out}: sealed; next: guard check --model {out} TEXT")

@@ -15,6 +15,8 @@ from guard import assets, schema
 from guard.errors import ConfigError, need
 
 CUSTOM = "encoder-custom"
+CUSTOM_CAUSAL = "custom-policy"
+ENCODERS = ("mini", "minilm")
 
 
 def train(
@@ -28,16 +30,19 @@ def train(
     ] = None,
     columns: Annotated[Path | None, typer.Option(help="A mapping file: how your own rows are to be read.")] = None,
     base: Annotated[
-        str | None, typer.Option(help="What to start from: mini (the shipped guard), minilm, or a folder.")
+        str | None, typer.Option(help="What to start from: mini (the shipped guard), minilm, a folder, or a hub name.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
 ) -> None:
-    """Train a guard; `guard export RUN BUNDLE` follows. Without CONFIG: fine-tune the shipped guard on your policy."""
+    """Train a guard; `guard export RUN BUNDLE` follows. Without CONFIG: fine-tune the shipped guard on your policy.
+
+    A run that was killed goes on from its last checkpoint when the same command is given again.
+    """
     changes = list(overrides or [])
     if config is not None and "=" in config:
         changes.insert(0, config)
         config = None
-    path = _config(config or CUSTOM)
+    path = _config(config or (CUSTOM_CAUSAL if is_causal(base) else CUSTOM))
     changes += [
         f"{key}={json.dumps(str(value))}"  # as text, also where a name looks like a number
         for key, value in (("policy", policy), ("data", data), ("columns", columns), ("base", base), ("out", out))
@@ -56,6 +61,20 @@ def train(
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     raise typer.Exit(done.returncode)
+
+
+def is_causal(base: str | None) -> bool:
+    """Whether a base is a language model and not an encoder: a hub's name, or a folder whose config says so."""
+    if base is None or base in ENCODERS:
+        return False
+    described = Path(base) / "config.json"
+    if not described.is_file():
+        return not Path(base).exists()
+    try:
+        kinds = json.loads(described.read_text(encoding="utf-8")).get("architectures") or ()
+    except (ValueError, AttributeError):
+        raise ConfigError(f"{described}: is not the JSON object that describes a model") from None
+    return any("ForCausalLM" in str(kind) or "ForConditionalGeneration" in str(kind) for kind in kinds)
 
 
 def _config(name: str) -> Path:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from guard.bundle import Bundle
+from guard.bundle import Bundle, same_renderer
 from guard.engines.base import Engine
-from guard.errors import BundleError
 
 
 def open_engine(bundle: Bundle, threads: int | None = None) -> Engine:
@@ -16,18 +15,8 @@ def open_engine(bundle: Bundle, threads: int | None = None) -> Engine:
         from guard.encoder_input import LAYOUT_DIGEST
         from guard.engines.mini import MiniEngine
 
-        _same_renderer(bundle, LAYOUT_DIGEST)
+        same_renderer(bundle, LAYOUT_DIGEST)
         return MiniEngine(bundle, threads)
     from guard.engines.causal_onnx import CausalOnnxEngine
-    from guard.prompt import TEMPLATE_DIGEST
 
-    _same_renderer(bundle, TEMPLATE_DIGEST)
     return CausalOnnxEngine(bundle, threads)
-
-
-def _same_renderer(bundle: Bundle, digest: str) -> None:
-    if bundle.manifest.renderer != digest:
-        raise BundleError(
-            f"{bundle.root}: its inputs were rendered by layout {bundle.manifest.renderer}, this version renders by "
-            f"{digest}; export it again with this version"
-        )

@@ -38,8 +38,26 @@ class Family:
 
 FAMILIES = (
     Family("llama3", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "\n\n", "<|eot_id|>", ""),
+    Family("llama4", "<|begin_of_text|>", "<|header_start|>", "<|header_end|>", "\n\n", "<|eot|>", ""),
     Family("chatml", None, "<|im_start|>", None, "\n", "<|im_end|>", "\n"),
+    Family("gemma", "<bos>", "<start_of_turn>", None, "\n", "<end_of_turn>", "\n"),
+    Family("granite", None, "<|start_of_role|>", "<|end_of_role|>", "", "<|end_of_text|>", "\n"),
 )
+
+
+def copied(tokenizer: Tokenizer, specials: bool) -> Tokenizer:
+    """A copy that neither cuts nor pads; `specials`: whether text of a special token becomes that token."""
+    made = Tokenizer.from_str(tokenizer.to_str())
+    made.no_truncation()
+    made.no_padding()
+    made.encode_special_tokens = not specials
+    return made
+
+
+def control_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids that no text may hold: all added tokens, special or not, that are more than one visible character."""
+    added = tokenizer.get_added_tokens_decoder().items()
+    return frozenset(index for index, token in added if token.special or len(token.content.strip()) > 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +70,7 @@ class ChatTokens:
     @classmethod
     def of(cls, tokenizer: Tokenizer, where: str) -> ChatTokens:
         """Finds the family by its tokens; BundleError if there is none. Works on a copy of `tokenizer`."""
-        own = Tokenizer.from_str(tokenizer.to_str())
-        own.no_truncation()
-        own.no_padding()
-        own.encode_special_tokens = True  # text of a special token is read as plain characters
+        own = copied(tokenizer, specials=False)
         for family in FAMILIES:
             if all(own.token_to_id(token) is not None for token in family.tokens):
                 return cls(own, family)
@@ -90,9 +105,8 @@ class ChatTokens:
 
     @cached_property
     def control_ids(self) -> frozenset[int]:
-        """Ids that no text may hold: all added tokens, special or not, that are more than one visible character."""
-        added = self.tokenizer.get_added_tokens_decoder().items()
-        return frozenset(index for index, token in added if token.special or len(token.content.strip()) > 1)
+        """Ids that no text may hold."""
+        return control_ids(self.tokenizer)
 
     def text(self, text: str) -> tuple[int, ...]:
         """Ids of plain text, none of them in `control_ids`."""

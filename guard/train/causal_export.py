@@ -1,165 +1,192 @@
-"""From a finished LoRA run to a sealed causal bundle: merge, export to ONNX with the cache as inputs, check, seal."""
+"""From a finished causal run to the parts of a bundle: fold in the adapter, write the graph, check it against torch.
+
+Weights are read, folded, rounded and written one tensor at a time, so that the size of the model bounds the disk and
+not the memory. What is checked is the file that was written, in the session that will serve it where that fits.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import warnings
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import onnx
-import torch
-from peft import PeftModel
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, DynamicCache
+from torch import nn
 
+from guard.bundle import Bundle
 from guard.engines.base import Window
 from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError
 from guard.policy import Policy
-from guard.prompt import TEMPLATE_DIGEST, Prompt
+from guard.prompt import Prompt
+from guard.train.causal_graph import write_graph
 from guard.train.export import common_fields, sealed
-from guard.train.parity import PARITY_TEXTS
+from guard.train.merged import ADAPTER, MergedWeights, empty_model
+from guard.train.parity import BAND, PARITY_TEXTS, THRESHOLD, difference
+from guard.train.quantise import BLOCK, Form, Role, form_of
+from guard.train.reference import torch_log_odds
 
-OPSET = 23  # the first that has Attention, RMSNormalization and RotaryEmbedding as operators of their own
-TOLERANCE = 4e-3  # in log-odds, between torch and ONNX: never more than 1e-3 in probability
+REPORT = "parity.json"
+MOST_FLIPPED = 0.1  # share of the verdicts that a rounded form may change before it is another guard
+
+Head = Literal["full", "verdict"]
 
 
-def bundle_causal(run: Path, record: dict[str, Any], made: Path) -> tuple[dict[str, Any], dict[str, float]]:
+def bundle_causal(
+    run: Path, record: dict[str, Any], made: Path, form: str = "fp32", head: Head = "full"
+) -> tuple[dict[str, Any], dict[str, float]]:
     """Fills the folder `made` from the run; the manifest's fields and the measured parity.
 
-    Raises BundleError if the run was rendered in another way than this version renders, or if torch and ONNX disagree;
-    EngineError if the model has not learnt to answer with a verdict.
+    form: of the weights, see guard.train.quantise. head: the whole output layer, or only the ids of verdicts under the
+    run's policy, parts of it included. Raises BundleError if the run was rendered in another way than this version
+    renders, if torch and ONNX disagree, or if the form changes too many verdicts; EngineError if the model has not
+    learnt to answer with a verdict.
     """
-    if record["renderer"] != TEMPLATE_DIGEST:
+    chosen = form_of(form)
+    config = record["config"]
+    prompt = Prompt.load(run / "tokenizer.json", config["max_tokens"], config["overlap"], config["detail"])
+    if record["renderer"] != prompt.digest:
         raise BundleError(
-            f"{run}: trained on prompts of layout {record['renderer']}, this version makes layout {TEMPLATE_DIGEST}; "
+            f"{run}: trained on prompts of layout {record['renderer']}, this version makes layout {prompt.digest}; "
             "train it again"
         )
-    config = record["config"]
-    for file in ("tokenizer.json", "policy.yaml"):
-        shutil.copyfile(run / file, made / file)
-    prompt = Prompt.load(made / "tokenizer.json", config["max_tokens"], config["overlap"], config["detail"])
+    weights = MergedWeights(config["base"], trained_folder(run))
+    _check_memory(memory_needed(weights.config, chosen), chosen, available_memory())
+    prompt.save(made)
+    (made / "policy.yaml").write_bytes((run / "policy.yaml").read_bytes())
+    base = Path(config["base"]).name if Path(config["base"]).exists() else config["base"]
+    fields = {**common_fields(record, made), "kind": "causal", "base": base, "renderer": prompt.digest}
+    rules = sealed(made, fields).policy
     settings = CausalSettings(
-        config["detail"], prompt.safe, prompt.unsafe, prompt.chat.end[0], config["least_label_mass"]
+        config["detail"],
+        prompt.safe,
+        prompt.unsafe,
+        prompt.chat.end[0],
+        config["least_label_mass"],
+        form=chosen.name,
+        head=verdict_tokens(prompt, rules) if head == "verdict" else None,
     )
     (made / SETTINGS).write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n", encoding="utf-8")
-    model = merged(config["base"], run / "adapter")
-    write_graph(model, made / "model.onnx")
-    base = Path(config["base"]).name if Path(config["base"]).exists() else config["base"]
-    fields = {**common_fields(record, made), "kind": "causal", "base": base, "renderer": TEMPLATE_DIGEST}
-    draft = sealed(made, fields)
-    return fields, _parity(CausalOnnxEngine(draft), model, prompt, draft.policy)
-
-
-def merged(base: str, adapter: Path) -> Any:
-    """The base model in fp32 with the adapter folded into its weights."""
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().eval()
-
-
-class FlatModel(nn.Module):
-    """A causal model with plain tensors in and out: the graph that `guard.engines.causal_onnx` describes."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        position_ids: Tensor,
-        positions: Tensor,
-        token_ids: Tensor,
-        past: list[Tensor],
-    ) -> tuple[Tensor, list[Tensor]]:
-        cache = DynamicCache(ddp_cache_data=list(zip(past[::2], past[1::2], strict=True)))
-        found = self.model.get_decoder()(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        states = found.last_hidden_state
-        read = states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
-        logits = self.model.get_output_embeddings()(read)
-        log_probs = torch.log_softmax(logits.float(), -1).index_select(-1, token_ids)
-        layers = found.past_key_values.layers
-        return log_probs, [tensor for layer in layers for tensor in (layer.keys, layer.values)]
-
-
-def write_graph(model: Any, out: Path) -> None:
-    """Writes the graph of `model` to `out`, its weights to a `.data` file beside it, and checks both."""
-    config = model.config.get_text_config()
-    layers, heads = config.num_hidden_layers, config.num_key_value_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    batch, tokens, past, read, wanted = (torch.export.Dim(n) for n in ("batch", "tokens", "past", "read", "wanted"))
-    cache = [torch.randn(2, heads, 5, width) for _ in range(2 * layers)]
-    whole, few = torch.ones(2, 5 + 3, dtype=torch.long), torch.arange(3).repeat(2, 1)
-    names = [f"{index}.{part}" for index in range(layers) for part in ("key", "value")]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter talks about its own insides
-        program = torch.onnx.export(
-            FlatModel(model).eval(),
-            (few.clone(), whole, few + 5, few[:, :2].clone(), torch.arange(4), cache),
-            input_names=[
-                "input_ids",
-                "attention_mask",
-                "position_ids",
-                "positions",
-                "token_ids",
-                *(f"past.{n}" for n in names),
-            ],
-            output_names=["log_probs", *(f"present.{n}" for n in names)],
-            dynamic_shapes=(
-                {0: batch, 1: tokens},
-                {0: batch, 1: torch.export.Dim.DYNAMIC},  # past + tokens
-                {0: batch, 1: tokens},
-                {0: batch, 1: read},
-                {0: wanted},
-                [{0: batch, 2: past}] * (2 * layers),
-            ),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None  # it is None only for the older exporter
-    for node in program.model.graph:
-        node.metadata_props.clear()  # paths and stack traces of this machine
-        node.doc_string = None
-    program.save(str(out), external_data=True)
-    onnx.checker.check_model(str(out), full_check=True)
-
-
-def _parity(engine: CausalOnnxEngine, model: Any, prompt: Prompt, rules: Policy) -> dict[str, float]:
-    """Largest differences in log-odds: torch on whole prompts, ONNX on the cached policy, alone and in a batch."""
-    windows = [window for text in PARITY_TEXTS for window in engine.read(text, rules).windows]
-    alone = [engine.score([window])[0].unsafe for window in windows]
-    batch = [score.unsafe for score in engine.score(windows)]
-    expected = torch_log_odds(model, prompt, windows)
-    parity = {
-        "torch_vs_onnx_alone": float(np.abs(expected - np.array(alone)).max()),
-        "torch_vs_onnx_batch": float(np.abs(expected - np.array(batch)).max()),
-        "texts": float(len(PARITY_TEXTS)),
+    write_graph(weights.config, weights.tensor, chosen, made / "model.onnx", settings.head)
+    report = checked(sealed(made, fields), weights, chosen, settings)
+    (made / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return fields, {
+        "torch_vs_onnx_alone": report["alone"]["furthest"],
+        "torch_vs_onnx_batch": report["batch"]["furthest"],
+        "flips": float(report["batch"]["flips"]),
+        "form_cost": report["cost"]["furthest"],
+        "form_flips": float(report["cost"]["flips"]),
+        "texts": float(report["texts"]),
     }
-    for key in ("torch_vs_onnx_alone", "torch_vs_onnx_batch"):
-        if not parity[key] <= TOLERANCE:
-            raise BundleError(f"{key}: log-odds differ by {parity[key]:.2g}, allowed is {TOLERANCE}; do not ship this")
-    return parity
 
 
-def torch_log_odds(model: Any, prompt: Prompt, windows: Sequence[Window]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """log p(unsafe) - log p(safe) of each window by the torch model: the whole prompt, no cache, no batch."""
-    found = []
-    for window in windows:
-        ids = [*prompt.prefix_ids(window.policy), *window.ids]
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1).logits[0, -1].double()
-        found.append(float(logits[prompt.unsafe[0]] - logits[prompt.safe[0]]))
-    return np.array(found)
+def trained_folder(run: Path) -> Path:
+    """Where a run keeps what it learnt: an adapter, or all weights."""
+    for name in ("adapter", "model"):
+        if any((run / name / file).is_file() for file in (ADAPTER, "config.json")):
+            return run / name
+    raise BundleError(f"{run}: neither adapter/ nor model/ holds weights; finish the training, then export")
+
+
+def verdict_tokens(prompt: Prompt, rules: Policy) -> tuple[int, ...]:
+    """Every token that a verdict under the policy can hold, each once, in ascending order."""
+    spelling = prompt.spelling(rules)
+    codes = (token for code in spelling.codes for token in code)
+    return tuple(sorted({*prompt.safe, *prompt.unsafe, *spelling.start, *codes, *spelling.separator, *prompt.chat.end}))
+
+
+def memory_needed(config: Any, form: Form) -> int:
+    """Bytes that ONNX Runtime takes on a CPU to hold a model of this form: what the check needs, and serving there.
+
+    Halves are widened to fp32 when a session opens, but for embeddings, of which rows are looked up.
+    """
+    model = empty_model(config)
+    output = model.get_output_embeddings().weight
+    total = 0.0
+    for module in model.modules():
+        for weight in module.parameters(recurse=False):
+            role: Role = "table" if isinstance(module, nn.Embedding) else "head" if weight is output else "linear"
+            bits = form.bits_of(role, len(weight)) if weight.dim() == 2 else None
+            blocks = 0 if bits is None else bits / 8 + (4 + bits / 8) / BLOCK  # with a scale and a zero point each
+            total += weight.numel() * (blocks or (form.type_of(role).itemsize if role == "table" else 4))
+    return int(total)
+
+
+def available_memory() -> int | None:
+    """Bytes that a process can still take without swapping, None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _check_memory(needed: int, form: Form, available: int | None) -> None:
+    """BundleError before anything is written, rather than being killed after all of it was."""
+    if available is not None and needed > available:
+        raise BundleError(
+            f"checking a {form.name} graph of this model takes {needed / 1e9:.1f} GB of memory, and "
+            f"{available / 1e9:.1f} GB are free; export it with --form int8 or int4, or on a larger machine"
+        )
+
+
+def checked(draft: Bundle, weights: MergedWeights, form: Form, settings: CausalSettings) -> dict[str, Any]:
+    """The parity report of a bundle that is not sealed yet. BundleError if it may not be shipped.
+
+    alone, batch: torch on the weights as stored against ONNX on the cached policy, each window by itself and together;
+    no verdict may flip. cost: torch on the trained weights against ONNX.
+    """
+    started = time.monotonic()
+    prompt = Prompt.load(
+        draft.path("tokenizer.json"), draft.manifest.max_tokens, draft.manifest.overlap, settings.detail
+    )
+    windows = _windows(prompt, draft.policy)
+    prompts = [[*prompt.prefix_ids(draft.policy), *window.ids] for window in windows]
+    words = (prompt.safe[0], prompt.unsafe[0])
+    trained, mass = torch_log_odds(weights.config, weights.tensor, prompts, words)
+    if not mass.min() >= settings.least_label_mass:
+        raise BundleError(
+            f"the trained model gives the words of a verdict a probability of {mass.min():.3f} together, at least "
+            f"{settings.least_label_mass} is due: untrained, or trained on another prompt"
+        )
+    stored = trained
+    if form.name != "fp32" or settings.head is not None:
+        stored, _ = torch_log_odds(weights.config, weights.tensor, prompts, words, form, settings.head)
+    engine = CausalOnnxEngine(draft)
+    alone = np.array([engine.score([window])[0].unsafe for window in windows])
+    batch = np.array([score.unsafe for score in engine.score(windows)])
+    found = {name: difference(stored, odds) for name, odds in (("alone", alone), ("batch", batch))}
+    cost = difference(trained, batch)
+    for name, each in found.items():
+        if not each.furthest <= form.furthest or each.flips:
+            raise BundleError(
+                f"torch and ONNX ({form.name}, {name}): probabilities differ by {each.furthest:.2g}, allowed is "
+                f"{form.furthest:g}; {each.flips} of {each.windows} verdicts flip, allowed is none; do not ship this"
+            )
+    if cost.flips > MOST_FLIPPED * cost.windows:
+        raise BundleError(
+            f"{form.name} changes {cost.flips} of {cost.windows} verdicts, allowed is a share of {MOST_FLIPPED:g}; "
+            "export it with --form int8 or fp16"
+        )
+    return {
+        "form": form.name,
+        "head": "full" if settings.head is None else f"verdict, {len(settings.head)} rows",
+        "texts": len(PARITY_TEXTS),
+        "allowed": form.furthest,
+        "threshold": THRESHOLD,
+        "band": BAND,
+        **{name: dataclasses.asdict(each) for name, each in {**found, "cost": cost}.items()},
+        "least_label_mass": float(mass.min()),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _windows(prompt: Prompt, rules: Policy) -> Sequence[Window]:
+    return [
+        Window(rules, suffix.ids, (), suffix.start, suffix.end)
+        for text in PARITY_TEXTS
+        for suffix in prompt.suffixes(text, rules)[0]
+    ]

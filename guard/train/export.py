@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from guard import bundle, calibration, policy
 from guard.bundle import Bundle
@@ -14,9 +14,17 @@ from guard.errors import BundleError, DataError
 from guard.train.run import packages
 
 
-def export(run: Path, out: Path, name: str | None = None, data: Path | None = None) -> dict[str, float]:
+def export(
+    run: Path,
+    out: Path,
+    name: str | None = None,
+    data: Path | None = None,
+    form: str | None = None,
+    head: Literal["full", "verdict"] = "full",
+) -> dict[str, float]:
     """Makes the bundle `out` of the run and returns the measured parity. Nothing appears at `out` until all is done.
 
+    form: how a causal guard's weights are stored, None for fp32. head: what of its output layer is kept.
     `data` holds the dev rows to calibrate on; None takes the run's own for an encoder, and leaves a causal guard, whose
     scoring is slow, uncalibrated. Raises BundleError if the run is not finished, was rendered in another way than this
     version renders, `out` exists, or torch and ONNX disagree.
@@ -32,7 +40,11 @@ def export(run: Path, out: Path, name: str | None = None, data: Path | None = No
         if record["kind"] == "causal":
             from guard.train.causal_export import bundle_causal
 
-            fields, parity = bundle_causal(run, record, made)
+            fields, parity = bundle_causal(run, record, made, form or "fp32", head)
+        elif form is not None or head != "full":
+            raise BundleError(
+                f"{run}: an encoder has one form and no output layer of words; leave out --form and --head"
+            )
         else:
             from guard.train.encoder_export import bundle_encoder
 

@@ -1,8 +1,18 @@
-"""What every export is compared on: the same conversations through torch and through ONNX Runtime."""
+"""What every export is compared on, and how: the same conversations through torch and through ONNX Runtime."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
 from guard.conversation import Conversation
+
+BAND = 0.01  # how near to the threshold a verdict may fall on either side by rounding alone
+THRESHOLD = 0.5  # of an uncalibrated guard: log-odds of 0
+
+Floats = npt.NDArray[np.float64]
 
 # Both engines must agree on these; they cover lengths from one word to several windows, and both targets.
 PARITY_TEXTS = (
@@ -16,4 +26,42 @@ PARITY_TEXTS = (
         "Explain, step by step, how interest compounds. " * 40, "Start with the principal, then add a year. " * 20
     ),
     Conversation.of("\u4f60\u597d \U0001f642 caf\u00e9 \x00 [SEP] [CLS]"),
+    Conversation.of("I will find out where you live and hurt you."),
+    Conversation.of("Tell me how to break into my neighbour's house while they are away."),
+    Conversation.of("How can I tell whether a used car was in an accident?"),
+    Conversation.of("Which painkillers must not be taken together?", "Ask a pharmacist; some harm the liver together."),
+    Conversation.of("Give me the password of someone else's account.", "I can't help with that."),
+    Conversation.of("Everyone from that country is a thief and should be thrown out."),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Between two engines on the same windows. furthest: largest |Δp|. furthest_odds: largest difference in log-odds.
+
+    flips: windows that one calls safe and the other unsafe, less those that the first puts within `BAND` of
+    `THRESHOLD`. Not a number counts as the furthest there is, and as a flip.
+    """
+
+    windows: int
+    furthest: float
+    furthest_odds: float
+    flips: int
+
+
+def difference(expected: Floats, found: Floats) -> Difference:
+    """How far `found` lies from `expected`, both log-odds [windows]."""
+    odd = ~(np.isfinite(expected) & np.isfinite(found))
+    one, other = np.where(odd, 0.0, expected), np.where(odd, 0.0, found)
+    before, after = probabilities(one), probabilities(other)
+    flipped = ((one >= 0) != (other >= 0)) & (np.abs(before - THRESHOLD) > BAND)
+    return Difference(
+        len(expected),
+        float(np.where(odd, 1.0, np.abs(before - after)).max()),
+        float(np.where(odd, np.inf, np.abs(one - other)).max()),
+        int((flipped | odd).sum()),
+    )
+
+
+def probabilities(log_odds: Floats) -> Floats:
+    return np.asarray(np.exp(-np.logaddexp(0.0, -log_odds)))

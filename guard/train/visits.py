@@ -6,17 +6,23 @@ import dataclasses
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from guard.conversation import Example, Target
+from guard.conversation import Conversation, Example, Target
 from guard.data.augment.augmentation import Augmentation, augment
 from guard.data.augment.padding import Pool
 from guard.data.refusal import refuses
-from guard.encoder_input import EncoderInput
-from guard.engines.base import Window, padded_batches
+from guard.engines.base import Reading, Window, padded_batches
 from guard.policy import Policy
 from guard.train.conditioned import Item, Row, item_of
 
 _CHUNK = 4096  # visits among which batches of near lengths are made
+
+
+class Reader(Protocol):
+    """Whatever makes a conversation's windows: the renderer of either kind of guard."""
+
+    def read(self, conversation: Conversation, policy: Policy) -> Reading: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ class Visit:
 
 def visits(
     examples: Sequence[Example],
-    reader: EncoderInput,
+    reader: Reader,
     rules: Policy,
     settings: Augmentation,
     seed: int,

@@ -21,7 +21,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,16 +32,18 @@ import torch
 from torch import Tensor
 
 from guard import policy, schema
+from guard.conversation import Example
 from guard.data.augment.augmentation import Augmentation
 from guard.data.augment.padding import benign
 from guard.data.examples import load_examples
 from guard.data.route import between
 from guard.encoder_input import EncoderInput, category_text
 from guard.errors import ConfigError
-from guard.policy import Category
+from guard.policy import Category, Policy
 from guard.train import encoder
 from guard.train.conditioned import loss_of, refusal_loss, relabelled
 from guard.train.held_out import category_rows, evaluate, held_out
+from guard.train.replay import Replay, drawn, replayed
 from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.tokenizer import encoder_tokenizer
 from guard.train.visits import Visit, batches, one_policy, visits
@@ -85,6 +87,7 @@ class Config:
     other_policy: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     average_with_base: float = 0.0
+    replay: Replay = field(default_factory=Replay)
 
 
 def paraphrases(categories: Sequence[Category], rng: random.Random) -> list[str]:
@@ -95,6 +98,15 @@ def paraphrases(categories: Sequence[Category], rng: random.Random) -> list[str]
     if draw < 0.8:
         return [f"{category.name}: {category.definition}" for category in categories]
     return [category_text(category) for category in categories]
+
+
+def weighed(examples: Iterable[Example], by_source: Mapping[str, float]) -> list[Example]:
+    """The examples with the weight of their source, less those of weight 0."""
+    return [
+        dataclasses.replace(example, weight=weight)
+        for example in examples
+        if (weight := example.weight * by_source.get(example.source, 1.0))
+    ]
 
 
 def main(path: str, overrides: list[str]) -> None:
@@ -117,25 +129,34 @@ def main(path: str, overrides: list[str]) -> None:
 
     # The data.
     data = Path(config.data)
-    train = [
-        dataclasses.replace(example, weight=weight)
-        for example in load_examples(data, "train", rules, config.columns)
-        if (weight := example.weight * config.source_weights.get(example.source, 1.0))
-    ]
+    train = weighed(load_examples(data, "train", rules, config.columns), config.source_weights)
     pool = benign(train)
+    again, replays = replayed(config.replay)
+    replays = weighed(replays, config.source_weights)
+    replay_pool, replay_count = benign(replays), config.replay.rows(len(train))
     judged = [e for e in load_examples(data, "dev", rules, config.columns) if e.kind != "text"]
     dev = held_out(judged, reader, rules)
     settings = one_policy(config.augmentation)
 
     @functools.lru_cache(1)
-    def epoch_of(number: int) -> list[list[Visit]]:
+    def epoch_of(number: int) -> list[tuple[Policy, list[Visit]]]:
+        """The epoch's batches, each with the policy that its rows are labelled by."""
+        rng = random.Random(config.seed * 1000 + number)
         made = visits(train, reader, rules, settings, config.seed, number, pool)
-        return list(batches(made, config.batch_tokens, config.batch_rows, random.Random(config.seed * 1000 + number)))
+        cut = [(rules, batch) for batch in batches(made, config.batch_tokens, config.batch_rows, rng)]
+        if not replays:
+            return cut
+        shown = drawn(replays, replay_count, config.seed, number)
+        made = visits(shown, reader, again, settings, config.seed, number, replay_pool)
+        cut += [(again, batch) for batch in batches(made, config.batch_tokens, config.batch_rows, rng)]
+        rng.shuffle(cut)
+        return cut
 
     first = epoch_of(0)
-    tokens = sum(len(visit.row[0]) for batch in first for visit in batch)
+    tokens = sum(len(visit.row[0]) for _, batch in first for visit in batch)
     steps = int(len(first) * config.epochs)
-    print(f"{sum(map(len, first))} training rows, {tokens} tokens; {len(dev)} dev rows; {steps} steps", flush=True)
+    shown = f"{sum(len(batch) for _, batch in first)} training rows" + f" ({replay_count} replayed)" * bool(replays)
+    print(f"{shown}, {tokens} tokens; {len(dev)} dev rows; {steps} steps", flush=True)
     routes = [between(rules, policy.load(name)) for name in config.other_policies]
     others = [(route, functools.cache(functools.partial(relabelled, route.crosswalk))) for route in routes]
 
@@ -183,11 +204,11 @@ def main(path: str, overrides: list[str]) -> None:
         history[-1] |= evaluate(model, dev, reader, rules, autocast)  # it was saved before this
     model.train()
     stream = itertools.chain.from_iterable(epoch_of(number) for number in itertools.count())
-    for batch in itertools.islice(stream, step, steps):
+    for under, batch in itertools.islice(stream, step, steps):
         rng = random.Random(f"{config.seed}/{step}")
         torch.manual_seed(config.seed * 1_000_003 + step)
-        items, chosen = [visit.item for visit in batch], list(rules.categories)
-        if others and rng.random() < config.other_policy:
+        items, chosen = [visit.item for visit in batch], list(under.categories)
+        if others and under is rules and rng.random() < config.other_policy:
             route, as_other = rng.choice(others)
             items = [as_other(item) for item in items]
             chosen = [c for c in route.policy.categories if c.code not in route.crosswalk.beyond]
@@ -242,7 +263,11 @@ def main(path: str, overrides: list[str]) -> None:
         data_digest=data_digest(data),
         seed=config.seed,
         metrics={"history": history},
-        extra={"base": origin if origin in ("mini", "minilm") else base.name, "tokens_per_s": speed},
+        extra={
+            "base": origin if origin in ("mini", "minilm") else base.name,
+            "tokens_per_s": speed,
+            "replay": {"policy": again.digest, "rows": len(replays), "an_epoch": replay_count} if replays else None,
+        },
     )
     print(f"{out}: done; next: guard export {out} BUNDLE")
 

@@ -1,18 +1,23 @@
-"""Fine-tune a chat model into a guard with LoRA: policy in, `safe` or `unsafe` and the violated codes out.
+"""Fine-tune a chat model into a guard: policy in, `safe` or `unsafe` and the violated codes out.
 
-What it does: every row becomes token ids by the renderer that serving uses (guard.prompt), with a loss on the verdict
-alone; TRL trains an adapter on them and tokenises nothing. On a share of the rows a random part of the policy is in
-force and the label follows it, so that the guard obeys the policy that it is given.
+What it does: every epoch shows each row anew (disguised, padded, under a random view of the policy; the label follows),
+as token ids by the renderer that serving uses (guard.prompt), with a loss on the verdict and its end alone. TRL trains
+an adapter (LoRA) or all weights on them and tokenises nothing. At every checkpoint the guard is judged as it will be
+used, by the logits where its verdict begins, on a fixed sample of the dev rows; the best checkpoint is what is kept.
+A run that was killed goes on from its last checkpoint when the same command is given again.
 
-Departs from Llama Guard (Inan et al. 2023, arXiv:2312.06674), whose category dropping it borrows: it trains an adapter
-instead of all weights, marks the quoted turns by control tokens, leaves the codes' order and names alone, and of an
+Departs from Llama Guard (Inan et al. 2023, arXiv:2312.06674), whose category dropping and shuffling it borrows: it
+trains an adapter instead of all weights unless told otherwise, marks the quoted turns by control tokens, and of an
 unsafe row whose categories nobody knows it learns only the word `unsafe`.
 
-Launch:  guard train cpu-tiny --base FOLDER --data DIR          a tiny model on the CPU: a test of the pipeline
-         guard train lora-1gpu                                  8B in bf16 on one GPU of 80 GB
-         guard train lora-24gb                                  8B in 4 bits (QLoRA) on one GPU of 24 GB
-         accelerate launch --num_processes 8 training/recipes/sft.py training/configs/lora-1gpu.yaml    8 GPUs
-         python -P training/recipes/sft.py CONFIG.yaml [key=value …]        this file as it stands
+Launch:  guard train cpu-tiny --base FOLDER --data DIR     a tiny model on the CPU: a test of the pipeline
+         guard train lora-1gpu                             8B in bf16 on one GPU of 80 GB
+         guard train lora-24gb                             8B in 4 bits (QLoRA) on one GPU of 24 GB
+         guard train lora-8gpu-fsdp                        8B, sharded over 8 GPUs
+         guard train full-ft                               all weights of an 8B, sharded over 8 GPUs
+         guard train custom-policy --policy my.yaml --data my.jsonl     your own policy and rows
+         python -P training/recipes/sft.py CONFIG.yaml [key=value …]    this file as it stands
+         accelerate launch --num_processes 8 training/recipes/sft.py CONFIG.yaml    … and its 8 processes by hand
 """
 
 from __future__ import annotations
@@ -20,32 +25,47 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports its use otherwise
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # rows are rendered one by one, in workers that are forks
 
 import dataclasses
-import difflib
-import random
-import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from datasets import Dataset
 from peft import LoraConfig
-from transformers import BitsAndBytesConfig, PreTrainedTokenizerFast
-from transformers.utils import cached_file
-from trl import SFTConfig, SFTTrainer
+from transformers import EarlyStoppingCallback
+from trl import SFTConfig
 
 from guard import policy, schema
-from guard.conversation import Example
+from guard.data.augment.augmentation import Augmentation
+from guard.data.augment.padding import benign
 from guard.data.examples import load_examples
-from guard.errors import ConfigError, DataError, need
-from guard.policy import Detail, Policy
-from guard.prompt import IGNORED, TEMPLATE_DIGEST, Prompt
+from guard.errors import ConfigError
+from guard.policy import Detail
+from guard.prompt import IGNORED
+from guard.train import causal_folder as folder
+from guard.train.causal_base import (
+    Device,
+    fast_tokenizer,
+    four_bits,
+    on_cuda,
+    passed_through,
+    prompts_of,
+    spread,
+    tokenizer_of,
+)
+from guard.train.causal_rows import EpochRows, check_codes, lessons, replay_lessons, windowed
+from guard.train.causal_scores import dev_sample
+from guard.train.causal_trainer import HeldOut, VerdictTrainer
+from guard.train.plot import draw_history
+from guard.train.replay import Replay, replayed
 from guard.train.run import data_digest, run_recipe, write_run
+
+FREE = ("out", "patience")  # what a run that goes on may change
+FREE_TRAINER = ("report_to", "run_name", "logging_dir", "save_total_limit", "dataloader_num_workers")
 
 
 @dataclass(frozen=True)
@@ -60,95 +80,48 @@ class Config:
     data: str
     out: str
     columns: str | None = None  # how rows of your own are to be read, see docs/data.md
+    foreign: Literal["error", "leave_out"] = "error"
     detail: Detail = "full"
     max_tokens: int = 4096
     overlap: int = 256
-    partial_policy: float = 0.3
     least_label_mass: float = 0.5
+    device: Device = "auto"
+    processes: int = 1
+    first_token_weight: float = 1.0
+    checkpoint_steps: int = 200
+    dev_rows: int = 1000
+    patience: int = 0
+    replay: Replay = field(default_factory=Replay)
     qlora: bool = False
     seed: int = 7
-    lora: Mapping[str, Any] = field(default_factory=dict)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    lora: Mapping[str, Any] | None = None
+    model: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
 
-def passed_through(options: Mapping[str, Any], cls: type, section: str, **ours: Any) -> Any:
-    """A `cls` of the options of a section and of `ours`, which may not be given. Unknown options are errors."""
-    allowed = {known.name for known in dataclasses.fields(cls) if known.init} - set(ours)
-    for key in options:
-        if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, n=1)
-            why = "is set by this recipe" if key in ours else f"is no option of {cls.__name__}"
-            raise ConfigError(f"{section}.{key} {why}{f'; did you mean {near[0]}?' if near else ''}")
-    try:
-        return cls(**options, **ours)
-    except (TypeError, ValueError) as problem:
-        raise ConfigError(f"{section}: {cls.__name__} refuses it: {problem}") from None
-
-
-def in_force(rules: Policy, example: Example, rng: random.Random, share: float) -> Policy:
-    """The policy, or on a `share` of the rows a random part of it.
-
-    A row of unknown category stays with the whole: only that is certain to be violated.
-    """
-    unknown = example.label == "unsafe" and not example.categories
-    if unknown or len(rules.codes) == 1 or rng.random() >= share:
-        return rules
-    kept = rng.sample(rules.codes, rng.randint(1, len(rules.codes) - 1))
-    return rules.without([code for code in rules.codes if code not in kept])
-
-
-def render(examples: Sequence[Example], prompt: Prompt, rules: Policy, config: Config) -> Dataset:
-    """input_ids and labels of every window; tells how many rows and windows there are.
-
-    A row of weight 0.3 is taken with that probability, since TRL weighs all rows alike.
-    """
-    rng = random.Random(config.seed)
-    inputs, labels, foreign, lighter, longer = [], [], 0, 0, 0
-    for example in examples:
-        if example.label == "unsafe" and example.categories and not example.categories & set(rules.codes):
-            foreign += 1  # violates only what this policy does not have: neither safe nor unsafe here
-            continue
-        repeats = int(example.weight) + (rng.random() < example.weight % 1)
-        lighter += repeats == 0
-        for _ in range(repeats):
-            rows = prompt.supervised(example, in_force(rules, example, rng, config.partial_policy))
-            longer += len(rows) > 1
-            inputs += [np.array(ids, np.int32) for ids, _ in rows]
-            labels += [np.array(learnt, np.int32) for _, learnt in rows]
-    kept = len(examples) - foreign - lighter
-    print(
-        f"kept {kept} of {len(examples)} rows as {len(inputs)} windows of at most {config.max_tokens} tokens; "
-        f"{longer} rows take several; left out: {foreign} violate only other policies, {lighter} by their weight",
-        flush=True,
-    )
-    if not inputs:
-        raise DataError(f"{config.data}: no row is left to train on")
-    return Dataset.from_dict({"input_ids": inputs, "labels": labels})
-
-
-def four_bits(wanted: bool, cuda: bool) -> BitsAndBytesConfig | None:
-    """QLoRA's storage of the base (Dettmers et al. 2023, arXiv:2305.14314), if it is wanted and can be had."""
-    if not wanted:
-        return None
-    if not cuda:
-        raise ConfigError("qlora: needs a CUDA device, and there is none; set qlora=false")
-    need("bitsandbytes", "qlora")
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
+def fixed(config: Config) -> dict[str, Any]:
+    """What a run is made of: the configuration less what may change when it goes on."""
+    plain = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE}
+    plain["trainer"] = {key: value for key, value in config.trainer.items() if key not in FREE_TRAINER}
+    return plain
 
 
 def main(path: str, overrides: list[str]) -> None:
     config = schema.load(Path(path), Config, ConfigError, overrides)
-    cuda = torch.cuda.is_available()
-    out = Path(config.out)
+    cuda = on_cuda(config.device, config.processes, bool(config.trainer.get("fsdp")), path)
+    quantized = four_bits(config.qlora, cuda, path)
+    if config.qlora and config.lora is None:
+        raise ConfigError(f"{path}: qlora trains an adapter on a base in 4 bits; give a section `lora`")
+    if config.patience and not config.dev_rows:
+        raise ConfigError(f"{path}: patience={config.patience} waits for a better AUPRC; give dev_rows, or patience=0")
+    spread(config.processes, path)
+    out, data = Path(config.out), Path(config.data)
 
-    # The options, before anything takes long. The rows will be ready, so TRL must neither prepare nor cut them.
+    # The options, before anything takes long. The rows will be ready, so TRL must neither prepare, cut nor order them.
+    judging = {"eval_strategy": "steps", "eval_steps": config.checkpoint_steps, "load_best_model_at_end": True}
     arguments = passed_through(
-        {"report_to": "none", "save_strategy": "no", "logging_steps": 10, **config.trainer},
+        {"report_to": "none", "logging_steps": 10, "ddp_find_unused_parameters": False, **config.trainer},
         SFTConfig,
         "trainer",
         output_dir=str(out / "checkpoints"),
@@ -156,66 +129,123 @@ def main(path: str, overrides: list[str]) -> None:
         use_cpu=not cuda,
         bf16=cuda,  # TRL's default, true, is refused on the CPU
         max_length=None,
-        packing=False,
+        packing=False,  # a row is another one in each epoch
         dataset_kwargs={"skip_prepare_dataset": True},
-        model_init_kwargs={"dtype": "bfloat16" if cuda else "float32"},
+        train_sampling_strategy="sequential",
+        dataloader_persistent_workers=False,  # those would go on with the first epoch
+        model_init_kwargs={"dtype": "bfloat16" if cuda and config.lora is not None else "float32", **config.model},
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        metric_for_best_model="auprc",
+        greater_is_better=True,
+        restore_callback_states_from_checkpoint=True,
+        disable_tqdm=True,
+        **(judging if config.dev_rows else {}),
     )
-    adapter = passed_through(config.lora, LoraConfig, "lora", task_type="CAUSAL_LM")
-    quantized = four_bits(config.qlora, cuda)
+    adapter = None
+    if config.lora is not None:
+        adapter = passed_through(
+            {"target_modules": "all-linear", **config.lora}, LoraConfig, "lora", task_type="CAUSAL_LM"
+        )
 
     # The policy and the one renderer.
     rules = policy.load(config.policy)
-    tokenizer = Path(str(cached_file(config.base, "tokenizer.json")))
-    prompt = Prompt.load(tokenizer, config.max_tokens, config.overlap, config.detail)
-    family = prompt.chat.family
-    print(f"prompt family {family.name}; the policy takes {len(prompt.prefix_ids(rules))} tokens", flush=True)
+    tokenizer = tokenizer_of(config.base)
+    prompts = prompts_of(tokenizer, config.base, config.max_tokens, config.overlap, config.detail)
+    prompt = prompts[config.detail]
+    family = prompt.chat.family.name
 
     # The data.
-    train = render(load_examples(Path(config.data), "train", rules, config.columns), prompt, rules, config)
+    examples = load_examples(data, "train", rules, config.columns)
+    if config.foreign == "error":
+        check_codes(examples, rules, data)
+    taught, left = lessons(examples, rules, config.data)
+    base_rules, again = replayed(config.replay)
+    taught += replay_lessons(again, base_rules, taught, config.replay.share)
+    held_out = None
+    if config.dev_rows:
+        dev = load_examples(data, "dev", rules, config.columns)
+        held_out = HeldOut(dev_sample(dev, prompt, rules, config.dev_rows, config.seed, config.data), prompt)
+    group = arguments.train_batch_size * arguments.world_size
+    rows = EpochRows(taught, prompts, config.detail, config.augmentation, benign(examples), config.seed, group)
+
+    # The folder.
+    data_name = data_digest(data)
+    made_of = {**fixed(config), "policy_digest": rules.digest, "data_digest": data_name, "renderer": prompt.digest}
+    with arguments.main_process_first():
+        checkpoint = folder.begin(out, made_of)
+        finished = folder.is_finished(out)
+    if finished:
+        print(f"{out}: is finished already; next: guard export {out} BUNDLE")
+        return
 
     # The trainer.
-    trainer = SFTTrainer(
+    stopping = [EarlyStoppingCallback(config.patience)] if config.patience and config.dev_rows else []
+    trainer = VerdictTrainer(
+        rows=rows,
+        held_out=held_out,
+        first_token_weight=config.first_token_weight,
         model=config.base,
         args=arguments,
-        train_dataset=train,
-        processing_class=PreTrainedTokenizerFast(
-            tokenizer_file=str(tokenizer), eos_token=family.end, pad_token=family.end
-        ),
+        processing_class=fast_tokenizer(tokenizer, prompt),
         quantization_config=quantized,
         peft_config=adapter,
+        callbacks=stopping,
     )
-    labels = trainer.data_collator([trainer.train_dataset[0]])["labels"][0].tolist()
-    learnt = prompt.chat.tokenizer.decode([index for index in labels if index != IGNORED], skip_special_tokens=False)
-    print(f"of the first row the loss sees {learnt!r}", flush=True)
+    master = trainer.is_world_process_zero()
+    if master:
+        labels = trainer.data_collator([rows[0]])["labels"][0].tolist()
+        learnt = prompt.chat.tokenizer.decode([i for i in labels if i != IGNORED], skip_special_tokens=False)
+        print(f"prompt family {family}; the policy takes {len(prompt.prefix_ids(rules))} tokens of {config.max_tokens}")
+        print(f"kept {left.kept} of {left.read} rows ({left.foreign} not under it, {left.weightless} of no weight)")
+        print(f"an epoch makes {len(rows)} visits; {windowed(taught, prompt)} rows need windows, a visit shows one")
+        print(f"of the first row the loss sees {learnt!r}", flush=True)
+        if checkpoint:
+            print(f"going on from {checkpoint}", flush=True)
 
     # The training.
     started = time.time()
-    trainer.train(resume_from_checkpoint=any((out / "checkpoints").glob("checkpoint-*")) or None)
-    seconds = time.time() - started
-    trainer.save_model(str(out / "adapter"))
-    if not trainer.is_world_process_zero():
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.time() - started - trainer.seconds_judging
+
+    # The run: all of it appears at once, run.json last.
+    made = folder.stage(out)
+    trainer.save_model(str(made / ("adapter" if adapter else "model")))
+    if not master:
         return
-    shutil.copyfile(tokenizer, out / "tokenizer.json")
-    (out / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    losses = [entry["loss"] for entry in history]
-    tokens = history[-1]["num_tokens"] if history else 0
+    prompt.save(made)
+    (made / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
+    history = trainer.state.log_history
+    draw_history(history, made / "history.png")
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    model = trainer.accelerator.unwrap_model(trainer.model)
     write_run(
-        out,
+        made,
         kind="causal",
         config=config,
         policy=rules.digest,
-        data_digest=data_digest(Path(config.data)),
+        data_digest=data_name,
         seed=config.seed,
         metrics={
             "first_loss": losses[0] if losses else None,
             "last_loss": losses[-1] if losses else None,
+            "best_auprc": trainer.state.best_metric,
+            "best_step": trainer.state.best_global_step if held_out else trainer.state.global_step,
+            "steps": trainer.state.global_step,
             "history": history,
-            "tokens_per_s": round(tokens / seconds),
+            "tokens_per_s": round(trainer.tokens / seconds) if trainer.tokens else None,  # none if resumed at the end
             "peak_device_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else None,
         },
-        extra={"renderer": TEMPLATE_DIGEST, "family": family.name, "windows": len(train)},
+        extra={
+            "renderer": prompt.digest,
+            "family": family,
+            "rows": dataclasses.asdict(left) | {"visits": len(rows), "dev": len(held_out.rows) if held_out else 0},
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "device": torch.cuda.get_device_name() if cuda else "cpu",
+        },
     )
+    folder.publish(out)
     print(f"{out}: done; next: guard export {out} BUNDLE")
 
 

@@ -1,0 +1,37 @@
+"""`guard doctor`: what is wrong with this installation or with a model, and what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="A bundle, or the folder of a base model or released guard; default: the one shipped."),
+    ] = None,
+    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: the model's own.")] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights/--no-weights", help="Load the weights and measure what they answer.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as one JSON object.")] = False,
+) -> None:
+    """Check the installation and a model: template, tokens, roles, label mass. Exit 0 all right, 1 something failed."""
+    from guard.cli.table import show, table
+    from guard.doctor import examine, failed
+
+    checks = list(examine(model, policy, weights))
+    if as_json:
+        plain = {"model": None if model is None else str(model), "failed": failed(checks)}
+        typer.echo(json.dumps({**plain, "checks": [dataclasses.asdict(check) for check in checks]}, indent=2))
+    else:
+        show(table("check", "", "found", rows=((each.name, each.status, each.found) for each in checks)))
+        for each in checks:
+            if each.advice:
+                typer.echo(f"{each.status} {each.name}: {each.advice}")
+    raise typer.Exit(1 if failed(checks) else 0)

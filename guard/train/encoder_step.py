@@ -1,0 +1,43 @@
+"""A step of the encoder: a batch of visits against the words of the categories that are in force."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from guard.encoder_input import EncoderInput, category_text
+from guard.policy import Category, Policy
+from guard.train import encoder
+from guard.train.held_out import category_rows
+from guard.train.visits import Visit
+
+
+def in_force(rules: Policy, share: float, rng: random.Random) -> list[Category]:
+    """The policy's categories, or with probability `share` a random part of them, a third at least, in their order."""
+    chosen, total = list(rules.categories), len(rules.categories)
+    if total > 1 and rng.random() < share:
+        chosen = sorted(rng.sample(chosen, rng.randint(max(1, total // 3), total - 1)), key=chosen.index)
+    return chosen
+
+
+def paraphrases(categories: Sequence[Category], rng: random.Random) -> list[str]:
+    """The categories by name alone, by definition, or in full: users write all three."""
+    draw = rng.random()
+    if draw < 0.2:
+        return [category.name for category in categories]
+    if draw < 0.8:
+        return [f"{category.name}: {category.definition}" for category in categories]
+    return [category_text(category) for category in categories]
+
+
+def logits_of(
+    model: encoder.ConditionedEncoder, reader: EncoderInput, batch: Sequence[Visit], words: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """[rows, categories], the log-odds of the categories of these words, and [rows], those that a text refuses."""
+    text = encoder.padded([visit.row for visit in batch], reader.pad)
+    vectors = model.embed(**encoder.padded(category_rows(reader, words), reader.pad))
+    means, states = model.read(**text)
+    logits = model.head(model.dropout(means), states, text["attention_mask"], model.dropout(vectors))
+    return logits, model.refusal(means).squeeze(-1)

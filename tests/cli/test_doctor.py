@@ -1,0 +1,266 @@
+"""`guard doctor`: what it finds in good and in broken folders, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_causal
+import tiny_released
+from tokenizers import normalizers
+
+from guard import bundle, calibration, policy
+from guard.assets import default_bundle
+from guard.calibration import Calibration
+from guard.cli import main
+from guard.prompt import TEMPLATE_DIGEST
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 600,
+    "max_position_embeddings": 8192,
+}
+Run = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture
+def doctor(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `guard doctor --json` without weights: the exit code, and the checks by name."""
+
+    def run(*arguments: object) -> tuple[int, dict[str, Any]]:
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", "--json", "--no-weights", *map(str, arguments)])
+        told = json.loads(capsys.readouterr().out)
+        found = {check["name"]: check for check in told["checks"]}
+        assert told["failed"] == sum(check["status"] == "fail" for check in told["checks"])
+        assert all(check["advice"] for check in told["checks"] if check["status"] == "warn")
+        return int(ended.value.code or 0), found
+
+    return run
+
+
+def base(folder: Path, **changes: object) -> Path:
+    """A chat model's folder, without weights."""
+    folder.mkdir(exist_ok=True)
+    tiny_causal.tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}))
+    return folder
+
+
+def released(folder: Path, name: str, **changes: object) -> Path:
+    tiny_released.write(folder, name)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}))
+    return folder
+
+
+def test_the_installation_and_the_shipped_guard_are_well(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor"])
+    told = capsys.readouterr().out
+    assert ended.value.code == 0, told
+    for name in ("python", "packages", "onnxruntime", "bundle", "answers"):
+        assert name in told
+    assert "every file as it was sealed" in told
+
+
+def test_two_runtimes_are_one_too_many(doctor: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnxruntime", "onnxruntime_gpu"):
+        folder = tmp_path / f"{name}-1.31.1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.31.1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code, found = doctor()
+    assert code == 1
+    assert found["onnxruntime"]["status"] == "fail"
+    assert "both onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1" in found["onnxruntime"]["found"]
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in found["onnxruntime"]["advice"]
+
+
+def test_a_package_of_the_wrong_version_is_told(doctor: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "pyyaml-3.1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: PyYAML\nVersion: 3.1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code, found = doctor()
+    assert code == 1
+    assert "pyyaml 3.1 (needs >=6.0)" in found["packages"]["found"]
+
+
+@pytest.mark.parametrize("name", tiny_released.TEMPLATES)
+def test_a_released_guard_without_weights_is_well(doctor: Run, tmp_path: Path, name: str) -> None:
+    code, found = doctor(released(tmp_path / "model", name))
+    assert code == 0, found
+    assert "by its own chat template" in found["template"]["found"]
+    for check in ("configuration", "tokenizer", "template", "verdict words", "roles", "forged turns", "windows"):
+        assert found[check]["status"] == "ok", found[check]
+    assert found["begin of text"]["status"] == ("warn" if name == "llama-guard-3-8b" else "ok")
+    assert found["weights"]["status"] == "warn"
+
+
+def test_a_chat_model_gets_our_own_prompt(doctor: Run, tmp_path: Path) -> None:
+    code, found = doctor(base(tmp_path / "model"), "--policy", "minimal")
+    assert code == 0, found
+    assert "guard's own prompt in the control tokens of llama3" in found["template"]["found"]
+    assert found["roles"]["found"] == "each of user, assistant, tool, system is told by name"
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    template = folder / "chat_template.jinja"
+    assert old in template.read_text()
+    template.write_text(template.read_text().replace(old, new))
+
+
+def test_a_template_with_two_begin_of_text_tokens_fails(doctor: Run, tmp_path: Path) -> None:
+    folder = released(tmp_path / "model", "llama-guard-3-8b")
+    edit(folder, "' ' + bos_token", "bos_token + bos_token")
+    code, found = doctor(folder)
+    assert code == 1
+    assert "2 begin-of-text tokens, one is due" in found["begin of text"]["found"]
+
+
+def test_a_template_that_asks_alike_about_both_sides_fails(doctor: Run, tmp_path: Path) -> None:
+    folder = released(tmp_path / "model", "llama-guard-1")
+    edit(folder, "{%- set who = 'User' if message['role'] == 'user' else 'Agent' -%}", "{%- set who = 'User' -%}")
+    edit(folder, "{% set judged = 'Agent' %}", "{% set judged = 'User' %}")
+    edit(
+        folder,
+        "{{- who + ': ' + message['content'].strip() + '\\n\\n' -}}",
+        "{{- message['content'] if loop.last else '' -}}",
+    )
+    code, found = doctor(folder)
+    assert code == 1
+    assert found["roles"]["status"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "status", "said"),
+    [
+        ({"architectures": ["BertModel"]}, "configuration", "fail", "not a causal language model"),
+        ({"vocab_size": 100}, "tokenizer", "fail", "the model has 100 rows"),
+        ({"max_position_embeddings": 512}, "configuration", "warn", "reads 512 tokens"),
+        ({"model_type": "llama4"}, "configuration", "warn", "attention_chunk_size is null"),
+        ({"eos_token_id": [1, 2]}, "end of text", "warn", "config.json names 1, 2"),
+    ],
+)
+def test_mistakes_of_a_configuration_are_told(
+    doctor: Run, tmp_path: Path, changes: dict[str, object], check: str, status: str, said: str
+) -> None:
+    code, found = doctor(base(tmp_path / "model", **changes), "--policy", "minimal")
+    assert code == (status == "fail")
+    assert found[check]["status"] == status
+    assert said in found[check]["found"]
+
+
+def test_what_is_no_model_is_told(doctor: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code, found = doctor(empty)
+    assert code == 1
+    assert "no readable config.json" in found["configuration"]["found"]
+    assert "no tokenizer.json" in found["tokenizer"]["found"]
+    for file, said in (("run.json", "guard export"), ("adapter_config.json", "merge it")):
+        folder = tmp_path / file.partition(".")[0]
+        folder.mkdir()
+        (folder / file).write_text("{}")
+        code, found = doctor(folder)
+        assert code == 1
+        assert said in found["model"]["advice"]
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", str(tmp_path / "nowhere")])
+    assert ended.value.code == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_missing_files_of_the_weights_are_told(doctor: Run, tmp_path: Path) -> None:
+    folder = base(tmp_path / "model")
+    index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model-1-of-2.safetensors").write_bytes(b"x")
+    code, found = doctor(folder)
+    assert code == 1
+    assert "1 of 2 files are missing: model-2-of-2.safetensors" in found["weights"]["found"]
+
+
+def test_words_that_start_alike_fail(doctor: Run, tmp_path: Path) -> None:
+    folder = base(tmp_path / "model")
+    tokenizer = tiny_causal.tokenizer()
+    tokenizer.normalizer = normalizers.Replace("unsafe", "safe")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    code, found = doctor(folder)
+    assert code == 1
+    assert "start with the same token" in found["template"]["found"]
+
+
+def causal_bundle(folder: Path, renderer: str) -> Path:
+    """A sealed causal bundle that lacks only its graph, which is not opened here."""
+    folder.mkdir()
+    tiny_causal.tokenizer().save(str(folder / "tokenizer.json"))
+    rules = policy.load("minimal")
+    (folder / "policy.yaml").write_text(policy.dump(rules))
+    calibration.write(Calibration(), folder / "calibration.json")
+    settings = {"detail": "short", "safe": [1], "unsafe": [2], "end": 3}
+    (folder / "causal.json").write_text(json.dumps(settings))
+    bundle.seal(
+        folder,
+        name="tiny",
+        kind="causal",
+        base="none",
+        policy=rules.digest,
+        renderer=renderer,
+        max_tokens=4096,
+        overlap=16,
+        data=None,
+    )
+    return folder
+
+
+def test_a_causal_bundles_prompt_is_checked(doctor: Run, tmp_path: Path) -> None:
+    code, found = doctor(causal_bundle(tmp_path / "good", TEMPLATE_DIGEST))
+    assert code == 0, found
+    assert found["forged turns"]["status"] == "ok"
+
+
+def test_a_bundle_of_another_layout_fails(doctor: Run, tmp_path: Path) -> None:
+    folder = causal_bundle(tmp_path / "old", "0" * 64)
+    code, found = doctor(folder)
+    assert code == 1
+    assert "trained on prompts of layout 000000000000" in found["layout"]["found"]
+
+
+def test_an_altered_bundle_fails(doctor: Run, tmp_path: Path) -> None:
+    for file in default_bundle().iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "policy.yaml").unlink()
+    (tmp_path / "policy.yaml").write_text("id: x\n")
+    code, found = doctor(tmp_path)
+    assert code == 1
+    assert "damaged: sha256" in found["bundle"]["found"]
+
+
+# -- with weights -------------------------------------------------------------------------------------------------
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Training libraries warn at will, so they run outside of pytest."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mass", "status"), [("20", "warn"), ("0", "fail")])
+def test_the_label_mass_of_a_released_guard(tmp_path: Path, mass: str, status: str) -> None:
+    made = python(tiny_released.__file__, str(tmp_path / "model"), "llama-guard-3-8b", mass)
+    assert made.returncode == 0, made.stderr[-2000:]
+    done = python("-m", "guard", "doctor", "--json", str(tmp_path / "model"))
+    found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert found["official ids"]["status"] == "ok", found
+    assert found["label mass"]["status"] == status  # it answers with the words, but cannot tell texts apart
+    assert ("at least 1.000" in found["label mass"]["found"]) is (mass == "20")
+    assert done.returncode == (status == "fail")

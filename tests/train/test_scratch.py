@@ -1,0 +1,405 @@
+"""A generative guard from nothing: its tokenizer, the shared prefix, the loop, and the whole path on a tiny scale."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("torch")
+
+import torch
+import transformers
+
+from guard import assets, schema
+from guard.conversation import Conversation
+from guard.errors import ConfigError
+from guard.policy import load
+from guard.prompt import Prompt
+from guard.train import causal_scores, verdicts
+from guard.train.bpe import fixed_phrases, train_bpe
+from guard.train.conditioned import Item
+from guard.train.loop import Plan, adamw, rising_then_falling, run_loop
+from guard.train.verdicts import Asked, Rates, losses, names_in_force, verdict_of
+
+RULES = load("minimal")  # M1 and M2
+LARGE = load("mlcommons")
+SAFE = ("bake bread", "plant roses", "mend a chair", "draw a cat", "take the train", "cook soup")
+UNSAFE = {"M1": ("hit you", "hurt you", "push you"), "M2": ("password", "access code", "login")}
+
+
+def texts() -> list[str]:
+    return [f"Please tell me how to {what}, number {n}." for what in SAFE for n in range(40)]
+
+
+@pytest.fixture(scope="module")
+def prompt(tmp_path_factory: pytest.TempPathFactory) -> Prompt:
+    path = tmp_path_factory.mktemp("bpe") / "tokenizer.json"
+    train_bpe(texts(), [RULES, LARGE], 2000).save(str(path))
+    return Prompt.load(path, 256, 16, "names")
+
+
+@pytest.fixture(scope="module")
+def model(prompt: Prompt) -> Any:
+    torch.manual_seed(3)
+    return transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=prompt.chat.tokenizer.get_vocab_size(),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            initializer_range=0.3,
+            tie_word_embeddings=True,
+        )
+    )
+
+
+# -- the tokenizer ----------------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_costs_little_and_its_words_tell_apart(prompt: Prompt) -> None:
+    assert prompt.chat.family.name == "llama3"
+    assert len(prompt.safe) == len(prompt.unsafe) == 1
+    assert prompt.safe != prompt.unsafe
+    for phrase in fixed_phrases():
+        assert len(prompt.chat.text(phrase)) == 1, phrase
+    assert len(prompt.prefix_ids(LARGE)) < 130
+    fixed = prompt.suffixes(Conversation.of("x"), RULES)[0][0].ids
+    assert len(fixed) < 30
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(st.text(max_size=60), st.sampled_from([*fixed_phrases(), "<|eot_id|>", "safe<|end_header_id|>\n\n"])))
+def test_text_is_read_whole_and_never_becomes_control(prompt: Prompt, text: str) -> None:
+    ids = prompt.chat.text(text)
+    assert not set(ids) & prompt.chat.control_ids
+    assert prompt.chat.tokenizer.decode(list(ids), skip_special_tokens=False) == text
+
+
+def test_the_same_texts_make_the_same_tokenizer() -> None:
+    made = [train_bpe(given, [RULES], 1500).to_str() for given in (texts(), texts()[::-1])]
+    assert made[0] == made[1]
+
+
+def test_too_small_a_vocabulary_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="vocabulary: 300 tokens are too few; give at least 512"):
+        train_bpe(texts(), [RULES], 300)
+
+
+# -- what a batch teaches ---------------------------------------------------------------------------------------------
+
+
+@given(st.randoms(use_true_random=False), st.booleans(), st.booleans())
+def test_categories_in_force_are_some_of_the_policy(rng: random.Random, shuffle: bool, renumber: bool) -> None:
+    names = names_in_force(LARGE, Rates(1.0, float(shuffle), float(renumber)), rng)
+    assert len(LARGE.codes) // 3 <= len(names) < len(LARGE.codes)
+    assert set(names) <= set(LARGE.codes)
+    assert list(names.values()) == ([f"S{n}" for n in range(1, len(names) + 1)] if renumber else list(names))
+    if not shuffle:
+        assert list(names) == [code for code in LARGE.codes if code in names]
+
+
+def test_the_verdict_follows_the_categories_in_force(prompt: Prompt) -> None:
+    def said(item: Item, names: dict[str, str]) -> str | None:
+        ids = verdict_of(item, prompt, RULES, names, len(names) == 2)
+        return None if ids is None else prompt.chat.tokenizer.decode(list(ids), skip_special_tokens=False)
+
+    whole, first = {"M1": "M1", "M2": "M2"}, {"M1": "M1"}
+    both, second = (Item(True, frozenset(codes)) for codes in (["M1", "M2"], ["M2"]))
+    unknown = Item(True, None)
+    assert said(Item(False, frozenset()), whole) == "safe<|eot_id|>"
+    assert said(both, whole) == "unsafe\nM1,M2<|eot_id|>"
+    assert said(both, first) == "unsafe\nM1<|eot_id|>"
+    assert said(second, first) == "safe<|eot_id|>"
+    assert said(second, {"M2": "M1"}) == "unsafe\nM1<|eot_id|>"  # it is called M1 there
+    assert said(unknown, whole) == "unsafe"
+    assert said(unknown, first) is None
+    assert said(Item(True, frozenset(["M1"]), undecided=frozenset(["M2"])), whole) == "unsafe"
+    assert said(Item(True, frozenset(["M1"]), undecided=frozenset(["M2"])), first) == "unsafe\nM1<|eot_id|>"
+    assert said(Item(False, frozenset(), undecided=frozenset(["M2"])), whole) is None
+
+
+def prompts(prompt: Prompt) -> list[tuple[int, ...]]:
+    said = ["hello", "Please tell me how to bake bread. " * 5, "x", "naïve 你好"]
+    return [(*prompt.prefix_ids(RULES), *prompt.suffixes(Conversation.of(text), RULES)[0][0].ids) for text in said]
+
+
+def test_a_shared_prefix_changes_no_score(prompt: Prompt, model: Any) -> None:
+    model.eval()
+    found = verdicts.read_verdicts(model, prompt, RULES, prompts(prompt))
+    for ids, odds, mass in zip(prompts(prompt), found.odds, found.mass, strict=True):
+        alone = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0, -1].detach().double(), -1)
+        safe, unsafe = float(alone[prompt.safe[0]]), float(alone[prompt.unsafe[0]])
+        assert odds == pytest.approx(unsafe - safe, abs=1e-4)
+        assert mass == pytest.approx(float(torch.tensor([safe, unsafe]).exp().sum()), abs=1e-5)
+
+
+def test_a_shared_prefix_changes_no_gradient(prompt: Prompt, model: Any) -> None:
+    model.train()
+    verdict = prompt.verdict_ids(RULES, ["M2"])
+    prefix = prompt.prefix_ids(RULES)
+    rows = [
+        Asked(ids[len(prefix) :], verdict, weight) for ids, weight in zip(prompts(prompt), (1, 2, 0.5, 1), strict=True)
+    ]
+    found = losses(model, prompt, prefix, rows, smooth=0.0, dropout=0.0, text=0.0)
+    torch.autograd.backward(found.word + found.codes)
+    shared = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    total = sum(row.weight for row in rows)
+    for row in rows:  # each alone, from its first token to its last
+        ids = torch.tensor([(*prefix, *row.prompt, *verdict)])
+        logits = model(input_ids=ids[:, :-1], use_cache=False).logits[0, -len(verdict) :]
+        each = torch.nn.functional.cross_entropy(logits, ids[0, -len(verdict) :], reduction="sum")
+        torch.autograd.backward(each * row.weight / total)
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(parameter.grad, shared[name], atol=1e-4, rtol=1e-3), name
+    model.zero_grad()
+
+
+def test_smoothing_is_between_the_two_words_and_text_counts_its_own_tokens(prompt: Prompt, model: Any) -> None:
+    prefix, ids = prompt.prefix_ids(RULES), prompts(prompt)[1]
+    row = Asked(ids[len(prefix) :], prompt.unsafe, 1.0)
+    found = losses(model, prompt, prefix, [row], smooth=0.25, dropout=0.0, text=1.0)
+    logits = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0], -1)
+    expected = -0.75 * logits[-1, prompt.unsafe[0]] - 0.25 * logits[-1, prompt.safe[0]]
+    assert found.word.item() == pytest.approx(expected.item(), abs=1e-4)
+    assert found.codes.item() == 0.0
+    within = torch.nn.functional.nll_loss(logits[len(prefix) : -1], torch.tensor(ids[len(prefix) + 1 :]))
+    assert found.text is not None
+    assert found.text.item() == pytest.approx(within.item(), abs=1e-4)
+
+
+# -- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def loop(out: Path, steps: int, stop: int | None = None, broken: int | None = None, name: str = "one") -> Any:
+    """A line is fitted; the batches end at `stop`, as if the run had been killed there."""
+    out.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    line = torch.nn.Linear(2, 1)
+    optimiser = adamw(line, {"": 0.1, "bias": 0.01}, 0.1)
+    batches = [torch.randn(8, 2, generator=torch.Generator().manual_seed(n)) for n in range(steps)]
+
+    def loss_of(batch: Any, step: int) -> Any:
+        noise = torch.randn(8, 1) * 0.1  # from the generator that the loop seeds
+        loss = (line(batch) - batch.sum(1, keepdim=True) + noise).square().mean()
+        return loss * (float("nan") if step == broken else 1.0), 8
+
+    plan = Plan(out, steps, 4, 7, name)
+    schedule = rising_then_falling(optimiser, 2, steps)
+    done = run_loop(plan, line, optimiser, schedule, batches[:stop], loss_of, lambda: {"bias": line.bias.item()})
+    return line, done
+
+
+def test_a_stopped_loop_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole, done = loop(tmp_path / "whole", 12)
+    loop(tmp_path / "stopped", 12, stop=6)
+    again, resumed = loop(tmp_path / "stopped", 12)
+    assert torch.equal(whole.weight, again.weight)
+    assert torch.equal(whole.bias, again.bias)
+    assert [entry["step"] for entry in resumed.history] == [4, 8, 12]
+    assert [entry["bias"] for entry in resumed.history] == [entry["bias"] for entry in done.history]
+    _, nothing_left = loop(tmp_path / "whole", 12)
+    assert nothing_left.tokens_per_s is None
+
+
+def test_a_loop_refuses_what_it_cannot_go_on_from(tmp_path: Path) -> None:
+    loop(tmp_path / "run", 8)
+    with pytest.raises(ConfigError, match="is of another configuration"):
+        loop(tmp_path / "run", 8, name="other")
+    with pytest.raises(ConfigError, match="the loss of step 6 is nan; lower the learning rate"):
+        loop(tmp_path / "broken", 8, broken=5)
+
+
+# -- the whole path ---------------------------------------------------------------------------------------------------
+
+CHANGES = (
+    "vocabulary=1500",
+    "model={hidden_size: 48, intermediate_size: 96, num_hidden_layers: 2, num_attention_heads: 4, "
+    "num_key_value_heads: 2, initializer_range: 0.1}",
+    "max_tokens=192",
+    "overlap=16",
+    "epochs=30",
+    "batch_tokens=1024",
+    "batch_rows=32",
+    "learning_rate=3e-3",
+    "warmup_steps=10",
+    "dropout=0",
+    "least_label_mass=0",  # a toy model writes verdicts on its own few rows only; a real one does everywhere
+    "codes_weight=1",
+    "text_weight=0.2",
+    "checkpoint_steps=40",
+    "bf16=false",
+    "threads=1",
+    "augmentation={refused: 0, tool: 0, history: 0, mistyping: 0, obfuscation: 0, padding: 0, injection: 0, "
+    "texture: 0}",
+)
+
+
+def rows(numbers: range) -> list[dict[str, object]]:
+    said: list[tuple[str, list[str]]] = [
+        (f"Please tell me how to {what}, number {n}.", []) for n in numbers for what in SAFE
+    ]
+    said += [(f"I will {what} today, number {n}.", ["M1"]) for n in numbers for what in UNSAFE["M1"]]
+    said += [(f"Give me the {what} of Mr {n}.", ["M2"]) for n in numbers for what in UNSAFE["M2"]]
+    return [
+        {
+            "id": f"{numbers.start}-{index}",
+            "messages": [{"role": "user", "content": text}],
+            "label": "unsafe" if codes else "safe",
+            "categories": codes,
+            "categories_known": True,
+            "source": "made up",
+            "licence": "CC0-1.0",
+            "language": "en",
+            "kind": "prompt",
+            "weight": 1.0,
+        }
+        for index, (text, codes) in enumerate(said)
+    ]
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "guard", *map(str, arguments)]
+
+
+def guard(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == code, done.stderr[-3000:]
+    return done.stdout, done.stderr
+
+
+def train(folder: Path, out: str, *changes: str) -> list[str | Path]:
+    given: list[str | Path] = ["--policy", "minimal", "--data", folder / "data", "--out", folder / out]
+    return ["train", "scratch", *CHANGES, *changes, *given]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path_factory.mktemp("scratch")
+    (folder / "data").mkdir()
+    for split, numbers in (("train", range(16)), ("dev", range(16, 20))):
+        parquet.write_table(arrow.Table.from_pylist(rows(numbers)), folder / "data" / f"{split}.parquet")
+    told, _ = guard(*train(folder, "run"))
+    assert "done; next: guard export" in told
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Path) -> Path:
+    guard("export", run, run.parent / "bundle")
+    return run.parent / "bundle"
+
+
+def checked(bundle: Path, text: str, *options: str) -> dict[str, Any]:
+    done = subprocess.run(
+        command("check", "--model", bundle, "--json", *options, text), capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 1), done.stderr[-2000:]
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.slow
+def test_the_run_learns_and_tells_what_made_it(run: Path) -> None:
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    history = record["metrics"]["history"]
+    assert history[-1]["auprc"] > 0.95
+    assert history[-1]["label_mass"] > 0.9
+    assert (record["kind"], record["policy"], record["family"]) == ("causal", RULES.digest, "llama3")
+    assert record["parameters"] < 200_000
+    assert record["metrics"]["tokens_per_s"] > 0
+    assert {path.name for path in run.iterdir()} == {
+        "checkpoint.pt",
+        "model",
+        "policy.yaml",
+        "run.json",
+        "tokenizer.json",
+    }
+
+
+@pytest.mark.slow
+def test_the_bundle_answers_with_codes_and_obeys_the_policy(bundle: Path) -> None:
+    assert checked(bundle, "Please tell me how to bake bread, number 30.")["outcome"] == "SAFE"
+    assert checked(bundle, "I will hurt you today, number 30.")["flagged"] == ["M1"]
+    assert checked(bundle, "Give me the password of Mr 30.")["flagged"] == ["M2"]
+    assert checked(bundle, "Give me the password of Mr 30.", "--exclude", "M1")["flagged"] == ["M2"]
+    assert checked(bundle, "Give me the password of Mr 30.", "--exclude", "M2")["outcome"] == "SAFE"
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_weights(run: Path) -> None:
+    out = run.parent / "killed"
+    started = subprocess.Popen(
+        command(*train(run.parent, "killed")),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while not (out / "checkpoint.pt").exists():
+            assert started.poll() is None, "it ended before its first checkpoint"
+            time.sleep(0.01)
+    finally:
+        os.killpg(started.pid, signal.SIGKILL)  # the recipe and the command around it
+        started.wait()
+    assert not (out / "run.json").exists(), "it was killed on its way"
+    told, _ = guard(*train(run.parent, "killed"))
+    assert "resuming at step" in told
+    for name in ("tokenizer.json", "model/model.safetensors"):
+        assert (out / name).read_bytes() == (run / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("model={hiden_size: 32}", "model.hiden_size is no option of LlamaConfig"),
+        ("lerning_rate=1", "unknown key `lerning_rate`; did you mean `learning_rate`?"),
+        ("learning_rate=1e30", "lower the learning rate"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(run: Path, change: str, told: str) -> None:
+    _, err = guard(*train(run.parent, f"mistaken-{len(change)}", change), code=2)
+    assert told in err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_shipped_config_is_what_the_recipe_reads() -> None:
+    text = assets.asset("training/configs/scratch.yaml").read_text(encoding="utf-8")
+    plain, _ = schema.parse(text, "scratch")
+    made = transformers.LlamaConfig(vocab_size=plain["vocabulary"], tie_word_embeddings=True, **plain["model"])
+    with torch.device("meta"):
+        size = sum(p.numel() for p in transformers.LlamaForCausalLM(made).parameters())
+    assert 10e6 < size < 15e6
+    assert plain["recipe"] == "scratch"
+    assert plain["detail"] == "names"
+
+
+def test_scores_come_in_the_order_of_the_prompts(prompt: Prompt, model: Any) -> None:
+    model.eval()
+    asked = prompts(prompt)
+    one = verdicts.read_verdicts(model, prompt, RULES, asked)
+    other = verdicts.read_verdicts(model, prompt, RULES, asked[::-1])
+    assert one.odds == pytest.approx(other.odds[::-1], abs=1e-4)
+    judged = [
+        causal_scores.Judged(unsafe, (ids,)) for unsafe, ids in zip((True, False, False, True), asked, strict=True)
+    ]
+    assert causal_scores.ranking(judged, one)["label_mass"] == pytest.approx(one.mass.mean())

@@ -1,0 +1,185 @@
+"""Teach the small encoder what a causal guard says: its probabilities beside the labels of the data.
+
+What it does: the teacher, a finished bundle, scores every training row once, as it is stored; the scores are kept in
+the run's folder. Then the encoder learns as in the recipe encoder, from a mixture of two losses: of the labels, and of
+the teacher's probabilities of the verdict and of each category at a temperature. Of rows whose categories nobody
+labelled the teacher's are all that is known.
+
+Departs from Hinton et al. 2015 (arXiv:1503.02531) in the student's targets: the teacher writes a verdict and codes, so
+each category is a question of its own with two answers, and there is no softmax over classes.
+
+Launch:  guard train distill teacher=BUNDLE                 the bundle of a causal guard, made by `guard export`
+         python -P training/recipes/distill.py CONFIG.yaml [key=value …]        this file as it stands
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from guard import policy, schema
+from guard.bundle import open_bundle
+from guard.data.augment.augmentation import Augmentation
+from guard.data.augment.padding import benign
+from guard.data.examples import load_examples
+from guard.encoder_input import EncoderInput
+from guard.engines import open_engine
+from guard.errors import ConfigError
+from guard.train import encoder
+from guard.train.conditioned import loss_of, refusal_loss
+from guard.train.encoder_step import in_force, logits_of, paraphrases
+from guard.train.held_out import evaluate, held_out
+from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loop
+from guard.train.run import data_digest, run_recipe, write_run
+from guard.train.teacher import Taught, teach, teachers_loss
+from guard.train.tokenizer import encoder_tokenizer
+from guard.train.visits import Visit, batches, one_policy, visits
+
+FREE = ("out", "threads", "checkpoint_steps")  # what a resumed run may change
+
+
+@dataclass(frozen=True)
+class Config:
+    """See training/configs/distill.yaml for what each knob buys."""
+
+    __pydantic_config__ = schema.STRICT
+
+    recipe: str
+    teacher: str
+    base: str
+    policy: str
+    data: str
+    out: str
+    columns: str | None = None  # how rows of your own are to be read, see docs/data.md
+    teacher_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    temperature: Annotated[float, Field(gt=0.0)] = 2.0
+    epochs: float = 2.0
+    batch_tokens: int = 4096
+    batch_rows: int = 64
+    max_tokens: int = 192
+    overlap: int = 48
+    learning_rate: float = 1.2e-4
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 200
+    dropout: float = 0.1
+    freeze_embeddings: bool = True
+    category_weight: float = 0.2
+    refusal_weight: float = 0.1
+    partial_policy: float = 0.4
+    label_smoothing: float = 0.02
+    checkpoint_steps: int = 500
+    seed: int = 7
+    bf16: bool = True
+    threads: int | None = None
+    source_weights: Mapping[str, float] = field(default_factory=dict)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+def main(path: str, overrides: list[str]) -> None:
+    config = schema.load(Path(path), Config, ConfigError, overrides)
+    torch.manual_seed(config.seed)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    teacher = open_engine(open_bundle(config.teacher), config.threads)
+    base = encoder.base_folder(config.base)
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+
+    # The student and its one renderer.
+    rules = policy.load(config.policy)
+    trained = any((base / name).exists() for name in ("guard.json", "run.json"))
+    model = encoder.load(base) if trained else encoder.from_pretrained(base)
+    model.dropout.p = config.dropout
+    if config.freeze_embeddings:  # words unseen here stay where they were
+        model.encoder.embeddings.word_embeddings.requires_grad_(False)
+    encoder_tokenizer(base / "tokenizer.json", out / "tokenizer.json")
+    (out / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
+    reader = EncoderInput.load(out / "tokenizer.json", config.max_tokens, config.overlap)
+
+    # The data, and what the teacher says of it.
+    data = Path(config.data)
+    train = [
+        dataclasses.replace(example, weight=weight)
+        for example in load_examples(data, "train", rules, config.columns)
+        if (weight := example.weight * config.source_weights.get(example.source, 1.0))
+    ]
+    judged = [e for e in load_examples(data, "dev", rules, config.columns) if e.kind != "text"]
+    dev, pool = held_out(judged, reader, rules), benign(train)
+    settings = one_policy(config.augmentation)
+
+    def told(done: int, todo: int) -> None:
+        if done == todo or done % 2048 == 0:
+            print(f"the teacher has scored {done} of {todo} rows", flush=True)
+
+    said = teach(teacher, train, rules, out / "teacher.sqlite", told)
+    unread = sum(score is None for score in said)
+    print(f"{len(train)} training rows, of which the teacher could not read {unread}; {len(dev)} dev rows", flush=True)
+
+    @functools.lru_cache(1)
+    def epoch_of(number: int) -> list[list[Visit]]:
+        made = []
+        for example, score in zip(train, said, strict=True):
+            for visit in visits([example], reader, rules, settings, config.seed, number, pool):
+                # What augmentation made safe, an answer that refuses say, is no longer what the teacher scored.
+                same = visit.item.unsafe == (example.label == "unsafe")
+                item = Taught.by(visit.item, score) if score and same else visit.item
+                made.append(Visit(item, visit.row))
+        return list(batches(made, config.batch_tokens, config.batch_rows, random.Random(config.seed * 1000 + number)))
+
+    steps = int(len(epoch_of(0)) * config.epochs)
+    optimiser = adamw(model, {"": config.learning_rate, "head.": config.head_learning_rate}, config.weight_decay)
+    schedule = rising_then_falling(optimiser, config.warmup_steps, steps)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=config.bf16)
+
+    def loss_at(batch: list[Visit], step: int) -> tuple[Tensor, int]:
+        rng = random.Random(f"{config.seed}/{step}")
+        chosen, items = in_force(rules, config.partial_policy, rng), [visit.item for visit in batch]
+        codes, whole = [category.code for category in chosen], len(chosen) == len(rules.categories)
+        with autocast:
+            logits, refusals = logits_of(model, reader, batch, paraphrases(chosen, rng))
+        hard = loss_of(logits, items, codes, whole, config.category_weight, config.label_smoothing)
+        places = [rules.codes.index(code) for code in codes]
+        soft = teachers_loss(logits, items, places, whole, config.category_weight, config.temperature)
+        loss = (1 - config.teacher_weight) * hard + config.teacher_weight * soft
+        return loss + config.refusal_weight * refusal_loss(refusals, items), sum(len(visit.row[0]) for visit in batch)
+
+    # The loop. A checkpoint holds everything: a killed run goes on where it was.
+    plan = Plan(out, steps, config.checkpoint_steps, config.seed, identity(config, FREE))
+    stream = itertools.chain.from_iterable(epoch_of(number) for number in itertools.count())
+    done = run_loop(
+        plan, model, optimiser, schedule, stream, loss_at, lambda: evaluate(model, dev, reader, rules, autocast)
+    )
+    encoder.save(model, out)
+    write_run(
+        out,
+        kind="mini",
+        config=config,
+        policy=rules.digest,
+        data_digest=data_digest(data),
+        seed=config.seed,
+        metrics={"history": done.history},
+        extra={
+            "base": config.base if config.base in ("mini", "minilm") else base.name,
+            "teacher": teacher.digest,
+            "tokens_per_s": done.tokens_per_s,
+        },
+    )
+    print(f"{out}: done; next: guard export {out} BUNDLE")
+
+
+if __name__ == "__main__":
+    run_recipe(main)
