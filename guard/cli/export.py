@@ -37,6 +37,12 @@ def export(
     head: Annotated[
         Head, typer.Option(help="A causal guard's output layer: the full one, or only the tokens of verdicts.")
     ] = Head.full,
+    most_flips: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Share of verdicts that the form may change on the check's texts; default 0.1."
+        ),
+    ] = None,
     tensorrt: Annotated[
         Path | None, typer.Option(help="Folder for TensorRT engines of this machine's GPU, built from the bundle.")
     ] = None,
@@ -49,7 +55,7 @@ def export(
         from guard.train.tensorrt import require
 
         require()
-    parity = make(run, out, name, data, form and form.value, head.value)
+    parity = make(run, out, name, data, form and form.value, head.value, most_flips)
     for key, value in parity.items():
         typer.echo(f"parity {key}: {value:.3g}")
     if tensorrt is not None:

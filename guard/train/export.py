@@ -21,10 +21,12 @@ def export(
     data: Path | None = None,
     form: str | None = None,
     head: Literal["full", "verdict"] = "full",
+    most_flips: float | None = None,
 ) -> dict[str, float]:
     """Makes the bundle `out` of the run and returns the measured parity. Nothing appears at `out` until all is done.
 
     form: how a causal guard's weights are stored, None for fp32. head: what of its output layer is kept.
+    most_flips: share of the verdicts that the form may change, None for the usual.
     `data` holds the dev rows to calibrate on; None takes the run's own for an encoder, and leaves a causal guard, whose
     scoring is slow, uncalibrated. Raises BundleError if the run is not finished, was rendered in another way than this
     version renders, `out` exists, or torch and ONNX disagree.
@@ -38,13 +40,12 @@ def export(
         made.mkdir()
         calibration.write(Calibration(), made / "calibration.json")
         if record["kind"] == "causal":
-            from guard.train.causal_export import bundle_causal
+            from guard.train.causal_export import MOST_FLIPS, bundle_causal
 
-            fields, parity = bundle_causal(run, record, made, form or "fp32", head)
-        elif form is not None or head != "full":
-            raise BundleError(
-                f"{run}: an encoder has one form and no output layer of words; leave out --form and --head"
-            )
+            allowed = MOST_FLIPS if most_flips is None else most_flips
+            fields, parity = bundle_causal(run, record, made, form or "fp32", head, allowed)
+        elif form is not None or head != "full" or most_flips is not None:
+            raise BundleError(f"{run}: an encoder has one form; leave out --form, --head and --most-flips")
         else:
             from guard.train.encoder_export import bundle_encoder
 

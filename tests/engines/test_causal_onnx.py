@@ -206,6 +206,17 @@ def test_a_tokenizer_that_gives_other_ids_than_at_export_is_refused(tmp_path: Pa
         open_engine(open_bundle(folder))
 
 
+def test_another_renderer_names_both_digests(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    manifest = json.loads((folder / "guard.json").read_text())
+    kept = {key: value for key, value in manifest.items() if key not in ("files", "model", "format")}
+    bundle.seal(folder, **{**kept, "renderer": "f" * 64})
+    with pytest.raises(BundleError, match="export it again") as told:
+        open_engine(open_bundle(folder))
+    assert "f" * 64 in str(told.value)
+    assert TEMPLATE_DIGEST in str(told.value)
+
+
 def test_the_moderator_answers(root: Path) -> None:
     verdicts = open_moderator(root).moderate(CHATS)
     assert {verdict.outcome for verdict in verdicts} <= {Outcome.SAFE, Outcome.UNSAFE}
