@@ -163,10 +163,14 @@ def test_four_bits_compute_what_they_store(tmp_path: Path, tied: str) -> None:
 
 def test_a_form_that_changes_too_many_verdicts_is_refused(root: Path, tmp_path: Path) -> None:
     """Random weights of this size lie near the threshold, and do not bear four bits."""
-    done = command("-m", "guard", "export", str(root / "run"), str(tmp_path / "out"), "--form", "int4")
+    arguments = ["-m", "guard", "export", str(root / "run"), str(tmp_path / "out"), "--form", "int4"]
+    done = command(*arguments)
     assert done.returncode == 3, done.stderr[-3000:]
     assert "verdicts, allowed is a share of 0.1; export it with --form int8 or fp16" in done.stderr
     assert list(tmp_path.iterdir()) == []
+    assert command(*arguments, "--most-flips", "1").returncode == 0
+    report = json.loads((tmp_path / "out" / "parity.json").read_text(encoding="utf-8"))
+    assert report["cost"]["flips"] > 0 == report["batch"]["flips"]
 
 
 def test_a_graph_that_could_not_be_checked_is_not_begun() -> None:
