@@ -53,7 +53,8 @@ def train(
     recipes = assets.names("training/recipes", ".py")
     if recipe not in recipes:
         raise ConfigError(f"{path}: key `recipe` must name a recipe; allowed: {', '.join(recipes)}")
-    need("torch", "train")
+    for package in ("torch", "safetensors"):  # torch is often there without the rest
+        need(package, "train")
     # -P keeps the recipe's own folder off sys.path, so that nothing beside it can take a package's place.
     command = [sys.executable, "-P", str(assets.asset(f"training/recipes/{recipe}.py")), str(path), *changes]
     try:

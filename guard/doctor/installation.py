@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from guard.doctor.check import Check, fail, ok, warn
-from guard.errors import DISTRIBUTION, need
+from guard.errors import DISTRIBUTION
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 _CUDA = Path("/proc/driver/nvidia/version")
@@ -30,7 +30,6 @@ def version(package: str) -> str | None:
 
 def _packages() -> Check:
     """Versions against what the distribution asks for; packages of extras count where they are installed."""
-    need("packaging", "train")
     from packaging.requirements import Requirement
 
     missing, wrong, right = [], [], []

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from guard.errors import BundleError, InvalidInput, need
+from guard.errors import BundleError, InvalidInput
 
 JINJA = "chat_template.jinja"
 CONFIG = "tokenizer_config.json"
@@ -35,7 +35,6 @@ class ChatTemplate:
 
     @cached_property
     def _compiled(self) -> Any:
-        need("jinja2", "train")
         from jinja2 import TemplateError
         from jinja2.ext import loopcontrols
         from jinja2.sandbox import ImmutableSandboxedEnvironment
