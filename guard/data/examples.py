@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections.abc
+import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +42,15 @@ def load_examples(
     rows = need("pyarrow.parquet", "data").read_table(path).to_pylist()
     name = cast(Split, "dev" if split == DEVELOPMENT else split)
     return [_example(row, name) for row in rows]
+
+
+def weighed(examples: Iterable[Example], by_source: collections.abc.Mapping[str, float]) -> list[Example]:
+    """The examples, each weight times that of its source (1 if it has none), less those of weight 0."""
+    return [
+        dataclasses.replace(example, weight=weight)
+        for example in examples
+        if (weight := example.weight * by_source.get(example.source, 1.0))
+    ]
 
 
 def _example(row: dict[str, Any], split: Split) -> Example:

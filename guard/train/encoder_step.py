@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from guard.encoder_input import EncoderInput, category_text
-from guard.policy import Category, Policy
+from guard.policy import Category
 from guard.train import encoder
 from guard.train.held_out import category_rows
 from guard.train.visits import Visit
 
 
-def in_force(rules: Policy, share: float, rng: random.Random) -> list[Category]:
-    """The policy's categories, or with probability `share` a random part of them, a third at least, in their order."""
-    chosen, total = list(rules.categories), len(rules.categories)
+def in_force(categories: Sequence[Category], share: float, rng: random.Random) -> list[Category]:
+    """The categories, or with probability `share` a random part of them, a third at least, in their order."""
+    chosen, total = list(categories), len(categories)
     if total > 1 and rng.random() < share:
         chosen = sorted(rng.sample(chosen, rng.randint(max(1, total // 3), total - 1)), key=chosen.index)
     return chosen
@@ -33,11 +34,17 @@ def paraphrases(categories: Sequence[Category], rng: random.Random) -> list[str]
 
 
 def logits_of(
-    model: encoder.ConditionedEncoder, reader: EncoderInput, batch: Sequence[Visit], words: Sequence[str]
+    model: encoder.ConditionedEncoder,
+    reader: EncoderInput,
+    batch: Sequence[Visit],
+    words: Sequence[str],
+    autocast: contextlib.AbstractContextManager[None],
 ) -> tuple[Tensor, Tensor]:
-    """[rows, categories], the log-odds of the categories of these words, and [rows], those that a text refuses."""
+    """[rows, categories], the log-odds of the categories of these words, and [rows], those that a text refuses. The
+    small heads are computed in full precision."""
     text = encoder.padded([visit.row for visit in batch], reader.pad)
-    vectors = model.embed(**encoder.padded(category_rows(reader, words), reader.pad))
-    means, states = model.read(**text)
+    with autocast:
+        vectors = model.embed(**encoder.padded(category_rows(reader, words), reader.pad))
+        means, states = model.read(**text)
     logits = model.head(model.dropout(means), states, text["attention_mask"], model.dropout(vectors))
     return logits, model.refusal(means).squeeze(-1)

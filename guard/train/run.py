@@ -16,6 +16,7 @@ from typing import Any
 
 from guard.bundle import file_digest
 from guard.errors import GuardError
+from guard.ledger import atomic
 
 PACKAGES = (
     "guard-service",
@@ -57,7 +58,8 @@ def write_run(
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         **(extra or {}),
     }
-    (folder / "run.json").write_text(json.dumps(record, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+    with atomic(folder / "run.json") as file:  # its presence says that the run is finished
+        file.write((json.dumps(record, indent=2, sort_keys=True, default=str) + "\n").encode())
 
 
 def data_digest(data: Path) -> str:

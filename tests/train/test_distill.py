@@ -154,7 +154,7 @@ def test_under_part_of_the_policy_its_categories_alone_are_learnt() -> None:
 
 @given(st.randoms(use_true_random=False), st.floats(0, 1))
 def test_categories_in_force_keep_their_order(rng: object, share: float) -> None:
-    chosen = in_force(LARGE, share, rng)  # type: ignore[arg-type]
+    chosen = in_force(LARGE.categories, share, rng)  # type: ignore[arg-type]
     assert chosen == [category for category in LARGE.categories if category in chosen]
     assert len(chosen) >= len(LARGE.categories) // 3
 

@@ -14,13 +14,11 @@ Launch:  guard train distill teacher=BUNDLE                 the bundle of a caus
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import os
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -32,61 +30,30 @@ from torch import Tensor
 
 from guard import policy, schema
 from guard.bundle import open_bundle
-from guard.data.augment.augmentation import Augmentation
 from guard.data.augment.padding import benign
-from guard.data.examples import load_examples
-from guard.encoder_input import EncoderInput
+from guard.data.examples import load_examples, weighed
 from guard.engines import open_engine
 from guard.errors import ConfigError
 from guard.train import encoder
 from guard.train.conditioned import loss_of, refusal_loss
+from guard.train.encoder_run import EncoderConfig, begin
 from guard.train.encoder_step import in_force, logits_of, paraphrases
 from guard.train.held_out import evaluate, held_out
 from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loop
 from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.teacher import Taught, teach, teachers_loss
-from guard.train.tokenizer import encoder_tokenizer
 from guard.train.visits import Visit, batches, one_policy, visits
 
 FREE = ("out", "threads", "checkpoint_steps")  # what a resumed run may change
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(EncoderConfig):
     """See training/configs/distill.yaml for what each knob buys."""
 
-    __pydantic_config__ = schema.STRICT
-
-    recipe: str
     teacher: str
-    base: str
-    policy: str
-    data: str
-    out: str
-    columns: str | None = None  # how rows of your own are to be read, see docs/data.md
     teacher_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     temperature: Annotated[float, Field(gt=0.0)] = 2.0
-    epochs: float = 2.0
-    batch_tokens: int = 4096
-    batch_rows: int = 64
-    max_tokens: int = 192
-    overlap: int = 48
-    learning_rate: float = 1.2e-4
-    head_learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 200
-    dropout: float = 0.1
-    freeze_embeddings: bool = True
-    category_weight: float = 0.2
-    refusal_weight: float = 0.1
-    partial_policy: float = 0.4
-    label_smoothing: float = 0.02
-    checkpoint_steps: int = 500
-    seed: int = 7
-    bf16: bool = True
-    threads: int | None = None
-    source_weights: Mapping[str, float] = field(default_factory=dict)
-    augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 def main(path: str, overrides: list[str]) -> None:
@@ -95,28 +62,13 @@ def main(path: str, overrides: list[str]) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     teacher = open_engine(open_bundle(config.teacher), config.threads)
-    base = encoder.base_folder(config.base)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-
-    # The student and its one renderer.
+    out, base = Path(config.out), encoder.base_folder(config.base)
     rules = policy.load(config.policy)
-    trained = any((base / name).exists() for name in ("guard.json", "run.json"))
-    model = encoder.load(base) if trained else encoder.from_pretrained(base)
-    model.dropout.p = config.dropout
-    if config.freeze_embeddings:  # words unseen here stay where they were
-        model.encoder.embeddings.word_embeddings.requires_grad_(False)
-    encoder_tokenizer(base / "tokenizer.json", out / "tokenizer.json")
-    (out / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
-    reader = EncoderInput.load(out / "tokenizer.json", config.max_tokens, config.overlap)
+    model, reader = begin(config, rules)
 
     # The data, and what the teacher says of it.
     data = Path(config.data)
-    train = [
-        dataclasses.replace(example, weight=weight)
-        for example in load_examples(data, "train", rules, config.columns)
-        if (weight := example.weight * config.source_weights.get(example.source, 1.0))
-    ]
+    train = weighed(load_examples(data, "train", rules, config.columns), config.source_weights)
     judged = [e for e in load_examples(data, "dev", rules, config.columns) if e.kind != "text"]
     dev, pool = held_out(judged, reader, rules), benign(train)
     settings = one_policy(config.augmentation)
@@ -147,10 +99,9 @@ def main(path: str, overrides: list[str]) -> None:
 
     def loss_at(batch: list[Visit], step: int) -> tuple[Tensor, int]:
         rng = random.Random(f"{config.seed}/{step}")
-        chosen, items = in_force(rules, config.partial_policy, rng), [visit.item for visit in batch]
+        chosen, items = in_force(rules.categories, config.partial_policy, rng), [visit.item for visit in batch]
         codes, whole = [category.code for category in chosen], len(chosen) == len(rules.categories)
-        with autocast:
-            logits, refusals = logits_of(model, reader, batch, paraphrases(chosen, rng))
+        logits, refusals = logits_of(model, reader, batch, paraphrases(chosen, rng), autocast)
         hard = loss_of(logits, items, codes, whole, config.category_weight, config.label_smoothing)
         places = [rules.codes.index(code) for code in codes]
         soft = teachers_loss(logits, items, places, whole, config.category_weight, config.temperature)

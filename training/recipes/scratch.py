@@ -14,7 +14,6 @@ Launch:  guard train scratch                      about an hour on two cores
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import os
@@ -34,7 +33,7 @@ from guard import policy, schema
 from guard.data.augment.augmentation import Augmentation
 from guard.data.augment.padding import benign
 from guard.data.augment.policy_views import view
-from guard.data.examples import load_examples
+from guard.data.examples import load_examples, weighed
 from guard.errors import ConfigError
 from guard.policy import Detail
 from guard.prompt import Prompt
@@ -119,15 +118,10 @@ def main(path: str, overrides: list[str]) -> None:
 
     # The data.
     rules, data = policy.load(config.policy), Path(config.data)
-    weighed = {
-        split: [
-            dataclasses.replace(example, weight=weight)
-            for example in load_examples(data, split, rules, config.columns)
-            if (weight := example.weight * config.source_weights.get(example.source, 1.0))
-        ]
-        for split in ("train", "dev")
-    }
-    train, pool = weighed["train"], benign(weighed["train"])
+    train, dev = (
+        weighed(load_examples(data, split, rules, config.columns), config.source_weights) for split in ("train", "dev")
+    )
+    pool = benign(train)
 
     # The tokenizer and the one renderer. A resumed run keeps the tokenizer that it began with, which takes a while.
     if not (out / "checkpoint.pt").exists():
@@ -136,7 +130,7 @@ def main(path: str, overrides: list[str]) -> None:
         (out / "tokenizer.json.tmp").replace(out / "tokenizer.json")
     (out / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
     prompt = Prompt.load(out / "tokenizer.json", config.max_tokens, config.overlap, config.detail)
-    judged = dev_sample(weighed["dev"], prompt, rules, config.dev_rows, config.seed, config.data)
+    judged = dev_sample(dev, prompt, rules, config.dev_rows, config.seed, config.data)
     settings = one_policy(config.augmentation)
 
     @functools.lru_cache(1)
