@@ -24,7 +24,7 @@ _UNKNOWN = 12.0  # cost of a letter that is in no word
 
 
 @cache
-def _ranks() -> Mapping[str, int]:
+def ranks() -> Mapping[str, int]:
     """English words by how common they are, the commonest first."""
     lines = asset("taxonomy/words/english.txt").read_text(encoding="utf-8").splitlines()
     return {word: rank for rank, word in enumerate(line for line in lines if line and not line.startswith("#"))}
@@ -59,13 +59,13 @@ def _parted(run: str, fewest: int, most: float) -> str:
 def _split(word: str) -> tuple[list[str], float]:
     """The likeliest words that a run of letters consists of, and their cost: the logarithms of their ranks added up
     (Zipf's law), found by dynamic programming over the ends of words."""
-    ranks, folded = _ranks(), word.lower().replace("’", "'")
-    scale = math.log(len(ranks))
+    known, folded = ranks(), word.lower().replace("’", "'")
+    scale = math.log(len(known))
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(folded) + 1):
         options = [(best[end - 1][0] + _UNKNOWN, end - 1)]
         for start in range(max(0, end - _LONGEST), end):
-            rank = ranks.get(folded[start:end])
+            rank = known.get(folded[start:end])
             if rank is not None:
                 options.append((best[start][0] + math.log((rank + 1) * scale), start))
         best.append(min(options))
@@ -85,13 +85,13 @@ def unhyphenated(text: str) -> str:
     if not cut:
         return text
     if len(cut) > 1 and 2 * len(cut) >= len(found):
-        cut |= {word for word in found if not all(map(_ranks().__contains__, word.lower().split("-")))}
+        cut |= {word for word in found if not all(map(ranks().__contains__, word.lower().split("-")))}
     return _HYPHENATED.sub(lambda word: word[0].replace("-", "") if word[0] in cut else word[0], text)
 
 
 def _is_cut(word: str) -> bool:
-    ranks, parts = _ranks(), word.lower().split("-")
+    known, parts = ranks(), word.lower().split("-")
     if max(map(len, parts)) == 1:
         return False
-    whole = ranks.get("".join(parts))
-    return whole is not None and whole < max(ranks.get(part, len(ranks)) for part in parts if len(part) > 1)
+    whole = known.get("".join(parts))
+    return whole is not None and whole < max(known.get(part, len(known)) for part in parts if len(part) > 1)

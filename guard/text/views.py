@@ -6,15 +6,19 @@ A guard scores them beside the text itself and takes the worst. Ordinary text ha
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from guard.text.folding import hidden, ordinary, plainest, secret
 from guard.text.joining import joined
 from guard.text.payloads import decoded
+from guard.text.spelling import corrected
 
-Name = Literal["folded", "hidden", "decoded", "joined"]
+Name = Literal["folded", "hidden", "decoded", "joined", "corrected"]
 MOST = 4
+_STEPS: tuple[Name, ...] = ("decoded", "joined", "decoded", "corrected")
+_REWRITTEN: Mapping[Name, Callable[[str], str]] = {"joined": joined, "corrected": corrected}
 _CONSTANT = 2000  # characters that all views together may have beyond twice the text's
 _SHARES = 3  # views that must have room where one of them reads only some lines; see `_lines`
 
@@ -42,9 +46,10 @@ def _key(text: str) -> str:
 def views(text: str, most: int = MOST) -> tuple[View, ...]:
     """At most `most` views that differ from the text and from one another by more than case, space and typography.
 
-    Each step goes on from the one before: what was folded is decoded, then joined, then decoded once more. If there is
-    not room for all (together at most twice the text's length and a constant), the later ones stay, and what they leave
-    out stays in another: no disguise keeps a second one from being read.
+    Each step goes on from the one before: what was folded is decoded, then joined, then decoded once more, and at last
+    its typing errors are corrected. If there is not room for all (together at most twice the text's length and a
+    constant), the later ones stay, and what they leave out stays in another: no disguise keeps a second one from being
+    read.
     """
     plain = ordinary(text)
     plainer = plain if plain.isascii() and plain.isprintable() else plainest(plain)
@@ -74,14 +79,15 @@ def _chain(raw: str, text: str, name: Name, short: bool) -> tuple[list[View], li
     whole = (0, len(raw))
     alone: list[View] = []
     found = [View(name, text, *whole)] if text != raw else []
-    for step in ("decoded", "joined", "decoded"):
-        if step == "joined":
-            made = joined(text)
-            if made == text:
-                break
-            text = made
-            found.append(View("joined", text, *whole))
-        elif payloads := decoded(text):
+    settled = False
+    for step in _STEPS:
+        if step in _REWRITTEN:
+            made = _REWRITTEN[step](text)
+            settled = made == text
+            if not settled:
+                text = made
+                found.append(View(step, text, *whole))
+        elif not settled and (payloads := decoded(text)):
             place = (payloads.before, len(raw) - payloads.after) if text == raw else whole
             text = payloads.text
             alone.append(View("decoded", payloads.alone, *place))
