@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -112,28 +113,68 @@ def calibrate(
     """The calibration of `engine` on `examples` of `kinds`, and a report of rows, log loss and ECE before and after.
 
     Examples of kind `text` (comments that nobody sent to a model) are left out by default: their share in a data set
-    has nothing to do with the traffic that the thresholds are for. A target with too few rows, or whose log-odds do
-    not rise with unsafe rows, keeps the identity and thresholds of 0.5, and its report has a `note` that says why.
+    has nothing to do with the traffic that the thresholds are for. A target with too few rows of its own takes those of
+    the other as well: a small policy's prompts and responses are near enough. If they too are too few, or log-odds do
+    not rise with unsafe rows, it keeps the identity and thresholds of 0.5. Its report has a `note` that says so.
     """
     used = [example for example in examples if example.kind in kinds]
+    own = {target: _scored(engine, [e for e in used if e.conversation.target is target], policy) for target in Target}
     made: dict[str, TargetCalibration] = {}
     report: dict[str, Any] = {}
-    for target in Target:
-        rows = [example for example in used if example.conversation.target is target]
-        made[target.value], report[target.value] = _calibrate(engine, rows, policy)
+    for target, rows in own.items():
+        few = rows.fewest < MIN_ROWS
+        made[target.value], told = _calibrated(_Scored.joined(list(own.values())) if few else rows, policy)
+        if few and "note" not in told:
+            told["note"] = (
+                f"{rows.unsafe} unsafe and {len(rows.labels) - rows.unsafe} safe rows of its own are too few; "
+            )
+            told["note"] += "calibrated on prompts and responses together"
+        report[target.value] = told
     return Calibration(**made), {"kinds": sorted(kinds), "left_out": len(examples) - len(used), **report}
 
 
-def _calibrate(engine: Engine, examples: Sequence[Example], policy: Policy) -> tuple[TargetCalibration, dict[str, Any]]:
+@dataclass(frozen=True, slots=True, repr=False)
+class _Scored:
+    """Examples, their labels, and their log-odds (see `scores`)."""
+
+    examples: Sequence[Example]
+    labels: Bools
+    z: Floats
+    by_category: Floats
+
+    @property
+    def unsafe(self) -> int:
+        return int(self.labels.sum())
+
+    @property
+    def fewest(self) -> int:
+        """Rows of the rarer class."""
+        return min(self.unsafe, len(self.labels) - self.unsafe)
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Scored]) -> _Scored:
+        return cls(
+            [example for part in parts for example in part.examples],
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.z for part in parts]),
+            np.concatenate([part.by_category for part in parts]),
+        )
+
+
+def _scored(engine: Engine, examples: Sequence[Example], policy: Policy) -> _Scored:
     labels = np.array([example.label == "unsafe" for example in examples], dtype=bool)
-    report: dict[str, Any] = {"rows": len(examples), "unsafe": int(labels.sum())}
-    z, by_category = scores(engine, examples, policy)
+    return _Scored(examples, labels, *scores(engine, examples, policy))
+
+
+def _calibrated(rows: _Scored, policy: Policy) -> tuple[TargetCalibration, dict[str, Any]]:
+    z, labels = rows.z, rows.labels
+    report: dict[str, Any] = {"rows": len(labels), "unsafe": rows.unsafe}
     try:
         slope, bias = fit(z, labels)
     except DataError as problem:
         return TargetCalibration(), report | {"note": f"not calibrated: {problem}"}
     p = _sigmoid(slope * z + bias)
-    categories, counts = _category_thresholds(_sigmoid(slope * by_category + bias), examples, policy)
+    categories, counts = _category_thresholds(_sigmoid(slope * rows.by_category + bias), rows.examples, policy)
     report |= {
         "slope": slope,
         "bias": bias,

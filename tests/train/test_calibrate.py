@@ -162,14 +162,35 @@ def test_only_categories_with_enough_known_rows_get_thresholds():
     assert report["prompt"]["categories"] == {"M1": {"rows": 114, "unsafe": 30}, "M2": {"rows": 114, "unsafe": 14}}
 
 
-def test_a_target_with_too_few_rows_keeps_the_identity_and_says_so():
+def test_a_target_with_too_few_rows_takes_those_of_the_other_as_well_and_says_so():
     calibration, report = calibrate(FakeEngine(), dev(), MINIMAL)
-    assert calibration.response == TargetCalibration()
-    assert report["response"] == {
-        "rows": 5,
-        "unsafe": 0,
-        "note": "not calibrated: 0 unsafe and 5 safe rows are too few to fit; need 20 of each",
-    }
+    told = report["response"]
+    assert (told["rows"], told["unsafe"]) == (125, 50)
+    assert told["note"].startswith("0 unsafe and 5 safe rows of its own are too few")
+    assert calibration.response != TargetCalibration()
+    # Five safe rows more: what is flagged is unsafe as often, what is not a little less often.
+    assert calibration.response.probability(4.0) == pytest.approx(calibration.prompt.probability(4.0), abs=0.01)
+    assert calibration.response.probability(-4.0) < calibration.prompt.probability(-4.0)
+
+
+def test_two_targets_with_half_the_rows_each_are_enough_together():
+    rows = [
+        example(f"{'violates:M1' if unsafe else 'a walk'} {n}", "unsafe" if unsafe else "safe", None, response)
+        for n in range(15)
+        for unsafe in (True, False)
+        for response in (None, f"{'violates:M1' if unsafe else 'hello'} {n}")
+    ]
+    calibration, report = calibrate(FakeEngine(), rows, MINIMAL)
+    assert calibration.prompt == calibration.response != TargetCalibration()
+    assert report["prompt"]["rows"] == report["response"]["rows"] == 60
+
+
+def test_too_few_rows_of_all_keep_the_identity_and_say_so():
+    rows = [example(f"a walk {n}") for n in range(30)] + [example(f"violates:M1 {n}", "unsafe") for n in range(9)]
+    calibration, report = calibrate(FakeEngine(), rows, MINIMAL)
+    assert calibration == Calibration()
+    note = "not calibrated: 9 unsafe and 30 safe rows are too few to fit; need 20 of each"
+    assert report["prompt"] == report["response"] == {"rows": 39, "unsafe": 9, "note": note}
 
 
 def test_no_examples_at_all():
