@@ -14,25 +14,20 @@ of these prompts lie apart.
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
-import json
 import statistics
 import time
 from collections.abc import Callable
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
-from shapes import SHAPES, Shape, device_name, finish, multiplying_rate, random_model
+from shapes import SHAPES, Shape, command_line, finish, heading, multiplying_rate, parsed, random_model, tell
 from torch import Tensor
 from transformers import DynamicCache
 
 from guard import policy
 from guard.prompt import policy_text
 
-RESULTS = Path(__file__).parent / "results" / "gpu_score.json"
+SCRIPT = "gpu_score"
 GOAL = 10  # times as many requests a second as by generating
 SUFFIX = 160  # tokens of a conversation and the question about it
 BATCHES = (1, 8, 16, 32, 64)
@@ -134,28 +129,15 @@ def measured(shape: Shape, device: str, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=list(SHAPES), default="8b")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser = command_line(__doc__, SCRIPT)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--out", type=Path, help=f"default: {RESULTS.name} on a GPU, nothing elsewhere")
-    given = parser.parse_args()
-    if given.device == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no GPU that torch can use; --shape tiny --device cpu runs the script without one")
+    given = parsed(parser)
     result = {
-        "command": f"python benchmarks/gpu_score.py --shape {given.shape} --device {given.device}",
-        "date": date.today().isoformat(),
-        "device": device_name(given.device),
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+        **heading(SCRIPT, given, "torch", "transformers"),
         "goal_times_generate": GOAL,
         **measured(SHAPES[given.shape], given.device, given.rounds),
     }
-    told = json.dumps(result, indent=2)
-    print(told)
-    out = given.out or (RESULTS if given.device == "cuda" else None)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(told + "\n", encoding="utf-8")
+    tell(result, SCRIPT, given)
 
 
 if __name__ == "__main__":

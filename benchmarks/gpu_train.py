@@ -14,22 +14,29 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib.metadata
-import json
 import os
 import random
 import resource
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from shapes import SHAPES, Shape, device_name, finish, multiplying_rate, parameters, random_model
+from shapes import (
+    SHAPES,
+    Shape,
+    command_line,
+    finish,
+    heading,
+    multiplying_rate,
+    parameters,
+    parsed,
+    random_model,
+    tell,
+)
 from texts import made_up
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, TrainerCallback
@@ -37,9 +44,10 @@ from trl import SFTConfig, SFTTrainer
 
 from guard import policy, schema
 from guard.assets import asset
-from guard.prompt import IGNORED, policy_text
+from guard.prompt import policy_text
+from guard.train.causal_rows import IGNORED
 
-RESULTS = Path(__file__).parent / "results" / "gpu_train.json"
+SCRIPT = "gpu_train"
 CONFIG = "training/configs/lora-1gpu.yaml"
 GOAL = 0.45  # MFU
 VERDICT = 4  # tokens that the loss sees
@@ -147,15 +155,10 @@ def measured(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=list(SHAPES), default="8b")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser = command_line(__doc__, SCRIPT)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--warm", type=int, default=2, help="steps before the clock starts")
-    parser.add_argument("--out", type=Path, help=f"default: {RESULTS.name} on a GPU, nothing elsewhere")
-    given = parser.parse_args()
-    if given.device == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no GPU that torch can use; --shape tiny --device cpu runs the script without one")
+    given = parsed(parser)
     if not 0 < given.warm < given.steps:
         parser.error(f"--warm {given.warm} must be at least 1 and less than --steps {given.steps}")
     os.environ["HF_HUB_OFFLINE"] = os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -167,10 +170,7 @@ def main() -> None:
     options = {key: value for key, value in plain["trainer"].items() if key not in LEFT_OUT}
     grouped = dataset(by_length(sizes, options["per_device_train_batch_size"]), vocabulary)
     result = {
-        "command": f"python benchmarks/gpu_train.py --shape {given.shape} --device {given.device}",
-        "date": date.today().isoformat(),
-        "device": device_name(given.device),
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "trl", "peft")},
+        **heading(SCRIPT, given, "torch", "transformers", "trl", "peft"),
         "multiplying_tflops": round(rate / 1e12, 3),
         "row_tokens": {"median": sorted(sizes)[len(sizes) // 2], "longest": max(sizes)},
         "goal_mfu": GOAL,
@@ -181,12 +181,7 @@ def main() -> None:
     if given.device == "cuda":
         torch.cuda.empty_cache()
     result["plain"] = measured(shape, given, dataset(sizes, vocabulary), {}, {}, rate)
-    told = json.dumps(result, indent=2)
-    print(told)
-    out = given.out or (RESULTS if given.device == "cuda" else None)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(told + "\n", encoding="utf-8")
+    tell(result, SCRIPT, given)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,21 @@
-"""Random causal models in the shapes that the GPU benchmarks measure, and the machine's own speed at multiplying."""
+"""What the GPU benchmarks share: random causal models by shape, the machine's own speed at multiplying, and how a
+benchmark is asked and answers."""
 
 from __future__ import annotations
 
+import argparse
+import importlib.metadata
+import json
 import time
 from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
+
+RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +91,40 @@ def multiplying_rate(shape: Shape, device: str, dtype: torch.dtype, rounds: int 
 
 def device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else "cpu"
+
+
+def command_line(about: str | None, script: str) -> argparse.ArgumentParser:
+    """The options that every GPU benchmark takes; `parsed` reads them."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=list(SHAPES), default="8b")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--out", type=Path, help=f"default: {script}.json on a GPU, nothing elsewhere")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What the command line gives; it ends here where a GPU is asked for and there is none."""
+    given = parser.parse_args()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no GPU that torch can use; --shape tiny --device cpu runs the script without one")
+    return given
+
+
+def heading(script: str, given: argparse.Namespace, *packages: str) -> dict[str, Any]:
+    """What a result begins with: how, when, where and with what it was measured."""
+    return {
+        "command": f"python benchmarks/{script}.py --shape {given.shape} --device {given.device}",
+        "date": date.today().isoformat(),
+        "device": device_name(given.device),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def tell(result: dict[str, Any], script: str, given: argparse.Namespace) -> None:
+    """Prints the result and writes it to `--out`, or on a GPU to its place in results/."""
+    told = json.dumps(result, indent=2)
+    print(told)
+    out = given.out or (RESULTS / f"{script}.json" if given.device == "cuda" else None)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(told + "\n", encoding="utf-8")

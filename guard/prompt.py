@@ -18,7 +18,7 @@ from typing import Literal
 
 from guard import schema
 from guard.assets import asset
-from guard.conversation import Conversation, Example, Role
+from guard.conversation import Conversation, Role
 from guard.errors import BundleError, InvalidInput, PolicyError
 from guard.policy import Detail, Policy, ordered
 from guard.released import SMALLEST_ROOM, Ids, Released, Spelling
@@ -27,7 +27,6 @@ from guard.text.layout import CONTEXT_SHARE, Turn, layout, within
 from guard.text.tokenizer import read_tokenizer
 from guard.verdict import SAFE_WORD, UNSAFE_WORD
 
-IGNORED = -100  # the label of a token that is not learnt, as torch's cross-entropy has it
 LAYOUT = 1  # raise it when the ids change for a reason that is not in the template
 
 
@@ -113,7 +112,7 @@ class Prompt:
         """Writes what `load(folder / "tokenizer.json", …)` needs to make the same prompts."""
         self.chat.tokenizer.save(str(folder / "tokenizer.json"))
         if self.released is not None:
-            self.released.template.write(folder)
+            self.released.template.jinja.write(folder)
 
     @property
     def digest(self) -> str:
@@ -243,26 +242,3 @@ class Prompt:
         first, *others = (known[code] for code in ordered(policy, codes))
         rest = [index for ids in others for index in (*spelling.separator, *ids)]
         return (*spelling.start, *first, *rest, *self.chat.end)
-
-    def supervised(self, example: Example, policy: Policy) -> list[tuple[list[int], list[int]]]:
-        """(input_ids, labels) of each window of an example; the loss sees the verdict alone.
-
-        A category outside the policy cannot make anything unsafe. Where an unsafe row's categories are unknown, only
-        the word `unsafe` is learnt, and where some are undecided, nothing at all unless another one is violated. A long
-        safe row gives all its windows; of a long unsafe row nobody knows which windows are unsafe, so it gives the
-        first, where the judged message begins.
-        """
-        known = example.categories or frozenset()
-        codes = known & set(policy.codes)
-        undecided = bool((example.undecided - known) & set(policy.codes))
-        if undecided and known and not codes:
-            return []
-        safe = example.label == "safe" or (bool(known) and not codes)
-        verdict = self.verdict_ids(policy, codes, safe) if safe or (known and not undecided) else self.unsafe
-        found, _ = self.suffixes(example.conversation, policy)
-        prefix = self.prefix_ids(policy)
-        rows = []
-        for suffix in found if safe else found[:1]:
-            prompt = [*prefix, *suffix.ids]
-            rows.append(([*prompt, *verdict], [IGNORED] * len(prompt) + [*verdict]))
-        return rows

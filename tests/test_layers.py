@@ -36,6 +36,7 @@ RANKS = {
     "data": 8,
     "encoder_input": 7,
     "guards": 1,
+    "guard_template": 5,
     "released": 6,
     "prompt": 7,
     "engines": 8,

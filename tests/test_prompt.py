@@ -1,4 +1,4 @@
-"""The causal prompt: its exact words, its structure whatever the text holds, its windows and its labels."""
+"""The causal prompt: its exact words, its structure whatever the text holds, its windows and its verdicts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers
 
 from guard import prompt as prompt_module
 from guard import verdict
-from guard.conversation import ROLES, Conversation, Example, Message
+from guard.conversation import ROLES, Conversation, Message
 from guard.errors import BundleError, InvalidInput, PolicyError
 from guard.policy import Category, Policy
-from guard.prompt import IGNORED, TEMPLATE, TEMPLATE_DIGEST, Prompt, policy_text
+from guard.prompt import TEMPLATE, TEMPLATE_DIGEST, Prompt, policy_text
 from guard.text.control import ChatTokens
 
 FIXTURES = Path(tiny_causal.__file__).parent
@@ -89,12 +89,6 @@ def whole(prompt: Prompt, conversation: Conversation) -> list[int]:
 
 def controls(prompt: Prompt, ids: object) -> list[int]:
     return [index for index in ids if index in prompt.chat.control_ids]  # type: ignore[attr-defined]
-
-
-def example(text: str, label: str, categories: set[str] | None, context: tuple[Message, ...] = ()) -> Example:
-    conversation = Conversation((*context, Message("user", text)))
-    known = None if categories is None else frozenset(categories)
-    return Example("1", conversation, label, known, "test", "none", "en", "prompt")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("family", PROMPTS)
@@ -211,10 +205,9 @@ def test_unknown_families_and_words_that_start_alike_are_refused(tmp_path: Path)
 @pytest.mark.parametrize("family", PROMPTS)
 def test_the_prompt_is_cut_after_a_control_token(family: str) -> None:
     prompt = PROMPTS[family]
-    rows = prompt.supervised(example("When may I mow?", "safe", set()), POLICY)
     (suffix,), _ = prompt.suffixes(Conversation.of("When may I mow?"), POLICY)
     prefix = prompt.prefix_ids(POLICY)
-    assert rows[0][0] == [*prefix, *suffix.ids, *prompt.safe, *prompt.chat.end]
+    assert prompt.verdict_ids(POLICY, (), safe=True) == (*prompt.safe, *prompt.chat.end)
     assert prefix[-1:] == prompt.chat.end
     assert decoded(prompt, prefix) + decoded(prompt, suffix.ids) == decoded(prompt, [*prefix, *suffix.ids])
 
@@ -269,7 +262,7 @@ def test_a_policy_that_leaves_no_room_is_refused() -> None:
         make(max_tokens=450).suffixes(CHAT, POLICY)
 
 
-# -- verdicts and labels ------------------------------------------------------------------------------------------
+# -- verdicts -----------------------------------------------------------------------------------------------------
 
 
 @given(st.sets(st.sampled_from(POLICY.codes)))
@@ -282,51 +275,3 @@ def test_verdict_ids_are_the_written_verdict(codes: set[str]) -> None:
             tuple(c for c in POLICY.codes if c in codes),
         )
     assert decoded(PROMPTS["llama3"], PROMPTS["llama3"].verdict_ids(POLICY, (), safe=True)) == "safe<|eot_id|>"
-
-
-@pytest.mark.parametrize(
-    ("label", "categories", "learnt"),
-    [
-        ("safe", set(), "safe<|eot_id|>"),
-        ("unsafe", {"S10", "S1"}, "unsafe\nS1,S10<|eot_id|>"),
-        ("unsafe", {"S10", "S77"}, "unsafe\nS10<|eot_id|>"),
-        ("unsafe", {"S77"}, "safe<|eot_id|>"),
-        ("unsafe", None, "unsafe"),
-        ("unsafe", set(), "unsafe"),
-    ],
-)
-def test_the_loss_sees_the_verdict_alone(label: str, categories: set[str] | None, learnt: str) -> None:
-    prompt = PROMPTS["llama3"]
-    ((ids, labels),) = prompt.supervised(example("unsafe\nS1", label, categories), POLICY)
-    assert decoded(prompt, [index for index in labels if index != IGNORED]) == learnt
-    first = next(place for place, index in enumerate(labels) if index != IGNORED)
-    assert labels[first:] == ids[first:]
-    assert set(labels[:first]) == {IGNORED}
-    assert decoded(prompt, ids[:first]).endswith("Verdict:\n")
-
-
-def test_undecided_categories_leave_open_what_the_verdict_would_say() -> None:
-    prompt = PROMPTS["llama3"]
-
-    def learnt(categories: set[str] | None, undecided: set[str]) -> list[str]:
-        row = dataclasses.replace(example("mow it", "unsafe", categories), undecided=frozenset(undecided))
-        return [
-            decoded(prompt, [index for index in labels if index != IGNORED])
-            for _, labels in prompt.supervised(row, POLICY)
-        ]
-
-    assert learnt({"S1"}, {"S10"}) == ["unsafe"]  # S10 may belong in the list
-    assert learnt({"S77"}, {"S10"}) == []  # safe, unless it violates S10
-    assert learnt({"S1"}, {"S77"}) == ["unsafe\nS1<|eot_id|>"]
-    assert learnt(None, {"S10"}) == ["unsafe"]
-
-
-def test_long_rows_become_windows() -> None:
-    long = "mow the lawn " * 400
-    safe = SMALL.supervised(example(long, "safe", set()), POLICY)
-    windows, _ = SMALL.suffixes(Conversation.of(long), POLICY)
-    assert len(safe) == len(windows) > 3
-    assert all(len(ids) <= 700 for ids, _ in safe)
-    unsafe = SMALL.supervised(example(long, "unsafe", {"S10"}), POLICY)
-    assert len(unsafe) == 1
-    assert [*SMALL.prefix_ids(POLICY), *windows[0].ids] == unsafe[0][0][: -len(SMALL.verdict_ids(POLICY, {"S10"}))]

@@ -35,7 +35,7 @@ def checks(root: Path, policy: str | None, weights: bool) -> Iterator[Check]:
         return
     try:
         made = Prompt.load(tokenizer, MAX_TOKENS, OVERLAP)
-        rules = rules or (made.released.policy if made.released else policies.load("mlcommons"))
+        rules = rules or (made.released.template.policy if made.released else policies.load("mlcommons"))
         yield from _fits(made, config)
         yield from prompt_checks.checks(made, rules, root if weights else None)
     except GuardError as problem:

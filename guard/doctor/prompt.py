@@ -46,9 +46,9 @@ def _template(prompt: Prompt, rules: Policy) -> Check:
     if released is None:
         family = prompt.chat.family
         return ok("template", f"guard's own prompt in the control tokens of {family.name} ({' '.join(family.tokens)})")
-    how = "takes categories as an argument" if released.takes_categories else "lists fixed categories"
+    how = "takes categories as an argument" if released.template.takes_categories else "lists fixed categories"
     told = f"{released.guard.name}, by its own chat template; it {how}"
-    foreign = [code for code in rules.codes if code not in released.own]
+    foreign = [code for code in rules.codes if code not in released.template.own]
     if foreign:
         advice = f"zero-shot, exclude them (--exclude {','.join(foreign)}); after training they are as good as any"
         return warn("template", f"{told}; it does not know {', '.join(foreign)} of policy {rules.id}", advice)
@@ -140,12 +140,12 @@ def _official(prompt: Prompt, folder: Path) -> Iterator[Check]:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         for said in (talk[:1], talk):
             expected = tokenizer.apply_chat_template(
-                [released.message(each.role, each.content) for each in said],
+                [released.template.message(each.role, each.content) for each in said],
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=True,
             )["input_ids"]
-            found = ids(prompt, Conversation(tuple(said)), released.policy)
+            found = ids(prompt, Conversation(tuple(said)), released.template.policy)
             if found[: len(expected)] != expected:
                 place = next((i for i, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), 0)
                 yield fail(name, f"differ from transformers at token {place} of {len(expected)}", "report this")

@@ -23,10 +23,11 @@ from guard.data.augment.policy_views import decides
 from guard.engines.base import Window
 from guard.errors import DataError
 from guard.policy import Detail, Policy
-from guard.prompt import IGNORED, Prompt, policy_text
+from guard.prompt import Prompt, policy_text
 from guard.released import Ids
 from guard.train.visits import holding
 
+IGNORED = -100  # the label of a token that is not learnt, as torch's cross-entropy has it
 DETAILS: tuple[Detail, ...] = ("names", "short", "full")
 JITTER = 1.2
 CHUNK = 4096  # visits among which batches of near lengths are made

@@ -19,8 +19,8 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from trl.trainer.sft_trainer import SFTTrainer
 
 from guard.errors import ConfigError
-from guard.prompt import IGNORED, Prompt
-from guard.train.causal_rows import EpochRows
+from guard.prompt import Prompt
+from guard.train.causal_rows import IGNORED, EpochRows
 from guard.train.causal_scores import Judged, Reading, ranking, read_verdicts
 from guard.train.plot import draw_history
 

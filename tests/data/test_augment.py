@@ -26,10 +26,12 @@ from guard.conversation import Conversation, Example, Message
 from guard.data.augment import injection, turns
 from guard.data.augment.augmentation import Augmentation, Augmented, augment
 from guard.data.augment.padding import Pool
+from guard.data.augment.policy_views import decides
 from guard.errors import ConfigError
-from guard.prompt import IGNORED, Prompt
+from guard.prompt import Prompt
 from guard.text.control import ChatTokens
 from guard.text.obfuscation import Disguise
+from guard.train.causal_rows import answer
 from guard.verdict import write
 
 RULES = policies.load("mlcommons")
@@ -396,8 +398,11 @@ def test_new_codes_have_the_prefixes_that_are_given():
 def test_the_renderer_takes_what_comes_out(row, seed):
     made = augment(row, RULES, EVERYTHING, seed, 0, POOL)
     prompt = Prompt(CHAT, 100_000, 64, made.detail)
-    (_, labels), *_ = prompt.supervised(made.example, made.policy)
-    learnt = prompt.chat.tokenizer.decode([index for index in labels if index != IGNORED], skip_special_tokens=False)
+    found, _ = prompt.suffixes(made.example.conversation, made.policy)
+    assert found
+    if not decides(row, RULES):
+        return  # it is never learnt
+    learnt = prompt.chat.tokenizer.decode(answer(prompt, made.example, made.policy), skip_special_tokens=False)
     categories = (made.example.categories or frozenset()) & set(made.policy.codes)
     if made.example.label == "safe":
         assert learnt == "safe<|eot_id|>"

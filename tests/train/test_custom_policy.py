@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 import tiny_encoder
 from hypothesis import given
 from hypothesis import strategies as st
+from recipe_runs import built_row, guard, write_splits
 
 from guard import policy, schema
 from guard.conversation import Conversation, Example, conversation_from_row
@@ -180,33 +180,9 @@ replay: {policy: minimal, data: replaced, share: 0.5}
 """
 
 
-def guard(*arguments: str | Path) -> str:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "guard", *map(str, arguments)], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def replay_row(number: int, text: str, codes: list[str]) -> dict[str, object]:
-    return {
-        "id": f"{number} {text}",
-        "messages": [{"role": "user", "content": text}],
-        "label": "unsafe" if codes else "safe",
-        "categories": codes,
-        "categories_known": True,
-        "source": "made up",
-        "licence": "Apache-2.0",
-        "language": "en",
-        "kind": "prompt",
-        "weight": 1.0,
-    }
-
-
 @pytest.mark.slow
 def test_one_run_learns_each_policy_from_its_own_rows(tmp_path: Path) -> None:
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("pyarrow")
     subprocess.run([sys.executable, tiny_encoder.__file__, "base", str(tmp_path / "base")], check=True)
     (tmp_path / "own.yaml").write_text(OWN, encoding="utf-8")
     (tmp_path / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
@@ -222,12 +198,11 @@ def test_one_run_learns_each_policy_from_its_own_rows(tmp_path: Path) -> None:
     ]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kitchen), encoding="utf-8")
     replays = [
-        replay_row(number, form.format(number), codes)
+        built_row(f"{number} {form.format(number)}", form.format(number), codes)
         for number in range(200)
         for form, codes in ((plain, []), (own, []), (theirs, ["M1"]))
     ]
-    (tmp_path / "base_data").mkdir()
-    parquet.write_table(arrow.Table.from_pylist(replays), tmp_path / "base_data" / "train.parquet")
+    write_splits(tmp_path / "base_data", train=replays)
 
     given = ("--policy", tmp_path / "own.yaml", "--data", tmp_path / "own.jsonl", "--base", tmp_path / "base")
     guard("train", tmp_path / "tiny.yaml", f"replay.data={tmp_path / 'base_data'}", *given, "--out", tmp_path / "run")
@@ -240,7 +215,7 @@ def test_one_run_learns_each_policy_from_its_own_rows(tmp_path: Path) -> None:
     (tmp_path / "asked.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in asked))
     for rules, word in ((None, "a plant"), ("minimal", "forbidden")):
         under = ("--policy", rules) if rules else ()
-        told = guard("check", "--model", tmp_path / "bundle", *under, "--file", tmp_path / "asked.jsonl", "--json")
+        told, _ = guard("check", "--model", tmp_path / "bundle", *under, "--file", tmp_path / "asked.jsonl", "--json")
         answers = [json.loads(line) for line in told.splitlines()]
         assert {tuple(answer["categories"]) for answer in answers} == {("M1", "M2") if rules else ("K1",)}
         import numpy as np

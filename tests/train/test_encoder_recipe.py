@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_encoder
+from recipe_runs import built_row, guard, kill_at_first_checkpoint, write_splits
 
 from guard.bundle import open_bundle
 from guard.policy import load
@@ -50,49 +48,22 @@ threads: 1
 LABELLED = (("forbidden", "unsafe"), ("red", "safe"))
 
 
-def row(number: int, text: str, label: str, codes: list[str], **changes: object) -> dict[str, object]:
-    """A row with the columns of a built data set."""
-    return {
-        "id": str(number),
-        "messages": [{"role": "user", "content": text}],
-        "label": label,
-        "categories": codes,
-        "categories_known": True,
-        "source": "made up",
-        "licence": "Apache-2.0",
-        "role": "training",
-        "language": "en",
-        "kind": "prompt",
-        "cluster": str(number),
-        "weight": 1.0,
-    } | changes
+def numbered(number: int, text: str, codes: list[str], **changes: object) -> dict[str, Any]:
+    return built_row(str(number), text, codes, role="training", cluster=str(number), **changes)
 
 
 def rows(numbers: range) -> list[dict[str, object]]:
     made = []
     for number in numbers:
         for form in SAFE:
-            made.append(row(number, form.format(number), "safe", []))
+            made.append(numbered(number, form.format(number), []))
         for code, forms in UNSAFE.items():
-            made += [
-                row(number, form.format(number), "unsafe", [code]) for form in forms[:2] * (number % 2) or forms[2:]
-            ]
+            made += [numbered(number, form.format(number), [code]) for form in forms[:2] * (number % 2) or forms[2:]]
     turns = [{"role": "user", "content": "a plant?"}, {"role": "assistant", "content": "the garden " * 40}]
-    made.append(row(0, "", "safe", [], messages=turns, kind="response"))  # several windows
-    made.append(row(0, "forbidden zzz", "unsafe", [], categories_known=False, weight=0.5))
-    made.append(row(0, "elsewhere", "unsafe", ["S99"]))  # violates what this policy does not have
+    made.append(numbered(0, "", [], messages=turns, kind="response"))  # several windows
+    made.append(numbered(0, "forbidden zzz", [], label="unsafe", categories_known=False, weight=0.5))
+    made.append(numbered(0, "elsewhere", ["S99"]))  # violates what this policy does not have
     return made
-
-
-def guard(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
-    """stdout and stderr of the command as a user runs it."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "guard", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == code, done.stderr[-3000:]
-    if code:
-        assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
 
 
 def digest(path: Path) -> str:
@@ -116,12 +87,10 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("pyarrow")
     folder = tmp_path_factory.mktemp("encoder")
     subprocess.run([sys.executable, tiny_encoder.__file__, "base", str(folder / "base")], check=True)
-    (folder / "data").mkdir()
-    for split, numbers in (("train", range(30)), ("dev", range(30, 36))):
-        parquet.write_table(arrow.Table.from_pylist(rows(numbers)), folder / "data" / f"{split}.parquet")
+    write_splits(folder / "data", train=rows(range(30)), dev=rows(range(30, 36)))
     (folder / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
     return World(folder)
 
@@ -168,18 +137,8 @@ def test_the_run_learns_and_tells_what_made_it(world: World, run: Path) -> None:
 
 def test_a_killed_run_goes_on_to_the_same_weights(world: World, run: Path) -> None:
     out = world.folder / "killed"
-    command = [sys.executable, "-m", "guard", "train", world.folder / "tiny.yaml"]
     given = ["--data", world.folder / "data", "--base", world.folder / "base", "--out", out]
-    with open(os.devnull, "w") as nowhere:
-        started = subprocess.Popen([*command, *given], stdout=nowhere, stderr=nowhere, start_new_session=True)
-    try:
-        while not (out / "checkpoint.pt").exists():
-            assert started.poll() is None, "it ended before its first checkpoint"
-            time.sleep(0.01)
-    finally:
-        os.killpg(started.pid, signal.SIGKILL)  # the recipe and the command around it
-        started.wait()
-    assert not (out / "run.json").exists(), "it was killed on its way"
+    kill_at_first_checkpoint(["train", world.folder / "tiny.yaml", *given], out)
     _, err = guard("export", out, world.folder / "unfinished", code=3)
     assert "no run.json there; give the `out` folder of a finished `guard train`" in err
     told, _ = world.train("killed")

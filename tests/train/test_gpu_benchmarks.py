@@ -42,9 +42,9 @@ def test_scoring_is_measured_against_generating(tmp_path: Path) -> None:
     assert found["furthest"] <= 1e-3
     assert found["spread"] > 0.1  # else what was compared is a constant
     assert set(found["prefix_cached"]) == {"1", "8", "16", "32", "64"}
-    for batch, each in found["prefix_cached"].items():  # how large they are is the machine's affair
-        assert each["gemm_share"] > 0
-        assert found["times_generate"][batch] > 0
+    assert set(found["times_generate"]) == {"1", "8", "64"}
+    assert all(each["gemm_share"] > 0 for each in found["prefix_cached"].values())  # how large is the machine's affair
+    assert all(times > 0 for times in found["times_generate"].values())
 
 
 @pytest.mark.slow

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recipe_runs import built_row, command, guard, kill_at_first_checkpoint, write_splits
 
 pytest.importorskip("torch")
 
@@ -255,32 +252,7 @@ def rows(numbers: range) -> list[dict[str, object]]:
     ]
     said += [(f"I will {what} today, number {n}.", ["M1"]) for n in numbers for what in UNSAFE["M1"]]
     said += [(f"Give me the {what} of Mr {n}.", ["M2"]) for n in numbers for what in UNSAFE["M2"]]
-    return [
-        {
-            "id": f"{numbers.start}-{index}",
-            "messages": [{"role": "user", "content": text}],
-            "label": "unsafe" if codes else "safe",
-            "categories": codes,
-            "categories_known": True,
-            "source": "made up",
-            "licence": "CC0-1.0",
-            "language": "en",
-            "kind": "prompt",
-            "weight": 1.0,
-        }
-        for index, (text, codes) in enumerate(said)
-    ]
-
-
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "guard", *map(str, arguments)]
-
-
-def guard(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == code, done.stderr[-3000:]
-    return done.stdout, done.stderr
+    return [built_row(f"{numbers.start}-{index}", text, codes) for index, (text, codes) in enumerate(said)]
 
 
 def train(folder: Path, out: str, *changes: str) -> list[str | Path]:
@@ -291,11 +263,9 @@ def train(folder: Path, out: str, *changes: str) -> list[str | Path]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("pyarrow")
     folder = tmp_path_factory.mktemp("scratch")
-    (folder / "data").mkdir()
-    for split, numbers in (("train", range(16)), ("dev", range(16, 20))):
-        parquet.write_table(arrow.Table.from_pylist(rows(numbers)), folder / "data" / f"{split}.parquet")
+    write_splits(folder / "data", train=rows(range(16)), dev=rows(range(16, 20)))
     told, _ = guard(*train(folder, "run"))
     assert "done; next: guard export" in told
     return folder / "run"
@@ -346,20 +316,7 @@ def test_the_bundle_answers_with_codes_and_obeys_the_policy(bundle: Path) -> Non
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(run: Path) -> None:
     out = run.parent / "killed"
-    started = subprocess.Popen(
-        command(*train(run.parent, "killed")),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        while not (out / "checkpoint.pt").exists():
-            assert started.poll() is None, "it ended before its first checkpoint"
-            time.sleep(0.01)
-    finally:
-        os.killpg(started.pid, signal.SIGKILL)  # the recipe and the command around it
-        started.wait()
-    assert not (out / "run.json").exists(), "it was killed on its way"
+    kill_at_first_checkpoint(train(run.parent, "killed"), out)
     told, _ = guard(*train(run.parent, "killed"))
     assert "resuming at step" in told
     for name in ("tokenizer.json", "model/model.safetensors"):

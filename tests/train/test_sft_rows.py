@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_causal
+import tiny_released
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,11 +20,14 @@ from guard.conversation import Conversation, Example
 from guard.data.augment.augmentation import Augmentation
 from guard.data.augment.padding import benign
 from guard.errors import DataError
-from guard.prompt import IGNORED, Prompt
+from guard.policy import Policy
+from guard.prompt import Prompt
 from guard.train.causal_rows import (
     DETAILS,
+    IGNORED,
     EpochRows,
     Lesson,
+    answer,
     check_codes,
     grouped,
     lessons,
@@ -63,8 +67,8 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Prompt]:
     return {detail: Prompt.load(path, MAX_TOKENS, 64, detail) for detail in DETAILS}
 
 
-def epoch_rows(prompts, examples=ROWS, settings=PLAIN, detail="full", seed=7, group=2):
-    taught = [Lesson(one, RULES) for one in examples]
+def epoch_rows(prompts, examples=ROWS, settings=PLAIN, detail="full", seed=7, group=2, rules=RULES):
+    taught = [Lesson(one, rules) for one in examples]
     return EpochRows(taught, prompts, detail, settings, benign(examples), seed, group)
 
 
@@ -77,12 +81,67 @@ def text(prompt: Prompt, ids: list[int]) -> str:
     return prompt.chat.tokenizer.decode(ids, skip_special_tokens=False)
 
 
+def asked(prompt: Prompt, conversation: Conversation, rules: Policy = RULES) -> list[list[int]]:
+    """The ids before the verdict, for each window."""
+    return [[*prompt.prefix_ids(rules), *suffix.ids] for suffix in prompt.suffixes(conversation, rules)[0]]
+
+
+def learnt(row: dict[str, list[int]]) -> list[int]:
+    """What the loss sees of a row: its end, and nothing before."""
+    ids, labels = row["input_ids"], row["labels"]
+    start = labels.count(IGNORED)
+    assert labels == [IGNORED] * start + ids[start:]
+    return ids[start:]
+
+
 def test_without_augmentation_a_row_is_what_the_renderer_gives(prompts) -> None:
     shown = drawn(epoch_rows(prompts), 0)
-    given_rows = [prompts["full"].supervised(one, RULES) for one in ROWS]
-    known = [{"input_ids": ids, "labels": labels} for windows in given_rows for ids, labels in windows]
+    known = []
+    for one in ROWS:
+        (before,), verdict = asked(prompts["full"], one.conversation), answer(prompts["full"], one, RULES)
+        known.append({"input_ids": [*before, *verdict], "labels": [IGNORED] * len(before) + [*verdict]})
     assert all(row in known for row in shown)
     assert len(shown) == round(sum(one.weight for one in ROWS))
+
+
+@pytest.mark.parametrize(
+    ("label", "categories", "undecided", "words"),
+    [
+        ("safe", set(), set(), "safe<|eot_id|>"),
+        ("unsafe", {"M2", "M1"}, set(), "unsafe\nM1,M2<|eot_id|>"),
+        ("unsafe", {"M2", "X9"}, set(), "unsafe\nM2<|eot_id|>"),
+        ("unsafe", None, set(), "unsafe"),
+        ("unsafe", set(), set(), "unsafe"),
+        ("unsafe", {"M1"}, {"X9"}, "unsafe\nM1<|eot_id|>"),
+        ("unsafe", None, {"M2"}, "unsafe"),
+    ],
+)
+def test_the_loss_sees_the_verdict_alone(prompts, label, categories, undecided, words) -> None:
+    known = None if categories is None else frozenset(categories)
+    row = example(0, "unsafe\nM1", categories=known, undecided=frozenset(undecided))
+    (shown,) = drawn(epoch_rows(prompts, [dataclasses.replace(row, label=label)]), 0)
+    verdict = learnt(shown)
+    assert text(prompts["full"], verdict) == words
+    assert text(prompts["full"], shown["input_ids"][: -len(verdict)]).endswith("Verdict:\n")
+
+
+def test_undecided_categories_leave_the_policy_or_the_verdict_open(prompts) -> None:
+    row = example(0, "I will hit you.", "M1", undecided=frozenset({"M2"}))
+    assert text(prompts["full"], list(answer(prompts["full"], row, RULES))) == "unsafe"  # M2 may belong in the list
+    (shown,) = drawn(epoch_rows(prompts, [row]), 0)
+    assert text(prompts["full"], learnt(shown)) == "unsafe\nM1<|eot_id|>"
+    assert "M2" not in CODE_TOLD.findall(text(prompts["full"], shown["input_ids"]))
+
+
+@pytest.mark.parametrize("name", tiny_released.TEMPLATES)
+def test_released_guards_learn_their_own_verdicts(name: str, tmp_path: Path) -> None:
+    made = Prompt.load(tiny_released.write(tmp_path, name) / "tokenizer.json", 2048, 32, "names")
+    assert made.released is not None
+    rules = made.released.template.policy
+    row = example(0, "hello", *rules.codes[:1])
+    (shown,) = drawn(epoch_rows({"names": made}, [row], detail="names", rules=rules), 0)
+    assert learnt(shown) == [*made.verdict_ids(rules, rules.codes[:1])]
+    assert [shown["input_ids"][: -len(learnt(shown))]] == asked(made, row.conversation, rules)
 
 
 def test_rows_depend_on_seed_and_epoch_alone(prompts) -> None:
@@ -101,14 +160,13 @@ def test_every_row_ends_with_a_verdict_of_the_view_that_it_shows(prompts) -> Non
     seen = Counter()
     for epoch in range(12):
         for row in drawn(rows, epoch):
-            learnt = [index for index in row["labels"] if index != IGNORED]
-            assert row["input_ids"][-len(learnt) :] == learnt
+            ids = learnt(row)
             assert len(row["input_ids"]) == len(row["labels"]) <= MAX_TOKENS
-            verdict = text(prompts["full"], learnt)
-            asked = text(prompts["full"], row["input_ids"][: -len(learnt)])
+            verdict = text(prompts["full"], ids)
+            before = text(prompts["full"], row["input_ids"][: -len(ids)])
             if verdict != "unsafe":  # all that is learnt of a row whose categories nobody knows
                 assert verdict.endswith(end)
-                told = tuple(dataclasses.replace(RULES.categories[0], code=code) for code in CODE_TOLD.findall(asked))
+                told = tuple(dataclasses.replace(RULES.categories[0], code=code) for code in CODE_TOLD.findall(before))
                 unsafe, codes = parse(verdict.removesuffix(end), dataclasses.replace(RULES, categories=told))
                 assert unsafe == bool(codes)
                 seen[codes] += 1
@@ -134,7 +192,8 @@ def test_a_long_safe_row_shows_its_windows_in_turn_and_an_unsafe_one_those_with_
     shown = [row for epoch in range(12) for row in drawn(rows, epoch)]
     end = text(prompts["names"], list(prompts["names"].safe))
     safe = {tuple(row["input_ids"]) for row in shown if end in text(prompts["names"], row["labels"][-2:])}
-    windows = [tuple(ids) for ids, _ in prompts["names"].supervised(pair[0], RULES)]
+    verdict = prompts["names"].verdict_ids(RULES, (), safe=True)
+    windows = [(*before, *verdict) for before in asked(prompts["names"], pair[0].conversation)]
     assert safe == set(windows)
     assert len(windows) > 2
     begun = [tuple(row["input_ids"]) for row in shown if tuple(row["input_ids"]) not in safe]
@@ -173,9 +232,10 @@ def test_groups_hold_neighbours_in_size_and_nothing_is_lost(sizes: list[int], gr
 
 def test_rows_that_say_nothing_are_counted_and_one_class_is_an_error() -> None:
     foreign = example(9, "Sell it.", "X9")
-    taught, left = lessons([*ROWS, foreign, example(8, "Hello.", weight=0.0)], RULES, "data")
+    open_to_doubt = dataclasses.replace(foreign, undecided=frozenset({"M2"}))  # safe, unless it violates M2
+    taught, left = lessons([*ROWS, foreign, open_to_doubt, example(8, "Hello.", weight=0.0)], RULES, "data")
     assert [lesson.example for lesson in taught] == ROWS
-    assert (left.read, left.kept, left.foreign, left.weightless) == (8, 6, 1, 1)
+    assert (left.read, left.kept, left.foreign, left.weightless) == (9, 6, 2, 1)
     with pytest.raises(DataError, match=r"data: only unsafe rows to train on under policy 'minimal' \(1 rows read\)"):
         lessons([ROWS[1]], RULES, "data")
     with pytest.raises(DataError, match="data: no row to train on"):

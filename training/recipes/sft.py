@@ -45,7 +45,6 @@ from guard.data.augment.padding import benign
 from guard.data.examples import load_examples
 from guard.errors import ConfigError
 from guard.policy import Detail
-from guard.prompt import IGNORED
 from guard.train import causal_folder as folder
 from guard.train.causal_base import (
     Device,
@@ -57,7 +56,7 @@ from guard.train.causal_base import (
     spread,
     tokenizer_of,
 )
-from guard.train.causal_rows import EpochRows, check_codes, lessons, replay_lessons, windowed
+from guard.train.causal_rows import IGNORED, EpochRows, check_codes, lessons, replay_lessons, windowed
 from guard.train.causal_scores import dev_sample
 from guard.train.causal_trainer import HeldOut, VerdictTrainer
 from guard.train.plot import draw_history
