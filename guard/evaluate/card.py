@@ -229,9 +229,9 @@ def _thresholds(bundle: Bundle) -> str:
             rows.append((target.value, code, *(figure(scale.categories[code].of(mode)) for mode in MODES)))
     return (
         "## Thresholds\n\n"
-        "Chosen on development data: `balanced` has its best F1; `strict` flags 5 % of its safe rows and `permissive` "
-        "1 %, but never less, or more, than `balanced`. A category without a line takes the threshold of `unsafe`; a "
-        "threshold written in a policy "
+        "Chosen on development data: `balanced` has its best F1, or is the highest within .003 of it; `strict` flags "
+        "5 % of its safe rows and `permissive` 1 %, but never less, or more, than `balanced`. A category without a "
+        "line takes the threshold of `unsafe`; a threshold written in a policy "
         f"comes before all of these. Platt scaling of the log-odds: {'; '.join(scales)}.\n\n"
         + _markdown(("target", "", *MODES), rows)
     )

@@ -70,13 +70,13 @@ class Point:
     threshold: float
 
 
-def best_f1(labels: Bools, scores: Floats) -> Point | None:
-    """The highest F1 over all thresholds; of equal ones, the highest threshold."""
+def best_f1(labels: Bools, scores: Floats, slack: float = 0.0) -> Point | None:
+    """The highest threshold whose F1 is within `slack` of the best over all thresholds."""
     curve = _curve(labels, scores)
     if curve is None:
         return None
     f1 = 2 * curve.tp / (curve.tp + curve.fp + curve.tp[-1])
-    best = int(f1.argmax())
+    best = int((f1 >= f1.max() - slack).argmax())
     return Point(float(f1[best]), curve.threshold(best))
 
 

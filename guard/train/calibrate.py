@@ -22,6 +22,7 @@ MIN_ROWS = 20  # of each class; below that a fit says more about chance than abo
 MIN_CATEGORY_ROWS = 15  # that violate the category, and that do not
 STRICT_FPR, PERMISSIVE_FPR, RARE_FPR = 0.05, 0.01, 0.001
 KINDS = ("prompt", "response")
+FLAT = 0.003  # of F1: what dev cannot tell apart, so that of such thresholds the one with fewest false alarms is taken
 _CHUNK = 512  # examples that are tokenised and held at once
 _STEPS, _TOLERANCE, _SMALLEST_STEP = 100, 1e-10, 1e-10
 
@@ -86,13 +87,14 @@ def _loss(z: Floats, targets: Floats | Bools, weights: Floats | float = 1.0) -> 
 
 
 def choose_thresholds(p: Floats, labels: Bools) -> Thresholds:
-    """balanced = best F1; strict flags 5 % of the safe rows, permissive 1 %, but never less, or more, than balanced.
+    """balanced = best F1, or the highest threshold within .003 of it (ADR 004); strict flags 5 % of the safe rows,
+    permissive 1 %, but never less, or more, than balanced.
 
     Each lies half-way between two of the probabilities, so that no rounding decides; where even the highest ones are
     too often safe, permissive lies above them. DataError without rows of both classes.
     """
     found = {fpr: metrics.tpr_at_fpr(labels, p, fpr) for fpr in (RARE_FPR, PERMISSIVE_FPR, STRICT_FPR)}
-    balanced = metrics.best_f1(labels, p)
+    balanced = metrics.best_f1(labels, p, FLAT)
     if balanced is None or None in found.values():
         raise DataError("thresholds need safe and unsafe rows; all rows given are of one class")
     top = float(p.max())
