@@ -32,33 +32,44 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def evaluation() -> str:
-    report = read("eval")
+    """The shipped guard on the splits of its data, then the guard that was last looked at on the public sets."""
+    shipped = json.loads(MANIFEST.read_text(encoding="utf-8"))["model"]
+    splits, public = read("eval_splits"), read("eval")
+    if splits["model"] != shipped:
+        raise SystemExit(
+            f"eval_splits.json is of {splits['model'][:12]}, the shipped guard is {shipped[:12]}: {splits['command']}"
+        )
+    cuts = splits["thresholds"]
+    earlier = (
+        f"The same of `{public['model'][:12]}`, two short stages before it: the shipped guard has since seen more "
+        "near-misses and requests for protected text, which the table shows to be missed (HarmBench's copyright rows). "
+        "It has not been scored on the public sets: they may be looked at five times while a guard is made, and were."
+    )
+    return "\n\n".join(
+        [
+            f"**Quality** of the shipped guard `{shipped[:12]}` at its default thresholds ({splits['mode']} mode: "
+            f"unsafe from p = {cuts['prompt']['unsafe']:.2f} for prompts, {cuts['response']['unsafe']:.2f} for "
+            "responses, both chosen on the dev split; comments are in these splits, too):",
+            f"`{splits['command']}`",
+            scored(splits),
+            earlier,
+            f"`{public['command']}`",
+            scored(public),
+        ]
+    )
+
+
+def scored(report: dict[str, Any]) -> str:
     head = ("set", "rows", "unsafe", "F1 (95 %)", "FPR", "recall", "best F1", "AUPRC", "TPR at 1 % FPR", "ECE")
     rows = []
     for result in report["results"]:
         between = "" if result["f1_interval"] is None else " ({:.2f}–{:.2f})".format(*result["f1_interval"])
         keys = ("fpr", "recall", "best_f1", "auprc", "tpr_at_1_fpr", "ece")
-        title = "dev split of the training data" if result["name"].startswith("data:") else result["title"]
+        name = result["name"]
+        title = f"{name.rpartition(':')[2]} split of its data" if name.startswith("data:") else result["title"]
         counts = (title, str(result["rows"]), str(result["unsafe"]))
         rows.append((*counts, figure(result["f1"]) + between, *(figure(result[key]) for key in keys)))
-    cuts = report["thresholds"]
-    shipped = json.loads(MANIFEST.read_text(encoding="utf-8"))["model"]
-    other = (
-        f"\n\nThe shipped guard is `{shipped[:12]}`: this one after a short last stage against what the table shows "
-        "it to miss (copyright). It has not been scored on the public sets: they may be looked at five times while a "
-        "guard is made, and were. Its own dev figures are in its model card."
-    )
-    return "\n".join(
-        [
-            f"**Quality** of model `{report['model'][:12]}` at its default thresholds ({report['mode']} mode: unsafe "
-            f"from p = {cuts['prompt']['unsafe']:.2f} for prompts, {cuts['response']['unsafe']:.2f} for responses, "
-            "both chosen on the dev split):",
-            "",
-            f"`{report['command']}`",
-            "",
-            table(head, *rows) + (other if shipped != report["model"] else ""),
-        ]
-    )
+    return table(head, *rows)
 
 
 def unknown_policies() -> str:
