@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import guard
 from guard import schema
 from guard.assets import asset
 from guard.data.config import BuildConfig
@@ -20,6 +21,9 @@ RECIPES = sorted(asset("training/recipes").glob("*.py"))
 CONFIGS = sorted(asset("training/configs").glob("*.yaml"))
 DATA = [path for path in CONFIGS if path.name.startswith("data-")]
 TRAINING = [path for path in CONFIGS if path not in DATA]
+SHARED = (
+    Path(guard.__file__).parent / "train" / "encoder_run.py"
+)  # the options that recipes of the encoder have in common
 # Loads a recipe as a user's copy would be, reads every config of it, then one with a mistake in a key.
 LOAD = """
 import importlib.util, sys
@@ -53,11 +57,17 @@ def plain(path: Path) -> dict[str, Any]:
 
 def keys(recipe: Path) -> dict[str, bool]:
     """The keys of a recipe's Config, and whether each is required; read without running it."""
-    for node in ast.parse(recipe.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == "Config":
+    return _keys(recipe, "Config")
+
+
+def _keys(module: Path, name: str) -> dict[str, bool]:
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            shared = [_keys(SHARED, ast.unparse(base)) for base in node.bases]
             fields = [entry for entry in node.body if isinstance(entry, ast.AnnAssign)]
-            return {ast.unparse(field.target): field.value is None for field in fields}
-    raise AssertionError(f"{recipe} has no Config")
+            own = {ast.unparse(field.target): field.value is None for field in fields}
+            return {key: required for part in (*shared, own) for key, required in part.items()}
+    raise AssertionError(f"{module} has no {name}")
 
 
 def test_there_are_recipes_and_configs() -> None:

@@ -13,7 +13,7 @@ from guard.cli import main
 from guard.evaluate.attacks import KINDS
 
 FAKE = ("--model", "fake", "--policy", "minimal")
-FEW = ("--attacks", "hyphenated,words_on_lines,suffix_search", "--budget", "20")
+FEW = ("--attacks", "leet,words_on_lines,suffix_search", "--budget", "20")
 
 
 @dataclass
@@ -49,7 +49,7 @@ def test_a_table_for_people(shell, rows):
     assert code == 0
     assert "texts scored in" in err
     cells = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
-    assert cells["hyphenated"][1:5] == ["1.000", "1.000", "…", "1.000"]
+    assert cells["leet"][1:5] == ["1.000", "1.000", "…", "1.000"]
     assert cells["words_on_lines"][1] == "0.000"
     assert "rows.jsonl: 6 unsafe and 6 safe texts, 0 rows left out" in out
     assert "undisguised: recall 1.000 at FPR 0.000 (allowed 0.05), balanced: recall 1.000" in out
@@ -64,8 +64,8 @@ def test_json_and_a_report_that_are_the_same_each_time(shell, rows, tmp_path):
     assert shell(rows, *FAKE, *FEW, "--json")[1] == out
     told = json.loads(out)
     assert [attack["name"] for attack in told["guards"][0]["attacks"]] == [
+        "leet",
         "words_on_lines",
-        "hyphenated",
         "suffix_search",
     ]
     assert told["set"]["unsafe"] == 6
@@ -93,7 +93,7 @@ def test_two_guards_side_by_side(shell, rows):
     code, out, _ = shell(rows, *FAKE, *FEW, "--versus", "fake")
     assert code == 0
     assert "guard 2: model" in out
-    lines = [line.split() for line in out.splitlines() if "hyphenated" in line]
+    lines = [line.split() for line in out.splitlines() if "leet" in line]
     assert len(lines) == 2  # at either point
     assert "0.000" in lines[0]
     _, out, _ = shell(rows, *FAKE, *FEW, "--versus", "fake", "--json")
@@ -101,9 +101,9 @@ def test_two_guards_side_by_side(shell, rows):
 
 
 def test_texts_only_where_they_are_asked_for_and_escaped(shell, rows):
-    _, out, _ = shell(rows, *FAKE, "--attacks", "hyphenated,words_joined", "--show-text")
-    assert "canary0" in out
-    assert r"\u00ad" in out
+    rows.write_text(rows.read_text(encoding="utf-8").replace("canary", "canary\u2660"), encoding="utf-8")
+    _, out, _ = shell(rows, *FAKE, "--attacks", "words_joined", "--show-text")
+    assert r"canary\u2660" in out
     assert all(character.isascii() or character in "─…" for character in out)
     _, out, _ = shell(rows, *FAKE, "--attacks", "words_joined", "--show-text", "--json")
     assert len(json.loads(out)["guards"][0]["attacks"][0]["texts"]) == 6

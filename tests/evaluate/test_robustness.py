@@ -291,13 +291,13 @@ def test_success_by_hand():
         "base64": 0.0,
         "words_on_lines": 0.0,
         "wide_spaces": 0.0,
-        "hyphenated": 1.0,
+        "hyphenated": 0.0,
         "roundabout": 0.0,
         "politeness": 0.0,
         "padding_both_2000": 0.0,
     }
-    assert found["hyphenated"]["mode"]["interval"] == [1.0, 1.0]
-    assert found["hyphenated"]["p_before"] > 0.9 > 0.1 > found["hyphenated"]["p_after"]
+    assert found["random_case"]["mode"]["interval"] == [1.0, 1.0]
+    assert found["random_case"]["p_before"] > 0.9 > 0.1 > found["random_case"]["p_after"]
     assert {attack["queries"] for attack in found.values()} == {len(UNSAFE)}
     before = told["guards"][0]["before"]
     assert (before["fixed"]["recall"], before["fixed"]["fpr"]) == (1.0, 0.05)
@@ -418,11 +418,11 @@ def test_a_guard_beside_itself_does_not_differ():
 
 def test_a_guard_that_sees_through_an_attack_beside_one_that_does_not():
     sees = guard(lambda text: 4.0 if "violates" in text.casefold() else -4.0)
-    told = both(KEYWORD, sees, ["random_case", "hyphenated"])
+    told = both(KEYWORD, sees, ["random_case", "base64"])
     assert [(each["name"], each["mode"]["difference"]) for each in told["differences"]] == [
         ("random_case", -1.0),
-        ("hyphenated", 0.0),
-        ("any of these", 0.0),
+        ("base64", 0.0),
+        ("any of these", -1.0),
     ]
     assert told["differences"][0]["mode"]["interval"] == [-1.0, -1.0]
     assert len(tables(told)) == 2
@@ -430,8 +430,10 @@ def test_a_guard_that_sees_through_an_attack_beside_one_that_does_not():
 
 def test_the_interval_of_a_difference_is_that_of_pairs():
     """Two guards that miss the same half: each alone is uncertain, their difference is not."""
-    half = guard(lambda text: 4.0 if "violates" in text or ("viol" in text and int(text[-1]) % 2) else -4.0)
-    told = both(half, half, ["hyphenated"])
+    half = guard(
+        lambda text: 4.0 if "violates" in text or ("violates" in text.casefold() and int(text[-1]) % 2) else -4.0
+    )
+    told = both(half, half, ["random_case"])
     low, high = told["guards"][0]["attacks"][0]["mode"]["interval"]
     assert low < 0.5 < high
     assert told["differences"][0]["mode"]["interval"] == [0.0, 0.0]
@@ -443,14 +445,14 @@ def test_the_interval_of_a_difference_is_that_of_pairs():
 def test_no_text_without_being_asked_for():
     canary = [f"please violates:M1 canary{number}" for number in range(5)]
     texts = drawn(canary, SAFE)
-    siege = robustness.run(KEYWORD, texts, choose(["random_case", "hyphenated"]), SEEDS)
+    siege = robustness.run(KEYWORD, texts, choose(["random_case", "leet"]), SEEDS)
     silent = report([siege], texts, SEEDS, "")
     assert "canary" not in json.dumps(silent)
     assert not list(shown(silent))
     assert "canary" not in repr((siege, texts, siege.trials))
     asked = report([siege], texts, SEEDS, "", show_text=True)
     lines = list(shown(asked))
-    assert 5 < len(lines) <= 10  # of both attacks; some hyphens are seen through
+    assert 5 < len(lines) <= 10  # of both attacks
     assert all(line.isascii() and "\n" not in line for line in lines)
     assert any("canary" in line.casefold() for line in lines)
 
