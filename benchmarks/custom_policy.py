@@ -1,12 +1,14 @@
 """What training on a company's own rows buys, and what it costs under the base policy: the ferry line of examples/.
 
 python benchmarks/custom_policy.py [--work DIR] [--replay-data data/default] [--base-rows 600] [--threads 1]
+python benchmarks/custom_policy.py --model BUNDLE --base FOLDER [--set key=value …]     from a language model
 
 Trains guards on 100 and on 1,000 rows, with and without replay, and one without the rows of two categories; exports
 them and measures each, beside the guard that they start from, on the held-out rows of the example (written before the
 training rows and before any guard had scored them) and on dev rows of the base data. The seeds are left out of the
 dev rows, as replay may train on them. What is finished under --work is not trained again; results go to
-benchmarks/results/custom_policy.json, and the tables to docs/custom-policies.md.
+benchmarks/results/custom_policy.json, and the tables to docs/custom-policies.md. With --base they are of the recipe
+sft on that language model, beside the guard --model that was exported from it, and go to custom_policy_causal.json.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ from guard.verdict import Outcome, Verdict
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "ferry-line"
-RESULTS = Path(__file__).parent / "results" / "custom_policy.json"
-PAGE, START, END = ROOT / "docs" / "custom-policies.md", "<!-- numbers -->", "<!-- /numbers -->"
+RESULTS = Path(__file__).parent / "results"
+PAGE = ROOT / "docs" / "custom-policies.md"
 HELD_OUT = ("F2", "F6")  # categories that one of the guards never sees
 FEW = 100  # rows: the first ones of the training file
 CHUNK = 512  # conversations scored at once
@@ -66,6 +68,20 @@ RECIPES = {
 BEFORE = "before training"
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Of which backbone the guards are: what trains them, and where the numbers go."""
+
+    name: str
+    config: str
+    base: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        return f"<!-- {self.name} -->", f"<!-- /{self.name} -->"
+
+
 def read(name: str) -> list[Row]:
     return [json.loads(line) for line in (EXAMPLE / name).read_text(encoding="utf-8").splitlines()]
 
@@ -82,7 +98,7 @@ def teaches(row: Row, without: Collection[str]) -> bool:
     return not {*row.get("categories", ()), row.get("near_miss")} & {*without}
 
 
-def trained(recipe: Recipe, work: Path, replay_data: str | None, threads: int | None) -> dict[str, Any]:
+def trained(recipe: Recipe, kind: Kind, work: Path, replay_data: str | None) -> dict[str, Any]:
     """The seconds and rows of a training that leaves its bundle at `work`/bundle; from the last time if it is there."""
     told = work / "training.json"
     if not told.exists():
@@ -91,11 +107,10 @@ def trained(recipe: Recipe, work: Path, replay_data: str | None, threads: int | 
         (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         rules = policy.load(EXAMPLE / "policy.yaml").without(recipe.without)
         (work / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
-        changes = [] if recipe.replay else ["replay.share=0"]
+        changes = [*kind.changes, *([] if recipe.replay else ["replay.share=0"])]
         changes += [f'replay.data="{replay_data}"'] * bool(recipe.replay and replay_data)
-        changes += [f"threads={threads}"] * bool(threads)
         paths = ("--policy", work / "policy.yaml", "--data", work / "rows.jsonl", "--out", work / "run")
-        seconds, cpu = timed("train", "encoder-custom", *changes, *paths)
+        seconds, cpu = timed("train", kind.config, *changes, *kind.base, *paths)
         timed("export", work / "run", work / "bundle", "--name", "ferry-line")
         record = {"rows": len(rows), "seconds": round(seconds), "cpu_seconds": round(cpu), "cores": core_count()}
         told.write_text(json.dumps(record), encoding="utf-8")
@@ -219,11 +234,12 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n\n".join([f"`{result['command']}`", counts, table(head, *rows), table(second, *obeys)])
 
 
-def publish(tables: str) -> None:
+def publish(tables: str, marks: tuple[str, str]) -> None:
     """Puts the tables between the marks of the page."""
+    start, end = marks
     text = PAGE.read_text(encoding="utf-8")
-    before, after = text.partition(START)[0], text.partition(END)[2]
-    PAGE.write_text(f"{before}{START}\n{tables}\n{END}{after}", encoding="utf-8")
+    before, after = text.partition(start)[0], text.partition(end)[2]
+    PAGE.write_text(f"{before}{start}\n{tables}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -234,24 +250,34 @@ def main() -> None:
     parser.add_argument("--base-rows", type=int, help="a sample of so many dev rows; all if left out")
     parser.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES), help="guards to train")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--model", type=Path, help="the guard before training; the shipped one if left out")
+    parser.add_argument("--base", type=Path, help="the language model to train, which --model was exported from")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the configuration")
     options = parser.parse_args()
-    before = open_guard(None, options.threads)
+    if (options.base is None) != (options.model is None):
+        parser.error("--model and --base go together")
+    changes = (*options.set, *([f"threads={options.threads}"] if options.threads else []))
+    kind = Kind("custom_policy", "encoder-custom", (), changes)
+    if options.base is not None:
+        kind = Kind("custom_policy_causal", "custom-policy", ("--base", str(options.base)), tuple(options.set))
+    before = open_guard(options.model, options.threads)
     rules, rows = policy.load(EXAMPLE / "policy.yaml"), read("held_out.jsonl")
     guards: dict[str, Any] = {}
     for name in (BEFORE, *options.only):
         work = options.work / name.replace(",", "").replace(" ", "-")
         told, guard = {}, before
         if name != BEFORE:
-            told = {"training": trained(RECIPES[name], work, options.replay_data, options.threads)}
+            told = {"training": trained(RECIPES[name], kind, work, options.replay_data)}
             guard = open_guard(work / "bundle", options.threads)
         base = on_base(guard, before.policy, options.data, options.base_rows)
         guards[name] = told | {"model": guard.engine.digest, "base": base, "custom": on_custom(guard, rules, rows)}
         print(f"{name}: {json.dumps(guards[name])}", flush=True)
     given = "".join(
         f" --{key.replace('_', '-')} {value}"
-        for key in ("replay_data", "base_rows", "threads")
+        for key in ("model", "base", "replay_data", "base_rows", "threads")
         if (value := getattr(options, key)) is not None
     )
+    given += f" --set {' '.join(options.set)}" * bool(options.set)
     result = {
         "command": f"python benchmarks/custom_policy.py{given}",
         "model": before.engine.digest,
@@ -260,8 +286,8 @@ def main() -> None:
         "cores": core_count(),
         "guards": guards,
     }
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    publish(markdown(result))
+    (RESULTS / f"{kind.name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    publish(markdown(result), kind.marks)
     print(markdown(result))
 
 

@@ -109,7 +109,7 @@ def run_loop(
         print(f"resuming at step {step}", flush=True)  # noqa: T201
         history[-1] |= judge()  # it was saved before this
     model.train()
-    started, seen, losses = time.time(), 0, []
+    begun, started, seen, losses = step, time.time(), 0, []
     for batch in itertools.islice(batches, step, plan.steps):
         torch.manual_seed(plan.seed * 1_000_003 + step)
         loss, tokens = loss_of(batch, step)
@@ -126,8 +126,9 @@ def run_loop(
         schedule.step()
         step, seen = step + 1, seen + tokens
         if step % _TOLD == 0:
-            rate = seen / (time.time() - started)
-            print(f"step {step}/{plan.steps} loss {np.mean(losses[-_TOLD:]):.4f} {rate:.0f} tokens/s", flush=True)  # noqa: T201
+            took = time.time() - started
+            told = f"{seen / took:.0f} tokens/s, {took / (step - begun) * (plan.steps - step) / 60:.0f} min left"
+            print(f"step {step}/{plan.steps} loss {np.mean(losses[-_TOLD:]):.4f} | {told}", flush=True)  # noqa: T201
         if step % plan.checkpoint_steps == 0 or step == plan.steps:
             history.append({"step": step, "loss": float(np.mean(losses[-_MEAN:]))})
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}

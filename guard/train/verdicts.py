@@ -42,18 +42,20 @@ class PromptReader:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How often a batch's policy lacks categories, has them in another order, and calls them S1, S2 … anew."""
+    """How often a row is asked under a part of the policy, and how often a policy shown has its categories in another
+    order, or calls them S1, S2 … anew."""
 
     partial: float
     shuffle: float = 0.0
     renumber: float = 0.0
 
 
-def names_in_force(rules: Policy, rates: Rates, rng: random.Random) -> dict[str, str]:
-    """The codes of the categories that are in force for a batch, in their order, and what each is called there."""
+def names_in_force(rules: Policy, partial: bool, rates: Rates, rng: random.Random) -> dict[str, str]:
+    """The codes of the categories that are in force, in their order, and what each is called there. partial: whether
+    they are some of the policy's, any number of them, or all."""
     codes = rules.codes
-    if len(codes) > 1 and rng.random() < rates.partial:
-        kept = set(rng.sample(codes, rng.randint(max(1, len(codes) // 3), len(codes) - 1)))
+    if partial and len(codes) > 1:
+        kept = set(rng.sample(codes, rng.randint(1, len(codes) - 1)))
         codes = tuple(code for code in codes if code in kept)
     if rng.random() < rates.shuffle:
         codes = tuple(rng.sample(codes, len(codes)))
@@ -82,6 +84,47 @@ def verdict_of(item: Item, prompt: Prompt, shown: Policy, names: Mapping[str, st
     return prompt.verdict_ids(shown, found, safe=not found)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Group:
+    """The rows of a batch that are asked under the same policy."""
+
+    policy: Policy
+    rows: tuple[Asked, ...]
+
+    @property
+    def weight(self) -> float:
+        return sum(row.weight for row in self.rows)
+
+
+def known_share(items: Sequence[Item]) -> float:
+    """The share of the unsafe items whose categories are known, the others being good for the whole policy alone."""
+    unsafe = [item for item in items if item.unsafe]
+    return sum(item.categories is not None for item in unsafe) / max(1, len(unsafe))
+
+
+def groups(
+    batch: Sequence[tuple[Ids, Item]], prompt: Prompt, rules: Policy, rates: Rates, known: float, rng: random.Random
+) -> list[Group]:
+    """The batch in two: some rows under a part of the policy, drawn for the batch, the others under the whole.
+
+    Of the safe rows fewer are drawn for the part, by the share of unsafe rows whose categories are known: were they as
+    many, a policy that lacks a category would by itself be a sign of safety.
+    """
+    part, whole = (names_in_force(rules, partial, rates, rng) for partial in (True, False))
+    found: dict[bool, list[Asked]] = {True: [], False: []}
+    for ids, item in batch:
+        drawn = rng.random() < rates.partial * (1.0 if item.unsafe else known)
+        asked = (
+            verdict_of(item, prompt, policy_views.view(rules, part), part, len(part) == len(whole)) if drawn else None
+        )
+        if asked is not None:
+            found[True].append(Asked(ids, asked, item.weight))
+        elif (said := verdict_of(item, prompt, policy_views.view(rules, whole), whole, True)) is not None:
+            found[False].append(Asked(ids, said, item.weight))
+    shown = {True: part, False: whole}
+    return [Group(policy_views.view(rules, shown[key]), tuple(rows)) for key, rows in found.items() if rows]
+
+
 def shared(model: Any, prefix: Ids, rows: int) -> DynamicCache:
     """The keys and values of a prefix, computed once, for each of `rows` rows."""
     cache = model.get_decoder()(input_ids=torch.tensor([prefix]), use_cache=True).past_key_values
@@ -108,20 +151,37 @@ def read_rows(model: Any, prefix: Ids, rows: Sequence[Ids], dropout: float = 0.0
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Mean cross-entropies: of the verdicts' first tokens and, per row, of those after it, both by weight; of the text
-    before them, per token (None if it was not asked for)."""
+    """Mean cross-entropies: of the verdicts' first tokens and, per row, of those after it, both by weight; of the
+    verdict's word where it was asked for before its place, by weight, and of the text, per token (None: not asked)."""
 
     word: Tensor
     codes: Tensor
-    text: Tensor | None
+    early: Tensor | None = None
+    text: Tensor | None = None
+
+    def total(self, codes: float, early: float, text: float) -> Tensor:
+        """The loss of the word, and the others times their weights."""
+        total = self.word + codes * self.codes
+        if self.early is not None:
+            total = total + early * self.early
+        return total if self.text is None else total + text * self.text
 
 
 def losses(
-    model: Any, prompt: Prompt, prefix: Ids, rows: Sequence[Asked], smooth: float, dropout: float, text: float
+    model: Any,
+    prompt: Prompt,
+    prefix: Ids,
+    rows: Sequence[Asked],
+    smooth: float = 0.0,
+    dropout: float = 0.0,
+    early: float = 0.0,
+    text: float = 0.0,
 ) -> Losses:
     """What the model says of a batch. The first token is smoothed between the two words alone: labels are noisy.
 
-    text: the share of the prompts' tokens whose loss is wanted; a large vocabulary makes each of them dear.
+    early: the share of the prompts' tokens after which the verdict is asked for as well, of the two words alone. A
+    model that begins without any language learns sooner what each word tells if it need not find it from the end.
+    text: the share of those whose next token is asked for; a large vocabulary makes each of them dear.
     """
     states, ids = read_rows(model, prefix, [row.prompt + row.verdict[:-1] for row in rows], dropout)
     head = model.get_output_embeddings()
@@ -139,13 +199,34 @@ def losses(
         index, place, wanted = torch.tensor(after).unbind(1)
         each = nn.functional.cross_entropy(head(states[index, place]).float(), wanted, reduction="none")
         codes = (each * weights[index]).sum() / scale
-    if not text:
-        return Losses(word, codes, None)
     inside = torch.arange(ids.shape[1] - 1) < last[:, None]
-    if text < 1:
-        inside &= torch.rand(inside.shape) < text
-    said = nn.functional.cross_entropy(head(states[:, :-1][inside]).float(), ids[:, 1:][inside])
-    return Losses(word, codes, said)
+    return Losses(
+        word,
+        codes,
+        _early(states, inside & _drawn(inside, early), rows, prompt, head, smooth) if early else None,
+        _text(states, inside & _drawn(inside, text), ids, head) if text else None,
+    )
+
+
+def _drawn(places: Tensor, share: float) -> Tensor:
+    return torch.rand(places.shape) < share
+
+
+def _early(states: Tensor, places: Tensor, rows: Sequence[Asked], prompt: Prompt, head: Any, smooth: float) -> Tensor:
+    """Each row counts with its weight, however many of its tokens were drawn; one without any does not."""
+    row, place = places.nonzero().unbind(1)
+    words = head.weight[[prompt.safe[0], prompt.unsafe[0]]]
+    unsafe = torch.tensor([int(asked.verdict[0] == prompt.unsafe[0]) for asked in rows])
+    each = nn.functional.cross_entropy(
+        (states[row, place] @ words.T).float(), unsafe[row], reduction="none", label_smoothing=2 * smooth
+    )
+    weights = torch.tensor([asked.weight for asked in rows])
+    counts = places.sum(1)
+    return (each * (weights / counts.clamp(min=1))[row]).sum() / (weights * (counts > 0)).sum().clamp(min=1.0)
+
+
+def _text(states: Tensor, places: Tensor, ids: Tensor, head: Any) -> Tensor:
+    return nn.functional.cross_entropy(head(states[:, :-1][places]).float(), ids[:, 1:][places])
 
 
 def read_verdicts(model: Any, prompt: Prompt, rules: Policy, prompts: Sequence[Ids]) -> causal_scores.Reading:

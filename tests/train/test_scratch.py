@@ -27,7 +27,7 @@ from guard.train import causal_scores, verdicts
 from guard.train.bpe import fixed_phrases, train_bpe
 from guard.train.conditioned import Item
 from guard.train.loop import Plan, adamw, rising_then_falling, run_loop
-from guard.train.verdicts import Asked, Rates, losses, names_in_force, verdict_of
+from guard.train.verdicts import Asked, Rates, groups, known_share, losses, names_in_force, verdict_of
 
 RULES = load("minimal")  # M1 and M2
 LARGE = load("mlcommons")
@@ -99,14 +99,57 @@ def test_too_small_a_vocabulary_is_an_error() -> None:
 # -- what a batch teaches ---------------------------------------------------------------------------------------------
 
 
-@given(st.randoms(use_true_random=False), st.booleans(), st.booleans())
-def test_categories_in_force_are_some_of_the_policy(rng: random.Random, shuffle: bool, renumber: bool) -> None:
-    names = names_in_force(LARGE, Rates(1.0, float(shuffle), float(renumber)), rng)
-    assert len(LARGE.codes) // 3 <= len(names) < len(LARGE.codes)
+@given(st.randoms(use_true_random=False), st.booleans(), st.booleans(), st.booleans())
+def test_categories_in_force_are_some_of_the_policy(
+    rng: random.Random, partial: bool, shuffle: bool, renumber: bool
+) -> None:
+    names = names_in_force(LARGE, partial, Rates(0.5, float(shuffle), float(renumber)), rng)
+    assert (1 <= len(names) < len(LARGE.codes)) if partial else len(names) == len(LARGE.codes)
     assert set(names) <= set(LARGE.codes)
     assert list(names.values()) == ([f"S{n}" for n in range(1, len(names) + 1)] if renumber else list(names))
     if not shuffle:
         assert list(names) == [code for code in LARGE.codes if code in names]
+
+
+ITEMS = st.one_of(
+    st.just(Item(False, frozenset())),
+    st.just(Item(True, None)),
+    st.frozensets(st.sampled_from(LARGE.codes), min_size=1).map(lambda codes: Item(True, codes)),
+)
+
+
+@given(st.lists(ITEMS, max_size=12), st.randoms(use_true_random=False), st.sampled_from([0.0, 0.5, 1.0]))
+def test_every_row_of_a_batch_is_asked_once_under_a_policy_that_its_label_is_good_for(
+    prompt: Prompt, items: list[Item], rng: random.Random, partial: float
+) -> None:
+    batch = [((number,), item) for number, item in enumerate(items)]
+    made = groups(batch, prompt, LARGE, Rates(partial), known_share(items), rng)
+    assert len(made) <= 2
+    assert sorted(row.prompt[0] for group in made for row in group.rows) == list(range(len(items)))
+    assert sum(group.weight for group in made) == len(items)
+    for group in made:
+        for row in group.rows:
+            item = items[row.prompt[0]]
+            left = (item.categories or frozenset()) & set(group.policy.codes)
+            if item.unsafe and item.categories is None:
+                assert group.policy.codes == LARGE.codes
+                assert row.verdict == prompt.unsafe
+            else:
+                assert row.verdict == prompt.verdict_ids(group.policy, left, safe=not left)
+
+
+def test_safe_rows_are_drawn_for_part_of_a_policy_as_often_as_unsafe_ones_of_known_category(prompt: Prompt) -> None:
+    items = [Item(False, frozenset()), Item(True, None), Item(True, frozenset(["S1"])), Item(True, None)] * 500
+    known = known_share(items)
+    assert known == pytest.approx(1 / 3)
+    made = groups(
+        [((number,), item) for number, item in enumerate(items)], prompt, LARGE, Rates(0.6), known, random.Random(5)
+    )
+    part = next(group for group in made if group.policy.codes != LARGE.codes)
+    drawn = [items[row.prompt[0]] for row in part.rows]
+    assert sum(item.unsafe for item in drawn) == pytest.approx(0.6 * 500, rel=0.1)
+    assert sum(not item.unsafe for item in drawn) == pytest.approx(0.6 * 500 / 3, rel=0.2)
+    assert known_share([]) == 0.0
 
 
 def test_the_verdict_follows_the_categories_in_force(prompt: Prompt) -> None:
@@ -151,7 +194,7 @@ def test_a_shared_prefix_changes_no_gradient(prompt: Prompt, model: Any) -> None
     rows = [
         Asked(ids[len(prefix) :], verdict, weight) for ids, weight in zip(prompts(prompt), (1, 2, 0.5, 1), strict=True)
     ]
-    found = losses(model, prompt, prefix, rows, smooth=0.0, dropout=0.0, text=0.0)
+    found = losses(model, prompt, prefix, rows)
     torch.autograd.backward(found.word + found.codes)
     shared = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
@@ -166,10 +209,12 @@ def test_a_shared_prefix_changes_no_gradient(prompt: Prompt, model: Any) -> None
     model.zero_grad()
 
 
-def test_smoothing_is_between_the_two_words_and_text_counts_its_own_tokens(prompt: Prompt, model: Any) -> None:
+def test_smoothing_is_between_the_two_words_which_are_asked_for_early_and_text_counts_its_own_tokens(
+    prompt: Prompt, model: Any
+) -> None:
     prefix, ids = prompt.prefix_ids(RULES), prompts(prompt)[1]
     row = Asked(ids[len(prefix) :], prompt.unsafe, 1.0)
-    found = losses(model, prompt, prefix, [row], smooth=0.25, dropout=0.0, text=1.0)
+    found = losses(model, prompt, prefix, [row], smooth=0.25, early=1.0, text=1.0)
     logits = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0], -1)
     expected = -0.75 * logits[-1, prompt.unsafe[0]] - 0.25 * logits[-1, prompt.safe[0]]
     assert found.word.item() == pytest.approx(expected.item(), abs=1e-4)
@@ -177,6 +222,22 @@ def test_smoothing_is_between_the_two_words_and_text_counts_its_own_tokens(promp
     within = torch.nn.functional.nll_loss(logits[len(prefix) : -1], torch.tensor(ids[len(prefix) + 1 :]))
     assert found.text is not None
     assert found.text.item() == pytest.approx(within.item(), abs=1e-4)
+    two = torch.log_softmax(logits[len(prefix) : -1][:, [prompt.safe[0], prompt.unsafe[0]]], -1).mean(0)
+    assert found.early is not None
+    assert found.early.item() == pytest.approx(-(0.25 * two[0] + 0.75 * two[1]).item(), abs=1e-4)
+
+
+def test_each_row_counts_by_its_weight_where_verdicts_are_asked_for_early(prompt: Prompt, model: Any) -> None:
+    prefix = prompt.prefix_ids(RULES)
+    said = [ids[len(prefix) :] for ids in prompts(prompt)[:2]]
+
+    def early(*rows: Asked) -> float:
+        found = losses(model, prompt, prefix, rows, early=1.0).early
+        assert found is not None
+        return found.item()
+
+    short, long = Asked(said[0], prompt.unsafe, 1.0), Asked(said[1], prompt.verdict_ids(RULES, (), safe=True), 3.0)
+    assert early(short, long) == pytest.approx((early(short) + 3 * early(long)) / 4, abs=1e-4)
 
 
 # -- the loop ---------------------------------------------------------------------------------------------------------

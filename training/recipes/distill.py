@@ -40,6 +40,7 @@ from guard.train.encoder_run import EncoderConfig, begin
 from guard.train.encoder_step import in_force, logits_of, paraphrases
 from guard.train.held_out import evaluate, held_out
 from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loop
+from guard.train.precision import cpu_autocast
 from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.teacher import Taught, teach, teachers_loss
 from guard.train.visits import Visit, batches, one_policy, visits
@@ -95,7 +96,7 @@ def main(path: str, overrides: list[str]) -> None:
     steps = int(len(epoch_of(0)) * config.epochs)
     optimiser = adamw(model, {"": config.learning_rate, "head.": config.head_learning_rate}, config.weight_decay)
     schedule = rising_then_falling(optimiser, config.warmup_steps, steps)
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=config.bf16)
+    autocast = cpu_autocast(config.bf16)
 
     def loss_at(batch: list[Visit], step: int) -> tuple[Tensor, int]:
         rng = random.Random(f"{config.seed}/{step}")

@@ -1,14 +1,15 @@
-"""Train a small generative guard from nothing: its own tokenizer, random weights, an hour on two cores.
+"""Train a small generative guard from nothing: its own tokenizer, random weights, an hour or so on two cores.
 
 What it does: trains a byte-level BPE tokenizer with Llama 3's control tokens on the data, makes a Llama of a dozen
-million random parameters, and teaches it the verdict, the codes of the violated categories, and at first also the text
-itself, since it begins without any language. All rows of a step are under the same policy, whose keys and values are
-computed once; on a share of the steps only a random part of it is in force, and the labels follow.
+million random parameters, and teaches it the verdict and the codes of the violated categories. As it begins without
+any language, it is asked for the verdict at many places of the text as well, and, if wanted, for the text itself. The
+rows of a step are under the whole policy or a random part of it, and the labels follow; each policy's keys and values
+are computed once a step.
 
 Departs from Llama Guard (Inan et al. 2023, arXiv:2312.06674), whose category dropping it borrows, in having no
 pre-trained model. It shows that the causal path learns; a guard for use is made by the recipes sft and encoder.
 
-Launch:  guard train scratch                      about an hour on two cores
+Launch:  guard train scratch                      an hour or so on two cores
          python -P training/recipes/scratch.py CONFIG.yaml [key=value …]        this file as it stands
 """
 
@@ -32,7 +33,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from guard import policy, schema
 from guard.data.augment.augmentation import Augmentation
 from guard.data.augment.padding import benign
-from guard.data.augment.policy_views import view
 from guard.data.examples import load_examples, weighed
 from guard.errors import ConfigError
 from guard.policy import Detail
@@ -40,8 +40,9 @@ from guard.prompt import Prompt
 from guard.train.bpe import train_bpe
 from guard.train.causal_scores import dev_sample, ranking
 from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loop
+from guard.train.precision import cpu_autocast
 from guard.train.run import data_digest, run_recipe, write_run
-from guard.train.verdicts import Asked, PromptReader, Rates, losses, names_in_force, read_verdicts, verdict_of
+from guard.train.verdicts import PromptReader, Rates, groups, known_share, losses, read_verdicts
 from guard.train.visits import Visit, batches, one_policy, visits
 
 FREE = ("out", "threads", "checkpoint_steps")  # what a resumed run may change
@@ -72,11 +73,13 @@ class Config:
     warmup_steps: int = 200
     dropout: float = 0.1
     codes_weight: float = 0.2
-    text_weight: float = 0.5
+    early_weight: float = 0.5
+    early_share: float = 0.25
+    text_weight: float = 0.0
     text_until: float = 0.5
-    text_share: float = 0.3
+    text_share: float = 0.1
     label_smoothing: float = 0.02
-    partial_policy: float = 0.4
+    partial_policy: float = 0.5
     shuffle: float = 0.0
     renumber: float = 0.0
     least_label_mass: float = 0.5
@@ -154,28 +157,33 @@ def main(path: str, overrides: list[str]) -> None:
     # Weights that begin at random soon forget their first gradients' squares with a shorter memory (arXiv:1706.03762).
     optimiser = adamw(model, {"": config.learning_rate}, config.weight_decay, (0.9, 0.98))
     schedule = rising_then_falling(optimiser, config.warmup_steps, steps)
+    autocast = cpu_autocast(config.bf16)
     rates = Rates(config.partial_policy, config.shuffle, config.renumber)
 
+    known = known_share([visit.item for batch in first for visit in batch])
+
     def loss_of(batch: list[Visit], step: int) -> tuple[Tensor, int]:
-        names = names_in_force(rules, rates, random.Random(f"{config.seed}/{step}"))
-        shown, whole = view(rules, names), len(names) == len(rules.codes)
-        said = [(visit, verdict_of(visit.item, prompt, shown, names, whole)) for visit in batch]
-        rows = [Asked(visit.row[0], verdict, visit.item.weight) for visit, verdict in said if verdict]
         text_weight = config.text_weight * max(0.0, 1 - step / max(1.0, config.text_until * steps))
-        if not rows:  # all unsafe of unknown category, under part of the policy
+        asked = [(visit.row[0], visit.item) for visit in batch]
+        parts = groups(asked, prompt, rules, rates, known, random.Random(f"{config.seed}/{step}"))
+        if not parts:  # no label says anything
             return model.get_input_embeddings().weight.sum() * 0.0, 0
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            found = losses(
-                model,
-                prompt,
-                prompt.prefix_ids(shown),
-                rows,
-                config.label_smoothing,
-                config.dropout,
-                config.text_share if text_weight else 0.0,
-            )
-        loss = found.word + config.codes_weight * found.codes
-        return loss if found.text is None else loss + text_weight * found.text, sum(len(row.prompt) for row in rows)
+        means = []
+        for part in parts:
+            with autocast:
+                found = losses(
+                    model,
+                    prompt,
+                    prompt.prefix_ids(part.policy),
+                    part.rows,
+                    smooth=config.label_smoothing,
+                    dropout=config.dropout,
+                    early=config.early_share if config.early_weight else 0.0,
+                    text=config.text_share if text_weight else 0.0,
+                )
+            means.append(found.total(config.codes_weight, config.early_weight, text_weight) * part.weight)
+        loss = torch.stack(means).sum() / sum(part.weight for part in parts)
+        return loss, sum(len(row.prompt) for part in parts for row in part.rows)
 
     def judge() -> dict[str, float]:
         model.eval()
@@ -186,6 +194,7 @@ def main(path: str, overrides: list[str]) -> None:
     stream = itertools.chain.from_iterable(epoch_of(number) for number in itertools.count())
     done = run_loop(plan, model, optimiser, schedule, stream, loss_of, judge)
     model.save_pretrained(out / "model")
+    prompt.save(out / "model")  # so that it can be the base of another run
     write_run(
         out,
         kind="causal",

@@ -1,0 +1,19 @@
+"""In which precision a CPU trains. bf16 halves the time where the processor computes in it, and takes fifty times as
+long where it does not (an AVX2 machine: 280 ms for a product of 1000 x 256 by 256 x 688, 6 ms in fp32)."""
+
+from __future__ import annotations
+
+import torch
+
+
+def computes_bf16() -> bool:
+    """Whether this processor has instructions for bf16: AVX-512 BF16, AMX, or those of ARM."""
+    return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
+
+
+def cpu_autocast(bf16: bool) -> torch.autocast:
+    """A context in bf16 if that is wanted and this processor computes in it; else in fp32, which is said then."""
+    usable = bf16 and computes_bf16()
+    if bf16 and not usable:
+        print("bf16: this processor has no instructions for it, so fp32 is used", flush=True)  # noqa: T201
+    return torch.autocast("cpu", torch.bfloat16, enabled=usable)
