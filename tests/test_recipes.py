@@ -21,9 +21,8 @@ RECIPES = sorted(asset("training/recipes").glob("*.py"))
 CONFIGS = sorted(asset("training/configs").glob("*.yaml"))
 DATA = [path for path in CONFIGS if path.name.startswith("data-")]
 TRAINING = [path for path in CONFIGS if path not in DATA]
-SHARED = (
-    Path(guard.__file__).parent / "train" / "encoder_run.py"
-)  # the options that recipes of the encoder have in common
+TRAIN = Path(guard.__file__).parent / "train"
+SHARED = {"EncoderConfig": TRAIN / "encoder_run.py", "LoopConfig": TRAIN / "loop_config.py"}  # what recipes share
 # Loads a recipe as a user's copy would be, reads every config of it, then one with a mistake in a key.
 LOAD = """
 import importlib.util, sys
@@ -63,7 +62,7 @@ def keys(recipe: Path) -> dict[str, bool]:
 def _keys(module: Path, name: str) -> dict[str, bool]:
     for node in ast.parse(module.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            shared = [_keys(SHARED, ast.unparse(base)) for base in node.bases]
+            shared = [_keys(SHARED[base], base) for base in map(ast.unparse, node.bases)]
             fields = [entry for entry in node.body if isinstance(entry, ast.AnnAssign)]
             own = {ast.unparse(field.target): field.value is None for field in fields}
             return {key: required for part in (*shared, own) for key, required in part.items()}

@@ -24,7 +24,6 @@ from typing import Annotated
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -40,12 +39,11 @@ from guard.train.encoder_run import EncoderConfig, begin
 from guard.train.encoder_step import in_force, logits_of, paraphrases
 from guard.train.held_out import evaluate, held_out
 from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loop
+from guard.train.loop_config import FREE, settle
 from guard.train.precision import cpu_autocast
 from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.teacher import Taught, teach, teachers_loss
 from guard.train.visits import Visit, batches, one_policy, visits
-
-FREE = ("out", "threads", "checkpoint_steps")  # what a resumed run may change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +57,7 @@ class Config(EncoderConfig):
 
 def main(path: str, overrides: list[str]) -> None:
     config = schema.load(Path(path), Config, ConfigError, overrides)
-    torch.manual_seed(config.seed)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    settle(config)
     teacher = open_engine(open_bundle(config.teacher), config.threads)
     out, base = Path(config.out), encoder.base_folder(config.base)
     rules = policy.load(config.policy)

@@ -24,7 +24,6 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch
 from torch import Tensor
 
 from guard import policy, schema
@@ -39,12 +38,13 @@ from guard.train.encoder_run import EncoderConfig, begin
 from guard.train.encoder_step import in_force, logits_of, paraphrases
 from guard.train.held_out import evaluate, held_out
 from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loop
+from guard.train.loop_config import FREE, settle
 from guard.train.precision import cpu_autocast
 from guard.train.replay import Replay, drawn, replayed
 from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.visits import Visit, batches, one_policy, visits
 
-FREE = ("out", "threads", "checkpoint_steps", "average_with_base")  # what a resumed run may change
+AVERAGED = (*FREE, "average_with_base")  # what a resumed run may change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,7 @@ class Config(EncoderConfig):
 
 def main(path: str, overrides: list[str]) -> None:
     config = schema.load(Path(path), Config, ConfigError, overrides)
-    torch.manual_seed(config.seed)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    settle(config)
     out, base = Path(config.out), encoder.base_folder(config.base)
     rules = policy.load(config.policy)
     model, reader = begin(config, rules)
@@ -121,7 +119,7 @@ def main(path: str, overrides: list[str]) -> None:
         return evaluate(model, dev, reader, rules, autocast)
 
     # The loop. A checkpoint holds everything: a killed run goes on where it was.
-    plan = Plan(out, steps, config.checkpoint_steps, config.seed, identity(config, FREE))
+    plan = Plan(out, steps, config.checkpoint_steps, config.seed, identity(config, AVERAGED))
     stream = itertools.chain.from_iterable(epoch_of(number) for number in itertools.count())
     done = run_loop(plan, model, optimiser, schedule, stream, loss_at, judge)
 

@@ -31,7 +31,6 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from guard import policy, schema
-from guard.data.augment.augmentation import Augmentation
 from guard.data.augment.padding import benign
 from guard.data.examples import load_examples, weighed
 from guard.errors import ConfigError
@@ -40,56 +39,36 @@ from guard.prompt import Prompt
 from guard.train.bpe import train_bpe
 from guard.train.causal_scores import dev_sample, ranking
 from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loop
+from guard.train.loop_config import FREE, LoopConfig, settle
 from guard.train.precision import cpu_autocast
 from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.verdicts import PromptReader, Rates, groups, known_share, losses, read_verdicts
 from guard.train.visits import Visit, batches, one_policy, visits
 
-FREE = ("out", "threads", "checkpoint_steps")  # what a resumed run may change
 
-
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(LoopConfig):
     """See training/configs/scratch.yaml for what each knob buys."""
 
-    __pydantic_config__ = schema.STRICT
-
-    recipe: str
-    policy: str
-    data: str
-    out: str
     base: Literal["none"] = "none"  # what a bundle's manifest will name
-    columns: str | None = None  # how rows of your own are to be read, see docs/data.md
     vocabulary: int = 12288
     model: Mapping[str, Any] = field(default_factory=dict)
     detail: Detail = "names"
-    max_tokens: int = 512
-    overlap: int = 48
     epochs: float = 5.0
-    batch_tokens: int = 4096
-    batch_rows: int = 64
+    max_tokens: int = 512
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
-    warmup_steps: int = 200
-    dropout: float = 0.1
     codes_weight: float = 0.2
     early_weight: float = 0.5
     early_share: float = 0.25
     text_weight: float = 0.0
     text_until: float = 0.5
     text_share: float = 0.1
-    label_smoothing: float = 0.02
     partial_policy: float = 0.5
     shuffle: float = 0.0
     renumber: float = 0.0
     least_label_mass: float = 0.5
     dev_rows: int = 10_000
-    checkpoint_steps: int = 500
-    seed: int = 7
-    bf16: bool = True
-    threads: int | None = None
-    source_weights: Mapping[str, float] = field(default_factory=dict)
-    augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 def llama(options: Mapping[str, Any], prompt: Prompt, max_tokens: int) -> Any:
@@ -113,9 +92,7 @@ def llama(options: Mapping[str, Any], prompt: Prompt, max_tokens: int) -> Any:
 
 def main(path: str, overrides: list[str]) -> None:
     config = schema.load(Path(path), Config, ConfigError, overrides)
-    torch.manual_seed(config.seed)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    settle(config)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
 
