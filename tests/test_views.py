@@ -319,23 +319,31 @@ HOSTILE = {
 }
 
 
+def seconds(text):
+    """Of the processor, the least of three: what else the machine does only adds."""
+    taken = []
+    for _ in range(3):
+        started = time.process_time()
+        views(text)
+        taken.append(time.process_time() - started)
+    return min(taken)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_time_is_linear(name):
     unit = HOSTILE[name]
-    started = time.process_time()
-    found = views(unit * (SIZE // len(unit)))
-    assert time.process_time() - started < 10.0  # 1 MB takes about a second; quadratic steps take minutes
-    assert sum(len(view.text) for view in found) <= 2 * SIZE + 2000
+    eighth, whole = (seconds(unit * (size // len(unit))) for size in (8_000, 64_000))
+    assert whole < 24 * eighth + 0.01  # 8 times, with room for caches; one quadratic step makes it 64
+    assert sum(len(view.text) for view in views(unit * (SIZE // len(unit)))) <= 2 * SIZE + 2000
 
 
 def test_nested_payloads_cost_no_more_than_their_depth():
     text = "prune"
     while len(text) < SIZE // 2:
         text = base64.b64encode(text.encode()).decode()
-    started = time.process_time()
-    view = views(text)[-1]
-    assert time.process_time() - started < 10.0
-    assert len(view.text) > SIZE // 8
+    payload = base64.b64encode(b"prune " * (len(text) // 8)).decode()  # as long, and of depth one
+    assert len(views(text)[-1].text) > SIZE // 8
+    assert seconds(text) < 8 * seconds(payload) + 0.01
 
 
 @settings(max_examples=20)

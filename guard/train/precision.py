@@ -1,5 +1,8 @@
-"""In which precision a CPU trains. bf16 halves the time where the processor computes in it, and takes fifty times as
-long where it does not (an AVX2 machine: 280 ms for a product of 1000 x 256 by 256 x 688, 6 ms in fp32)."""
+"""In which precision a CPU trains: bf16 where the processor computes in it.
+
+Elsewhere it is emulated. For a product of 1,000 x 256 by 256 x 688 one thread of an AVX2 machine took 42 ms in bf16
+and 5 in fp32, for its gradients 287 and 4 (left), 15 and 4 (right).
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""What a causal model learns from a batch under one policy: the verdict of each row, after a prefix that all share.
+"""What a causal model learns from a batch: the verdict of each row, under the whole policy or one of several parts.
 
-Nothing in a causal model's prefix depends on what follows, so the policy's keys and values are computed once a batch,
-with their gradients, and every row continues from them: as in serving, but for learning, too.
+Nothing in a causal model's prefix depends on what follows, so each policy's keys and values are computed once a batch,
+with their gradients, and every row continues from those of its own: as in serving, but for learning, too.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from guard.engines.base import Reading, Window, padded_batches
 from guard.policy import Policy
 from guard.prompt import Prompt
 from guard.train import causal_scores
-from guard.train.conditioned import Item
+from guard.train.conditioned import Item, loss_of
 
 Ids = tuple[int, ...]
 _SCORED_TOKENS = 8192  # of one batch of held-out windows, padding counted
@@ -41,59 +42,52 @@ class PromptReader:
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """How often a row is asked under a part of the policy, and how often a policy shown has its categories in another
-    order, or calls them S1, S2 … anew."""
+class Parts:
+    """How much of the policy a batch is asked under. share: of the rows of known categories, asked under a part; the
+    others are asked under the whole. number: of parts in a batch. most: categories in a part."""
 
-    partial: float
-    shuffle: float = 0.0
-    renumber: float = 0.0
+    share: float
+    number: int
+    most: int
 
 
-def names_in_force(rules: Policy, partial: bool, rates: Rates, rng: random.Random) -> dict[str, str]:
-    """The codes of the categories that are in force, in their order, and what each is called there. partial: whether
-    they are some of the policy's, any number of them, or all."""
+def parts_of(rules: Policy, parts: Parts, rng: random.Random) -> list[Policy]:
+    """Parts of the policy, each with 1 to `most` of its categories, never all, in its order."""
     codes = rules.codes
-    if partial and len(codes) > 1:
-        kept = set(rng.sample(codes, rng.randint(1, len(codes) - 1)))
-        codes = tuple(code for code in codes if code in kept)
-    if rng.random() < rates.shuffle:
-        codes = tuple(rng.sample(codes, len(codes)))
-    return policy_views.renumbered(codes, "S") if rng.random() < rates.renumber else {code: code for code in codes}
+    most = min(parts.most, len(codes) - 1)
+    drawn = [frozenset(rng.sample(codes, rng.randint(1, most))) for _ in range(parts.number)] if most else []
+    return [policy_views.view(rules, {code: code for code in codes if code in kept}) for kept in drawn]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Asked:
-    """What follows the policy in one row: the prompt's ids, then those of the verdict. weight: beside its batch."""
+    """A row: which of the batch's policies it is asked under, the ids that follow the policy, those of the verdict."""
 
+    policy: int
     prompt: Ids
     verdict: Ids
-    weight: float
+    item: Item
 
 
-def verdict_of(item: Item, prompt: Prompt, shown: Policy, names: Mapping[str, str], whole: bool) -> Ids | None:
-    """The verdict's ids under the categories in force; None where the label says nothing about them.
+@dataclass(frozen=True, slots=True, repr=False)
+class Questions:
+    """A batch: policies, and rows that are asked under them."""
+
+    policies: tuple[Policy, ...]
+    rows: tuple[Asked, ...]
+
+
+def verdict_of(item: Item, prompt: Prompt, shown: Policy, whole: bool) -> Ids | None:
+    """The verdict's ids under the categories shown; None where the label says nothing about them.
 
     Of an unsafe row whose categories nobody knows only the word is learnt, and only under the whole policy.
     """
     if item.unsafe and item.categories is None:
         return prompt.unsafe if whole else None
-    found = {names[code] for code in item.categories or () if code in names} if item.unsafe else set()
-    if item.undecided & names.keys():
+    found = (item.categories or frozenset()) & set(shown.codes) if item.unsafe else frozenset()
+    if item.undecided & set(shown.codes):
         return prompt.unsafe if found else None
     return prompt.verdict_ids(shown, found, safe=not found)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Group:
-    """The rows of a batch that are asked under the same policy."""
-
-    policy: Policy
-    rows: tuple[Asked, ...]
-
-    @property
-    def weight(self) -> float:
-        return sum(row.weight for row in self.rows)
 
 
 def known_share(items: Sequence[Item]) -> float:
@@ -102,94 +96,127 @@ def known_share(items: Sequence[Item]) -> float:
     return sum(item.categories is not None for item in unsafe) / max(1, len(unsafe))
 
 
-def groups(
-    batch: Sequence[tuple[Ids, Item]], prompt: Prompt, rules: Policy, rates: Rates, known: float, rng: random.Random
-) -> list[Group]:
-    """The batch in two: some rows under a part of the policy, drawn for the batch, the others under the whole.
+def questions(
+    batch: Sequence[tuple[Ids, Item]], prompt: Prompt, rules: Policy, parts: Parts, known: float, rng: random.Random
+) -> Questions:
+    """Each row under the whole policy or a part; an unsafe row under two parts, with and without what it violates.
 
-    Of the safe rows fewer are drawn for the part, by the share of unsafe rows whose categories are known: were they as
-    many, a policy that lacks a category would by itself be a sign of safety.
+    A row that is unsafe here and safe there differs by the policy alone, and only many policies beside each other tell
+    which of a policy's categories made the difference. Of the safe rows fewer are drawn for a part, by the share of
+    unsafe rows whose categories are known: were they as many, a short policy would by itself be a sign of safety.
     """
-    part, whole = (names_in_force(rules, partial, rates, rng) for partial in (True, False))
-    found: dict[bool, list[Asked]] = {True: [], False: []}
+    shown = [rules, *parts_of(rules, parts, rng)]
+    found: list[Asked] = []
+
+    def ask(policy: int, ids: Ids, item: Item) -> bool:
+        verdict = verdict_of(item, prompt, shown[policy], policy == 0)
+        if verdict is not None:
+            found.append(Asked(policy, ids, verdict, item))
+        return verdict is not None
+
     for ids, item in batch:
-        drawn = rng.random() < rates.partial * (1.0 if item.unsafe else known)
-        asked = (
-            verdict_of(item, prompt, policy_views.view(rules, part), part, len(part) == len(whole)) if drawn else None
-        )
-        if asked is not None:
-            found[True].append(Asked(ids, asked, item.weight))
-        elif (said := verdict_of(item, prompt, policy_views.view(rules, whole), whole, True)) is not None:
-            found[False].append(Asked(ids, said, item.weight))
-    shown = {True: part, False: whole}
-    return [Group(policy_views.view(rules, shown[key]), tuple(rows)) for key, rows in found.items() if rows]
+        drawn = rng.random() < parts.share * (1.0 if item.unsafe else known) and len(shown) > 1
+        if not any([ask(policy, ids, item) for policy in _drawn_for(item, shown, rng)] if drawn else []):
+            ask(0, ids, item)
+    used = sorted({row.policy for row in found})
+    place = {policy: index for index, policy in enumerate(used)}
+    rows = tuple(dataclasses.replace(row, policy=place[row.policy]) for row in found)
+    return Questions(tuple(shown[policy] for policy in used), rows)
 
 
-def shared(model: Any, prefix: Ids, rows: int) -> DynamicCache:
-    """The keys and values of a prefix, computed once, for each of `rows` rows."""
-    cache = model.get_decoder()(input_ids=torch.tensor([prefix]), use_cache=True).past_key_values
-    return DynamicCache(
-        ddp_cache_data=[
-            (layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in cache.layers
+def _drawn_for(item: Item, shown: Sequence[Policy], rng: random.Random) -> list[int]:
+    """Which parts a row is asked under: one, or one with a category that it violates and one without any."""
+    parts = range(1, len(shown))
+    if item.unsafe and item.categories:
+        sides = [
+            [part for part in parts if bool(item.categories & set(shown[part].codes)) == violated]
+            for violated in (True, False)
         ]
-    )
+        if all(sides):
+            return [rng.choice(side) for side in sides]
+    return [rng.choice(parts)]
 
 
-def read_rows(model: Any, prefix: Ids, rows: Sequence[Ids], dropout: float = 0.0) -> tuple[Tensor, Tensor]:
-    """[rows, longest, width], the last hidden states of what follows the prefix, and [rows, longest] its ids.
+def read_rows(
+    model: Any, prefixes: Sequence[Ids], which: Sequence[int], rows: Sequence[Ids], dropout: float = 0.0, layer: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """[rows, longest, width], the last hidden states of what follows each row's prefix; those after `layer` layers; and
+    [rows, longest] its ids. dropout: of the embeddings and the last states.
 
-    Padding stands at the right, where nothing that comes before can see it. dropout: of the embeddings and the states.
+    Rows are padded at the right, where nothing that comes before can see it, prefixes at the left, where no row looks.
     """
-    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row)
+    before, seen = _padded(prefixes, left=True)
+    place = (seen.cumsum(1) - 1).clamp(min=0)
+    cache = model.get_decoder()(
+        input_ids=before, attention_mask=seen, position_ids=place, use_cache=True
+    ).past_key_values
+    own = torch.tensor(which)
+    past = DynamicCache(ddp_cache_data=[(kept.keys[own], kept.values[own]) for kept in cache.layers])
+    ids, said = _padded(rows)
     words = nn.functional.dropout(model.get_input_embeddings()(ids), dropout)
-    past = shared(model, prefix, len(rows))
-    found = model.get_decoder()(inputs_embeds=words, past_key_values=past, use_cache=True)
-    return nn.functional.dropout(found.last_hidden_state, dropout), ids
+    found = model.get_decoder()(
+        inputs_embeds=words,
+        attention_mask=torch.cat([seen[own], said], 1),
+        position_ids=seen.sum(1)[own][:, None] + torch.arange(ids.shape[1]),
+        past_key_values=past,
+        use_cache=True,
+        output_hidden_states=True,
+    )
+    return nn.functional.dropout(found.last_hidden_state, dropout), found.hidden_states[layer], ids
+
+
+def _padded(rows: Sequence[Ids], left: bool = False) -> tuple[Tensor, Tensor]:
+    """[rows, longest]: the ids, and 1 where they are no padding."""
+    longest = max(map(len, rows))
+    ids, real = torch.zeros(2, len(rows), longest, dtype=torch.long)
+    for index, row in enumerate(rows):
+        start = longest - len(row) if left else 0
+        ids[index, start : start + len(row)] = torch.tensor(row)
+        real[index, start : start + len(row)] = 1
+    return ids, real
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Mean cross-entropies: of the verdicts' first tokens and, per row, of those after it, both by weight; of the
-    verdict's word where it was asked for before its place, by weight, and of the text, per token (None: not asked)."""
+    """Means by the rows' weights: of the cross-entropies of the verdicts' first tokens and of all those after it, and
+    of a probe's loss."""
 
     word: Tensor
     codes: Tensor
-    early: Tensor | None = None
-    text: Tensor | None = None
-
-    def total(self, codes: float, early: float, text: float) -> Tensor:
-        """The loss of the word, and the others times their weights."""
-        total = self.word + codes * self.codes
-        if self.early is not None:
-            total = total + early * self.early
-        return total if self.text is None else total + text * self.text
+    probe: Tensor
 
 
 def losses(
     model: Any,
+    probe: nn.Linear,
+    layer: int,
     prompt: Prompt,
-    prefix: Ids,
-    rows: Sequence[Asked],
+    rules: Policy,
+    asked: Questions,
     smooth: float = 0.0,
     dropout: float = 0.0,
-    early: float = 0.0,
-    text: float = 0.0,
 ) -> Losses:
     """What the model says of a batch. The first token is smoothed between the two words alone: labels are noisy.
 
-    early: the share of the prompts' tokens after which the verdict is asked for as well, of the two words alone. A
-    model that begins without any language learns sooner what each word tells if it need not find it from the end.
-    text: the share of those whose next token is asked for; a large vocabulary makes each of them dear.
+    probe: from the state after `layer` layers, where the verdict begins, to one logit for each category of the rules.
+    It is asked which of all of them are violated, whatever the row's policy: a model has to know what a text violates
+    before it can look whether the policy forbids it.
     """
-    states, ids = read_rows(model, prefix, [row.prompt + row.verdict[:-1] for row in rows], dropout)
+    rows = asked.rows
+    states, within, _ = read_rows(
+        model,
+        [prompt.prefix_ids(policy) for policy in asked.policies],
+        [row.policy for row in rows],
+        [row.prompt + row.verdict[:-1] for row in rows],
+        dropout,
+        layer,
+    )
     head = model.get_output_embeddings()
-    last = torch.tensor([len(row.prompt) - 1 for row in rows])
-    weights = torch.tensor([row.weight for row in rows])
+    each, last = torch.arange(len(rows)), torch.tensor([len(row.prompt) - 1 for row in rows])
+    weights = torch.tensor([row.item.weight for row in rows])
     scale = weights.sum().clamp(min=1.0)
-    log_probs = torch.log_softmax(head(states[torch.arange(len(rows)), last]).float(), -1)
-    right = log_probs[torch.arange(len(rows)), torch.tensor([row.verdict[0] for row in rows])]
+    log_probs = torch.log_softmax(head(states[each, last]).float(), -1)
+    right = log_probs[each, torch.tensor([row.verdict[0] for row in rows])]
     either = log_probs[:, [prompt.safe[0], prompt.unsafe[0]]].sum(1)
     word = -(((1 - 2 * smooth) * right + smooth * either) * weights).sum() / scale
 
@@ -197,36 +224,10 @@ def losses(
     codes = word.new_zeros(())
     if after:
         index, place, wanted = torch.tensor(after).unbind(1)
-        each = nn.functional.cross_entropy(head(states[index, place]).float(), wanted, reduction="none")
-        codes = (each * weights[index]).sum() / scale
-    inside = torch.arange(ids.shape[1] - 1) < last[:, None]
-    return Losses(
-        word,
-        codes,
-        _early(states, inside & _drawn(inside, early), rows, prompt, head, smooth) if early else None,
-        _text(states, inside & _drawn(inside, text), ids, head) if text else None,
-    )
-
-
-def _drawn(places: Tensor, share: float) -> Tensor:
-    return torch.rand(places.shape) < share
-
-
-def _early(states: Tensor, places: Tensor, rows: Sequence[Asked], prompt: Prompt, head: Any, smooth: float) -> Tensor:
-    """Each row counts with its weight, however many of its tokens were drawn; one without any does not."""
-    row, place = places.nonzero().unbind(1)
-    words = head.weight[[prompt.safe[0], prompt.unsafe[0]]]
-    unsafe = torch.tensor([int(asked.verdict[0] == prompt.unsafe[0]) for asked in rows])
-    each = nn.functional.cross_entropy(
-        (states[row, place] @ words.T).float(), unsafe[row], reduction="none", label_smoothing=2 * smooth
-    )
-    weights = torch.tensor([asked.weight for asked in rows])
-    counts = places.sum(1)
-    return (each * (weights / counts.clamp(min=1))[row]).sum() / (weights * (counts > 0)).sum().clamp(min=1.0)
-
-
-def _text(states: Tensor, places: Tensor, ids: Tensor, head: Any) -> Tensor:
-    return nn.functional.cross_entropy(head(states[:, :-1][places]).float(), ids[:, 1:][places])
+        said = nn.functional.cross_entropy(head(states[index, place]).float(), wanted, reduction="none")
+        codes = (said * weights[index]).sum() / scale
+    kinds = probe(within[each, last]).float()
+    return Losses(word, codes, loss_of(kinds, [row.item for row in rows], rules.codes, True, 1.0, smooth))
 
 
 def read_verdicts(model: Any, prompt: Prompt, rules: Policy, prompts: Sequence[Ids]) -> causal_scores.Reading:
@@ -238,7 +239,7 @@ def read_verdicts(model: Any, prompt: Prompt, rules: Policy, prompts: Sequence[I
     for batch in padded_batches([len(ids) for ids in rows], _SCORED_TOKENS, 128):
         last = torch.tensor([len(rows[index]) - 1 for index in batch])
         with torch.no_grad():
-            states, _ = read_rows(model, prefix, [rows[index] for index in batch])
+            states, _, _ = read_rows(model, [prefix], [0] * len(batch), [rows[index] for index in batch])
             logits = model.get_output_embeddings()(states[torch.arange(len(batch)), last])
         safe, unsafe = torch.log_softmax(logits.float(), -1)[:, words].double().unbind(1)
         odds[batch], mass[batch] = (unsafe - safe).numpy(), (safe.exp() + unsafe.exp()).numpy()

@@ -21,13 +21,13 @@ import transformers
 from guard import assets, schema
 from guard.conversation import Conversation
 from guard.errors import ConfigError
-from guard.policy import load
+from guard.policy import Policy, load
 from guard.prompt import Prompt
 from guard.train import causal_scores, verdicts
 from guard.train.bpe import fixed_phrases, train_bpe
-from guard.train.conditioned import Item
+from guard.train.conditioned import Item, loss_of
 from guard.train.loop import Plan, adamw, rising_then_falling, run_loop
-from guard.train.verdicts import Asked, Rates, groups, known_share, losses, names_in_force, verdict_of
+from guard.train.verdicts import Asked, Parts, Questions, known_share, losses, parts_of, questions, verdict_of
 
 RULES = load("minimal")  # M1 and M2
 LARGE = load("mlcommons")
@@ -99,16 +99,14 @@ def test_too_small_a_vocabulary_is_an_error() -> None:
 # -- what a batch teaches ---------------------------------------------------------------------------------------------
 
 
-@given(st.randoms(use_true_random=False), st.booleans(), st.booleans(), st.booleans())
-def test_categories_in_force_are_some_of_the_policy(
-    rng: random.Random, partial: bool, shuffle: bool, renumber: bool
-) -> None:
-    names = names_in_force(LARGE, partial, Rates(0.5, float(shuffle), float(renumber)), rng)
-    assert (1 <= len(names) < len(LARGE.codes)) if partial else len(names) == len(LARGE.codes)
-    assert set(names) <= set(LARGE.codes)
-    assert list(names.values()) == ([f"S{n}" for n in range(1, len(names) + 1)] if renumber else list(names))
-    if not shuffle:
-        assert list(names) == [code for code in LARGE.codes if code in names]
+@given(st.randoms(use_true_random=False), st.integers(0, 5), st.integers(1, 20))
+def test_a_part_is_some_of_the_policy_in_its_order(rng: random.Random, number: int, most: int) -> None:
+    made = parts_of(LARGE, Parts(0.5, number, most), rng)
+    assert len(made) == number
+    for part in made:
+        assert 1 <= len(part.codes) <= min(most, len(LARGE.codes) - 1)
+        assert part.codes == tuple(code for code in LARGE.codes if code in part.codes)
+    assert parts_of(LARGE.without(LARGE.codes[1:]), Parts(0.5, number, most), rng) == []
 
 
 ITEMS = st.one_of(
@@ -119,57 +117,62 @@ ITEMS = st.one_of(
 
 
 @given(st.lists(ITEMS, max_size=12), st.randoms(use_true_random=False), st.sampled_from([0.0, 0.5, 1.0]))
-def test_every_row_of_a_batch_is_asked_once_under_a_policy_that_its_label_is_good_for(
-    prompt: Prompt, items: list[Item], rng: random.Random, partial: float
+def test_every_row_of_a_batch_is_asked_under_policies_that_its_label_is_good_for(
+    prompt: Prompt, items: list[Item], rng: random.Random, share: float
 ) -> None:
-    batch = [((number,), item) for number, item in enumerate(items)]
-    made = groups(batch, prompt, LARGE, Rates(partial), known_share(items), rng)
-    assert len(made) <= 2
-    assert sorted(row.prompt[0] for group in made for row in group.rows) == list(range(len(items)))
-    assert sum(group.weight for group in made) == len(items)
-    for group in made:
-        for row in group.rows:
-            item = items[row.prompt[0]]
-            left = (item.categories or frozenset()) & set(group.policy.codes)
+    made = questions(
+        [((number,), item) for number, item in enumerate(items)],
+        prompt,
+        LARGE,
+        Parts(share, 4, 9),
+        known_share(items),
+        rng,
+    )
+    assert {row.prompt[0] for row in made.rows} == set(range(len(items)))
+    assert {row.policy for row in made.rows} == set(range(len(made.policies)))
+    for number, item in enumerate(items):
+        asked = [row for row in made.rows if row.prompt[0] == number]
+        assert len(asked) == 1 or (share and item.categories and len({row.verdict[0] for row in asked}) == 2)
+        for row in asked:
+            shown = made.policies[row.policy]
+            left = (item.categories or frozenset()) & set(shown.codes)
+            assert row.item is item
             if item.unsafe and item.categories is None:
-                assert group.policy.codes == LARGE.codes
+                assert shown.codes == LARGE.codes
                 assert row.verdict == prompt.unsafe
             else:
-                assert row.verdict == prompt.verdict_ids(group.policy, left, safe=not left)
+                assert row.verdict == prompt.verdict_ids(shown, left, safe=not left)
 
 
 def test_safe_rows_are_drawn_for_part_of_a_policy_as_often_as_unsafe_ones_of_known_category(prompt: Prompt) -> None:
     items = [Item(False, frozenset()), Item(True, None), Item(True, frozenset(["S1"])), Item(True, None)] * 500
     known = known_share(items)
     assert known == pytest.approx(1 / 3)
-    made = groups(
-        [((number,), item) for number, item in enumerate(items)], prompt, LARGE, Rates(0.6), known, random.Random(5)
-    )
-    part = next(group for group in made if group.policy.codes != LARGE.codes)
-    drawn = [items[row.prompt[0]] for row in part.rows]
-    assert sum(item.unsafe for item in drawn) == pytest.approx(0.6 * 500, rel=0.1)
+    batch = [((number,), item) for number, item in enumerate(items)]
+    made = questions(batch, prompt, LARGE, Parts(0.6, 8, 9), known, random.Random(5))
+    drawn = [row.item for row in made.rows if made.policies[row.policy].codes != LARGE.codes]
+    assert sum(item.unsafe for item in drawn) == pytest.approx(2 * 0.6 * 500, rel=0.1)  # with and without S1
     assert sum(not item.unsafe for item in drawn) == pytest.approx(0.6 * 500 / 3, rel=0.2)
     assert known_share([]) == 0.0
 
 
 def test_the_verdict_follows_the_categories_in_force(prompt: Prompt) -> None:
-    def said(item: Item, names: dict[str, str]) -> str | None:
-        ids = verdict_of(item, prompt, RULES, names, len(names) == 2)
+    def said(item: Item, shown: Policy) -> str | None:
+        ids = verdict_of(item, prompt, shown, shown == RULES)
         return None if ids is None else prompt.chat.tokenizer.decode(list(ids), skip_special_tokens=False)
 
-    whole, first = {"M1": "M1", "M2": "M2"}, {"M1": "M1"}
+    first = RULES.without(["M2"])
     both, second = (Item(True, frozenset(codes)) for codes in (["M1", "M2"], ["M2"]))
     unknown = Item(True, None)
-    assert said(Item(False, frozenset()), whole) == "safe<|eot_id|>"
-    assert said(both, whole) == "unsafe\nM1,M2<|eot_id|>"
+    assert said(Item(False, frozenset()), RULES) == "safe<|eot_id|>"
+    assert said(both, RULES) == "unsafe\nM1,M2<|eot_id|>"
     assert said(both, first) == "unsafe\nM1<|eot_id|>"
     assert said(second, first) == "safe<|eot_id|>"
-    assert said(second, {"M2": "M1"}) == "unsafe\nM1<|eot_id|>"  # it is called M1 there
-    assert said(unknown, whole) == "unsafe"
+    assert said(unknown, RULES) == "unsafe"
     assert said(unknown, first) is None
-    assert said(Item(True, frozenset(["M1"]), undecided=frozenset(["M2"])), whole) == "unsafe"
+    assert said(Item(True, frozenset(["M1"]), undecided=frozenset(["M2"])), RULES) == "unsafe"
     assert said(Item(True, frozenset(["M1"]), undecided=frozenset(["M2"])), first) == "unsafe\nM1<|eot_id|>"
-    assert said(Item(False, frozenset(), undecided=frozenset(["M2"])), whole) is None
+    assert said(Item(False, frozenset(), undecided=frozenset(["M2"])), RULES) is None
 
 
 def prompts(prompt: Prompt) -> list[tuple[int, ...]]:
@@ -187,57 +190,49 @@ def test_a_shared_prefix_changes_no_score(prompt: Prompt, model: Any) -> None:
         assert mass == pytest.approx(float(torch.tensor([safe, unsafe]).exp().sum()), abs=1e-5)
 
 
-def test_a_shared_prefix_changes_no_gradient(prompt: Prompt, model: Any) -> None:
+def batch_of(prompt: Prompt) -> Questions:
+    """Rows of several lengths under three policies of several lengths."""
+    shown = (RULES, RULES.without(["M1"]), RULES.without(["M2"]))
+    skip = len(prompt.prefix_ids(RULES))
+    rows = []
+    for (which, weight), ids in zip(((0, 1.0), (1, 2.0), (2, 0.5), (1, 1.0)), prompts(prompt), strict=True):
+        item = Item(True, frozenset(["M2"]), weight)
+        verdict = prompt.verdict_ids(shown[which], [] if which == 2 else ["M2"], safe=which == 2)
+        rows.append(Asked(which, ids[skip:], verdict, item))
+    return Questions(shown, tuple(rows))
+
+
+def test_shared_prefixes_change_no_loss_and_no_gradient(prompt: Prompt, model: Any) -> None:
     model.train()
-    verdict = prompt.verdict_ids(RULES, ["M2"])
-    prefix = prompt.prefix_ids(RULES)
-    rows = [
-        Asked(ids[len(prefix) :], verdict, weight) for ids, weight in zip(prompts(prompt), (1, 2, 0.5, 1), strict=True)
-    ]
-    found = losses(model, prompt, prefix, rows)
-    torch.autograd.backward(found.word + found.codes)
+    probe = torch.nn.Linear(32, 2)
+    batch = batch_of(prompt)
+    found = losses(model, probe, 1, prompt, RULES, batch)
+    torch.autograd.backward(found.word + found.codes + found.probe)
     shared = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
-    total = sum(row.weight for row in rows)
-    for row in rows:  # each alone, from its first token to its last
-        ids = torch.tensor([(*prefix, *row.prompt, *verdict)])
-        logits = model(input_ids=ids[:, :-1], use_cache=False).logits[0, -len(verdict) :]
-        each = torch.nn.functional.cross_entropy(logits, ids[0, -len(verdict) :], reduction="sum")
-        torch.autograd.backward(each * row.weight / total)
+    total, items, states = sum(row.item.weight for row in batch.rows), [], []
+    for row in batch.rows:  # each alone, from its first token to its last
+        ids = torch.tensor([(*prompt.prefix_ids(batch.policies[row.policy]), *row.prompt, *row.verdict)])
+        said = model(input_ids=ids[:, :-1], use_cache=False, output_hidden_states=True)
+        logits = said.logits[0, -len(row.verdict) :]
+        each = torch.nn.functional.cross_entropy(logits, ids[0, -len(row.verdict) :], reduction="sum")
+        torch.autograd.backward(each * row.item.weight / total, retain_graph=True)
+        items.append(row.item)
+        states.append(said.hidden_states[1][0, -len(row.verdict)])
+    torch.autograd.backward(loss_of(probe(torch.stack(states)), items, RULES.codes, True, 1.0, 0.0))
     for name, parameter in model.named_parameters():
         assert torch.allclose(parameter.grad, shared[name], atol=1e-4, rtol=1e-3), name
     model.zero_grad()
 
 
-def test_smoothing_is_between_the_two_words_which_are_asked_for_early_and_text_counts_its_own_tokens(
-    prompt: Prompt, model: Any
-) -> None:
+def test_smoothing_is_between_the_two_words(prompt: Prompt, model: Any) -> None:
     prefix, ids = prompt.prefix_ids(RULES), prompts(prompt)[1]
-    row = Asked(ids[len(prefix) :], prompt.unsafe, 1.0)
-    found = losses(model, prompt, prefix, [row], smooth=0.25, early=1.0, text=1.0)
+    row = Asked(0, ids[len(prefix) :], prompt.unsafe, Item(True, None))
+    found = losses(model, torch.nn.Linear(32, 2), 1, prompt, RULES, Questions((RULES,), (row,)), smooth=0.25)
     logits = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0], -1)
     expected = -0.75 * logits[-1, prompt.unsafe[0]] - 0.25 * logits[-1, prompt.safe[0]]
     assert found.word.item() == pytest.approx(expected.item(), abs=1e-4)
     assert found.codes.item() == 0.0
-    within = torch.nn.functional.nll_loss(logits[len(prefix) : -1], torch.tensor(ids[len(prefix) + 1 :]))
-    assert found.text is not None
-    assert found.text.item() == pytest.approx(within.item(), abs=1e-4)
-    two = torch.log_softmax(logits[len(prefix) : -1][:, [prompt.safe[0], prompt.unsafe[0]]], -1).mean(0)
-    assert found.early is not None
-    assert found.early.item() == pytest.approx(-(0.25 * two[0] + 0.75 * two[1]).item(), abs=1e-4)
-
-
-def test_each_row_counts_by_its_weight_where_verdicts_are_asked_for_early(prompt: Prompt, model: Any) -> None:
-    prefix = prompt.prefix_ids(RULES)
-    said = [ids[len(prefix) :] for ids in prompts(prompt)[:2]]
-
-    def early(*rows: Asked) -> float:
-        found = losses(model, prompt, prefix, rows, early=1.0).early
-        assert found is not None
-        return found.item()
-
-    short, long = Asked(said[0], prompt.unsafe, 1.0), Asked(said[1], prompt.verdict_ids(RULES, (), safe=True), 3.0)
-    assert early(short, long) == pytest.approx((early(short) + 3 * early(long)) / 4, abs=1e-4)
 
 
 # -- the loop ---------------------------------------------------------------------------------------------------------
@@ -298,9 +293,6 @@ CHANGES = (
     "dropout=0",
     "least_label_mass=0",  # a toy model writes verdicts on its own few rows only; a real one does everywhere
     "codes_weight=1",
-    "text_weight=0.2",
-    "early_weight=0",
-    "partial_policy=0.8",
     "checkpoint_steps=40",
     "bf16=false",
     "threads=1",

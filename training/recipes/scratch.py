@@ -1,10 +1,11 @@
 """Train a small generative guard from nothing: its own tokenizer, random weights, an hour or so on two cores.
 
 What it does: trains a byte-level BPE tokenizer with Llama 3's control tokens on the data, makes a Llama of a dozen
-million random parameters, and teaches it the verdict and the codes of the violated categories. As it begins without
-any language, it is asked for the verdict at many places of the text as well, and, if wanted, for the text itself. The
-rows of a step are under the whole policy or a random part of it, and the labels follow; each policy's keys and values
-are computed once a step.
+million random parameters, and teaches it the verdict and the codes of the violated categories. The rows of a step are
+under the whole policy or one of several random parts of it, and the labels follow; each policy's keys and values are
+computed once a step. To look up in the prompt what a text violates is the hardest to learn from nothing: parts have
+one or two categories at first and grow, each unsafe row is shown under a part with and one without what it violates,
+and a probe of an early layer is asked for the categories themselves.
 
 Departs from Llama Guard (Inan et al. 2023, arXiv:2312.06674), whose category dropping it borrows, in having no
 pre-trained model. It shows that the causal path learns; a guard for use is made by the recipes sft and encoder.
@@ -22,12 +23,12 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from guard import policy, schema
@@ -42,7 +43,7 @@ from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loo
 from guard.train.loop_config import FREE, LoopConfig, settle
 from guard.train.precision import cpu_autocast
 from guard.train.run import data_digest, run_recipe, write_run
-from guard.train.verdicts import PromptReader, Rates, groups, known_share, losses, read_verdicts
+from guard.train.verdicts import Parts, PromptReader, known_share, losses, questions, read_verdicts
 from guard.train.visits import Visit, batches, one_policy, visits
 
 
@@ -58,15 +59,13 @@ class Config(LoopConfig):
     max_tokens: int = 512
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
-    codes_weight: float = 0.2
-    early_weight: float = 0.5
-    early_share: float = 0.25
-    text_weight: float = 0.0
-    text_until: float = 0.5
-    text_share: float = 0.1
-    partial_policy: float = 0.5
-    shuffle: float = 0.0
-    renumber: float = 0.0
+    codes_weight: float = 0.3
+    probe_weight: float = 0.5
+    probe_layer: Annotated[int, Field(ge=1)] = 1
+    partial_policy: float = 0.9
+    parts: Annotated[int, Field(ge=1)] = 8
+    small_parts_until: float = 0.1
+    all_parts_from: float = 0.2
     least_label_mass: float = 0.5
     dev_rows: int = 10_000
 
@@ -88,6 +87,15 @@ def llama(options: Mapping[str, Any], prompt: Prompt, max_tokens: int) -> Any:
         }
     )
     return LlamaForCausalLM(made)
+
+
+def largest(done: float, config: Config, codes: int) -> int:
+    """How many categories a part of a policy of `codes` has at most, when a share `done` of the steps is taken.
+
+    Two at first, then more and more: to look up one of seven is not learnt from nothing, one of one or two is.
+    """
+    grown = (done - config.small_parts_until) / max(1e-9, config.all_parts_from - config.small_parts_until)
+    return round(2 + (codes - 3) * min(1.0, max(0.0, grown)))
 
 
 def main(path: str, overrides: list[str]) -> None:
@@ -122,8 +130,15 @@ def main(path: str, overrides: list[str]) -> None:
     steps = int(len(first) * config.epochs)
     tokens = sum(len(visit.row[0]) for batch in first for visit in batch)
 
-    # The model and its optimiser.
+    # The model, the probe and their optimiser.
     model = llama(config.model, prompt, config.max_tokens)
+    if config.probe_layer >= model.config.num_hidden_layers:
+        raise ConfigError(
+            f"probe_layer={config.probe_layer}: comes before the last of the {model.config.num_hidden_layers} layers; "
+            "give less"
+        )
+    probe = nn.Linear(model.config.hidden_size, len(rules.codes))
+    learner = nn.ModuleDict({"model": model, "probe": probe})
     size = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"{size / 1e6:.1f} million parameters, {model.config.vocab_size} tokens; the policy takes "
@@ -132,35 +147,23 @@ def main(path: str, overrides: list[str]) -> None:
         flush=True,
     )
     # Weights that begin at random soon forget their first gradients' squares with a shorter memory (arXiv:1706.03762).
-    optimiser = adamw(model, {"": config.learning_rate}, config.weight_decay, (0.9, 0.98))
+    optimiser = adamw(learner, {"": config.learning_rate}, config.weight_decay, (0.9, 0.98))
     schedule = rising_then_falling(optimiser, config.warmup_steps, steps)
     autocast = cpu_autocast(config.bf16)
-    rates = Rates(config.partial_policy, config.shuffle, config.renumber)
-
     known = known_share([visit.item for batch in first for visit in batch])
 
     def loss_of(batch: list[Visit], step: int) -> tuple[Tensor, int]:
-        text_weight = config.text_weight * max(0.0, 1 - step / max(1.0, config.text_until * steps))
-        asked = [(visit.row[0], visit.item) for visit in batch]
-        parts = groups(asked, prompt, rules, rates, known, random.Random(f"{config.seed}/{step}"))
-        if not parts:  # no label says anything
-            return model.get_input_embeddings().weight.sum() * 0.0, 0
-        means = []
-        for part in parts:
-            with autocast:
-                found = losses(
-                    model,
-                    prompt,
-                    prompt.prefix_ids(part.policy),
-                    part.rows,
-                    smooth=config.label_smoothing,
-                    dropout=config.dropout,
-                    early=config.early_share if config.early_weight else 0.0,
-                    text=config.text_share if text_weight else 0.0,
-                )
-            means.append(found.total(config.codes_weight, config.early_weight, text_weight) * part.weight)
-        loss = torch.stack(means).sum() / sum(part.weight for part in parts)
-        return loss, sum(len(row.prompt) for part in parts for row in part.rows)
+        rows = [(visit.row[0], visit.item) for visit in batch]
+        parts = Parts(config.partial_policy, config.parts, largest(step / steps, config, len(rules.codes)))
+        asked = questions(rows, prompt, rules, parts, known, random.Random(f"{config.seed}/{step}"))
+        if not asked.rows:  # no label says anything
+            return probe.bias.sum() * 0.0, 0
+        with autocast:
+            found = losses(
+                model, probe, config.probe_layer, prompt, rules, asked, config.label_smoothing, config.dropout
+            )
+        loss = found.word + config.codes_weight * found.codes + config.probe_weight * found.probe
+        return loss, sum(len(row.prompt) for row in asked.rows)
 
     def judge() -> dict[str, float]:
         model.eval()
@@ -169,7 +172,7 @@ def main(path: str, overrides: list[str]) -> None:
     # The loop. A checkpoint holds everything: a killed run goes on where it was.
     plan = Plan(out, steps, config.checkpoint_steps, config.seed, identity(config, FREE))
     stream = itertools.chain.from_iterable(epoch_of(number) for number in itertools.count())
-    done = run_loop(plan, model, optimiser, schedule, stream, loss_of, judge)
+    done = run_loop(plan, learner, optimiser, schedule, stream, loss_of, judge)
     model.save_pretrained(out / "model")
     prompt.save(out / "model")  # so that it can be the base of another run
     write_run(
