@@ -293,6 +293,7 @@ CHANGES = (
     "dropout=0",
     "least_label_mass=0",  # a toy model writes verdicts on its own few rows only; a real one does everywhere
     "codes_weight=1",
+    "primer_steps=60",
     "checkpoint_steps=40",
     "bf16=false",
     "threads=1",

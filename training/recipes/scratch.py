@@ -3,9 +3,9 @@
 What it does: trains a byte-level BPE tokenizer with Llama 3's control tokens on the data, makes a Llama of a dozen
 million random parameters, and teaches it the verdict and the codes of the violated categories. The rows of a step are
 under the whole policy or one of several random parts of it, and the labels follow; each policy's keys and values are
-computed once a step. To look up in the prompt what a text violates is the hardest to learn from nothing: parts have
-one or two categories at first and grow, each unsafe row is shown under a part with and one without what it violates,
-and a probe of an early layer is asked for the categories themselves.
+computed once a step. To look up in the prompt what a text violates is the hardest to learn from nothing. So it comes
+first, on made-up messages, under parts of one or two categories that grow; each unsafe row is shown under a part with
+and one without what it violates, and a probe of an early layer is asked for the categories themselves.
 
 Departs from Llama Guard (Inan et al. 2023, arXiv:2312.06674), whose category dropping it borrows, in having no
 pre-trained model. It shows that the causal path learns; a guard for use is made by the recipes sft and encoder.
@@ -20,7 +20,7 @@ import functools
 import itertools
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,6 +42,7 @@ from guard.train.causal_scores import dev_sample, ranking
 from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loop
 from guard.train.loop_config import FREE, LoopConfig, settle
 from guard.train.precision import cpu_autocast
+from guard.train.primer import made_up
 from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.verdicts import Parts, PromptReader, known_share, losses, questions, read_verdicts
 from guard.train.visits import Visit, batches, one_policy, visits
@@ -64,8 +65,8 @@ class Config(LoopConfig):
     probe_layer: Annotated[int, Field(ge=1)] = 1
     partial_policy: float = 0.9
     parts: Annotated[int, Field(ge=1)] = 8
-    small_parts_until: float = 0.1
-    all_parts_from: float = 0.2
+    primer_steps: Annotated[int, Field(ge=0)] = 1000
+    primer_rows: Annotated[int, Field(ge=0)] = 8
     least_label_mass: float = 0.5
     dev_rows: int = 10_000
 
@@ -89,13 +90,12 @@ def llama(options: Mapping[str, Any], prompt: Prompt, max_tokens: int) -> Any:
     return LlamaForCausalLM(made)
 
 
-def largest(done: float, config: Config, codes: int) -> int:
-    """How many categories a part of a policy of `codes` has at most, when a share `done` of the steps is taken.
-
-    Two at first, then more and more: to look up one of seven is not learnt from nothing, one of one or two is.
+def largest(step: int, primer_steps: int, codes: int) -> int:
+    """How many categories a part of a policy of `codes` has at most: two in the first third of the primer, then more
+    and more until the second is over. To look up one of seven is not learnt from nothing; one of one or two is.
     """
-    grown = (done - config.small_parts_until) / max(1e-9, config.all_parts_from - config.small_parts_until)
-    return round(2 + (codes - 3) * min(1.0, max(0.0, grown)))
+    third = max(1.0, primer_steps / 3)
+    return round(2 + (codes - 3) * min(1.0, max(0.0, step / third - 1))) if step < primer_steps else codes - 1
 
 
 def main(path: str, overrides: list[str]) -> None:
@@ -126,8 +126,24 @@ def main(path: str, overrides: list[str]) -> None:
         made = visits(train, PromptReader(prompt), rules, settings, config.seed, number, pool)
         return list(batches(made, config.batch_tokens, config.batch_rows, random.Random(config.seed * 1000 + number)))
 
-    first = epoch_of(0)
-    steps = int(len(first) * config.epochs)
+    def primer() -> list[list[Visit]]:
+        rng = random.Random(f"{config.seed}/primer")
+        made = made_up(pool.texts, rules, config.primer_steps * config.batch_rows, rng) if config.primer_steps else ()
+        read = ((PromptReader(prompt).read(said, rules).windows[0], item) for said, item in made)
+        rows = [Visit(item, (window.ids, window.segments)) for window, item in read]
+        return list(batches(rows, config.batch_tokens, config.batch_rows, rng))[: config.primer_steps]
+
+    first, opening = epoch_of(0), primer()
+    made_rows = [visit for batch in opening for visit in batch]
+    steps = len(opening) + int(len(first) * config.epochs)
+
+    def stream() -> Iterator[list[Visit]]:
+        yield from opening
+        rng = random.Random(f"{config.seed}/primer rows")
+        for number in itertools.count():
+            for batch in epoch_of(number):
+                yield batch + rng.sample(made_rows, min(config.primer_rows, len(made_rows)))
+
     tokens = sum(len(visit.row[0]) for batch in first for visit in batch)
 
     # The model, the probe and their optimiser.
@@ -154,7 +170,7 @@ def main(path: str, overrides: list[str]) -> None:
 
     def loss_of(batch: list[Visit], step: int) -> tuple[Tensor, int]:
         rows = [(visit.row[0], visit.item) for visit in batch]
-        parts = Parts(config.partial_policy, config.parts, largest(step / steps, config, len(rules.codes)))
+        parts = Parts(config.partial_policy, config.parts, largest(step, len(opening), len(rules.codes)))
         asked = questions(rows, prompt, rules, parts, known, random.Random(f"{config.seed}/{step}"))
         if not asked.rows:  # no label says anything
             return probe.bias.sum() * 0.0, 0
@@ -171,8 +187,7 @@ def main(path: str, overrides: list[str]) -> None:
 
     # The loop. A checkpoint holds everything: a killed run goes on where it was.
     plan = Plan(out, steps, config.checkpoint_steps, config.seed, identity(config, FREE))
-    stream = itertools.chain.from_iterable(epoch_of(number) for number in itertools.count())
-    done = run_loop(plan, learner, optimiser, schedule, stream, loss_of, judge)
+    done = run_loop(plan, learner, optimiser, schedule, stream(), loss_of, judge)
     model.save_pretrained(out / "model")
     prompt.save(out / "model")  # so that it can be the base of another run
     write_run(
