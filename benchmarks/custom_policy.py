@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from guards import core_count, open_guard
+from page import publish
 from readme import figure, table
 
 from guard import policy
@@ -76,10 +77,6 @@ class Kind:
     config: str
     base: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
-
-    @property
-    def marks(self) -> tuple[str, str]:
-        return f"<!-- {self.name} -->", f"<!-- /{self.name} -->"
 
 
 def read(name: str) -> list[Row]:
@@ -234,14 +231,6 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n\n".join([f"`{result['command']}`", counts, table(head, *rows), table(second, *obeys)])
 
 
-def publish(tables: str, marks: tuple[str, str]) -> None:
-    """Puts the tables between the marks of the page."""
-    start, end = marks
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.partition(start)[0], text.partition(end)[2]
-    PAGE.write_text(f"{before}{start}\n{tables}\n{end}{after}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/custom_policy"), help="where guards are trained")
@@ -287,7 +276,7 @@ def main() -> None:
         "guards": guards,
     }
     (RESULTS / f"{kind.name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    publish(markdown(result), kind.marks)
+    publish(PAGE, kind.name, markdown(result))
     print(markdown(result))
 
 

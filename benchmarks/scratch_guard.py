@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from page import publish
+from readme import figure, table
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoModelForCausalLM
@@ -35,6 +37,7 @@ from guard.prompt import Prompt
 from guard.train.verdicts import read_verdicts
 
 RESULTS = Path(__file__).parent / "results" / "scratch_guard.json"
+PAGE = Path(__file__).parent.parent / "docs" / "training.md"
 REGULARISATION = (1.0, 4.0, 16.0)  # scikit-learn's C
 
 
@@ -64,7 +67,34 @@ def main() -> None:
         results[name] = baseline(train, dev, most)
     results["policy_dropping"] = dropping(guard, dev, rules, odds)
     given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps({key: value for key, value in results.items() if key != "run"}, indent=2))
+    publish(PAGE, "scratch", markdown(results))
+    print(markdown(results))
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """How each ranks the dev rows, and what the guard does when categories leave its policy."""
+    names = {
+        "guard": f"the guard, {results['run']['parameters'] / 1e6:.1f} million parameters",
+        "bag_of_words": "TF-IDF of words, logistic regression",
+        "bag_of_words_and_pairs": "TF-IDF of words and pairs, logistic regression",
+    }
+    parts = {"all": "all", "prompts_and_responses": "prompts, responses"}
+    ranked = [
+        (name, part, str(found["rows"]), *(figure(found[key]) for key in ("auprc", "auroc", "best_f1")))
+        for key, name in names.items()
+        for kind, part in parts.items()
+        for found in [results[key][kind]]
+    ]
+    dropped = results["policy_dropping"]
+    return "\n\n".join(
+        [
+            f"`python benchmarks/scratch_guard.py RUN`, {results['train_rows']} training rows:",
+            table(("", "dev rows", "number", "AUPRC", "AUROC", "best F1"), *ranked),
+            f"Of {dropped['rows']} dev rows of known categories that it flags, "
+            f"{figure(dropped['still_flagged_without_own_categories'])} stay flagged when those categories leave the "
+            f"policy, {figure(dropped['still_flagged_without_as_many_others'])} when as many others do.",
+        ]
+    )
 
 
 def weighed(data: Path, split: str, rules: Policy, config: dict[str, Any]) -> list[Example]:
