@@ -384,6 +384,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(run: Path) -> None:
     ("change", "told"),
     [
         ("model={hiden_size: 32}", "model.hiden_size is no option of LlamaConfig"),
+        ("probe_layer=2", "the model has 2 layers, and one has to come after the probe's"),
         ("lerning_rate=1", "unknown key `lerning_rate`; did you mean `learning_rate`?"),
         ("learning_rate=1e30", "lower the learning rate"),
     ],

@@ -71,11 +71,21 @@ class Config(LoopConfig):
     dev_rows: int = 10_000
 
 
+def check(config: Config) -> None:
+    """ConfigError, before anything takes long, if there is no such model or no such layer of it."""
+    known = {key for key in vars(LlamaConfig()) if not key.startswith("_")}
+    if unknown := sorted(set(config.model) - known):
+        raise ConfigError(f"model.{unknown[0]} is no option of LlamaConfig")
+    layers = LlamaConfig(**config.model).num_hidden_layers
+    if config.probe_layer >= layers:
+        raise ConfigError(
+            f"probe_layer={config.probe_layer}: the model has {layers} layers, and one has to come after the probe's; "
+            "give less, or more layers (model.num_hidden_layers)"
+        )
+
+
 def llama(options: Mapping[str, Any], prompt: Prompt, max_tokens: int) -> Any:
     """A Llama of random weights. Plain attention is faster than the fused kernel at these lengths on a CPU."""
-    known = {key for key in vars(LlamaConfig()) if not key.startswith("_")}
-    if unknown := sorted(set(options) - known):
-        raise ConfigError(f"model.{unknown[0]} is no option of LlamaConfig")
     made = LlamaConfig(
         **{
             "vocab_size": prompt.chat.tokenizer.get_vocab_size(),
@@ -101,6 +111,7 @@ def largest(step: int, primer_steps: int, codes: int) -> int:
 def main(path: str, overrides: list[str]) -> None:
     config = schema.load(Path(path), Config, ConfigError, overrides)
     settle(config)
+    check(config)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
 
@@ -148,11 +159,6 @@ def main(path: str, overrides: list[str]) -> None:
 
     # The model, the probe and their optimiser.
     model = llama(config.model, prompt, config.max_tokens)
-    if config.probe_layer >= model.config.num_hidden_layers:
-        raise ConfigError(
-            f"probe_layer={config.probe_layer}: comes before the last of the {model.config.num_hidden_layers} layers; "
-            "give less"
-        )
     probe = nn.Linear(model.config.hidden_size, len(rules.codes))
     learner = nn.ModuleDict({"model": model, "probe": probe})
     size = sum(parameter.numel() for parameter in model.parameters())
