@@ -139,9 +139,10 @@ def _drawn_for(item: Item, shown: Sequence[Policy], rng: random.Random) -> list[
 
 def read_rows(
     model: Any, prefixes: Sequence[Ids], which: Sequence[int], rows: Sequence[Ids], dropout: float = 0.0, layer: int = 0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """[rows, longest, width], the last hidden states of what follows each row's prefix; those after `layer` layers; and
-    [rows, longest] its ids. dropout: of the embeddings and the last states.
+) -> tuple[Tensor, Tensor]:
+    """[rows, longest, width], the last hidden states of what follows each row's prefix, and those after `layer` layers.
+
+    dropout: of the embeddings and the last states.
 
     Rows are padded at the right, where nothing that comes before can see it, prefixes at the left, where no row looks.
     """
@@ -162,7 +163,7 @@ def read_rows(
         use_cache=True,
         output_hidden_states=True,
     )
-    return nn.functional.dropout(found.last_hidden_state, dropout), found.hidden_states[layer], ids
+    return nn.functional.dropout(found.last_hidden_state, dropout), found.hidden_states[layer]
 
 
 def _padded(rows: Sequence[Ids], left: bool = False) -> tuple[Tensor, Tensor]:
@@ -203,7 +204,7 @@ def losses(
     before it can look whether the policy forbids it.
     """
     rows = asked.rows
-    states, within, _ = read_rows(
+    states, within = read_rows(
         model,
         [prompt.prefix_ids(policy) for policy in asked.policies],
         [row.policy for row in rows],
@@ -239,7 +240,7 @@ def read_verdicts(model: Any, prompt: Prompt, rules: Policy, prompts: Sequence[I
     for batch in padded_batches([len(ids) for ids in rows], _SCORED_TOKENS, 128):
         last = torch.tensor([len(rows[index]) - 1 for index in batch])
         with torch.no_grad():
-            states, _, _ = read_rows(model, [prefix], [0] * len(batch), [rows[index] for index in batch])
+            states, _ = read_rows(model, [prefix], [0] * len(batch), [rows[index] for index in batch])
             logits = model.get_output_embeddings()(states[torch.arange(len(batch)), last])
         safe, unsafe = torch.log_softmax(logits.float(), -1)[:, words].double().unbind(1)
         odds[batch], mass[batch] = (unsafe - safe).numpy(), (safe.exp() + unsafe.exp()).numpy()
