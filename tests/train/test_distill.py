@@ -174,7 +174,6 @@ TEACHER = (
     "warmup_steps=10",
     "dropout=0",
     "least_label_mass=0",  # a toy model writes verdicts on its own few rows only; a real one does everywhere
-    "text_weight=0",
     "bf16=false",
     "threads=1",
 )
