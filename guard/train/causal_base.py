@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedTokenizerFast
+from peft import PeftModel
+from transformers import AutoConfig, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.hub import cached_file
 
-from guard.errors import BundleError, ConfigError, need
+from guard.errors import BundleError, ConfigError
 from guard.policy import Detail
 from guard.prompt import Prompt
 from guard.text.chat_template import CONFIG, JINJA
@@ -104,19 +105,13 @@ def spread(processes: int, where: str) -> None:
         os.execv(sys.executable, [sys.executable, *launcher, *sys.argv])
 
 
-def four_bits(wanted: bool, cuda: bool, where: str) -> BitsAndBytesConfig | None:
-    """QLoRA's storage of the base (Dettmers et al. 2023, arXiv:2305.14314), if it is wanted and can be had."""
-    if not wanted:
-        return None
-    if not cuda:
-        raise ConfigError(f"{where}: qlora needs a CUDA device; set qlora=false, or use lora-1gpu where there is one")
-    need("bitsandbytes", "qlora")
-    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
+def counted(model: Any) -> tuple[int, int]:
+    """Parameters that are trained, and all of them; those in 4 bits, of which a byte holds two, by their number."""
+    if isinstance(model, PeftModel):
+        trained, every = model.get_nb_trainable_parameters()
+        return int(trained), int(every)
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
 
 
 def passed_through(options: Mapping[str, Any], cls: type, section: str, **ours: Any) -> Any:

@@ -59,7 +59,7 @@ def bundle_causal(
             f"{run}: trained on prompts of layout {record['renderer']}, this version makes layout {prompt.digest}; "
             "train it again"
         )
-    weights = MergedWeights(config["base"], trained_folder(run))
+    weights = MergedWeights(config["base"], trained_folder(run), config.get("qlora", False))
     _check_memory(memory_needed(weights.config, chosen), chosen, available_memory())
     prompt.save(made)
     (made / "policy.yaml").write_bytes((run / "policy.yaml").read_bytes())

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from guard.errors import BundleError
+from guard.train.qlora import rounded
 
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
@@ -30,10 +31,11 @@ class MergedWeights:
     """`config` of the model and, by its parameters' names, their values in fp32. Not thread-safe.
 
     trained: a LoRA adapter of `base`, or a folder with all weights of a full fine-tuning (then `base` is not read).
+    in_four_bits: the adapter learnt on the base in 4 bits, so it is folded into those values (guard.train.qlora).
     Raises BundleError where a folder, shard or tensor is missing, or the adapter is no LoRA adapter.
     """
 
-    def __init__(self, base: str, trained: Path) -> None:
+    def __init__(self, base: str, trained: Path, in_four_bits: bool = False) -> None:
         adapted = (trained / ADAPTER).is_file()
         if not adapted and not (trained / "config.json").is_file():
             raise BundleError(f"{trained}: holds neither {ADAPTER} nor config.json; train to the end, then export")
@@ -44,8 +46,11 @@ class MergedWeights:
         self._open: dict[Path, Any] = {}
         self._layers: dict[str, Any] = {}
         self._replaced: dict[str, Tensor] = {}
+        self._rounded: frozenset[str] = frozenset()
         if adapted:
             self._read_adapter(trained)
+            if in_four_bits:
+                self._rounded = linear_weights(self.config)
 
     def _read_adapter(self, trained: Path) -> None:
         options = json.loads((trained / ADAPTER).read_text(encoding="utf-8"))
@@ -73,6 +78,8 @@ class MergedWeights:
         if name in self._replaced:
             return self._replaced[name].float()
         weight = self._stored(name).float()
+        if name in self._rounded:
+            weight = rounded(weight)
         layer = self._layers.get(name)
         return weight if layer is None else _folded_in(layer, weight)
 
@@ -95,6 +102,17 @@ def empty_model(config: Any) -> Any:
     with init_empty_weights(include_buffers=False):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     return model.eval()
+
+
+def linear_weights(config: Any) -> frozenset[str]:
+    """The weights of the linear layers but the output, which are what bitsandbytes stores in 4 bits."""
+    model = empty_model(config)
+    output = model.get_output_embeddings()
+    return frozenset(
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not output
+    )
 
 
 def _folded_in(layer: Any, weight: Tensor) -> Tensor:

@@ -48,8 +48,8 @@ from guard.policy import Detail
 from guard.train import causal_folder as folder
 from guard.train.causal_base import (
     Device,
+    counted,
     fast_tokenizer,
-    four_bits,
     on_cuda,
     passed_through,
     prompts_of,
@@ -60,6 +60,7 @@ from guard.train.causal_rows import IGNORED, EpochRows, check_codes, lessons, re
 from guard.train.causal_scores import dev_sample
 from guard.train.causal_trainer import HeldOut, VerdictTrainer
 from guard.train.plot import draw_history
+from guard.train.qlora import four_bits
 from guard.train.replay import Replay, replayed
 from guard.train.run import data_digest, run_recipe, write_run
 
@@ -109,7 +110,7 @@ def fixed(config: Config) -> dict[str, Any]:
 def main(path: str, overrides: list[str]) -> None:
     config = schema.load(Path(path), Config, ConfigError, overrides)
     cuda = on_cuda(config.device, config.processes, bool(config.trainer.get("fsdp")), path)
-    quantized = four_bits(config.qlora, cuda, path)
+    quantized = four_bits(config.qlora, cuda)
     if config.qlora and config.lora is None:
         raise ConfigError(f"{path}: qlora trains an adapter on a base in 4 bits; give a section `lora`")
     if config.patience and not config.dev_rows:
@@ -218,6 +219,7 @@ def main(path: str, overrides: list[str]) -> None:
     draw_history(history, made / "history.png")
     losses = [entry["loss"] for entry in history if "loss" in entry]
     model = trainer.accelerator.unwrap_model(trainer.model)
+    trained, parameters = counted(model)
     write_run(
         made,
         kind="causal",
@@ -239,8 +241,8 @@ def main(path: str, overrides: list[str]) -> None:
             "renderer": prompt.digest,
             "family": family,
             "rows": dataclasses.asdict(left) | {"visits": len(rows), "dev": len(held_out.rows) if held_out else 0},
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "parameters": parameters,
+            "trained_parameters": trained,
             "device": torch.cuda.get_device_name() if cuda else "cpu",
         },
     )
