@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_sft
 
 from guard.conversation import conversation_from_row
+from guard.evaluate import metrics
 from guard.moderator import open_moderator
 
 COMPARED = """
@@ -78,14 +80,15 @@ def test_the_base_was_another_one_while_it_learnt(run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_bundle_answers_what_was_learnt(run: Path) -> None:
+def test_the_bundle_ranks_as_the_guard_that_was_judged(run: Path) -> None:
     bundle = run.parent / "bundle"
     code = "import sys, pathlib; from guard.train.export import export; export(*map(pathlib.Path, sys.argv[1:]))"
     tiny_sft.python("-c", code, str(run), str(bundle))
     learnt = tiny_sft.rows()
     verdicts = open_moderator(bundle).moderate([conversation_from_row(row) for row in learnt])
-    right = [verdict.flagged == tuple(row["categories"]) for row, verdict in zip(learnt, verdicts, strict=True)]
-    assert sum(right) >= 60
+    labels = np.array([row["label"] == "unsafe" for row in learnt])
+    found = metrics.auprc(labels, np.array([verdict.p_unsafe for verdict in verdicts]))
+    assert found == pytest.approx(json.loads((run / "run.json").read_text())["metrics"]["best_auprc"], abs=0.002)
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ from guard.data.examples import load_examples, weighed
 from guard.errors import ConfigError
 from guard.policy import Detail
 from guard.prompt import Prompt
+from guard.train.bag import taught_embeddings
 from guard.train.bpe import train_bpe
 from guard.train.causal_scores import dev_sample, ranking
 from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loop
@@ -59,12 +60,14 @@ class Config(LoopConfig):
     epochs: float = 5.0
     max_tokens: int = 512
     learning_rate: float = 1e-3
+    embedding_rate: float | None = None
     weight_decay: float = 0.1
     codes_weight: float = 0.3
     probe_weight: float = 0.5
     probe_layer: Annotated[int, Field(ge=1)] = 1
     partial_policy: float = 0.9
     parts: Annotated[int, Field(ge=1)] = 8
+    bag_epochs: Annotated[int, Field(ge=0)] = 0
     primer_steps: Annotated[int, Field(ge=0)] = 1000
     primer_rows: Annotated[int, Field(ge=0)] = 8
     least_label_mass: float = 0.5
@@ -159,6 +162,13 @@ def main(path: str, overrides: list[str]) -> None:
 
     # The model, the probe and their optimiser.
     model = llama(config.model, prompt, config.max_tokens)
+    if config.bag_epochs and not (out / "checkpoint.pt").exists():
+        shown, table = [visit for batch in first for visit in batch], model.get_input_embeddings().weight
+        taught, told = taught_embeddings(
+            table.detach(), shown, rules.codes, config.bag_epochs, config.label_smoothing, config.seed
+        )
+        table.data.copy_(taught)
+        print(f"embeddings taught by a bag of words: loss {' '.join(f'{loss:.4f}' for loss in told)}", flush=True)
     probe = nn.Linear(model.config.hidden_size, len(rules.codes))
     learner = nn.ModuleDict({"model": model, "probe": probe})
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -169,7 +179,9 @@ def main(path: str, overrides: list[str]) -> None:
         flush=True,
     )
     # Weights that begin at random soon forget their first gradients' squares with a shorter memory (arXiv:1706.03762).
-    optimiser = adamw(learner, {"": config.learning_rate}, config.weight_decay, (0.9, 0.98))
+    apart = config.learning_rate if config.embedding_rate is None else config.embedding_rate
+    rates = {"": config.learning_rate, "model.model.embed_tokens.": apart}
+    optimiser = adamw(learner, rates, config.weight_decay, (0.9, 0.98))
     schedule = rising_then_falling(optimiser, config.warmup_steps, steps)
     autocast = cpu_autocast(config.bf16)
     known = known_share([visit.item for batch in first for visit in batch])
