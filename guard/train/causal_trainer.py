@@ -46,6 +46,12 @@ class VerdictTrainer(SFTTrainer):
         # TRL takes no data set but its own kind. It checks this one row, and trains on what stands in its place below.
         first = Dataset.from_list([rows[0]])
         super().__init__(train_dataset=first, eval_dataset=first if held_out else None, **options)
+        if options.get("quantization_config") is not None:
+            # TRL rounds a QLoRA adapter to bf16, and peft widens it when a run goes on, which would be another run.
+            adapted: Any = self.model
+            for weight in adapted.parameters():
+                if weight.requires_grad:
+                    weight.data = weight.data.float()
         self.train_dataset = rows
         self.seconds_judging = 0.0
         self._held_out = held_out

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from guard.errors import BundleError
+from guard.errors import BundleError, need
 from guard.train.qlora import rounded
 
 INDEX = "model.safetensors.index.json"
@@ -32,7 +32,8 @@ class MergedWeights:
 
     trained: a LoRA adapter of `base`, or a folder with all weights of a full fine-tuning (then `base` is not read).
     in_four_bits: the adapter learnt on the base in 4 bits, so it is folded into those values (guard.train.qlora).
-    Raises BundleError where a folder, shard or tensor is missing, or the adapter is no LoRA adapter.
+    Raises BundleError where a folder, shard or tensor is missing, or the adapter is no LoRA adapter; MissingExtra
+    where bitsandbytes is missing and needed.
     """
 
     def __init__(self, base: str, trained: Path, in_four_bits: bool = False) -> None:
@@ -50,6 +51,7 @@ class MergedWeights:
         if adapted:
             self._read_adapter(trained)
             if in_four_bits:
+                need("bitsandbytes", "qlora")  # before anything takes long
                 self._rounded = linear_weights(self.config)
 
     def _read_adapter(self, trained: Path) -> None:

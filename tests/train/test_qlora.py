@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import tiny_sft
 from guard.conversation import conversation_from_row
 from guard.evaluate import metrics
 from guard.moderator import open_moderator
+
+SHORT = ("qlora=true", "trainer.max_steps=8", "checkpoint_steps=4", "lora.lora_dropout=0.1")
 
 COMPARED = """
 import json, sys
@@ -77,6 +80,27 @@ def test_the_base_was_another_one_while_it_learnt(run: Path) -> None:
     assert abs(one["metrics"]["first_loss"] - other["metrics"]["first_loss"]) > 1e-3
     assert one["parameters"] == other["parameters"]  # two to a byte are counted as two
     assert one["trained_parameters"] == other["trained_parameters"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_adapter(run: Path) -> None:
+    folder = run.parent
+    done = tiny_sft.train(folder, "whole", *SHORT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    with subprocess.Popen(
+        tiny_sft.command(folder, "killed", *SHORT), stdout=subprocess.PIPE, text=True, env=tiny_sft.ENVIRONMENT
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step 6/8"):
+                process.kill()
+                break
+    assert not (folder / "killed" / "run.json").exists()
+    again = tiny_sft.train(folder, "killed", *SHORT)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "going on from" in again.stdout
+    one, other = (folder / name / "adapter" / "adapter_model.safetensors" for name in ("whole", "killed"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.slow
