@@ -148,6 +148,7 @@ def main(path: str, overrides: list[str]) -> None:
         return list(batches(rows, config.batch_tokens, config.batch_rows, rng))[: config.primer_steps]
 
     first, opening = epoch_of(0), primer()
+    shown = [visit for batch in first for visit in batch]
     made_rows = [visit for batch in opening for visit in batch]
     steps = len(opening) + int(len(first) * config.epochs)
 
@@ -158,12 +159,12 @@ def main(path: str, overrides: list[str]) -> None:
             for batch in epoch_of(number):
                 yield batch + rng.sample(made_rows, min(config.primer_rows, len(made_rows)))
 
-    tokens = sum(len(visit.row[0]) for batch in first for visit in batch)
+    tokens = sum(len(visit.row[0]) for visit in shown)
 
     # The model, the probe and their optimiser.
     model = llama(config.model, prompt, config.max_tokens)
     if config.bag_epochs and not (out / "checkpoint.pt").exists():
-        shown, table = [visit for batch in first for visit in batch], model.get_input_embeddings().weight
+        table = model.get_input_embeddings().weight
         taught, told = taught_embeddings(
             table.detach(), shown, rules.codes, config.bag_epochs, config.label_smoothing, config.seed
         )
@@ -174,7 +175,7 @@ def main(path: str, overrides: list[str]) -> None:
     size = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"{size / 1e6:.1f} million parameters, {model.config.vocab_size} tokens; the policy takes "
-        f"{len(prompt.prefix_ids(rules))}; {sum(map(len, first))} training rows of {tokens} tokens after it; "
+        f"{len(prompt.prefix_ids(rules))}; {len(shown)} training rows of {tokens} tokens after it; "
         f"{len(judged)} dev rows; {steps} steps",
         flush=True,
     )
@@ -184,7 +185,7 @@ def main(path: str, overrides: list[str]) -> None:
     optimiser = adamw(learner, rates, config.weight_decay, (0.9, 0.98))
     schedule = rising_then_falling(optimiser, config.warmup_steps, steps)
     autocast = cpu_autocast(config.bf16)
-    known = known_share([visit.item for batch in first for visit in batch])
+    known = known_share([visit.item for visit in shown])
 
     def loss_of(batch: list[Visit], step: int) -> tuple[Tensor, int]:
         rows = [(visit.row[0], visit.item) for visit in batch]
