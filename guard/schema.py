@@ -18,14 +18,19 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from guard.errors import ConfigError, DocumentError
 
 STRICT = ConfigDict(extra="forbid")
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Number = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
 DEEPEST = 32
 T = TypeVar("T")
 Location = tuple[int | str, ...]

@@ -14,6 +14,7 @@ from pydantic import Field
 from guard import schema
 from guard.data.row import Row
 from guard.errors import need
+from guard.schema import Count
 
 EMPTY, TOO_SHORT, TOO_LONG = "empty", "too short", "too long"
 NO_WORDS, UNREADABLE, REPETITIVE = "no words", "unreadable", "repetitive"
@@ -35,8 +36,8 @@ class Cleaning:
     __pydantic_config__ = schema.STRICT
 
     repair: bool = True
-    shortest: Annotated[int, Field(ge=1)] = 2
-    longest: Annotated[int, Field(ge=1)] = 50_000
+    shortest: Count = 2
+    longest: Count = 50_000
     replaced: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     packed: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     identify_languages: bool = True

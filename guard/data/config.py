@@ -17,6 +17,7 @@ from guard.data.mix import Mixing
 from guard.data.split import Shares
 from guard.data.user_data import UserData
 from guard.errors import ConfigError
+from guard.schema import Count, Positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class Use:
     __pydantic_config__ = schema.STRICT
 
     source: str
-    weight: Annotated[float, Field(gt=0.0)] = 1.0
-    cap: Annotated[int, Field(ge=1)] | None = None
+    weight: Positive = 1.0
+    cap: Count | None = None
 
 
 @dataclass(frozen=True, slots=True)

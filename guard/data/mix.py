@@ -13,6 +13,7 @@ from guard import schema
 from guard.data.columns import NO_LABEL, Bools, Column, Columns, Floats, Ints, by_label, crossed
 from guard.data.row import Kind
 from guard.errors import ConfigError, DataError
+from guard.schema import Count, Share, Weight
 
 Trait = Literal["language", "length", "kind", "source", "role", "licence"]
 
@@ -30,7 +31,7 @@ class Reweigh:
 
     by: Annotated[tuple[Trait, ...], Field(min_length=1)] = ("language", "length", "kind")
     at_most: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 4.0
-    one_sided: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    one_sided: Share = 1.0
 
     def __post_init__(self) -> None:
         if len(set(self.by)) < len(self.by):
@@ -49,8 +50,8 @@ class Mixing:
     __pydantic_config__ = schema.STRICT
 
     temperature: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
-    kinds: Mapping[Kind, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = field(default_factory=dict)
-    category_caps: Mapping[str, Annotated[int, Field(ge=1)]] = field(default_factory=dict)
+    kinds: Mapping[Kind, Weight] = field(default_factory=dict)
+    category_caps: Mapping[str, Count] = field(default_factory=dict)
     reweigh: tuple[Reweigh, ...] = ()
 
 

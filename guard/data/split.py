@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated
-
-from pydantic import Field
 
 from guard import schema
 from guard.conversation import Split
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+from guard.schema import Share
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from guard.data.language import UNKNOWN
 from guard.data.row import Label
 from guard.data.sources import Role
 from guard.errors import ConfigError
+from guard.schema import Count, Positive
 
 Word = str | bool | int | float
 
@@ -138,8 +139,8 @@ class UserData(Mapping):
 
     path: Annotated[str, Field(min_length=1)]
     name: str = ""  # default: the file's, without its suffix
-    weight: Annotated[float, Field(gt=0.0)] = 1.0
-    cap: Annotated[int, Field(ge=1)] | None = None
+    weight: Positive = 1.0
+    cap: Count | None = None
     role: Role = "own"
 
     def __post_init__(self) -> None:

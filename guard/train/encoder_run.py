@@ -8,6 +8,7 @@ from pathlib import Path
 from guard import policy
 from guard.encoder_input import EncoderInput
 from guard.policy import Policy
+from guard.schema import Count, Positive, Share, Weight
 from guard.train import encoder
 from guard.train.loop_config import LoopConfig
 from guard.train.tokenizer import encoder_tokenizer
@@ -18,15 +19,15 @@ class EncoderConfig(LoopConfig):
     """See training/configs/encoder.yaml for what each knob buys."""
 
     base: str
-    epochs: float = 2.0
-    max_tokens: int = 192
-    learning_rate: float = 1.2e-4
-    head_learning_rate: float = 1e-3
-    weight_decay: float = 0.01
+    epochs: Positive = 2.0
+    max_tokens: Count = 192
+    learning_rate: Positive = 1.2e-4
+    head_learning_rate: Positive = 1e-3
+    weight_decay: Weight = 0.01
     freeze_embeddings: bool = True
-    category_weight: float = 0.2
-    refusal_weight: float = 0.1
-    partial_policy: float = 0.4
+    category_weight: Weight = 0.2
+    refusal_weight: Weight = 0.1
+    partial_policy: Share = 0.4
 
 
 def begin(config: EncoderConfig, rules: Policy) -> tuple[encoder.ConditionedEncoder, EncoderInput]:

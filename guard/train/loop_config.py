@@ -9,6 +9,7 @@ import torch
 
 from guard import schema
 from guard.data.augment.augmentation import Augmentation
+from guard.schema import Count, Number, Positive, Share, Weight
 
 FREE = ("out", "threads", "checkpoint_steps")  # what a resumed run may change
 
@@ -24,22 +25,22 @@ class LoopConfig:
     data: str
     out: str
     columns: str | None = None  # how rows of your own are to be read, see docs/data.md
-    epochs: float
-    batch_tokens: int = 4096
-    batch_rows: int = 64
-    max_tokens: int
-    overlap: int = 48
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int = 200
-    dropout: float = 0.1
-    partial_policy: float
-    label_smoothing: float = 0.02
-    checkpoint_steps: int = 500
+    epochs: Positive
+    batch_tokens: Count = 4096
+    batch_rows: Count = 64
+    max_tokens: Count
+    overlap: Number = 48
+    learning_rate: Positive
+    weight_decay: Weight
+    warmup_steps: Number = 200
+    dropout: Share = 0.1
+    partial_policy: Share
+    label_smoothing: Share = 0.02
+    checkpoint_steps: Count = 500
     seed: int = 7
     bf16: bool = True
-    threads: int | None = None
-    source_weights: Mapping[str, float] = field(default_factory=dict)
+    threads: Count | None = None
+    source_weights: Mapping[str, Weight] = field(default_factory=dict)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 

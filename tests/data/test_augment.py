@@ -40,7 +40,7 @@ SHARED = policies.load("openai")  # whose codes contain each other
 NAMES = {category.name: category.code for category in RULES.categories}
 POOL = Pool(("When do I prune a fig?", "Moss likes shade."), (("Moss likes shade.", "It does, and rain."),))
 DISGUISES = typing.get_args(Disguise)
-OFF = Augmentation(**{field.name: 0.0 for field in dataclasses.fields(Augmentation) if field.type == "Rate"})
+OFF = Augmentation(**{field.name: 0.0 for field in dataclasses.fields(Augmentation) if field.type == "Share"})
 POLICY_SIDE = dataclasses.replace(
     OFF, shuffle=0.5, renumber=0.5, drop=0.5, narrow=0.5, flip=0.5, names_only=0.3, short=0.3
 )

@@ -38,7 +38,7 @@ from guard.train.causal_rows import (
 from guard.verdict import parse
 
 RULES = policy.load("minimal")
-PLAIN = Augmentation(**{step.name: 0.0 for step in dataclasses.fields(Augmentation) if step.type == "Rate"})
+PLAIN = Augmentation(**{step.name: 0.0 for step in dataclasses.fields(Augmentation) if step.type == "Share"})
 MAX_TOKENS = 1600
 CODE_TOLD = re.compile(r"^(?:- )?([A-Z]\d): ", re.MULTILINE)
 

@@ -20,11 +20,9 @@ import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from pydantic import Field
 from torch import Tensor
 
 from guard import policy, schema
@@ -33,6 +31,7 @@ from guard.data.augment.padding import benign
 from guard.data.examples import load_examples, weighed
 from guard.engines import open_engine
 from guard.errors import ConfigError
+from guard.schema import Positive, Share
 from guard.train import encoder
 from guard.train.conditioned import loss_of, refusal_loss
 from guard.train.encoder_run import EncoderConfig, begin
@@ -51,8 +50,8 @@ class Config(EncoderConfig):
     """See training/configs/distill.yaml for what each knob buys."""
 
     teacher: str
-    teacher_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    temperature: Annotated[float, Field(gt=0.0)] = 2.0
+    teacher_weight: Share = 0.5
+    temperature: Positive = 2.0
 
 
 def main(path: str, overrides: list[str]) -> None:

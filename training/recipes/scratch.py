@@ -23,11 +23,10 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from pydantic import Field
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -37,6 +36,7 @@ from guard.data.examples import load_examples, weighed
 from guard.errors import ConfigError
 from guard.policy import Detail
 from guard.prompt import Prompt
+from guard.schema import Count, Number, Positive, Share, Weight
 from guard.train.bag import taught_embeddings
 from guard.train.bpe import train_bpe
 from guard.train.causal_scores import dev_sample, ranking
@@ -54,24 +54,24 @@ class Config(LoopConfig):
     """See training/configs/scratch.yaml for what each knob buys."""
 
     base: Literal["none"] = "none"  # what a bundle's manifest will name
-    vocabulary: int = 12288
+    vocabulary: Count = 12288
     model: Mapping[str, Any] = field(default_factory=dict)
     detail: Detail = "names"
-    epochs: float = 5.0
-    max_tokens: int = 512
-    learning_rate: float = 1e-3
-    embedding_rate: float | None = None
-    weight_decay: float = 0.1
-    codes_weight: float = 0.3
-    probe_weight: float = 0.5
-    probe_layer: Annotated[int, Field(ge=1)] = 1
-    partial_policy: float = 0.9
-    parts: Annotated[int, Field(ge=1)] = 8
-    bag_epochs: Annotated[int, Field(ge=0)] = 0
-    primer_steps: Annotated[int, Field(ge=0)] = 1000
-    primer_rows: Annotated[int, Field(ge=0)] = 8
-    least_label_mass: float = 0.5
-    dev_rows: int = 10_000
+    epochs: Positive = 5.0
+    max_tokens: Count = 512
+    learning_rate: Positive = 1e-3
+    embedding_rate: Weight | None = None
+    weight_decay: Weight = 0.1
+    codes_weight: Weight = 0.3
+    probe_weight: Weight = 0.5
+    probe_layer: Count = 1
+    partial_policy: Share = 0.9
+    parts: Count = 8
+    bag_epochs: Number = 0
+    primer_steps: Number = 1000
+    primer_rows: Number = 8
+    least_label_mass: Share = 0.5
+    dev_rows: Count = 10_000
 
 
 def check(config: Config) -> None:

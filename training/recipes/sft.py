@@ -45,6 +45,7 @@ from guard.data.augment.padding import benign
 from guard.data.examples import load_examples
 from guard.errors import ConfigError
 from guard.policy import Detail
+from guard.schema import Count, Number, Share, Weight
 from guard.train import causal_folder as folder
 from guard.train.causal_base import (
     Device,
@@ -82,15 +83,15 @@ class Config:
     columns: str | None = None  # how rows of your own are to be read, see docs/data.md
     foreign: Literal["error", "leave_out"] = "error"
     detail: Detail = "full"
-    max_tokens: int = 4096
-    overlap: int = 256
-    least_label_mass: float = 0.5
+    max_tokens: Count = 4096
+    overlap: Number = 256
+    least_label_mass: Share = 0.5
     device: Device = "auto"
-    processes: int = 1
-    first_token_weight: float = 1.0
-    checkpoint_steps: int = 200
-    dev_rows: int = 1000
-    patience: int = 0
+    processes: Count = 1
+    first_token_weight: Weight = 1.0
+    checkpoint_steps: Count = 200
+    dev_rows: Number = 1000
+    patience: Number = 0
     replay: Replay = field(default_factory=Replay)
     qlora: bool = False
     seed: int = 7

@@ -28,9 +28,9 @@ from guard.data.augment.padding import POSITIONS, SHORTEST, Pool, pad
 from guard.data.augment.texture import texture
 from guard.data.augment.typing_errors import mistyped
 from guard.policy import Detail, Policy
+from guard.schema import Count, Share
 from guard.text.obfuscation import READABLE, Disguise, obfuscate
 
-Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 Prefix = Annotated[str, Field(pattern="^[A-Za-z]{1,8}$")]
 _SEPARATORS = ("\n\n", "\n", " ")
 
@@ -41,47 +41,47 @@ class Augmentation:
 
     __pydantic_config__ = ConfigDict(**schema.STRICT, use_attribute_docstrings=True)
 
-    shuffle: Rate = 0.5
+    shuffle: Share = 0.5
     """The categories come in random order."""
-    renumber: Rate = 0.5
+    renumber: Share = 0.5
     """Codes become a prefix and 1, 2, 3 … in the order of the view; the example's categories follow."""
     prefixes: Annotated[tuple[Prefix, ...], Field(min_length=1)] = ("S",)
     """Of new codes; one is drawn. Letters only."""
-    drop: Rate = 0.5
+    drop: Share = 0.5
     """A random part of the categories that are not violated leaves the policy."""
-    narrow: Rate = 0.1
+    narrow: Share = 0.1
     """Of several violated categories some leave the policy; at least one stays."""
-    flip: Rate = 0.1
+    flip: Share = 0.1
     """All violated categories leave the policy, and the example is safe: only what the policy names is unsafe."""
     incomplete: frozenset[str] = frozenset()
     """Sources whose categories may not be all that a row violates: their rows are never flipped."""
-    names_only: Rate = 0.2
+    names_only: Share = 0.2
     """The guard reads the categories' names alone …"""
-    short: Rate = 0.3
+    short: Share = 0.3
     """… or names and definitions; else includes and excludes, too. The two rates add up to 1 at most."""
-    refused: Rate = 0.02
+    refused: Share = 0.02
     """A prompt is answered by a plain refusal, which is judged in its place and is safe."""
-    tool: Rate = 0.02
+    tool: Share = 0.02
     """A prompt comes as the output of a tool."""
-    history: Rate = 0.1
+    history: Share = 0.1
     """Benign exchanges come before the first message."""
-    exchanges: Annotated[int, Field(ge=1)] = 4
+    exchanges: Count = 4
     """How many of them at most."""
-    mistyping: Rate = 0.05
+    mistyping: Share = 0.05
     """Some of the words of the judged message are mistyped."""
-    obfuscation: Rate = 0.1
+    obfuscation: Share = 0.1
     """The judged message, or a span of it, is disguised."""
     obfuscations: Annotated[tuple[Disguise, ...], Field(min_length=1)] = READABLE
     """The disguises to draw from. A large model reads tags, base64, hex and rot13, too; a small one can only guess."""
-    padding: Rate = 0.05
+    padding: Share = 0.05
     """Benign texts surround the judged message."""
     padded: Annotated[int, Field(ge=SHORTEST)] = 4000
     """Characters that a padded message has at most. The harm may then lie in any window: see Augmented.span."""
-    machine: Rate = 1 / 3
+    machine: Share = 1 / 3
     """The share of the padding's pieces that are machine texts."""
-    injection: Rate = 0.1
+    injection: Share = 0.1
     """A text that is aimed at the guard is put into the judged message. 0 if prompt injection violates the policy."""
-    texture: Rate = 0.05
+    texture: Share = 0.05
     """The judged message stands in machine text: a header, a signature, a table around it; or in a string, a log …"""
 
     def __post_init__(self) -> None:
