@@ -27,10 +27,8 @@ from guard.errors import ConfigError, DocumentError
 
 STRICT = ConfigDict(extra="forbid")
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Number = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
 DEEPEST = 32
 T = TypeVar("T")
 Location = tuple[int | str, ...]

@@ -9,12 +9,11 @@ import zlib
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from guard import schema
 from guard.data.row import Row
 from guard.errors import need
-from guard.schema import Count
 
 EMPTY, TOO_SHORT, TOO_LONG = "empty", "too short", "too long"
 NO_WORDS, UNREADABLE, REPETITIVE = "no words", "unreadable", "repetitive"
@@ -36,8 +35,8 @@ class Cleaning:
     __pydantic_config__ = schema.STRICT
 
     repair: bool = True
-    shortest: Count = 2
-    longest: Count = 50_000
+    shortest: PositiveInt = 2
+    longest: PositiveInt = 50_000
     replaced: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     packed: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     identify_languages: bool = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from guard import schema
 from guard.data.clean import Cleaning
@@ -17,7 +17,7 @@ from guard.data.mix import Mixing
 from guard.data.split import Shares
 from guard.data.user_data import UserData
 from guard.errors import ConfigError
-from guard.schema import Count, Positive
+from guard.schema import Positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Use:
 
     source: str
     weight: Positive = 1.0
-    cap: Count | None = None
+    cap: PositiveInt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from guard import schema
 from guard.data.columns import NO_LABEL, Bools, Column, Columns, Floats, Ints, by_label, crossed
 from guard.data.row import Kind
 from guard.errors import ConfigError, DataError
-from guard.schema import Count, Share, Weight
+from guard.schema import NotNegative, Share
 
 Trait = Literal["language", "length", "kind", "source", "role", "licence"]
 
@@ -50,8 +50,8 @@ class Mixing:
     __pydantic_config__ = schema.STRICT
 
     temperature: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
-    kinds: Mapping[Kind, Weight] = field(default_factory=dict)
-    category_caps: Mapping[str, Count] = field(default_factory=dict)
+    kinds: Mapping[Kind, NotNegative] = field(default_factory=dict)
+    category_caps: Mapping[str, PositiveInt] = field(default_factory=dict)
     reweigh: tuple[Reweigh, ...] = ()
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from guard import schema
 from guard.data.crosswalk import fold
@@ -26,7 +26,7 @@ from guard.data.language import UNKNOWN
 from guard.data.row import Label
 from guard.data.sources import Role
 from guard.errors import ConfigError
-from guard.schema import Count, Positive
+from guard.schema import Positive
 
 Word = str | bool | int | float
 
@@ -140,7 +140,7 @@ class UserData(Mapping):
     path: Annotated[str, Field(min_length=1)]
     name: str = ""  # default: the file's, without its suffix
     weight: Positive = 1.0
-    cap: Count | None = None
+    cap: PositiveInt | None = None
     role: Role = "own"
 
     def __post_init__(self) -> None:

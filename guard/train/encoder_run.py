@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import PositiveInt
+
 from guard import policy
 from guard.encoder_input import EncoderInput
 from guard.policy import Policy
-from guard.schema import Count, Positive, Share, Weight
+from guard.schema import NotNegative, Positive, Share
 from guard.train import encoder
 from guard.train.loop_config import LoopConfig
 from guard.train.tokenizer import encoder_tokenizer
@@ -20,13 +22,13 @@ class EncoderConfig(LoopConfig):
 
     base: str
     epochs: Positive = 2.0
-    max_tokens: Count = 192
+    max_tokens: PositiveInt = 192
     learning_rate: Positive = 1.2e-4
     head_learning_rate: Positive = 1e-3
-    weight_decay: Weight = 0.01
+    weight_decay: NotNegative = 0.01
     freeze_embeddings: bool = True
-    category_weight: Weight = 0.2
-    refusal_weight: Weight = 0.1
+    category_weight: NotNegative = 0.2
+    refusal_weight: NotNegative = 0.1
     partial_policy: Share = 0.4
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 
 from guard import schema
 from guard.data.augment.augmentation import Augmentation
-from guard.schema import Count, Number, Positive, Share, Weight
+from guard.schema import NotNegative, Positive, Share
 
 FREE = ("out", "threads", "checkpoint_steps")  # what a resumed run may change
 
@@ -26,21 +27,21 @@ class LoopConfig:
     out: str
     columns: str | None = None  # how rows of your own are to be read, see docs/data.md
     epochs: Positive
-    batch_tokens: Count = 4096
-    batch_rows: Count = 64
-    max_tokens: Count
-    overlap: Number = 48
+    batch_tokens: PositiveInt = 4096
+    batch_rows: PositiveInt = 64
+    max_tokens: PositiveInt
+    overlap: NonNegativeInt = 48
     learning_rate: Positive
-    weight_decay: Weight
-    warmup_steps: Number = 200
+    weight_decay: NotNegative
+    warmup_steps: NonNegativeInt = 200
     dropout: Share = 0.1
     partial_policy: Share
     label_smoothing: Share = 0.02
-    checkpoint_steps: Count = 500
+    checkpoint_steps: PositiveInt = 500
     seed: int = 7
     bf16: bool = True
-    threads: Count | None = None
-    source_weights: Mapping[str, Weight] = field(default_factory=dict)
+    threads: PositiveInt | None = None
+    source_weights: Mapping[str, NotNegative] = field(default_factory=dict)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 

@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -36,7 +37,7 @@ from guard.data.examples import load_examples, weighed
 from guard.errors import ConfigError
 from guard.policy import Detail
 from guard.prompt import Prompt
-from guard.schema import Count, Number, Positive, Share, Weight
+from guard.schema import NotNegative, Positive, Share
 from guard.train.bag import taught_embeddings
 from guard.train.bpe import train_bpe
 from guard.train.causal_scores import dev_sample, ranking
@@ -54,24 +55,24 @@ class Config(LoopConfig):
     """See training/configs/scratch.yaml for what each knob buys."""
 
     base: Literal["none"] = "none"  # what a bundle's manifest will name
-    vocabulary: Count = 12288
+    vocabulary: PositiveInt = 12288
     model: Mapping[str, Any] = field(default_factory=dict)
     detail: Detail = "names"
     epochs: Positive = 5.0
-    max_tokens: Count = 512
+    max_tokens: PositiveInt = 512
     learning_rate: Positive = 1e-3
-    embedding_rate: Weight | None = None
-    weight_decay: Weight = 0.1
-    codes_weight: Weight = 0.3
-    probe_weight: Weight = 0.5
-    probe_layer: Count = 1
+    embedding_rate: NotNegative | None = None
+    weight_decay: NotNegative = 0.1
+    codes_weight: NotNegative = 0.3
+    probe_weight: NotNegative = 0.5
+    probe_layer: PositiveInt = 1
     partial_policy: Share = 0.9
-    parts: Count = 8
-    bag_epochs: Number = 0
-    primer_steps: Number = 1000
-    primer_rows: Number = 8
+    parts: PositiveInt = 8
+    bag_epochs: NonNegativeInt = 0
+    primer_steps: NonNegativeInt = 1000
+    primer_rows: NonNegativeInt = 8
     least_label_mass: Share = 0.5
-    dev_rows: Count = 10_000
+    dev_rows: PositiveInt = 10_000
 
 
 def check(config: Config) -> None:

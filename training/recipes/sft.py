@@ -36,6 +36,7 @@ from typing import Any, Literal
 
 import torch
 from peft import LoraConfig
+from pydantic import NonNegativeInt, PositiveInt
 from transformers import EarlyStoppingCallback
 from trl import SFTConfig
 
@@ -45,7 +46,7 @@ from guard.data.augment.padding import benign
 from guard.data.examples import load_examples
 from guard.errors import ConfigError
 from guard.policy import Detail
-from guard.schema import Count, Number, Share, Weight
+from guard.schema import NotNegative, Share
 from guard.train import causal_folder as folder
 from guard.train.causal_base import (
     Device,
@@ -83,15 +84,15 @@ class Config:
     columns: str | None = None  # how rows of your own are to be read, see docs/data.md
     foreign: Literal["error", "leave_out"] = "error"
     detail: Detail = "full"
-    max_tokens: Count = 4096
-    overlap: Number = 256
+    max_tokens: PositiveInt = 4096
+    overlap: NonNegativeInt = 256
     least_label_mass: Share = 0.5
     device: Device = "auto"
-    processes: Count = 1
-    first_token_weight: Weight = 1.0
-    checkpoint_steps: Count = 200
-    dev_rows: Number = 1000
-    patience: Number = 0
+    processes: PositiveInt = 1
+    first_token_weight: NotNegative = 1.0
+    checkpoint_steps: PositiveInt = 200
+    dev_rows: NonNegativeInt = 1000
+    patience: NonNegativeInt = 0
     replay: Replay = field(default_factory=Replay)
     qlora: bool = False
     seed: int = 7

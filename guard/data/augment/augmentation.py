@@ -17,7 +17,7 @@ import random
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PositiveInt
 
 from guard import schema
 from guard.conversation import Conversation, Example, Message
@@ -28,7 +28,7 @@ from guard.data.augment.padding import POSITIONS, SHORTEST, Pool, pad
 from guard.data.augment.texture import texture
 from guard.data.augment.typing_errors import mistyped
 from guard.policy import Detail, Policy
-from guard.schema import Count, Share
+from guard.schema import Share
 from guard.text.obfuscation import READABLE, Disguise, obfuscate
 
 Prefix = Annotated[str, Field(pattern="^[A-Za-z]{1,8}$")]
@@ -65,7 +65,7 @@ class Augmentation:
     """A prompt comes as the output of a tool."""
     history: Share = 0.1
     """Benign exchanges come before the first message."""
-    exchanges: Count = 4
+    exchanges: PositiveInt = 4
     """How many of them at most."""
     mistyping: Share = 0.05
     """Some of the words of the judged message are mistyped."""
