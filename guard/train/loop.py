@@ -91,9 +91,13 @@ def run_loop(
     """Takes the steps that are left of the plan. `loss_of` gives a batch's loss at a step, and its tokens.
 
     Whatever it draws must come from torch's generator, which is seeded for each step, or from its own for that step: so
-    a run that was killed goes on as if it had not been. ConfigError if the checkpoint is of another configuration or
-    the loss is no longer a number, DataError if a checkpoint cannot be written.
+    a run that was killed goes on as if it had not been. ConfigError if the plan has no steps, the checkpoint is of
+    another configuration or the loss is no longer a number, DataError if a checkpoint cannot be written.
     """
+    if plan.steps < 1:
+        raise ConfigError(
+            "the run has no step to take: it would leave a model as it began; give more epochs, or more rows"
+        )
     checkpoint = plan.out / "checkpoint.pt"
     step, history = 0, []
     if checkpoint.exists():

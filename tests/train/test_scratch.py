@@ -273,6 +273,9 @@ def test_a_loop_refuses_what_it_cannot_go_on_from(tmp_path: Path) -> None:
     loop(tmp_path / "run", 8)
     with pytest.raises(ConfigError, match="is of another configuration"):
         loop(tmp_path / "run", 8, name="other")
+    with pytest.raises(ConfigError, match="has no step to take"):
+        loop(tmp_path / "none", 0)
+    assert not list((tmp_path / "none").iterdir())
     with pytest.raises(ConfigError, match="the loss of step 6 is nan; lower the learning rate"):
         loop(tmp_path / "broken", 8, broken=5)
 
