@@ -136,7 +136,8 @@ class EncoderInput:
     def _layout(self, judged: int, context: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         """Ranges of the judged message and of its context, a pair a window; together they cover both."""
         if not context:
-            return [(span, (0, 0)) for span in windows(judged, self.max_tokens - 3, self.overlap)]
+            room = self.max_tokens - 3
+            return [(span, (0, 0)) for span in windows(judged, room, min(self.overlap, room // 2))]
         room = self.max_tokens - 5  # [CLS] role … [SEP] role … [SEP]
         # One place stays for the judged message even where nothing of it can be read.
         tail = min(context, max(room // int(LAYOUT["context_share"]), room - max(judged, 1)))

@@ -108,7 +108,7 @@ def test_the_number_of_controls_depends_on_the_structure_alone(
     assert shape([text for _, text in messages]) == shape(plain)
 
 
-@given(MESSAGES, st.integers(8, 40), st.integers(0, 4))
+@given(MESSAGES, st.integers(8, 40), st.integers(0, 60))
 def test_no_window_is_longer_than_allowed(
     reader: EncoderInput, messages: list[tuple[str, str]], max_tokens: int, overlap: int
 ) -> None:
@@ -149,7 +149,7 @@ def words() -> Tokenizer:
     return made
 
 
-@given(talks(), st.integers(24, 64), st.integers(1, 6))
+@given(talks(), st.integers(24, 64), st.integers(1, 80))
 def test_every_token_is_read_beside_its_neighbour(words: Tokenizer, talk: Talk, max_tokens: int, overlap: int) -> None:
     reading = EncoderInput(words, max_tokens, overlap).read(talk.conversation, RULES)
     windows = [[words.id_to_token(index) for index in window.ids] for window in reading.windows]
