@@ -393,7 +393,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(run: Path) -> None:
         ("lerning_rate=1", "unknown key `lerning_rate`; did you mean `learning_rate`?"),
         ("learning_rate=1e30", "lower the learning rate"),
         ("learning_rate=-1", "learning_rate: must be greater than 0 (given: -1)"),
-        ("checkpoint_steps=0", "checkpoint_steps: must be greater than or equal to 1 (given: 0)"),
+        ("checkpoint_steps=0", "checkpoint_steps: must be greater than 0 (given: 0)"),
         ("partial_policy=1.5", "partial_policy: must be less than or equal to 1 (given: 1.5)"),
     ],
 )
