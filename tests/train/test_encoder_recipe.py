@@ -216,8 +216,10 @@ def test_a_bundle_is_a_base_and_jsonl_is_data(world: World, sealed: Path) -> Non
         ({"change": "lerning_rate=1e-3"}, "unknown key `lerning_rate`; did you mean `learning_rate`?"),
         ({"data": "nowhere"}, "no data at"),
         ({"base": "nowhere"}, "give a model folder, `mini` or `minilm`"),
+        ({"change": "max_tokens=15"}, "max_tokens: must be greater than or equal to 16 (given: 15)"),
+        ({"change": "max_tokens=257"}, "reads windows of at most 256 tokens"),
     ],
-    ids=["key", "data", "base"],
+    ids=["key", "data", "base", "too short", "too long"],
 )
 def test_a_mistake_is_told_in_one_line(world: World, given: dict[str, str], told: str) -> None:
     change = given.pop("change", "epochs=1")
@@ -225,4 +227,4 @@ def test_a_mistake_is_told_in_one_line(world: World, given: dict[str, str], told
     assert err.startswith("guard: ")
     assert told in err
     assert len(err.splitlines()) == 1
-    assert not (world.folder / "mistaken" / "model.safetensors").exists()
+    assert not (world.folder / "mistaken").exists()

@@ -404,6 +404,13 @@ def test_a_mistake_is_told_in_one_line(run: Path, change: str, told: str) -> Non
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
+def test_data_that_cannot_be_read_leaves_no_folder(tmp_path: Path) -> None:
+    _, err = guard(*train(tmp_path, "run"), code=2)
+    assert f"no data at {tmp_path / 'data'}" in err
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_shipped_config_is_what_the_recipe_reads() -> None:
     text = assets.asset("training/configs/scratch.yaml").read_text(encoding="utf-8")
     plain, _ = schema.parse(text, "scratch")

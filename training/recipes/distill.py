@@ -60,12 +60,12 @@ def main(path: str, overrides: list[str]) -> None:
     teacher = open_engine(open_bundle(config.teacher), config.threads)
     out, base = Path(config.out), encoder.base_folder(config.base)
     rules = policy.load(config.policy)
-    model, reader = begin(config, rules)
 
     # The data, and what the teacher says of it.
     data = Path(config.data)
     train = weighed(load_examples(data, "train", rules, config.columns), config.source_weights)
     judged = [e for e in load_examples(data, "dev", rules, config.columns) if e.kind != "text"]
+    model, reader = begin(config, rules)  # only now: data that cannot be read leaves no half a folder
     dev, pool = held_out(judged, reader, rules), benign(train)
     settings = one_policy(config.augmentation)
 

@@ -62,7 +62,6 @@ def main(path: str, overrides: list[str]) -> None:
     settle(config)
     out, base = Path(config.out), encoder.base_folder(config.base)
     rules = policy.load(config.policy)
-    model, reader = begin(config, rules)
 
     # The data.
     data = Path(config.data)
@@ -72,6 +71,7 @@ def main(path: str, overrides: list[str]) -> None:
     replays = weighed(replays, config.source_weights)
     replay_pool, replay_count = benign(replays), config.replay.rows(len(train))
     judged = [e for e in load_examples(data, "dev", rules, config.columns) if e.kind != "text"]
+    model, reader = begin(config, rules)  # only now: data that cannot be read leaves no half a folder
     dev = held_out(judged, reader, rules)
     settings = one_policy(config.augmentation)
 

@@ -117,7 +117,6 @@ def main(path: str, overrides: list[str]) -> None:
     settle(config)
     check(config)
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
 
     # The data.
     rules, data = policy.load(config.policy), Path(config.data)
@@ -125,6 +124,7 @@ def main(path: str, overrides: list[str]) -> None:
         weighed(load_examples(data, split, rules, config.columns), config.source_weights) for split in ("train", "dev")
     )
     pool = benign(train)
+    out.mkdir(parents=True, exist_ok=True)  # only now: data that cannot be read leaves no empty folder
 
     # The tokenizer and the one renderer. A resumed run keeps the tokenizer that it began with, which takes a while.
     if not (out / "checkpoint.pt").exists():
