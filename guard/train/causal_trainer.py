@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
+from peft import PeftModel
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -71,12 +73,29 @@ class VerdictTrainer(SFTTrainer):
         """TRL's, with the first token of each verdict weighted."""
 
         def weighted(**given: Any) -> Any:
-            found = model(**given)
-            found.log_probs = found.log_probs * first_token_weights(given["labels"], self._first_token_weight)
+            labels: Tensor = given["labels"]
+            learnt, weights = labels[:, 1:] != IGNORED, first_token_weights(labels, self._first_token_weight)
+            if not labels.is_cpu:
+                found = model(**given)
+            else:
+                # TRL's kernels spare the output layer the positions where nothing is learnt. Without them, on a CPU, it
+                # gets all, which costs a small model more than all its layers. So it gets what is learnt, as one row.
+                labels, weights = nn.functional.pad(labels[:, 1:][learnt][None], (1, 0)), weights[learnt][None]
+                hook = self._backbone.register_forward_hook(functools.partial(learnt_alone, learnt))
+                try:
+                    found = model(**{**given, "labels": labels})
+                finally:
+                    hook.remove()
+            found.log_probs = found.log_probs * weights
             return found
 
-        called = model if self._first_token_weight == 1.0 else weighted
-        return super().compute_loss(called, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+        return super().compute_loss(weighted, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+
+    @property
+    def _backbone(self) -> Any:
+        """The layers below the output layer, whatever the model is wrapped in."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        return (model.get_base_model() if isinstance(model, PeftModel) else model).base_model
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         loss: Tensor = super().training_step(*args, **kwargs)  # type: ignore[no-untyped-call]
@@ -143,6 +162,13 @@ class VerdictTrainer(SFTTrainer):
                 f"{problem}; make room, or lower trainer.save_total_limit, and start the same command again: it goes "
                 "on from the last whole checkpoint"
             ) from problem
+
+
+def learnt_alone(learnt: Tensor, _model: Any, _given: Any, found: Any) -> Any:
+    """A forward hook: [1, tokens learnt + 1, width], the last hidden states that a learnt token is predicted from."""
+    states = found.last_hidden_state
+    found.last_hidden_state = nn.functional.pad(states[:, :-1][learnt][None], (0, 0, 0, 1))
+    return found
 
 
 def first_token_weights(labels: Tensor, weight: float) -> Tensor:
