@@ -25,6 +25,7 @@ from guard.prompt import Prompt
 from guard.train.causal_rows import IGNORED, EpochRows
 from guard.train.causal_scores import Judged, Reading, ranking, read_verdicts
 from guard.train.plot import draw_history
+from guard.train.qlora import keep_stored
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -54,6 +55,7 @@ class VerdictTrainer(SFTTrainer):
             for weight in adapted.parameters():
                 if weight.requires_grad:
                     weight.data = weight.data.float()
+            keep_stored(adapted)
         self.train_dataset = rows
         self.seconds_judging = 0.0
         self._held_out = held_out

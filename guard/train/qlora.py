@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 
 from guard.errors import need
@@ -26,6 +26,17 @@ def four_bits(wanted: bool, cuda: bool) -> BitsAndBytesConfig | None:
         bnb_4bit_use_double_quant=_TWICE,
         bnb_4bit_compute_dtype=torch.bfloat16 if cuda else torch.float32,
     )
+
+
+def keep_stored(model: nn.Module) -> None:
+    """Keeps the base's values as they are, whatever is asked of the model.
+
+    On a CPU with bf16 instructions bitsandbytes packs a layer anew when it first answers without learning, and rounds
+    its scales: a guard that is judged on its way would go on upon another base.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def rounded(weight: Tensor) -> Tensor:
