@@ -185,6 +185,12 @@ class Prompt:
             for role, name in TEMPLATE.roles.items()
         }
 
+    @cached_property
+    def frame(self) -> frozenset[int]:
+        """The tokens that stand around what is judged, whoever said it: the marks of its turn, and the question."""
+        marks = (*self._opening.values(), self._closing, self.chat.after, *self._question.values())
+        return frozenset(token for found in marks for token in found)
+
     def _room(self, policy: Policy, role: Role) -> int:
         """Tokens for what is said: a window less the policy, the question, the judged turn's marks and a verdict."""
         fixed = len(self.prefix_ids(policy)) + len(self.verdict_ids(policy, policy.codes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,6 +80,15 @@ def _refusal(example: Example, shown: Example) -> bool | None:
     if same_speaker and shown.conversation.judged != example.conversation.judged:
         return None
     return refuses(shown.conversation.judged.content)
+
+
+def thinned(visit: Visit, kept: Collection[int], share: float, rng: random.Random) -> Visit:
+    """A prompt's visit less a random share of its tokens, so that no row is known by one rare word; `kept` ones stay.
+
+    Source: word dropout (Iyyer et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods").
+    """
+    ids, segments = visit.row
+    return Visit(visit.item, (tuple(token for token in ids if token in kept or rng.random() >= share), segments))
 
 
 def batches(made: Sequence[Visit], tokens: int, rows: int, rng: random.Random) -> Iterator[list[Visit]]:

@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from guard import assets, schema
-from guard.conversation import Conversation
+from guard.conversation import ROLES, Conversation, Message, Role
 from guard.errors import ConfigError
 from guard.policy import Policy, load
 from guard.prompt import Prompt
@@ -28,6 +28,7 @@ from guard.train.bpe import fixed_phrases, train_bpe
 from guard.train.conditioned import Item, loss_of
 from guard.train.loop import Plan, adamw, rising_then_falling, run_loop
 from guard.train.verdicts import Asked, Parts, Questions, known_share, losses, parts_of, questions, verdict_of
+from guard.train.visits import Visit, thinned
 
 RULES = load("minimal")  # M1 and M2
 LARGE = load("mlcommons")
@@ -257,6 +258,35 @@ def loop(out: Path, steps: int, stop: int | None = None, broken: int | None = No
     return line, done
 
 
+@given(
+    st.text(min_size=1, max_size=60).filter(str.strip),
+    st.sampled_from(ROLES),
+    st.floats(0, 1),
+    st.randoms(use_true_random=False),
+)
+def test_what_frames_a_text_is_never_left_out(
+    prompt: Prompt, text: str, role: Role, share: float, rng: random.Random
+) -> None:
+    rules = load("minimal")
+    kept = prompt.frame
+    for suffix in prompt.suffixes(Conversation((Message(role, text),)), rules)[0]:
+        left = thinned(Visit(Item(False, None), (suffix.ids, ())), kept, share, rng).row[0]
+        rest = iter(suffix.ids)
+        assert all(token in rest for token in left), "what is left keeps its order"
+        assert [token for token in left if token in kept] == [token for token in suffix.ids if token in kept]
+        assert share or left == suffix.ids
+
+
+def test_about_the_share_is_left_out(prompt: Prompt) -> None:
+    ids = prompt.suffixes(Conversation.of("give the garden plants " * 20), load("minimal"))[0][0].ids
+    kept = prompt.frame
+    own = sum(token not in kept for token in ids)
+    rng = random.Random(5)
+    lost = [len(ids) - len(thinned(Visit(Item(False, None), (ids, ())), kept, 0.25, rng).row[0]) for _ in range(200)]
+    assert own > 20
+    assert sum(lost) / len(lost) == pytest.approx(0.25 * own, rel=0.1)
+
+
 def test_a_stopped_loop_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     whole, done = loop(tmp_path / "whole", 12)
     loop(tmp_path / "stopped", 12, stop=6)
@@ -298,6 +328,7 @@ CHANGES = (
     "codes_weight=1",
     "primer_steps=60",
     "bag_epochs=2",
+    "left_out=0.05",
     "embedding_rate=2e-3",
     "checkpoint_steps=40",
     "bf16=false",

@@ -47,7 +47,7 @@ from guard.train.precision import cpu_autocast
 from guard.train.primer import made_up
 from guard.train.run import data_digest, run_recipe, write_run
 from guard.train.verdicts import Parts, PromptReader, known_share, losses, questions, read_verdicts
-from guard.train.visits import Visit, batches, one_policy, visits
+from guard.train.visits import Visit, batches, one_policy, thinned, visits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,7 @@ class Config(LoopConfig):
     probe_layer: PositiveInt = 1
     partial_policy: Share = 0.9
     parts: PositiveInt = 8
+    left_out: Share = 0.0
     bag_epochs: NonNegativeInt = 0
     primer_steps: NonNegativeInt = 1000
     primer_rows: NonNegativeInt = 8
@@ -138,7 +139,9 @@ def main(path: str, overrides: list[str]) -> None:
 
     @functools.lru_cache(1)
     def epoch_of(number: int) -> list[list[Visit]]:
-        made = visits(train, PromptReader(prompt), rules, settings, config.seed, number, pool)
+        rng = random.Random(f"{config.seed}/left out/{number}")
+        seen = visits(train, PromptReader(prompt), rules, settings, config.seed, number, pool)
+        made = [thinned(visit, prompt.frame, config.left_out, rng) for visit in seen]
         return list(batches(made, config.batch_tokens, config.batch_rows, random.Random(config.seed * 1000 + number)))
 
     def primer() -> list[list[Visit]]:
