@@ -329,6 +329,7 @@ CHANGES = (
     "primer_steps=60",
     "bag_epochs=2",
     "left_out=0.05",
+    "partial_policy=0.9",
     "embedding_rate=2e-3",
     "checkpoint_steps=40",
     "bf16=false",
