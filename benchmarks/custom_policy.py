@@ -266,6 +266,8 @@ def main() -> None:
         for key in ("model", "base", "replay_data", "base_rows", "threads")
         if (value := getattr(options, key)) is not None
     )
+    if options.only != list(RECIPES):
+        given += " --only " + " ".join(f'"{name}"' for name in options.only)
     given += f" --set {' '.join(options.set)}" * bool(options.set)
     result = {
         "command": f"python benchmarks/custom_policy.py{given}",
