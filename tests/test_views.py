@@ -290,6 +290,7 @@ HOSTILE = {
     "payloads": "QUJDREVGR0hJSktMTU5P ",
     "lines": "QUJDREVGR0hJSktMTU5P\n",
     "one letter": "q",
+    "one word of two alphabets": "aа",
     "spaces": " ",
     "dashes": "-",
     "exclamations": "!",

@@ -54,7 +54,8 @@ def latin(text: str) -> str:
             has_latin = True
             continue
         found = _LATIN.findall(word)
-        others = [letter for letter in word if letter not in found] if found else word
+        latin_letters = set(found)
+        others = [letter for letter in word if letter not in latin_letters] if found else word
         has_latin = has_latin or bool(found)
         if found and others and all(letter in _STRICT or letter in _LOOSE for letter in others):
             mixed[word] = word.translate(_ANY)
