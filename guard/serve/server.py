@@ -45,6 +45,16 @@ class Running:
 
     address: str
     batcher: Batcher[Window, Score]
+    server: grpc.aio.Server
+    listener: asyncio.Task[object]  # ends with gRPC's own loop
+
+    async def stopped(self) -> None:
+        """Returns when it can answer no more: its batcher or gRPC's own loop has ended."""
+        batcher = asyncio.ensure_future(self.batcher.stopped())
+        try:
+            await asyncio.wait([self.listener, batcher], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            batcher.cancel()
 
 
 @asynccontextmanager
@@ -69,12 +79,14 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
         except RuntimeError:
             raise ServiceError(f"cannot listen on {address}; give another --host or --port") from None
         await server.start()
+        listener = asyncio.create_task(server.wait_for_termination())
         try:
-            yield Running(_join(settings.host, port), batcher)
+            yield Running(_join(settings.host, port), batcher, server, listener)
         finally:
             await health.enter_graceful_shutdown()
             await asyncio.gather(batcher.close(), asyncio.sleep(settings.lame_duck_seconds))
             await server.stop(FLUSH_SECONDS)
+            await asyncio.wait([listener])
             readers.shutdown(wait=False)
 
 
@@ -111,8 +123,9 @@ def _free_address(host: str, port: int) -> str:
 async def run(moderator: Moderator, settings: Settings, announce: Callable[[str], None]) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. Main thread only.
 
-    announce: called with host:port once requests are answered there. Raises Closed if the batcher dies. Draining takes
-    no longer than the deadlines of the accepted requests, but an engine that never comes back keeps the process alive.
+    announce: called with host:port once requests are answered there. Raises Closed if the batcher or gRPC's own loop
+    ends by itself, so that a process without a listener does not live on. Draining takes no longer than the deadlines
+    of the accepted requests, but an engine that never comes back keeps the process alive.
     """
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
@@ -127,9 +140,9 @@ async def run(moderator: Moderator, settings: Settings, announce: Callable[[str]
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, stop)
         announce(running.address)
-        waits = [asyncio.create_task(told.wait()), asyncio.create_task(running.batcher.stopped())]
+        waits = [asyncio.create_task(told.wait()), asyncio.ensure_future(running.stopped())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in waits:
             task.cancel()
     if not told.is_set():
-        raise Closed("the service stopped because its batcher died; start it again")
+        raise Closed("the service stopped because its batcher or its listener died; start it again")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from served import HeldEngine
 from guard import AsyncGuardClient, Conversation, GuardClient, Moderator, Outcome, Verdict
 from guard.errors import Closed, ServiceError
 from guard.policy import load
-from guard.serve.server import Settings, run
+from guard.serve.server import Settings, run, serving
 from guard.v1 import moderation_pb2 as pb
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 
@@ -135,6 +136,46 @@ async def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> N
     assert errors.read_text() == ""
 
 
+def http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of RFC 9113, section 4.1."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+def http2_request(path: bytes) -> bytes:
+    """The bytes of a connection that makes one gRPC request: preface, SETTINGS, HEADERS (RFC 7541, no indexing)."""
+    headers = (
+        (b":path", path),
+        (b":authority", b"guard"),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+    )
+    literals = [b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in headers]
+    block = b"\x83\x86" + b"".join(literals)  # :method POST and :scheme http, by their places in the static table
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + http2_frame(4, 0, 0, b"") + http2_frame(1, 5, 1, block)
+
+
+@pytest.mark.parametrize("path", [b"/a\xff", b"/\xc3", b"\x00", b"/guard.v1.ModerationService/Moderate\xff", b""])
+def test_a_path_that_is_no_text_stops_nothing(served: tuple[str, str, Path], path: bytes) -> None:
+    _, address, _ = served
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), 10) as raw:
+        raw.sendall(http2_request(path))
+        raw.settimeout(10)
+        assert raw.recv(1)  # it answers something, be it only its settings
+    with GuardClient(address) as client:
+        assert client.moderate(HELLO).outcome is Outcome.SAFE
+
+
+async def test_a_server_whose_listener_dies_says_so() -> None:
+    moderator = Moderator(HeldEngine(), load("mlcommons"))
+    async with serving(moderator, Settings(port=0, lame_duck_seconds=0)) as running:
+        stopped = asyncio.create_task(running.stopped())
+        await asyncio.sleep(0)
+        assert not stopped.done()
+        await running.server.stop(0)
+        await asyncio.wait_for(stopped, 10)
+
+
 @pytest.fixture
 def restored_signals() -> Iterator[None]:
     kept = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
@@ -174,7 +215,7 @@ async def test_a_service_whose_batcher_dies_ends_with_an_error() -> None:
     await ready
     (batcher,) = (task for task in asyncio.all_tasks() if task.get_name() == "guard-batcher")
     batcher.cancel()
-    with pytest.raises(Closed, match="its batcher died; start it again"):
+    with pytest.raises(Closed, match="its batcher or its listener died; start it again"):
         await service
 
 
