@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
+
+# ONNX Runtime 1.31 would otherwise look up an event host and write a device id into the home folder of whoever runs us.
+# It reads the variable when it is imported, and every module of ours is imported after this line.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from guard.conversation import Conversation, Message
