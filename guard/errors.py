@@ -11,6 +11,7 @@ GuardError
 ├── EngineError         an engine that could not score (wrong template, short answer, dead session)
 ├── AssetError          a file that ships with the package is not there
 ├── MissingExtra        a package of an optional extra is not installed
+├── OutputError         a command's standard output that cannot be written
 └── ServiceError        the moderation service cannot take or finish a call
     ├── Overloaded      its queue is full
     └── Closed          it is shutting down, or the batcher has stopped
@@ -68,6 +69,10 @@ class AssetError(GuardError, FileNotFoundError):
 
 class MissingExtra(GuardError, ImportError):
     """A package of an optional extra is not installed."""
+
+
+class OutputError(GuardError, OSError):
+    """A command's standard output that cannot be written."""
 
 
 class ServiceError(GuardError, RuntimeError):

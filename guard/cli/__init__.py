@@ -1,37 +1,27 @@
 """The `guard` command: one noun a file. Errors that guard raises on purpose become one line on stderr.
 
-Exit codes: 0 safe or done, 1 flagged (single text only), 2 usage, 3 could not decide or a broken row.
+Exit codes: 0 safe or done, 1 flagged (single text only), 2 usage, 3 could not decide, a broken row, or any error that
+nobody foresaw.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any
+import traceback
+from pathlib import Path
+from typing import Annotated, TextIO, cast
 
 import typer
-import typer.core
 
-from guard.cli import check, data, doctor, evaluate, export, filter, policy, redteam, serve, train
-from guard.errors import BundleError, EngineError, GuardError, ServiceError
+from guard.cli import check, data, doctor, evaluate, export, filter, output, policy, redteam, serve, train
+from guard.errors import BundleError, EngineError, GuardError, OutputError, ServiceError
 
 USAGE, UNDECIDED = 2, 3
 
 
-class _Commands(typer.core.TyperGroup):
-    """Ends with 0 where the reader of our output went away; Typer would end with 1, which means flagged."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit from None
-
-
 app = typer.Typer(
     name="guard",
-    cls=_Commands,
     help="A safety guard for chats and data sets. Exit codes: 0 safe or done, 1 flagged, 2 usage, 3 could not decide.",
     no_args_is_help=True,
     add_completion=False,
@@ -71,13 +61,36 @@ def _options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code, whatever becomes of its output."""
+    stdout = sys.stdout
+    sys.stdout = cast(TextIO, output.Output(stdout))
+    code: str | int | None
     try:
-        app(args=arguments)
+        try:
+            app(args=arguments)
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        sys.stdout.flush()
     except GuardError as error:
         if os.environ.get("GUARD_DEBUG"):
             raise
         sys.stderr.write(f"guard: {error}\n")
-        sys.exit(UNDECIDED if isinstance(error, BundleError | EngineError | ServiceError) else USAGE)
+        code = UNDECIDED if isinstance(error, BundleError | EngineError | ServiceError | OutputError) else USAGE
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
+    except Exception as error:
+        if os.environ.get("GUARD_DEBUG"):
+            raise
+        sys.stderr.write(f"guard: {_internal(error)}\n")
+        code = UNDECIDED  # Python would end with 1, which means flagged
+    finally:
+        sys.stdout = stdout
+    sys.exit(code)
+
+
+def _internal(error: Exception) -> str:
+    """Where an error arose that nobody foresaw. Its message stays untold: it may repeat a user's words."""
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(frame.filename).name}:{frame.lineno}"
+    return f"internal error: {type(error).__name__} at {where}; run `guard --debug ...` for the traceback and report it"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from guard.cli import output
 from guard.conversation import Conversation, conversation_from_row
 from guard.errors import GuardError, InvalidInput
 
@@ -59,6 +60,9 @@ def check(
         show(row, verdict)
         unanswered += isinstance(verdict, GuardError) or verdict.outcome.value == "INCOMPLETE"
         flagged += not isinstance(verdict, GuardError) and verdict.outcome.value == "UNSAFE"
+        if file is not None and output.lost():
+            unanswered += 1  # nobody learns of the rows that are left
+            break
     if isinstance(show, _Table):
         show.finish()
     raise typer.Exit(3 if unanswered else int(bool(flagged) and file is None))

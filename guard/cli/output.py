@@ -1,0 +1,54 @@
+"""Standard output that may be lost: what a command decided must still reach the caller as its exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TextIO, TypeVar
+
+from guard.errors import OutputError
+
+T = TypeVar("T")
+
+
+class Output:
+    """A text stream that notes when its reader goes away, and from then on discards what is written.
+
+    `lost` says so, for commands that can stop early. Raises OutputError where writing fails for any other reason.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost = False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        return self._guarded(lambda: self._stream.write(text), len(text))
+
+    def flush(self) -> None:
+        self._guarded(self._stream.flush, None)
+
+    def _guarded(self, write: Callable[[], T], discarded: T) -> T:
+        if self.lost:
+            return discarded
+        try:
+            return write()
+        except BrokenPipeError:
+            self._discard()
+            return discarded
+        except OSError as problem:
+            self._discard()
+            raise OutputError(f"standard output: cannot be written: {problem.strerror}") from None
+
+    def _discard(self) -> None:
+        """Points the descriptor elsewhere too, so that the interpreter's own flush at exit cannot fail."""
+        self.lost = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def lost() -> bool:
+    """Whether nobody reads standard output any more."""
+    return isinstance(sys.stdout, Output) and sys.stdout.lost
