@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import tiny_encoder
+import tiny_guard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -161,27 +162,7 @@ def test_categories_in_force_keep_their_order(rng: object, share: float) -> None
 
 # -- the whole path ---------------------------------------------------------------------------------------------------
 
-TEACHER = (
-    "vocabulary=1200",
-    "model={hidden_size: 48, intermediate_size: 96, num_hidden_layers: 2, num_attention_heads: 4, "
-    "num_key_value_heads: 2, initializer_range: 0.1}",
-    "max_tokens=192",
-    "overlap=16",
-    "epochs=12",
-    "batch_tokens=1024",
-    "batch_rows=32",
-    "learning_rate=3e-3",
-    "embedding_rate=null",
-    "partial_policy=0.9",
-    "left_out=0",
-    "bag_epochs=0",
-    "primer_steps=1000",
-    "warmup_steps=10",
-    "dropout=0",
-    "least_label_mass=0",  # a toy model writes verdicts on its own few rows only; a real one does everywhere
-    "bf16=false",
-    "threads=1",
-)
+TEACHER = tiny_guard.BUNDLE  # sure that words of its own policy, like these two, violate S1
 STUDENT = (
     "epochs=6",
     "batch_tokens=1024",
@@ -199,13 +180,13 @@ PLAIN = "augmentation={history: 0, mistyping: 0, obfuscation: 0, padding: 0, inj
 
 def rows(numbers: range) -> list[dict[str, object]]:
     said = [(f"the garden has {n} {what}", "safe") for n in numbers for what in ("plants", "trees", "paths")]
-    said += [(f"a {what} plant number {n}", "unsafe") for n in numbers for what in ("forbidden", "very forbidden")]
+    said += [(f"abduct the {what} ambush number {n}", "unsafe") for n in numbers for what in ("first", "second")]
     return [
         {
             "id": f"{numbers.start}-{index}",
             "messages": [{"role": "user", "content": text}],
             "label": label,
-            "categories": ["M1"] if label == "unsafe" else [],
+            "categories": ["S1"] if label == "unsafe" else [],
             "categories_known": label == "safe" or index % 2 == 0,
             "source": "made up",
             "licence": "CC0-1.0",
@@ -226,22 +207,19 @@ def guard(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
 
 
 def distil(folder: Path, out: str, *changes: str, code: int = 0) -> tuple[str, str]:
-    given = ("--policy", "minimal", "--data", folder / "data", "--base", folder / "base", "--out", folder / out)
-    return guard("train", "distill", *STUDENT, PLAIN, f"teacher={folder / 'teacher'}", *changes, *given, code=code)
+    given = ("--policy", "mlcommons", "--data", folder / "data", "--base", folder / "base", "--out", folder / out)
+    return guard("train", "distill", *STUDENT, PLAIN, f"teacher={TEACHER}", *changes, *given, code=code)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny causal guard's bundle, the data that it learnt, a base, and a student in `student`."""
+    """Rows that the tiny guard judges surely, a base, and a student in `student`."""
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     made = tmp_path_factory.mktemp("distill")
     subprocess.run([sys.executable, tiny_encoder.__file__, "base", str(made / "base")], check=True)
     (made / "data").mkdir()
     for split, numbers in (("train", range(40)), ("dev", range(40, 48))):
         parquet.write_table(arrow.Table.from_pylist(rows(numbers)), made / "data" / f"{split}.parquet")
-    given = ("--policy", "minimal", "--data", made / "data", "--out", made / "large")
-    guard("train", "scratch", *TEACHER, PLAIN, *given)
-    guard("export", made / "large", made / "teacher")
     told, _ = distil(made, "student")
     assert "the teacher has scored 200 of 200 rows" in told
     assert "of which the teacher could not read 0" in told
@@ -252,7 +230,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_student_learns_and_tells_who_taught_it(folder: Path) -> None:
     record = json.loads((folder / "student" / "run.json").read_text(encoding="utf-8"))
     assert record["kind"] == "mini"
-    assert record["teacher"] == open_bundle(folder / "teacher").manifest.model
+    assert record["teacher"] == open_bundle(TEACHER).manifest.model
     assert record["metrics"]["history"][-1]["auprc"] > 0.95
     assert record["config"]["teacher_weight"] == 0.5
 
@@ -260,10 +238,12 @@ def test_the_student_learns_and_tells_who_taught_it(folder: Path) -> None:
 @pytest.mark.slow
 def test_the_student_becomes_a_bundle_that_answers(folder: Path) -> None:
     guard("export", folder / "student", folder / "bundle")
-    out, _ = guard("check", "--model", folder / "bundle", "--json", "a forbidden plant number 90", code=1)
-    assert json.loads(out)["outcome"] == "UNSAFE"
-    out, _ = guard("check", "--model", folder / "bundle", "--json", "the garden has 90 plants")
-    assert json.loads(out)["outcome"] == "SAFE"
+    asked = folder / "asked.jsonl"
+    texts = ("abduct the first ambush number 44", "the garden has 44 plants")
+    asked.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts), encoding="utf-8")
+    out, _ = guard("check", "--model", folder / "bundle", "--json", "--file", asked)
+    unsafe, safe = (json.loads(line)["p_unsafe"] for line in out.splitlines())
+    assert unsafe > safe + 0.2
 
 
 @pytest.mark.slow
@@ -283,7 +263,7 @@ def test_the_teachers_word_alone_is_enough(folder: Path) -> None:
 @pytest.mark.slow
 def test_mistakes_are_told_in_one_line(folder: Path) -> None:
     for change, told in (
-        (f"teacher={folder / 'large'}", "no guard.json there; give a bundle folder made by `guard export RUN OUT`"),
+        (f"teacher={folder / 'data'}", "no guard.json there; give a bundle folder made by `guard export RUN OUT`"),
         ("temperature=0", "temperature"),
         ("teacher_weight=2", "teacher_weight"),
     ):
