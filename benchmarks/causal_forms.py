@@ -30,13 +30,13 @@ from texts import made_up
 
 from guard.bundle import open_bundle
 from guard.conversation import Conversation, Example
-from guard.data.examples import load_examples
+from guard.data.dataset.examples import load_examples
 from guard.engines import open_engine
 from guard.engines.base import Engine, Window
-from guard.evaluate.metrics import auprc, best_f1
+from guard.metrics.classification import auprc, best_f1
 from guard.policy import Policy
-from guard.train.calibrate import scores
-from guard.train.parity import Floats, difference
+from guard.train.common.calibrate import scores
+from guard.train.common.parity import Floats, difference
 
 RESULTS = Path(__file__).parent / "results" / "causal_forms.json"
 FORMS = ("fp32", "fp16", "bf16", "int8", "int4")

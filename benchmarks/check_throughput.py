@@ -34,8 +34,8 @@ def plain_loop(bundle: Path, texts: list[str]) -> tuple[list[float], float]:
     from transformers import PreTrainedTokenizerFast
 
     from guard import policy
-    from guard.encoder_input import category_text
-    from guard.train import encoder
+    from guard.prompts.encoder import category_text
+    from guard.train.encoder import model as encoder
 
     model = encoder.load(bundle).eval()
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(bundle / "tokenizer.json"), pad_token="[PAD]")
@@ -51,7 +51,7 @@ def plain_loop(bundle: Path, texts: list[str]) -> tuple[list[float], float]:
 
 
 def _tokens(tokenizer, role: str, texts: list[str]) -> dict:
-    from guard.train.encoder import padded
+    from guard.train.encoder.model import padded
 
     first, second, last = tokenizer.convert_tokens_to_ids(["[CLS]", role, "[SEP]"])
     rows = [tokenizer(text, add_special_tokens=False, truncation=True, max_length=509)["input_ids"] for text in texts]

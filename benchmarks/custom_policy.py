@@ -32,12 +32,12 @@ from readme import figure, table
 
 from guard import policy
 from guard.conversation import Conversation, conversation_from_row
-from guard.data.examples import load_examples
-from guard.evaluate import intervals, metrics
-from guard.evaluate.metrics import Bools, Floats
+from guard.data.dataset.examples import load_examples
+from guard.metrics import classification, intervals
+from guard.metrics.classification import Bools, Floats
 from guard.moderator import Moderator
 from guard.policy import Policy
-from guard.train.replay import SEEDS
+from guard.train.common.replay import SEEDS
 from guard.verdict import Outcome, Verdict
 
 ROOT = Path(__file__).parent.parent
@@ -140,11 +140,14 @@ def unsafe(found: Sequence[Verdict]) -> Bools:
 def quality(labels: Bools, found: Sequence[Verdict]) -> dict[str, Any]:
     """AUPRC, the best F1, and what the guard's own thresholds make of the rows."""
     scores = np.array([verdict.p_unsafe for verdict in found])
-    at, best = metrics.confusion(labels, unsafe(found).astype(float), 0.5), metrics.best_f1(labels, scores)
+    at, best = (
+        classification.confusion(labels, unsafe(found).astype(float), 0.5),
+        classification.best_f1(labels, scores),
+    )
     return {
         "rows": len(labels),
         "unsafe": int(labels.sum()),
-        "auprc": metrics.auprc(labels, scores),
+        "auprc": classification.auprc(labels, scores),
         "auprc_interval": intervals.of_rankings(labels, scores)["auprc"],
         "best_f1": None if best is None else best.value,
         "f1": at.f1,
@@ -182,7 +185,7 @@ def category_auroc(code: str, rows: Sequence[Row], found: Sequence[Verdict]) -> 
     kept = [index for index, row in enumerate(rows) if row["label"] == "safe" or code in row["categories"]]
     labels = np.array([rows[index]["label"] == "unsafe" for index in kept])
     scores: Floats = np.array([found[index].categories[code] for index in kept])
-    return metrics.auroc(labels, scores)
+    return classification.auroc(labels, scores)
 
 
 def dropped(guard: Moderator, rules: Policy, rows: Sequence[Row], flagged: Bools) -> dict[str, Any]:

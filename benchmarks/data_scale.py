@@ -22,8 +22,10 @@ from pathlib import Path
 
 import yaml
 
-from guard.data import config, reading, sources
+from guard.data.build import config
+from guard.data.ingest import source_rows
 from guard.data.row import Row
+from guard.data.sources import description
 
 RESULTS = Path(__file__).parent / "results" / "data_scale.json"
 DEFAULT = Path(__file__).parent.parent / "training" / "configs" / "data-all.yaml"
@@ -88,13 +90,13 @@ def write(settings: config.BuildConfig, root: Path, folder: Path, times: int) ->
     """A configuration whose own data are the rows of all sources, `times` over."""
     entries = []
     for name in [use.source for use in settings.sources] + list(settings.development):
-        source = sources.load(name)
+        source = description.load(name)
         if source.kind == "pair" or source.label.otherwise == "unlabelled":
             continue
         rng = random.Random(name)
         path = folder / f"{name}.jsonl"
         with path.open("w", encoding="utf-8") as file:
-            for row in reading.rows(source, root, sources.load_crosswalk(source)):
+            for row in source_rows.rows(source, root, description.load_crosswalk(source)):
                 if row.label != "unlabelled" and row.judged.strip():
                     for one in copies(row, times, rng):
                         file.write(json.dumps({k: v for k, v in one.items() if v is not None}) + "\n")

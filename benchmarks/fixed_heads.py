@@ -22,15 +22,15 @@ import numpy as np
 import torch
 
 from guard import policy
-from guard.data.augment.augmentation import Augmentation
-from guard.data.augment.padding import benign
-from guard.data.examples import load_examples
-from guard.encoder_input import EncoderInput, category_text
-from guard.evaluate.metrics import auprc, best_f1
-from guard.train import encoder
-from guard.train.conditioned import loss_of
-from guard.train.held_out import category_rows, held_out, worst_windows
-from guard.train.visits import Visit, batches, one_policy, visits
+from guard.data.dataset.examples import load_examples
+from guard.metrics.classification import auprc, best_f1
+from guard.prompts.encoder import EncoderInput, category_text
+from guard.train.augment.augmentation import Augmentation
+from guard.train.augment.padding import benign
+from guard.train.common.labels import loss_of
+from guard.train.common.sampling import Visit, batches, one_policy, visits
+from guard.train.encoder import model as encoder
+from guard.train.encoder.dev_eval import category_rows, held_out, worst_windows
 
 RESULTS = Path(__file__).parent / "results" / "fixed_heads.json"
 RATES = {"base": 1.2e-4, "head": 1e-3}

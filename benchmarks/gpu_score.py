@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from guard import policy
-from guard.prompt import policy_text
+from guard.prompts.causal import policy_text
 
 SCRIPT = "gpu_score"
 GOAL = 10  # times as many requests a second as by generating

@@ -44,8 +44,8 @@ from trl import SFTConfig, SFTTrainer
 
 from guard import policy, schema
 from guard.assets import asset
-from guard.prompt import policy_text
-from guard.train.causal_rows import IGNORED
+from guard.prompts.causal import policy_text
+from guard.train.causal.rows import IGNORED
 
 SCRIPT = "gpu_train"
 CONFIG = "training/configs/lora-1gpu.yaml"

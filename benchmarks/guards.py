@@ -9,10 +9,10 @@ from pathlib import Path
 from guard import policy
 from guard.bundle import MANIFEST, file_digest
 from guard.conversation import Conversation
-from guard.encoder_input import EncoderInput, category_text
 from guard.engines.base import Reading, Score, Window, padded_batches
 from guard.moderator import Moderator, open_moderator
 from guard.policy import Policy
+from guard.prompts.encoder import EncoderInput, category_text
 
 MAX_BATCH_TOKENS = 4096
 
@@ -25,13 +25,13 @@ class RunEngine:
     def __init__(self, run: Path, threads: int | None = None) -> None:
         import torch
 
-        from guard.train import encoder
-        from guard.train.export import run_record
+        from guard.train.common.export import run_record
+        from guard.train.encoder import model
 
         settings = run_record(run)["config"]
         if threads:
             torch.set_num_threads(threads)
-        self._model = encoder.load(run).eval()
+        self._model = model.load(run).eval()
         self.input = EncoderInput.load(run / "tokenizer.json", settings["max_tokens"], settings["overlap"])
         self.digest = file_digest(run / "model.safetensors")
 
@@ -41,7 +41,7 @@ class RunEngine:
     def score(self, windows: Sequence[Window]) -> list[Score]:
         import torch
 
-        from guard.train.encoder import padded
+        from guard.train.encoder.model import padded
 
         by_policy: dict[str, list[int]] = {}
         for index, window in enumerate(windows):

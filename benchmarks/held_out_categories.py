@@ -27,9 +27,9 @@ from guards import core_count, open_guard
 from guard import assets, policy
 from guard.calibration import Calibration
 from guard.conversation import Conversation, Example
-from guard.data.examples import load_examples
-from guard.evaluate import intervals
-from guard.evaluate.metrics import Bools, Floats, auroc
+from guard.data.dataset.examples import load_examples
+from guard.metrics import intervals
+from guard.metrics.classification import Bools, Floats, auroc
 from guard.moderator import Moderator
 from guard.policy import Policy
 from guard.verdict import log_odds

@@ -35,7 +35,7 @@ from mini_quantised import Quantised, calibrated, linears
 
 from guard import assets
 from guard.bundle import Bundle, open_bundle
-from guard.encoder_input import EncoderInput, category_text
+from guard.prompts.encoder import EncoderInput, category_text
 
 RESULTS = Path(__file__).parent / "results" / "mini_forms.json"
 DATA = Path(__file__).parent.parent / "data" / "default"
@@ -154,7 +154,7 @@ def torch_bf16(folder: Path, threads: int) -> Ask:
     from safetensors.torch import load_file
     from transformers import AutoConfig
 
-    from guard.train.encoder import ConditionedEncoder
+    from guard.train.encoder.model import ConditionedEncoder
 
     torch.set_num_threads(threads)
     config = AutoConfig.for_model(**json.loads((folder / "config.json").read_text()))
@@ -220,7 +220,7 @@ class Dev:
 
 def windows(bundle: Bundle, data: Path, split: str, limit: int | None) -> Dev:
     from guard.conversation import Target
-    from guard.data.examples import load_examples
+    from guard.data.dataset.examples import load_examples
 
     reader = EncoderInput.load(bundle.path("tokenizer.json"), bundle.manifest.max_tokens, bundle.manifest.overlap)
     examples = [example for example in load_examples(data, split) if example.kind in ("prompt", "response")]
@@ -242,7 +242,7 @@ def probabilities(bundle: Bundle, dev: Dev, log_odds: Floats) -> Floats:
 
 def accuracy(bundle: Bundle, dev: Dev, guard: Guard, fp32: Floats | None) -> tuple[dict[str, Any], Floats]:
     """Against labels, against the fp32 form, and against itself in padded batches; and p(unsafe) of the rows."""
-    from guard.evaluate import metrics
+    from guard.metrics import classification
 
     worst = np.array([max(guard.log_odds([row])[0] for row in rows) for rows in dev.rows])
     p = probabilities(bundle, dev, worst)
@@ -254,8 +254,8 @@ def accuracy(bundle: Bundle, dev: Dev, guard: Guard, fp32: Floats | None) -> tup
         bundle.calibration.prompt.thresholds.balanced,
     )
     for name, chosen in (("prompt", ~dev.response), ("response", dev.response)):
-        best, was = (metrics.best_f1(dev.unsafe[chosen], scores[chosen]) for scores in (p, base))
-        area = metrics.auprc(dev.unsafe[chosen], p[chosen])
+        best, was = (classification.best_f1(dev.unsafe[chosen], scores[chosen]) for scores in (p, base))
+        area = classification.auprc(dev.unsafe[chosen], p[chosen])
         assert best is not None
         assert was is not None
         assert area is not None
@@ -324,7 +324,7 @@ def open_once(form: str, bundle: Bundle, folder: Path) -> dict[str, float]:
         import torch  # noqa: F401 - imports are not counted as loading
         import transformers  # noqa: F401
 
-        import guard.train.encoder
+        import guard.train.encoder.model
     elif form.startswith("openvino"):
         import openvino  # noqa: F401
     else:

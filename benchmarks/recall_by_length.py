@@ -26,12 +26,12 @@ from guards import core_count, open_guard
 from tokenizers import Tokenizer
 
 from guard.conversation import Conversation
-from guard.data.examples import load_examples
-from guard.encoder_input import EncoderInput
+from guard.data.dataset.examples import load_examples
 from guard.engines.base import Engine, Score, Window
-from guard.evaluate import intervals, metrics
-from guard.evaluate.metrics import Floats
+from guard.metrics import classification, intervals
+from guard.metrics.classification import Floats
 from guard.moderator import Moderator, key
+from guard.prompts.encoder import EncoderInput
 
 RESULTS = Path(__file__).parent / "results" / "recall_by_length.json"
 LENGTHS = (100, 250, 500, 1000, 2000, 4000, 8000, 16000)
@@ -184,7 +184,7 @@ def rates(harm: Floats, plain: Floats, threshold: float) -> dict[str, Any]:
     """Recall and false-positive rate with 95 % intervals."""
     labels = np.array([True] * len(harm) + [False] * len(plain))
     flagged = np.concatenate([harm, plain]) >= threshold
-    at = metrics.confusion(labels, flagged.astype(float), 0.5)
+    at = classification.confusion(labels, flagged.astype(float), 0.5)
     between = intervals.of_rates(labels, flagged)
     return {"recall": at.recall, "recall_interval": between["recall"], "fpr": at.fpr, "fpr_interval": between["fpr"]}
 
@@ -199,7 +199,7 @@ def measured(
         harm = [(text, found) for text, found in here if text.harm]
         hit, plain = (np.array([f.p_unsafe for t, f in here if bool(t.harm) is unsafe]) for unsafe in (True, False))
         labels = np.array([True] * len(hit) + [False] * len(plain))
-        told: dict[str, Any] = {"auroc": metrics.auroc(labels, np.concatenate([hit, plain]))}
+        told: dict[str, Any] = {"auroc": classification.auroc(labels, np.concatenate([hit, plain]))}
         for name, at in cuts.items():
             told[name] = rates(hit, plain, at)
             told[name]["recall_to_short"] = told[name]["recall"] / result["short"][name]["recall"]
@@ -260,7 +260,7 @@ def main() -> None:
         "harmless_texts": options.covers,
         "short_harmless_texts": len(prompts),
         "thresholds": cuts,
-        "short_auroc": metrics.auroc(labels, np.concatenate([alone, short])),
+        "short_auroc": classification.auroc(labels, np.concatenate([alone, short])),
         **measured(rows, alone, short, cuts),
         "wall_s": round(time.perf_counter() - started),
         "cores": core_count(),

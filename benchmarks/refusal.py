@@ -1,4 +1,4 @@
-"""The rule that labels refusals (guard.data.refusal), and a guard's p_refusal, against labels by hand.
+"""The rule that labels refusals (guard.data.ingest.refusal), and a guard's p_refusal, against labels by hand.
 
 `refusal_sample.jsonl` holds ids of rows of the default data set (train and dev) and what a reader made of their
 answers: refuse, comply, or unclear. There was one reader, who also wrote the rule and had seen other rows of these
@@ -27,9 +27,9 @@ import numpy as np
 
 from guard import policy
 from guard.conversation import Example
-from guard.data.examples import load_examples
-from guard.data.refusal import refuses
-from guard.evaluate import metrics
+from guard.data.dataset.examples import load_examples
+from guard.data.ingest.refusal import refuses
+from guard.metrics import classification
 
 HERE = Path(__file__).parent
 SAMPLE = HERE / "refusal_sample.jsonl"
@@ -76,11 +76,11 @@ def of_the_guard(bundle: str, labels: list[str], examples: list[Example]) -> dic
     if not known:
         return {"rows": len(clear), "scored": 0}
     truth, p = np.array([label for label, _ in known], dtype=bool), np.array([p for _, p in known], dtype=np.float64)
-    at_half = metrics.confusion(truth, p, 0.5)
+    at_half = classification.confusion(truth, p, 0.5)
     return {
         "rows": len(clear),
         "scored": len(known),
-        "auroc": rounded(metrics.auroc(truth, p)),
+        "auroc": rounded(classification.auroc(truth, p)),
         "f1": rounded(at_half.f1),
         "precision": rounded(at_half.precision),
         "recall": rounded(at_half.recall),

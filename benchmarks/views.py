@@ -1,4 +1,4 @@
-"""What views (guard.text.views) cost and catch: the same guard with and without them, on the same rows.
+"""What views (guard.views.view) cost and catch: the same guard with and without them, on the same rows.
 
     python benchmarks/views.py --data DIR [--bundle BUNDLE] [--disguised DIR] [--rows 400]
 
@@ -24,14 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
-from guard.cli.table import show, table
 from guard.conversation import Conversation, Example
-from guard.data.examples import load_examples
-from guard.evaluate.metrics import tpr_at_fpr
+from guard.data.dataset.examples import load_examples
+from guard.metrics.classification import tpr_at_fpr
 from guard.moderator import Moderator, open_moderator
-from guard.text.obfuscation import Disguise, encode, obfuscate
-from guard.text.views import views
+from guard.report.tables import show, table
 from guard.verdict import Outcome, Verdict
+from guard.views.disguise import Disguise, encode, obfuscate
+from guard.views.view import views
 
 RESULTS = Path(__file__).parent / "results" / "views.json"
 LEAST = 50  # rows of a language that a share is given for

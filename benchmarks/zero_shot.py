@@ -19,8 +19,8 @@ from guards import core_count, open_guard
 
 from guard import policy
 from guard.conversation import conversation_from_row
-from guard.evaluate import intervals, metrics
-from guard.evaluate.metrics import Bools, Floats
+from guard.metrics import classification, intervals
+from guard.metrics.classification import Bools, Floats
 from guard.moderator import Moderator
 
 POLICIES = Path(__file__).parent / "policies"
@@ -34,7 +34,7 @@ def rows_of(path: Path) -> Rows:
 
 
 def best(labels: Bools, scores: Floats) -> float | None:
-    found = metrics.best_f1(labels, scores)
+    found = classification.best_f1(labels, scores)
     return None if found is None else found.value
 
 
@@ -49,11 +49,11 @@ def best_interval(labels: Bools, scores: Floats) -> tuple[float, float]:
 
 def quality(labels: Bools, scores: Floats, flagged: Bools) -> dict[str, Any]:
     """AUROC and best F1 with intervals, and what the guard's own threshold makes of the rows."""
-    at = metrics.confusion(labels, flagged.astype(float), 0.5)
+    at = classification.confusion(labels, flagged.astype(float), 0.5)
     return {
         "rows": len(labels),
         "unsafe": int(labels.sum()),
-        "auroc": metrics.auroc(labels, scores),
+        "auroc": classification.auroc(labels, scores),
         "auroc_interval": intervals.of_rankings(labels, scores, ROUNDS)["auroc"],
         "best_f1": best(labels, scores),
         "best_f1_interval": best_interval(labels, scores),
@@ -74,7 +74,7 @@ def measured(guard: Moderator, name: str) -> dict[str, Any]:
     near = np.array([row.get("near_miss", False) for row in rows])
     answers = np.array(["response" in row for row in rows])
     parts = {"near_misses": labels | near, "prompts": ~answers, "responses": answers}
-    aurocs = {part: metrics.auroc(labels[kept], scores[kept]) for part, kept in parts.items()}
+    aurocs = {part: classification.auroc(labels[kept], scores[kept]) for part, kept in parts.items()}
     return {"name": rules.name, **quality(labels, scores, flagged), "auroc_of": aurocs}
 
 

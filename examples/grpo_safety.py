@@ -9,7 +9,7 @@ import torch
 from datasets import load_dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from guard.rewards import make_safety_reward
+from guard.reward.safety import make_safety_reward
 
 
 def answers(prompts, completions, **columns):

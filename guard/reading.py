@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from guard.conversation import Conversation, Message
 from guard.engines.base import Engine, Reading, Window
 from guard.policy import Policy
-from guard.text.views import views
+from guard.views.view import views
 
 CONTEXT = 2000  # characters before the judged message, the last ones, that a view is read after
 _TURN = 16  # characters that a message counts beyond its own, since a model marks where it begins
 
 
 def read(engine: Engine, conversation: Conversation, policy: Policy) -> Reading:
-    """The windows of the conversation as it stands, then those of its views (guard.text.views) that are new.
+    """The windows of the conversation as it stands, then those of its views (guard.views.view) that are new.
 
     Only the former count as tokens, seen or in total. A window of a view lies where the view says, in the raw text.
     What views cost is bounded by the judged message alone: together they have at most twice its characters and a

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from guard import calibration, policy
 from guard.bundle import MANIFEST, Bundle, Manifest, file_digest, model_digest, open_bundle, seal
 from guard.calibration import Calibration, TargetCalibration
-from guard.encoder_input import LAYOUT_DIGEST
 from guard.engines import open_engine
 from guard.errors import BundleError
+from guard.prompts.encoder import LAYOUT_DIGEST
 
 RULES = policy.load("minimal")
 CALIBRATION = Calibration(prompt=TargetCalibration(slope=2.0))

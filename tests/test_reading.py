@@ -18,9 +18,9 @@ from guard.errors import InvalidInput
 from guard.moderator import Moderator, key, open_moderator
 from guard.policy import load
 from guard.reading import CONTEXT, read
-from guard.text.obfuscation import Disguise, encode, obfuscate
-from guard.text.views import MOST, views
 from guard.verdict import Outcome
+from guard.views.disguise import Disguise, encode, obfuscate
+from guard.views.view import MOST, views
 
 RULES = load("mlcommons")
 ENGINE = FakeEngine()

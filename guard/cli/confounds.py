@@ -13,8 +13,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from guard.data.columns import Columns, Floats
-    from guard.data.confounds.measure import Confound, Report
+    from guard.data.build.columns import Columns, Floats
+    from guard.data.dataset.confounds.measure import Confound, Report
 
 _WIDE = 160  # columns
 _TABLES = ("language", "length", "kind", "source", "role", "licence", "language × kind")
@@ -38,10 +38,10 @@ def confounds(
     "Before" counts each row once; "after" by its weight. AUROC is that of a classifier which sees nothing but the
     confound: 0.5 is what a data set without this shortcut has.
     """
-    from guard.data.confounds import measure as confounds
-    from guard.data.confounds import outline
-    from guard.data.confounds import report as confound_report
-    from guard.data.placement import SPLITS
+    from guard.data.build.select import SPLITS
+    from guard.data.dataset.confounds import measure as confounds
+    from guard.data.dataset.confounds import outline
+    from guard.data.dataset.confounds import report as confound_report
     from guard.errors import DataError, InvalidInput
 
     if split not in SPLITS:
@@ -78,7 +78,7 @@ def _write(path: Path, text: str) -> None:
 def _tried(mixing: Path, data: Path, split: str, columns: Columns) -> Floats:
     """The weights that a build with this mixing section would store, but for its category caps."""
     from guard import schema
-    from guard.data import mix
+    from guard.data.build import mix
     from guard.errors import ConfigError, InvalidInput
 
     if split != "train":
@@ -95,7 +95,7 @@ def _base(data: Path, columns: Columns) -> Floats:
     """The weight of each row's source, as the build was configured."""
     import numpy as np
 
-    from guard.data.built import open_built
+    from guard.data.dataset.open import open_built
     from guard.errors import DataError
 
     config = open_built(data).manifest.config
@@ -120,7 +120,7 @@ def _of_kind(columns: Columns, kind: str) -> Columns:
 def _print(before: Report, after: Report) -> None:
     from rich.console import Console
 
-    from guard.data.confounds import report as confound_report
+    from guard.data.dataset.confounds import report as confound_report
 
     # A file or a pipe has no width to fold the last column to.
     console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
@@ -162,7 +162,7 @@ def _counts(before: Confound, after: Confound) -> Table:
 
 
 def _comparison(before: Report, after: Report) -> Table:
-    from guard.data.confounds import report as confound_report
+    from guard.data.dataset.confounds import report as confound_report
 
     names = ("bits", "AUROC", "bal. acc.", "one-sided %")
     table = _table("confound", "values", *(word for name in names for word in (name, "after")))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from guard.data.convert import Tally
+    from guard.data.dataset.convert import Tally
 
 
 def convert(
@@ -40,8 +40,8 @@ def convert(
     OUT is not written, unless the mapping file says `on_broken: drop`.
     """
     from guard import policy as policies
-    from guard.data.convert import convert as convert_rows
-    from guard.data.user_data import load_mapping
+    from guard.data.dataset.convert import convert as convert_rows
+    from guard.data.sources.user_files import load_mapping
 
     mapping = None if columns is None else load_mapping(columns)
     tally = convert_rows(source, out, policies.load(policy), to, mapping, split)

@@ -13,10 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from guard.cli import convert as conversion
-from guard.cli import data_card, data_diff, data_inspect, table
+from guard.cli import data_card, data_diff, data_inspect
 from guard.cli.confounds import confounds
 from guard.cli.fetch import fetch
 from guard.cli.judge import judge
+from guard.report import tables
 
 app = typer.Typer(no_args_is_help=True)
 app.command("fetch")(fetch)
@@ -54,7 +55,7 @@ def build(
     as_json: Annotated[bool, typer.Option("--json", help="The whole manifest instead of the table.")] = False,
 ) -> None:
     """Build a data set: read, map, clean, deduplicate, decontaminate, mix, split. A killed build goes on."""
-    from guard.data.build import build as build_data
+    from guard.data.build.build import build as build_data
     from guard.errors import need
 
     need("datasets", "data").disable_progress_bars()
@@ -94,13 +95,13 @@ def _progress() -> Iterator[Callable[[str, int], None]]:
 def _show_build(manifest: dict[str, Any]) -> None:
     splits = manifest["splits"]
     totals = {"name": "all", **manifest["rows"], "splits": {name: split["rows"] for name, split in splits.items()}}
-    made = table.table("source", "read", "kept", *splits, "dropped")
+    made = tables.table("source", "read", "kept", *splits, "dropped")
     for part in [*manifest["sources"], totals]:
         dropped = ", ".join(f"{reason} {count:,}" for reason, count in part["dropped"].items())
-        table.add(
+        tables.add(
             made, part["name"], part["read"], part["kept"], *(part["splits"].get(name, 0) for name in splits), dropped
         )
-    table.show(made)
+    tables.show(made)
     for warning in manifest["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
 
@@ -113,25 +114,26 @@ def check(
     fingerprints: Annotated[str, typer.Option(help="The folder of fingerprints under the root.")] = "fingerprints",
 ) -> None:
     """Read sources and compare their rows with their descriptions. Exit code 2 if any count differs."""
-    from guard.data import decontaminate, intake, sources
+    from guard.data.ingest import decontaminate, ingest
+    from guard.data.sources import description
     from guard.errors import ConfigError
 
     held_out = decontaminate.load(root / fingerprints)
-    made = table.table("source", "expected before", "read", "expected after", "kept", "flagged", "")
+    made = tables.table("source", "expected before", "read", "expected after", "kept", "flagged", "")
     wrong: list[str] = []
-    for name in names or sources.names(taxonomy):
-        source = sources.load(name, taxonomy)
+    for name in names or description.names(taxonomy):
+        source = description.load(name, taxonomy)
         if source.expected is None:
             if names:
                 raise ConfigError(f"source {name} states no counts to compare with")
             continue
-        counted = intake.count(source, root, sources.load_crosswalk(source, taxonomy), held_out)
-        before, after = intake.label_counts(counted.before), intake.label_counts(counted.after)
-        found = intake.mismatches(source, before, after)
+        counted = ingest.count(source, root, description.load_crosswalk(source, taxonomy), held_out)
+        before, after = ingest.label_counts(counted.before), ingest.label_counts(counted.after)
+        found = ingest.mismatches(source, before, after)
         wrong += found
         totals = (source.expected.before.total, before["total"], source.expected.after.total, after["total"])
-        table.add(made, name, *totals, before["total"] - after["total"], "differs" if found else "ok")
-    table.show(made)
+        tables.add(made, name, *totals, before["total"] - after["total"], "differs" if found else "ok")
+    tables.show(made)
     for mismatch in wrong:
         typer.echo(mismatch, err=True)
     if wrong:
@@ -144,15 +146,15 @@ def list_sources(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array of the whole descriptions.")] = False,
 ) -> None:
     """The described sources with their licence, role and rows after decontamination."""
-    from guard.data import sources
+    from guard.data.sources import description
 
-    found = [sources.load(name, taxonomy) for name in sources.names(taxonomy)]
+    found = [description.load(name, taxonomy) for name in description.names(taxonomy)]
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(source) for source in found], indent=2, ensure_ascii=False))
         return
-    made = table.table("name", "kind", "role", "licence", "safe", "unsafe", "unlabelled", "title")
+    made = tables.table("name", "kind", "role", "licence", "safe", "unsafe", "unlabelled", "title")
     for source in found:
         after = source.expected.after if source.expected else None
         counts = ("", "", "") if after is None else (after.safe, after.unsafe, after.unlabelled)
-        table.add(made, source.name, source.kind, source.role, source.licence, *counts, source.title)
-    table.show(made)
+        tables.add(made, source.name, source.kind, source.role, source.licence, *counts, source.title)
+    tables.show(made)

@@ -12,6 +12,6 @@ def card(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder made by `guard data build`.")],
 ) -> None:
     """Write card.html into the folder of a build: one page to read offline, with plots, without the text of any row."""
-    from guard.data.card.card import write_card
+    from guard.data.dataset.card.card import write_card
 
     typer.echo(f"wrote {write_card(folder)}")

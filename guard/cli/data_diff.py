@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guard.cli.table import show, table
+from guard.report.tables import show, table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from guard.data.built import Built
-    from guard.data.diff import Diff
+    from guard.data.dataset.diff import Diff
+    from guard.data.dataset.open import Built
 
 DIFFERENT = 1
 _SHOWN = 12  # lines of a table of totals
@@ -33,9 +33,9 @@ def diff(
     Rows of one build only are told by the reason why the other lacks them. Rows that moved between train and a held-out
     split are a warning: a model trained on one build has seen what the other one tests with.
     """
-    from guard.data.built import open_built
-    from guard.data.diff import as_dict
-    from guard.data.diff import diff as compare
+    from guard.data.dataset.diff import as_dict
+    from guard.data.dataset.diff import diff as compare
+    from guard.data.dataset.open import open_built
 
     builds = open_built(a), open_built(b)
     found = compare(*builds, show_ids)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from guard.cli.table import add, show, table
+from guard.report.tables import add, show, table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from guard.data.samples import Dropped, Sample
+    from guard.data.dataset.samples import Dropped, Sample
 
 _CHARACTERS = 600
 
@@ -45,7 +45,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="One object a row; with --show-text, whole texts.")] = False,
 ) -> None:
     """Show a sample of the rows, the same one each time. Exit code 2 if no row has the id."""
-    from guard.data import samples
+    from guard.data.dataset import samples
     from guard.errors import InvalidInput
 
     wanted = samples.Filter(split, source, label, category, kind, language, reason, id)
@@ -100,7 +100,7 @@ def _dropped_table(rows: Sequence[Dropped]) -> Table:
 
 
 def _echo_text(row: Sample, characters: int) -> None:
-    from guard.data.samples import printable
+    from guard.data.dataset.samples import printable
 
     typer.echo(f"{row.id}  {row.source}  {row.label}")
     for role, content in row.messages:

@@ -22,8 +22,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="The findings as one JSON object.")] = False,
 ) -> None:
     """Check the installation and a model: template, tokens, roles, label mass. Exit 0 all right, 1 something failed."""
-    from guard.cli.table import show, table
     from guard.doctor import examine, failed
+    from guard.report.tables import show, table
 
     checks = list(examine(model, policy, weights))
     if as_json:

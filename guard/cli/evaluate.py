@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from guard.bundle import Bundle
     from guard.calibration import Mode
-    from guard.evaluate.evasion import Evasion
+    from guard.evaluate.redteam.results import Evasion
     from guard.evaluate.report import Judged
     from guard.evaluate.suite import Suite
     from guard.moderator import Moderator
@@ -66,10 +66,10 @@ def evaluate(
     "categories": ["S1"] (optional)}
     """
     from guard.bundle import open_bundle
-    from guard.data.user_data import load_mapping
+    from guard.data.sources.user_files import load_mapping
     from guard.errors import InvalidInput, need
     from guard.evaluate import benchmarks, report
-    from guard.evaluate.evasion import load
+    from guard.evaluate.redteam.results import load
     from guard.moderator import open_moderator
 
     for path in (out, html):

@@ -49,17 +49,17 @@ def export(
 ) -> None:
     """Make a bundle: ONNX, calibration, digests; the parity of torch and ONNX is measured, printed and stored."""
     need("torch", "train")
-    from guard.train.export import export as make
+    from guard.train.common.export import export as make
 
     if tensorrt is not None:
-        from guard.train.tensorrt import require
+        from guard.train.causal.tensorrt import require
 
         require()
     parity = make(run, out, name, data, form and form.value, head.value, most_flips)
     for key, value in parity.items():
         typer.echo(f"parity {key}: {value:.3g}")
     if tensorrt is not None:
-        from guard.train.tensorrt import build
+        from guard.train.causal.tensorrt import build
 
         for line in build(out, tensorrt):
             typer.echo(line)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guard.cli import table
+from guard.report import tables
 
 if TYPE_CHECKING:
-    from guard.data.fetch.fetching import Fetched, Progress
+    from guard.data.sources.fetch.fetching import Fetched, Progress
 
 _INCOMPLETE = 2
 _THERE = ("present", "fetched")
@@ -42,8 +42,8 @@ def fetch(
     Files that are there and right are left alone, so a run that was stopped goes on where it was. Each data set keeps
     its own licence. Exit code 0 if every file is there and right, else 2.
     """
-    from guard.data.fetch import downloads, fetching
-    from guard.data.fetch.transfer import hosts
+    from guard.data.sources.fetch import downloads, fetching
+    from guard.data.sources.fetch.transfer import hosts
 
     served = hosts(base_url)
     done = fetching.survey(downloads.select(names or [], taxonomy), root, served)
@@ -122,4 +122,4 @@ def _counts(done: Sequence[Fetched]) -> tuple[int, int, int, int]:
 
 
 def _show(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    table.show(table.table(*columns, rows=rows))
+    tables.show(tables.table(*columns, rows=rows))

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from guard.calibration import Mode
-from guard.filter import SHARD_ROWS, Job, Keep, Progress, Tally, filter_file
-from guard.shards import open_rows
+from guard.filter.job import SHARD_ROWS, Job, Keep, Progress, Tally, filter_file
+from guard.jobs.row_files import open_rows
 
 NOTHING_JUDGED = 3
 

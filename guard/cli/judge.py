@@ -88,13 +88,13 @@ def judge(
     A killed run goes on where it was; no answer is asked for twice. Exit code 3 if rows failed or none could be judged.
     """
     from guard import policy as policies
-    from guard.completions import Endpoint
-    from guard.data.judge.compare import Comparing
-    from guard.data.judge.job import Job
-    from guard.data.judge.judging import judge_file
-    from guard.data.judge.label import Labelling
-    from guard.data.judge.question import Model
+    from guard.annotate.job import Job
+    from guard.annotate.judging import judge_file
+    from guard.annotate.labels import Labelling
+    from guard.annotate.pairs import Comparing
+    from guard.annotate.question import Model
     from guard.errors import ConfigError
+    from guard.llm.client import Endpoint
 
     if task == "label" and (criterion or generator_model):
         raise ConfigError("--criterion and --generator-model are for --task compare; a label is given by the policy")
@@ -165,7 +165,7 @@ def _bar(source: Path) -> Iterator[Callable[[int], None] | None]:
     from rich.console import Console
     from rich.progress import Progress
 
-    from guard.shards import JsonLines
+    from guard.jobs.row_files import JsonLines
 
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task(source.name, total=JsonLines(source).total())

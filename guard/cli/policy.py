@@ -25,7 +25,7 @@ def list_policies(
 ) -> None:
     """The policies that ship with guard, under the names that --policy takes."""
     from guard import policy
-    from guard.cli.table import show, table
+    from guard.report.tables import show, table
 
     rows = []
     for name in policy.shipped():
@@ -68,7 +68,7 @@ def _as_json(policy: Policy) -> dict[str, object]:
 
 
 def _show(policy: Policy) -> None:
-    from guard.cli.table import show, table
+    from guard.report.tables import show, table
 
     typer.echo(f"{policy.name} (id {policy.id}, version {policy.version})")
     typer.echo(f"digest {policy.digest}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from guard.policy_diff import Change, PolicyDiff, Value
+    from guard.policy.diff import Change, PolicyDiff, Value
 
 DIFFERENT = 1
 
@@ -19,7 +19,8 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """What changes from policy A to policy B: categories by code, field by field. Exit code 1 if anything does."""
-    from guard import policy, policy_diff
+    from guard import policy
+    from guard.policy import diff as policy_diff
 
     found = policy_diff.diff(policy.load(old), policy.load(new))
     if as_json:

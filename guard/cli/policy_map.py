@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from guard.data.crosswalk import Crosswalk, Entry
-    from guard.data.relabel import Tally
-    from guard.data.route import Route
+    from guard.data.dataset.relabel import Tally
     from guard.policy import Policy
+    from guard.policy.crosswalk import Crosswalk, Entry
+    from guard.policy.route import Route
 
 _SAYS = {"mapped": "is", "either": "is one of", "outside": "outside", "unmapped": "unclear"}
 
@@ -49,7 +49,8 @@ def map_policy(
         raise typer.BadParameter("give --rows and --out together")
     if rows is not None and labels:
         raise typer.BadParameter("CODES are for the table; leave them out with --rows")
-    from guard.data import relabel, route
+    from guard.data.dataset import relabel
+    from guard.policy import route
 
     start = _origin(origin, taxonomy)
     found = route.between(start, policy.load(target), taxonomy)
@@ -69,8 +70,8 @@ def map_policy(
 def _origin(name: str, taxonomy: Path | None) -> Policy | Crosswalk:
     """The policy `name`, or the crosswalk of that name if there is no such policy."""
     from guard import policy
-    from guard.data import crosswalk
     from guard.errors import PolicyError
+    from guard.policy import crosswalk
 
     try:
         return policy.load(name)
@@ -112,7 +113,7 @@ def _as_dict(found: Route, start: Policy | Crosswalk, shown: list[Entry], whole:
 
 
 def _show(told: dict[str, Any], shown: list[Entry]) -> None:
-    from guard.cli.table import show, table
+    from guard.report.tables import show, table
 
     through = f" through {', '.join(told['through'])}" if told["through"] else ""
     typer.echo(f"{told['from']} to {told['to']}{through}")

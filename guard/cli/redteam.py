@@ -13,9 +13,9 @@ import typer
 
 if TYPE_CHECKING:
     from guard.calibration import Mode
-    from guard.evaluate.attacks import Attack
-    from guard.evaluate.robustness import Setting, Siege
-    from guard.evaluate.sample import Sample
+    from guard.evaluate.redteam.attacks import Attack
+    from guard.evaluate.redteam.robustness import Setting, Siege
+    from guard.evaluate.redteam.sample import Sample
     from guard.moderator import Moderator
 
 WIDTH = 160  # of what is written to a file or a pipe, which have no edge
@@ -66,12 +66,13 @@ def redteam(
     The threshold is the one that flags a fixed share (--fpr) of the safe texts as they are. What an attack does to
     safe texts is told beside it: a guard that flags everything odd is no better.
     """
-    from guard.data.user_data import load_mapping
+    from guard.data.sources.user_files import load_mapping
     from guard.errors import InvalidInput
-    from guard.evaluate import benchmarks, sample
-    from guard.evaluate import robustness_report as reports
-    from guard.evaluate.attacks import choose
-    from guard.evaluate.robustness import Setting
+    from guard.evaluate import benchmarks
+    from guard.evaluate.redteam import report as reports
+    from guard.evaluate.redteam import sample
+    from guard.evaluate.redteam.attacks import choose
+    from guard.evaluate.redteam.robustness import Setting
     from guard.moderator import open_moderator
 
     if out is not None and not out.absolute().parent.is_dir():
@@ -117,7 +118,7 @@ def _run(guards: Sequence[Moderator], drawn: Sample, attacks: Sequence[Attack], 
     from rich.console import Console
     from rich.progress import Progress
 
-    from guard.evaluate import robustness
+    from guard.evaluate.redteam import robustness
 
     console = Console(stderr=True)
     sieges = []
@@ -155,7 +156,7 @@ def _write(path: Path, text: str) -> None:
 def _print(told: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from guard.evaluate import robustness_report as reports
+    from guard.evaluate.redteam import report as reports
     from guard.evaluate.report import figure
 
     console = Console()

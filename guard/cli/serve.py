@@ -30,8 +30,8 @@ def serve(
 
     from guard.batcher import Bounds
     from guard.moderator import open_moderator
+    from guard.serve.grpc.server import Settings, run
     from guard.serve.limits import Limits
-    from guard.serve.server import Settings, run
 
     if mode not in MODES:
         raise ConfigError(f"--mode {mode[:40]!r} is unknown; allowed: {', '.join(MODES)}")

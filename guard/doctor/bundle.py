@@ -15,7 +15,7 @@ from guard.doctor.check import Check, fail, ok, warn
 from guard.doctor.texts import HARMFUL, HARMLESS
 from guard.errors import GuardError
 from guard.policy import Policy
-from guard.prompt import Prompt
+from guard.prompts.causal import Prompt
 from guard.verdict import Outcome
 
 

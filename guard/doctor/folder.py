@@ -12,7 +12,7 @@ from guard.doctor import mass
 from guard.doctor import prompt as prompt_checks
 from guard.doctor.check import Check, fail, ok, warn
 from guard.errors import GuardError
-from guard.prompt import Prompt
+from guard.prompts.causal import Prompt
 
 MAX_TOKENS, OVERLAP = 4096, 256  # those of the shipped configurations
 INDEX = "model.safetensors.index.json"

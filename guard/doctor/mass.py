@@ -12,7 +12,7 @@ from guard.doctor.installation import version
 from guard.doctor.prompt import ids
 from guard.doctor.texts import HARMFUL, HARMLESS
 from guard.policy import Policy
-from guard.prompt import Prompt
+from guard.prompts.causal import Prompt
 
 LEAST = 0.5
 LEADS = ("", "\n\n", "\n", " ")  # what a model may write before its verdict

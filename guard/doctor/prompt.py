@@ -11,7 +11,7 @@ from guard.doctor.check import Check, fail, ok, warn
 from guard.doctor.installation import version
 from guard.errors import GuardError
 from guard.policy import Policy
-from guard.prompt import Prompt
+from guard.prompts.causal import Prompt
 from guard.verdict import SAFE_WORD
 
 TALK = (Message("system", "Be brief."), Message("user", "When does it rain?"), Message("assistant", "On Monday."))

@@ -12,8 +12,8 @@ def open_engine(bundle: Bundle, threads: int | None = None) -> Engine:
     Raises BundleError if this code would render the model's input in another way than its training did.
     """
     if bundle.manifest.kind == "mini":
-        from guard.encoder_input import LAYOUT_DIGEST
         from guard.engines.mini import MiniEngine
+        from guard.prompts.encoder import LAYOUT_DIGEST
 
         same_renderer(bundle, LAYOUT_DIGEST)
         return MiniEngine(bundle, threads)

@@ -36,7 +36,7 @@ from guard.engines.codes import Answer, CodeLine, Request
 from guard.engines.session import session
 from guard.errors import BundleError, DocumentError, EngineError, PolicyError
 from guard.policy import Detail, Policy, ordered
-from guard.prompt import Prompt
+from guard.prompts.causal import Prompt
 from guard.verdict import log_odds, sigmoid
 
 SETTINGS = "causal.json"
@@ -61,7 +61,7 @@ class CausalSettings:
     end: int
     least_label_mass: float = 0.5  # below it the engine answers with an error
     category_floor: float = 0.05  # the p(unsafe) from which the categories are worth a forward
-    form: str = "fp32"  # how the weights are stored, see guard.train.quantise
+    form: str = "fp32"  # how the weights are stored, see guard.train.causal.quantise
     head: tuple[int, ...] | None = None  # the ids that the output layer was cut to, in its order; None: all
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from guard.conversation import Conversation
 from guard.engines.base import Reading, Score, Window
 from guard.policy import Policy
-from guard.text.windows import windows
+from guard.prompts.windows import windows
 
 WORD_SIZE, WINDOW, OVERLAP = 4, 64, 16  # characters of a token, tokens
 CUT = "\N{HORIZONTAL ELLIPSIS}"

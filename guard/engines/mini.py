@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from guard.bundle import Bundle
 from guard.conversation import Conversation
-from guard.encoder_input import EncoderInput, category_text
 from guard.engines.base import Reading, Score, Window, padded_batches
 from guard.engines.session import session
 from guard.errors import BundleError
 from guard.policy import Policy
+from guard.prompts.encoder import EncoderInput, category_text
 
 # On a CPU a batch of 8 × 128 tokens already uses the cores fully; larger ones only delay the first answer.
 MAX_BATCH_TOKENS = 2048

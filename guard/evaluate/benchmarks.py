@@ -20,9 +20,9 @@ from typing import Any
 from guard import policy as policies
 from guard.bundle import file_digest
 from guard.conversation import Example
-from guard.data import formats, hub, user_data
-from guard.data.labelled import read_labelled
-from guard.data.sources import LabelRule, Source, Text, local_copy
+from guard.data.ingest.user_rows import read_labelled
+from guard.data.sources import formats, hub, user_files
+from guard.data.sources.description import LabelRule, Source, Text, local_copy
 from guard.errors import DataError, InvalidInput
 from guard.evaluate.file_sets import FILE, FILE_SETS
 from guard.evaluate.hub_sets import CODES_OF, HUB_SETS
@@ -35,7 +35,7 @@ BENCHMARKS: dict[str, Benchmark] = {**FILE_SETS, **HUB_SETS}
 _DATA = "data:"
 
 
-def load(name: str, root: Path | None, policy: Policy, columns: user_data.Mapping | None = None) -> Suite:
+def load(name: str, root: Path | None, policy: Policy, columns: user_files.Mapping | None = None) -> Suite:
     """The set `name`: a benchmark under `root`, a file of one's own (read by `columns`), or `data:FOLDER:SPLIT`.
 
     Raises InvalidInput for a name that is none of these, DataError for a missing or broken file.
@@ -186,7 +186,7 @@ def _records(raw: bytes, path: Path) -> Iterator[Mapping[str, Any]]:
         raise DataError(f"{path}: is damaged ({type(problem).__name__}); restore it") from None
 
 
-def _own(path: Path, policy: Policy, columns: user_data.Mapping | None) -> Suite:
+def _own(path: Path, policy: Policy, columns: user_files.Mapping | None) -> Suite:
     examples = read_labelled(path, policy, columns)
     cases = tuple(
         Case(example.conversation, example.label, _truth(example, policy), id=f"labelled row {number}")
@@ -204,7 +204,7 @@ def _truth(example: Example, policy: Policy) -> dict[str, bool]:
 
 
 def _split(name: str, folder: Path, split: str, policy: Policy) -> Suite:
-    from guard.data.examples import load_examples
+    from guard.data.dataset.examples import load_examples
 
     examples = load_examples(folder, split)
     if not examples:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from guard.evaluate import metrics
 from guard.evaluate.suite import Case
+from guard.metrics import classification
 from guard.policy import Policy
 from guard.verdict import Verdict
 
@@ -53,14 +53,14 @@ def lengths(pairs: Pairs) -> list[dict[str, Any]]:
     return [
         {"low": part.low, "high": part.high, "confusion": asdict(part.confusion)}
         | {"recall": rounded(part.confusion.recall), "fpr": rounded(part.confusion.fpr)}
-        for part in metrics.by_length(labels, flagged, characters)
+        for part in classification.by_length(labels, flagged, characters)
     ]
 
 
 def reliability(pairs: Pairs) -> list[dict[str, Any]]:
     labels = np.array([case.label == "unsafe" for case, _ in pairs])
     p = np.array([verdict.p_unsafe for _, verdict in pairs])
-    bins = metrics.reliability(labels, p)
+    bins = classification.reliability(labels, p)
     return [{key: rounded(value) for key, value in asdict(part).items()} for part in bins]
 
 
@@ -76,9 +76,9 @@ def refusal(pairs: Pairs) -> dict[str, Any] | None:
         "scored": len(scored),
     }
     labels, p = np.array([label for label, _ in scored], dtype=bool), np.array([p for _, p in scored], dtype=np.float64)
-    f1 = metrics.confusion(labels, p, 0.5).f1
+    f1 = classification.confusion(labels, p, 0.5).f1
     return found | {
         "f1": rounded(f1),
-        "auprc": rounded(metrics.auprc(labels, p)) if scored else None,
-        "auroc": rounded(metrics.auroc(labels, p)) if scored else None,
+        "auprc": rounded(classification.auprc(labels, p)) if scored else None,
+        "auroc": rounded(classification.auroc(labels, p)) if scored else None,
     }

@@ -11,7 +11,7 @@ from typing import Any
 from guard.bundle import Bundle, file_digest
 from guard.calibration import MODES
 from guard.conversation import Target
-from guard.data import sources
+from guard.data.sources import description
 from guard.errors import ConfigError, DataError
 from guard.evaluate import peers
 from guard.evaluate.report import CATEGORY_COLUMNS, COLUMNS, category_cells, cells, figure, parts
@@ -164,7 +164,7 @@ def _languages(manifest: Mapping[str, Any]) -> dict[str, int]:
 
 def _cautions(name: str) -> str:
     try:
-        return " ".join(sources.load(name).cautions.split())
+        return " ".join(description.load(name).cautions.split())
     except ConfigError:  # a source that is not described in the package
         return ""
 

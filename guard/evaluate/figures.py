@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from guard.data.card import plots as card_plots
-from guard.data.card.markup import Html, element, table
-from guard.data.card.markup import figure as plot
-from guard.evaluate import metrics, plots
+from guard.evaluate import plots
 from guard.evaluate.breakdown import SAFE
 from guard.evaluate.report import CATEGORY_COLUMNS, Judged, category_cells, figure
+from guard.metrics import classification
+from guard.report import plots as card_plots
+from guard.report.html import Html, element, table
+from guard.report.html import figure as plot
 
 Results = Mapping[str, Mapping[str, Any]]  # by the name that the page calls a set
 
@@ -20,7 +21,7 @@ Results = Mapping[str, Mapping[str, Any]]  # by the name that the page calls a s
 def curves(results: Results, sets: Mapping[str, Judged]) -> list[Html]:
     traced, rows = {}, []
     for name, judged in sets.items():
-        found, result = metrics.curves(judged.labels, judged.scores), results[name]
+        found, result = classification.curves(judged.labels, judged.scores), results[name]
         if found is not None:
             traced[name] = plots.Traced(found, result["fpr"], result["recall"], result["precision"])
             rows.append((name, *(figure(result[key]) for key in ("auprc", "auroc", "precision", "recall", "fpr"))))

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from guard import policy as policies
 from guard.conversation import Conversation, Label
-from guard.data import crosswalk as crosswalks
-from guard.data.crosswalk import Crosswalk
-from guard.data.sources import Hub
+from guard.data.sources.description import Hub
 from guard.errors import InvalidInput
 from guard.evaluate.suite import Benchmark, Case, Fields, one_of, text
+from guard.policy import crosswalk as crosswalks
+from guard.policy.crosswalk import Crosswalk
 
 CODES_OF = "mlcommons"  # the policy that the named benchmarks' categories are told in
 _HARM: dict[str, Label] = {"harmful": "unsafe", "unharmful": "safe"}

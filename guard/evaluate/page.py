@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from guard.conversation import Label
-from guard.data.card.markup import Html, bullets, code, element, joined, link, note, page, section, table
 from guard.evaluate import figures, mistakes, peers
-from guard.evaluate.evasion import Evasion
 from guard.evaluate.figures import Results
 from guard.evaluate.mistakes import Mistake
+from guard.evaluate.redteam.results import Evasion
 from guard.evaluate.report import COLUMNS, Judged, cells, figure, parts
+from guard.report.html import Html, bullets, code, element, joined, link, note, page, section, table
 
 
 def evaluation_page(

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from guard.data.card.plots import COLOURS, legend_name, quiet, svg
-from guard.evaluate.metrics import Curves, Floats
+from guard.metrics.classification import Curves, Floats
+from guard.report.plots import COLOURS, legend_name, quiet, svg
 
 _GRID = 400  # points of a curve that fall into one cell of this grid are drawn once
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))

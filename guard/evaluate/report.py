@@ -10,9 +10,10 @@ import numpy as np
 
 from guard.calibration import thresholds
 from guard.conversation import Target
-from guard.evaluate import breakdown, intervals, metrics, peers
+from guard.evaluate import breakdown, peers
 from guard.evaluate.breakdown import Pairs, rounded
 from guard.evaluate.suite import Case, Suite
+from guard.metrics import classification, intervals
 from guard.moderator import Moderator
 from guard.policy import Policy, natural
 from guard.verdict import Outcome, Verdict
@@ -76,9 +77,9 @@ def _numbers(pairs: Pairs) -> dict[str, Any]:
     labels = np.array([case.label == "unsafe" for case, _ in pairs])
     p = np.array([verdict.p_unsafe for _, verdict in pairs])
     cut = np.array([verdict.threshold for _, verdict in pairs])
-    at = metrics.confusion(labels, p, cut)
+    at = classification.confusion(labels, p, cut)
     between = _intervals(labels, p, p >= cut)
-    best, low = metrics.best_f1(labels, p), metrics.tpr_at_fpr(labels, p, LOW_FPR)
+    best, low = classification.best_f1(labels, p), classification.tpr_at_fpr(labels, p, LOW_FPR)
     return {
         "rows": len(pairs),
         "unsafe": int(labels.sum()),
@@ -90,15 +91,17 @@ def _numbers(pairs: Pairs) -> dict[str, Any]:
         "fpr": rounded(at.fpr),
         "best_f1": rounded(best.value if best else None),
         "best_f1_threshold": best.threshold if best else None,
-        "auprc": rounded(metrics.auprc(labels, p)),
-        "auroc": rounded(metrics.auroc(labels, p)),
+        "auprc": rounded(classification.auprc(labels, p)),
+        "auroc": rounded(classification.auroc(labels, p)),
         "tpr_at_1_fpr": rounded(low.value if low else None),
-        "ece": rounded(metrics.ece(labels, p)) if at.both else None,
+        "ece": rounded(classification.ece(labels, p)) if at.both else None,
         "intervals": between,
     }
 
 
-def _intervals(labels: metrics.Bools, p: metrics.Floats, flagged: metrics.Bools) -> dict[str, list[float] | None]:
+def _intervals(
+    labels: classification.Bools, p: classification.Floats, flagged: classification.Bools
+) -> dict[str, list[float] | None]:
     """95 % bootstrap intervals by metric, None where the metric is; those of small sets are wide."""
     found = intervals.of_rates(labels, flagged) | intervals.of_rankings(labels, p)
     return {name: None if ends is None else [round(end, 6) for end in ends] for name, ends in found.items()}
@@ -120,8 +123,8 @@ def _category(pairs: Pairs, code: str) -> dict[str, Any] | None:
         "known": len(known),
         "recall": rounded(sum(verdict.p_unsafe >= verdict.threshold for verdict in rows) / len(rows)),
         "named": rounded(sum(code in verdict.flagged for verdict in rows) / len(rows)),
-        "auprc": rounded(metrics.auprc(labels, p)),
-        "auroc": rounded(metrics.auroc(labels, p)),
+        "auprc": rounded(classification.auprc(labels, p)),
+        "auroc": rounded(classification.auroc(labels, p)),
     }
 
 
@@ -133,11 +136,11 @@ class Judged:
     verdicts: tuple[Verdict, ...]
 
     @property
-    def labels(self) -> metrics.Bools:
+    def labels(self) -> classification.Bools:
         return np.array([case.label == "unsafe" for case in self.suite.cases], dtype=bool)
 
     @property
-    def scores(self) -> metrics.Floats:
+    def scores(self) -> classification.Floats:
         return np.array([verdict.p_unsafe for verdict in self.verdicts], dtype=np.float64)
 
 

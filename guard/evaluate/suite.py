@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from guard.conversation import Conversation, Label
-from guard.data.sources import Hub
+from guard.data.sources.description import Hub
 from guard.errors import InvalidInput
 
 

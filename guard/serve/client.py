@@ -17,10 +17,10 @@ from guard.calibration import Mode
 from guard.conversation import Conversation
 from guard.errors import GuardError, InvalidInput, ServiceError
 from guard.policy import Policy
-from guard.serve import messages
+from guard.serve.grpc import messages
+from guard.serve.grpc.messages import ServerInfo
+from guard.serve.grpc.status import from_rpc
 from guard.serve.limits import Limits
-from guard.serve.messages import ServerInfo
-from guard.serve.status import from_rpc
 from guard.v1 import moderation_pb2 as pb
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from guard.verdict import Outcome, Verdict

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_encoder
 
 from guard.cli import main
 from guard.engines.fake import FakeEngine
 from guard.policy import load
+from tests.fixtures import tiny_encoder
 
 RULES = load("mlcommons")
 FAKE = ("--model", "fake")

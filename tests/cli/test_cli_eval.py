@@ -14,7 +14,7 @@ from guard import bundle, policy
 from guard.calibration import Calibration
 from guard.calibration import write as write_calibration
 from guard.cli import main
-from guard.encoder_input import LAYOUT, LAYOUT_DIGEST
+from guard.prompts.encoder import LAYOUT, LAYOUT_DIGEST
 
 ROWS = [
     {"prompt": "violates:M1 canary", "label": "unsafe", "categories": ["M1"]},

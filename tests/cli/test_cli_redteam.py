@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from guard.cli import main
-from guard.evaluate.attacks import KINDS
+from guard.evaluate.redteam.attacks import KINDS
 
 FAKE = ("--model", "fake", "--policy", "minimal")
 FEW = ("--attacks", "leet,words_on_lines,suffix_search", "--budget", "20")

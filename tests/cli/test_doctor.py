@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_causal
-import tiny_released
 from tokenizers import normalizers
 
 from guard import bundle, calibration, policy
 from guard.assets import default_bundle
 from guard.calibration import Calibration
 from guard.cli import main
-from guard.prompt import TEMPLATE_DIGEST
+from guard.prompts.causal import TEMPLATE_DIGEST
+from tests.fixtures import tiny_causal, tiny_released
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],

@@ -1,7 +1,8 @@
 from pathlib import Path
 
-import made_up_garden
 import pytest
+
+from tests.fixtures import made_up_garden
 
 
 @pytest.fixture

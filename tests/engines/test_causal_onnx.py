@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-import tiny_causal
 
 from guard import bundle, calibration, policy
 from guard.bundle import open_bundle
@@ -21,8 +20,9 @@ from guard.engines import open_engine
 from guard.engines.causal_onnx import CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError, EngineError, PolicyError
 from guard.moderator import open_moderator
-from guard.prompt import TEMPLATE_DIGEST, Prompt
+from guard.prompts.causal import TEMPLATE_DIGEST, Prompt
 from guard.verdict import Outcome, sigmoid
+from tests.fixtures import tiny_causal
 
 WIDTH, PLACES = 16, 2048
 TEXTS = [

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import onnx
 import onnx.parser
 import pytest
-import tiny_encoder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +30,7 @@ from guard.errors import BundleError
 from guard.moderator import Moderator, open_moderator
 from guard.policy import Category, Policy
 from guard.verdict import Outcome, sigmoid
+from tests.fixtures import tiny_encoder
 
 MINIMAL, LARGE = policy.load("minimal"), policy.load("mlcommons")
 CHATS = [Conversation.of(*text) for text in tiny_encoder.TEXTS]

@@ -7,14 +7,14 @@ import random
 from pathlib import Path
 
 import pytest
-import tiny_guard
 
 from guard import open_moderator, policy
 from guard.bundle import open_bundle
 from guard.conversation import Conversation, Example, conversation_from_row
-from guard.evaluate.metrics import auprc
+from guard.metrics.classification import auprc
 from guard.moderator import Moderator
 from guard.verdict import Outcome
+from tests.fixtures import tiny_guard
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

@@ -247,7 +247,7 @@ def built(folder, *rows):
     import pyarrow
     import pyarrow.parquet
 
-    from guard.data import store
+    from guard.data.build import write
 
     def stored(number, prompt, response, label, categories, source):
         turns = [("user", prompt)] + ([] if response is None else [("assistant", response)])
@@ -265,7 +265,7 @@ def built(folder, *rows):
     folder.mkdir()
     for split, chosen in (("dev", rows), ("test", ())):
         listed = [stored(number, *row) for number, row in enumerate(chosen)]
-        made = pyarrow.Table.from_pylist(listed, schema=store.features().arrow_schema)
+        made = pyarrow.Table.from_pylist(listed, schema=write.features().arrow_schema)
         pyarrow.parquet.write_table(made, folder / f"{split}.parquet")
     return folder
 

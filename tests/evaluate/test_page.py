@@ -11,8 +11,9 @@ from guard.cli import main
 from guard.conversation import Conversation
 from guard.engines.fake import FakeEngine
 from guard.errors import DocumentError
-from guard.evaluate import evasion, mistakes, report
+from guard.evaluate import mistakes, report
 from guard.evaluate.page import evaluation_page
+from guard.evaluate.redteam import results as evasion
 from guard.evaluate.suite import Case, Suite
 from guard.moderator import Moderator
 from guard.policy import load

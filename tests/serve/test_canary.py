@@ -7,15 +7,15 @@ import logging
 
 import grpc
 import pytest
-from served import BrokenEngine, HeldEngine, serve
 
 from guard import Conversation
 from guard.batcher import Bounds
 from guard.engines.fake import FakeEngine
 from guard.errors import GuardError
+from guard.serve.grpc.servicer import SERVICE
 from guard.serve.limits import Limits
-from guard.serve.servicer import SERVICE
 from guard.v1 import moderation_pb2 as pb
+from tests.fixtures.served import BrokenEngine, HeldEngine, serve
 
 CANARY = "kumquat"
 

@@ -14,7 +14,6 @@ import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from served import BrokenEngine, HeldEngine, serve
 
 from guard import AsyncGuardClient, Conversation, GuardClient, Moderator, Outcome, Verdict
 from guard.batcher import Batcher, Slot
@@ -23,12 +22,13 @@ from guard.engines.base import Score, Window
 from guard.engines.fake import FakeEngine
 from guard.errors import Closed, ConfigError, EngineError, InvalidInput, PolicyError, ServiceError
 from guard.policy import load
-from guard.serve import messages
 from guard.serve.client import CHUNK_BYTES, is_blocked
+from guard.serve.grpc import messages
+from guard.serve.grpc.servicer import SERVICE, Servicer, handlers
 from guard.serve.limits import Limits
-from guard.serve.servicer import SERVICE, Servicer, handlers
 from guard.v1 import moderation_pb2 as pb
 from guard.verdict import Coverage, Timings
+from tests.fixtures.served import BrokenEngine, HeldEngine, serve
 
 HELLO = Conversation.of("how do I bake bread?")
 Call = Callable[..., Awaitable[Any]]

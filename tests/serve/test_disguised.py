@@ -7,7 +7,6 @@ import dataclasses
 import random
 
 import pytest
-from served import serve
 
 from guard import Conversation, Moderator, Outcome
 from guard.batcher import Bounds
@@ -15,8 +14,9 @@ from guard.engines.fake import FakeEngine
 from guard.errors import InvalidInput
 from guard.policy import load
 from guard.reading import read
-from guard.text.obfuscation import Disguise, encode
 from guard.verdict import Timings
+from guard.views.disguise import Disguise, encode
+from tests.fixtures.served import serve
 
 RULES = load("mlcommons")
 BAD = "please tell me how this violates:S1 and what it says about violates:S10 in the garden"

@@ -16,14 +16,14 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from served import HeldEngine
 
 from guard import AsyncGuardClient, Conversation, GuardClient, Moderator, Outcome, Verdict
 from guard.errors import Closed, ServiceError
 from guard.policy import load
-from guard.serve.server import Settings, run, serving
+from guard.serve.grpc.server import Settings, run, serving
 from guard.v1 import moderation_pb2 as pb
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
+from tests.fixtures.served import HeldEngine
 
 SERVE = [sys.executable, "-m", "guard", "serve"]
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -35,7 +35,7 @@ import asyncio, threading
 from guard import Moderator
 from guard.engines.fake import FakeEngine
 from guard.policy import load
-from guard.serve.server import Settings, run
+from guard.serve.grpc.server import Settings, run
 from guard.v1 import moderation_pb2 as pb
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 

@@ -13,7 +13,6 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from served import BrokenEngine, HeldEngine, serve
 
 from guard import Category, Conversation, Message, Moderator, Outcome, Policy, Verdict
 from guard.batcher import Bounds
@@ -22,12 +21,13 @@ from guard.engines.base import Reading
 from guard.engines.fake import FakeEngine
 from guard.errors import EngineError, InvalidInput, Overloaded, PolicyError, ServiceError
 from guard.policy import dump, load
+from guard.serve.grpc.server import Settings, serving
+from guard.serve.grpc.servicer import SERVICE
 from guard.serve.limits import Limits
-from guard.serve.server import Settings, serving
-from guard.serve.servicer import SERVICE
 from guard.v1 import moderation_pb2 as pb
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from guard.verdict import Timings
+from tests.fixtures.served import BrokenEngine, HeldEngine, serve
 
 HELLO = Conversation.of("how do I bake bread?")
 BAD = Conversation.of("please violates:S1 now")

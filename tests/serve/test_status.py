@@ -21,7 +21,7 @@ from guard.errors import (
     PolicyError,
     ServiceError,
 )
-from guard.serve.status import code_of, from_status, to_status
+from guard.serve.grpc.status import code_of, from_status, to_status
 
 
 @pytest.mark.parametrize(

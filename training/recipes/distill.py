@@ -27,22 +27,22 @@ from torch import Tensor
 
 from guard import policy, schema
 from guard.bundle import open_bundle
-from guard.data.augment.padding import benign
-from guard.data.examples import load_examples, weighed
+from guard.data.dataset.examples import load_examples, weighed
 from guard.engines import open_engine
 from guard.errors import ConfigError
 from guard.schema import Positive, Share
-from guard.train import encoder
-from guard.train.conditioned import loss_of, refusal_loss
-from guard.train.encoder_run import EncoderConfig, begin
-from guard.train.encoder_step import in_force, logits_of, paraphrases
-from guard.train.held_out import evaluate, held_out
-from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loop
-from guard.train.loop_config import FREE, settle
-from guard.train.precision import cpu_autocast
-from guard.train.run import data_digest, run_recipe, write_run
-from guard.train.teacher import Taught, teach, teachers_loss
-from guard.train.visits import Visit, batches, one_policy, visits
+from guard.train.augment.padding import benign
+from guard.train.common.config import FREE, settle
+from guard.train.common.labels import loss_of, refusal_loss
+from guard.train.common.loop import Plan, adamw, identity, rising_then_falling, run_loop
+from guard.train.common.precision import cpu_autocast
+from guard.train.common.run_folder import data_digest, run_recipe, write_run
+from guard.train.common.sampling import Visit, batches, one_policy, visits
+from guard.train.common.teacher import Taught, teach, teachers_loss
+from guard.train.encoder import model as encoder
+from guard.train.encoder.dev_eval import evaluate, held_out
+from guard.train.encoder.run import EncoderConfig, begin
+from guard.train.encoder.step import in_force, logits_of, paraphrases
 
 
 @dataclass(frozen=True, kw_only=True)

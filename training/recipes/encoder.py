@@ -27,22 +27,22 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from torch import Tensor
 
 from guard import policy, schema
-from guard.data.augment.padding import benign
-from guard.data.examples import load_examples, weighed
-from guard.data.route import between
+from guard.data.dataset.examples import load_examples, weighed
 from guard.errors import ConfigError
 from guard.policy import Policy
-from guard.train import encoder
-from guard.train.conditioned import loss_of, refusal_loss, relabelled
-from guard.train.encoder_run import EncoderConfig, begin
-from guard.train.encoder_step import in_force, logits_of, paraphrases
-from guard.train.held_out import evaluate, held_out
-from guard.train.loop import Plan, adamw, identity, rising_then_falling, run_loop
-from guard.train.loop_config import FREE, settle
-from guard.train.precision import cpu_autocast
-from guard.train.replay import Replay, drawn, replayed
-from guard.train.run import data_digest, run_recipe, write_run
-from guard.train.visits import Visit, batches, one_policy, visits
+from guard.policy.route import between
+from guard.train.augment.padding import benign
+from guard.train.common.config import FREE, settle
+from guard.train.common.labels import loss_of, refusal_loss, relabelled
+from guard.train.common.loop import Plan, adamw, identity, rising_then_falling, run_loop
+from guard.train.common.precision import cpu_autocast
+from guard.train.common.replay import Replay, drawn, replayed
+from guard.train.common.run_folder import data_digest, run_recipe, write_run
+from guard.train.common.sampling import Visit, batches, one_policy, visits
+from guard.train.encoder import model as encoder
+from guard.train.encoder.dev_eval import evaluate, held_out
+from guard.train.encoder.run import EncoderConfig, begin
+from guard.train.encoder.step import in_force, logits_of, paraphrases
 
 AVERAGED = (*FREE, "average_with_base")  # what a resumed run may change
 

@@ -1,7 +1,7 @@
 """Fine-tune a chat model into a guard: policy in, `safe` or `unsafe` and the violated codes out.
 
 What it does: every epoch shows each row anew (disguised, padded, under a random view of the policy; the label follows),
-as token ids by the renderer that serving uses (guard.prompt), with a loss on the verdict and its end alone. TRL trains
+as token ids by the renderer that serving uses (guard.prompts), with a loss on the verdict and its end alone. TRL trains
 an adapter (LoRA) or all weights on them and tokenises nothing. At every checkpoint the guard is judged as it will be
 used, by the logits where its verdict begins, on a fixed sample of the dev rows; the best checkpoint is what is kept.
 A run that was killed goes on from its last checkpoint when the same command is given again.
@@ -41,14 +41,14 @@ from transformers import EarlyStoppingCallback
 from trl import SFTConfig
 
 from guard import policy, schema
-from guard.data.augment.augmentation import Augmentation
-from guard.data.augment.padding import benign
-from guard.data.examples import load_examples
+from guard.data.dataset.examples import load_examples
 from guard.errors import ConfigError
 from guard.policy import Detail
 from guard.schema import NotNegative, Share
-from guard.train import causal_folder as folder
-from guard.train.causal_base import (
+from guard.train.augment.augmentation import Augmentation
+from guard.train.augment.padding import benign
+from guard.train.causal import run_folder as folder
+from guard.train.causal.base import (
     Device,
     counted,
     fast_tokenizer,
@@ -58,13 +58,13 @@ from guard.train.causal_base import (
     spread,
     tokenizer_of,
 )
-from guard.train.causal_rows import IGNORED, EpochRows, check_codes, lessons, replay_lessons, windowed
-from guard.train.causal_scores import dev_sample
-from guard.train.causal_trainer import HeldOut, VerdictTrainer
-from guard.train.plot import draw_history
-from guard.train.qlora import four_bits
-from guard.train.replay import Replay, replayed
-from guard.train.run import data_digest, run_recipe, write_run
+from guard.train.causal.dev_eval import dev_sample
+from guard.train.causal.qlora import four_bits
+from guard.train.causal.rows import IGNORED, EpochRows, check_codes, lessons, replay_lessons, windowed
+from guard.train.causal.trainer import HeldOut, VerdictTrainer
+from guard.train.common.plot import draw_history
+from guard.train.common.replay import Replay, replayed
+from guard.train.common.run_folder import data_digest, run_recipe, write_run
 
 FREE = ("out", "patience")  # what a run that goes on may change
 FREE_TRAINER = ("report_to", "run_name", "logging_dir", "save_total_limit", "dataloader_num_workers")

@@ -1,0 +1,250 @@
+"""Judges a file of rows by a model behind a chat endpoint: labels, or preference pairs.
+
+Every answer is kept before the next question is asked (`guard.llm.answers`), and finished rows are committed part by
+part, so a job that was killed asks nothing again and ends with the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import uuid
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guard.annotate.job import PART_ROWS, Job, check_paths, settings
+from guard.annotate.labels import Labelling
+from guard.annotate.pairs import Comparing
+from guard.annotate.question import Voice, Voices
+from guard.annotate.report import report
+from guard.annotate.rows import Finding, line_of, read_case
+from guard.errors import ConfigError, DataError, EngineError, InvalidInput
+from guard.jobs.ledger import Ledger, atomic, open_ledger
+from guard.jobs.row_files import JsonLines
+from guard.llm.answers import Answers, Usage
+from guard.llm.client import Client, Pace
+
+Progress = Callable[[int], None]
+MOST_FAILURES = 20  # rows that fail one after the other before the endpoint is given up
+AHEAD = 4  # rows begun for each thread, so that a slow one does not stop the others
+_PAYER = "payer"  # the file in the ledger that names this run in the file of answers
+
+
+def judge_file(job: Job, restart: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+    """Writes `job.out`, `job.dropped`, `job.quarantine` and `job.report`, and returns the report.
+
+    restart: throw away the finished parts of an earlier run; its answers stay known. progress: called with the number
+    of rows that were done since its last call. Raises DataError where a file cannot be read or written, EngineError
+    where the endpoint fails row after row, ConfigError where it refuses whatever it is asked.
+    """
+    check_paths(job)
+    try:
+        _check_rows(job)
+        return _open(job, restart, progress or (lambda rows: None))
+    except OSError as problem:
+        reason = problem.strerror or type(problem).__name__
+        raise DataError(
+            f"{problem.filename or job.out}: {reason}; finished parts stay in {job.parts}, so run again to go on"
+        ) from None
+
+
+def _check_rows(job: Job) -> None:
+    """Finds out before anything is asked that two rows share an id, or that a row has a column that the judge adds."""
+    seen: dict[bytes, int] = {}
+    for row in _rows(job):
+        where = f"{job.source} line {row.number}"
+        try:
+            own = read_case(row.line, job.rules.task).id
+        except InvalidInput:
+            continue
+        except DataError as problem:
+            raise DataError(f"{where}: {problem}") from None
+        digest = hashlib.sha256(own.encode("utf-8", "surrogatepass")).digest()  # ids may be as long as texts
+        if digest in seen:
+            raise DataError(
+                f"{where}: has the id of line {seen[digest]} (a row without `id` goes by its texts); give every row "
+                "its own, or remove what is there twice"
+            )
+        seen[digest] = row.number
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Row:
+    part: int
+    number: int  # its line, from 1
+    line: bytes
+    raw: Mapping[str, Any]  # for the quarantine
+
+
+def _rows(job: Job) -> Iterator[_Row]:
+    for part, shard in enumerate(JsonLines(job.source).shards(PART_ROWS)):
+        for index, (number, line) in enumerate(shard.lines):
+            yield _Row(part, number, line, shard.raw(index))
+
+
+def _open(job: Job, restart: bool, progress: Progress) -> dict[str, Any]:
+    known = job.parts / _PAYER
+    payer = known.read_text() if known.is_file() and not restart else uuid.uuid4().hex
+    with closing(Answers(job.known)) as answers:
+        pace = Pace(job.judge.endpoint.requests_per_minute)
+        with closing(Client(job.judge.endpoint, answers, f"{payer}:judge", pace)) as client:
+            judge = Voice("judge", job.judge, client)
+            if job.generator is None:
+                return _run(job, Voices(judge), answers, payer, restart, progress)
+            endpoint = job.generator.endpoint
+            shared = pace if endpoint.base_url == job.judge.endpoint.base_url else None
+            with closing(Client(endpoint, answers, f"{payer}:generator", shared)) as writer:
+                voices = Voices(judge, Voice("generator", job.generator, writer))
+                return _run(job, voices, answers, payer, restart, progress)
+
+
+def _run(job: Job, voices: Voices, answers: Answers, payer: str, restart: bool, progress: Progress) -> dict[str, Any]:
+    before = _stamp(job.source)
+    found = settings(job)
+    ledger = open_ledger(job.parts, found, restart)
+    if not (ledger.folder / _PAYER).is_file():
+        with atomic(ledger.folder / _PAYER) as file:
+            file.write(payer.encode())
+    try:
+        _judge(job, voices, ledger, progress)
+    except (ConfigError, EngineError):
+        if not any(answers.spent(f"{payer}:{name}").requests for name in ("judge", "generator")):
+            ledger.remove()  # nothing was paid for: the next try may have other settings
+        raise
+    if _stamp(job.source) != before:
+        raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
+    usage: dict[str, Usage] = {voice.name: answers.spent(f"{payer}:{voice.name}") for voice in _each(voices)}
+    return _finish(job, ledger, found, usage)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _each(voices: Voices) -> list[Voice]:
+    return [voice for voice in (voices.judge, voices.generator) if voice]
+
+
+def _judge(job: Job, voices: Voices, ledger: Ledger, progress: Progress) -> None:
+    """Commits all parts that are not finished, and those again in which the endpoint had failed."""
+    done: dict[int, bool] = {}
+
+    def todo() -> Iterator[_Row]:
+        for row in _rows(job):
+            if row.part not in done:
+                done[row.part] = ledger.finished(row.part) and not ledger.record(row.part)["fates"].get("failed")
+            if done[row.part]:
+                progress(1)
+            else:
+                yield row
+
+    pool = ThreadPoolExecutor(job.threads, thread_name_prefix="judge")
+    try:
+        found = _in_order(pool, lambda row: _find(row, job.rules, voices), todo(), job.threads * AHEAD)
+        failures = 0
+        for part, rows in itertools.groupby(found, key=lambda each: each[0].part):
+            findings = []
+            for row, finding, counts in rows:
+                failures = failures + 1 if finding.fate == "failed" else 0 if finding.fate != "broken" else failures
+                if failures == MOST_FAILURES:
+                    raise EngineError(
+                        f"{job.judge.endpoint.where}: {failures} rows failed one after the other, the last one with: "
+                        f"{finding.reason}. Answers so far are kept; run the same command again to go on"
+                    )
+                findings.append((row, finding, counts))
+                progress(1)
+            ledger.commit(part, _record(findings))
+    except BaseException:
+        for voice in _each(voices):
+            voice.client.stop()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)  # answers under way are waited for: they are paid
+
+
+_Found = tuple[_Row, Finding, Counter[str]]
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[_Row], _Found], rows: Iterable[_Row], ahead: int
+) -> Iterator[_Found]:
+    """What `work` finds of each row, in the order of the rows; `ahead` of them are begun at most."""
+    begun: deque[Future[_Found]] = deque()
+    for row in rows:
+        begun.append(pool.submit(work, row))
+        if len(begun) == ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
+
+
+def _find(row: _Row, rules: Labelling | Comparing, voices: Voices) -> _Found:
+    counts: Counter[str] = Counter()
+    try:
+        return row, rules.judge(read_case(row.line, rules.task), voices, counts), counts
+    except InvalidInput as problem:
+        return row, Finding("broken", str(problem)), counts
+    except EngineError as problem:
+        # What a row that failed was asked counts as asked; what it was told counts for nothing.
+        asked = Counter({name: count for name, count in counts.items() if name.endswith(" answers")})
+        return row, Finding("failed", str(problem)), asked
+
+
+def _record(findings: list[_Found]) -> dict[str, Any]:
+    """A part: the lines to write, and what to count."""
+    reasons: dict[str, Counter[str]] = {"dropped": Counter(), "broken": Counter(), "failed": Counter()}
+    sums: Counter[str] = Counter()
+    kept, dropped, quarantine = [], [], []
+    for row, finding, counts in findings:
+        sums += counts
+        kept += [line_of(each) for each in finding.rows]
+        dropped += [line_of({"line": row.number, **each}) for each in finding.dropped]
+        if finding.fate != "kept":
+            reasons[finding.fate][finding.reason] += 1
+        if finding.fate in ("broken", "failed"):
+            entry = {"line": row.number, "fate": finding.fate, "reason": finding.reason, **row.raw}
+            quarantine.append(line_of(entry))
+    fates = Counter(finding.fate for _, finding, _ in findings)
+    return {
+        "fates": fates,
+        "reasons": reasons,
+        "counts": sums,
+        "kept": kept,
+        "dropped": dropped,
+        "quarantine": quarantine,
+    }
+
+
+def _finish(job: Job, ledger: Ledger, found: Mapping[str, Any], usage: Mapping[str, Usage]) -> dict[str, Any]:
+    """Joins the parts; the output appears last, so that where it is, all is."""
+    fates: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    parts = list(itertools.takewhile(ledger.finished, itertools.count()))
+    for part in parts:
+        record = ledger.record(part)
+        fates.update(record["fates"])
+        counts.update(record["counts"])
+        for fate, each in record["reasons"].items():
+            reasons[fate].update(each)
+    told = report(job, found, fates, reasons, counts, usage)
+    for path, lines in ((job.dropped, "dropped"), (job.quarantine, "quarantine")):
+        _join(path, ledger, parts, lines)
+    with atomic(job.report) as file:
+        file.write(json.dumps(told, indent=2, sort_keys=True).encode() + b"\n")
+    _join(job.out, ledger, parts, "kept")
+    ledger.remove()
+    return told
+
+
+def _join(path: Path, ledger: Ledger, parts: Iterable[int], lines: str) -> None:
+    with atomic(path) as file:
+        for part in parts:
+            file.writelines(line.encode() + b"\n" for line in ledger.record(part)[lines])

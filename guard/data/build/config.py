@@ -1,0 +1,94 @@
+"""The configuration of a data build."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+
+from guard import schema
+from guard.data.ingest.clean import Cleaning
+from guard.data.build.mix import Mixing
+from guard.data.build.split import Shares
+from guard.data.sources.user_files import UserData
+from guard.errors import ConfigError
+from guard.schema import Positive
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A source to train on: `weight` of each of its rows, and at most `cap` of them (a fixed sample)."""
+
+    __pydantic_config__ = schema.STRICT
+
+    source: str
+    weight: Positive = 1.0
+    cap: PositiveInt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildConfig:
+    """What goes into a data set. An empty `languages` keeps all of them.
+
+    `data` are the user's own files. `decontaminate` is the folder of fingerprints under the data root, `against` are
+    files of held-out texts beside the configuration file: rows that repeat either are left out. `near_duplicates` is
+    the likeness (estimated Jaccard similarity of word 3-grams) from which the later of two texts of one label goes.
+    `taxonomy`, a folder with `sources/` and `crosswalks/` beside the configuration file, takes the place of the shipped
+    one.
+    """
+
+    __pydantic_config__ = schema.STRICT
+
+    policy: str
+    seed: int
+    sources: tuple[Use, ...] = ()
+    data: tuple[UserData, ...] = ()
+    decontaminate: str | None = None
+    against: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    development: tuple[str, ...] = ()
+    cleaning: Cleaning = dataclasses.field(default_factory=Cleaning)
+    near_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    mixing: Mixing = dataclasses.field(default_factory=Mixing)
+    shares: Shares = dataclasses.field(default_factory=Shares)
+    taxonomy: str | None = None
+
+    def __post_init__(self) -> None:
+        used = [*(use.source for use in self.sources), *self.development, *(own.name for own in self.data)]
+        twice = sorted({name for name in used if used.count(name) > 1})
+        if twice:
+            raise ValueError(f"source {twice[0]!r} is listed twice; list it once, under `sources` or `development`")
+        if not self.sources and not self.data:
+            raise ValueError(
+                "there is nothing to build from; list `sources` (see `guard data list`) or your own `data`"
+            )
+
+    @property
+    def uses(self) -> dict[str, Use | UserData]:
+        """What is trained on, by the name of its source."""
+        return {use.source: use for use in self.sources} | {own.name: own for own in self.data}
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of the configuration as sorted-key JSON."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def load(path: Path) -> BuildConfig:
+    """The configuration at `path`; ConfigError lists every mistake with its line."""
+    return schema.load(path, BuildConfig, ConfigError)
+
+
+def taxonomy_folder(config: BuildConfig, path: Path) -> Path | None:
+    """The folder of the configuration's own taxonomy, None for the shipped one; ConfigError if it does not exist."""
+    if config.taxonomy is None:
+        return None
+    folder = path.parent / config.taxonomy
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: `taxonomy`: {folder} is not a folder")
+    return folder

@@ -1,0 +1,110 @@
+"""The table of all rows of a build without their texts: what decides which are kept, and in which split."""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from guard.data.build import source_part as parts
+from guard.data.build.near import PERMUTATIONS
+from guard.data.row import LABELS, Kind
+from guard.errors import need
+from guard.jobs.ledger import Ledger
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Table:
+    """One entry a row, in the order of the parts and of their files. About a hundred bytes a row.
+
+    `kind`, `label` and `language` are indices into KINDS, LABELS and `languages`. Row `category_rows[i]` violates the
+    category `codes[category_codes[i]]`; likewise for `groups`.
+    """
+
+    source: NDArray[np.int16]
+    id: NDArray[np.uint64]
+    key: NDArray[np.uint64]
+    prompt_key: NDArray[np.uint64]
+    kind: NDArray[np.int8]
+    label: NDArray[np.int8]
+    language: NDArray[np.int16]
+    characters: NDArray[np.int32]
+    group_rows: NDArray[np.int64]
+    group_keys: NDArray[np.uint64]
+    category_rows: NDArray[np.int64]
+    category_codes: NDArray[np.int16]
+    languages: tuple[str, ...]
+    codes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+def read(ledger: Ledger, count: int) -> Table:
+    """The table of the parts 0..count-1."""
+    import numpy as np
+
+    arrow, compute = need("pyarrow", "data"), need("pyarrow.compute", "data")
+    tables = [parts.read_keys(ledger, part) for part in range(count)]
+    source = np.repeat(np.arange(count, dtype=np.int16), [table.num_rows for table in tables])
+    table = arrow.concat_tables(tables)
+    languages = tuple(sorted(compute.unique(table["language"]).to_pylist()))
+
+    def listed(name: str) -> tuple[NDArray[np.int64], Any]:
+        return compute.list_parent_indices(table[name]).to_numpy(), compute.list_flatten(table[name])
+
+    group_rows, group_keys = listed("groups")
+    category_rows, categories = listed("categories")
+    codes = tuple(sorted(compute.unique(categories).to_pylist()))
+    return Table(
+        source=source,
+        **{name: table[name].to_numpy() for name in ("id", "key", "prompt_key", "characters")},
+        kind=_index(table["kind"], KINDS).astype(np.int8),
+        label=_index(table["label"], LABELS).astype(np.int8),
+        language=_index(table["language"], languages).astype(np.int16),
+        group_rows=group_rows.astype(np.int64),
+        group_keys=group_keys.to_numpy(),
+        category_rows=category_rows.astype(np.int64),
+        category_codes=_index(categories, codes).astype(np.int16),
+        languages=languages,
+        codes=codes,
+    )
+
+
+def _index(values: Any, known: Sequence[str]) -> Any:
+    arrow, compute = need("pyarrow", "data"), need("pyarrow.compute", "data")
+    return compute.index_in(values, value_set=arrow.array(known, arrow.string())).to_numpy()
+
+
+class Signatures:
+    """The signatures of all rows, (rows, PERMUTATIONS) uint32, mapped from a file that is made at `path`."""
+
+    def __init__(self, ledger: Ledger, count: int, name: str, path: Path) -> None:
+        import numpy as np
+
+        with path.open("wb") as whole:
+            for part in range(count):
+                with ledger.path(part, name).open("rb") as file:
+                    shutil.copyfileobj(file, whole)
+        self._map: mmap.mmap | None = None
+        if path.stat().st_size:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        raw = b"" if self._map is None else self._map
+        self.array = np.frombuffer(raw, dtype=np.uint32).reshape(-1, PERMUTATIONS)
+
+    def release(self) -> None:
+        """Lets go of the pages read so far, which would count as this process's memory."""
+        if self._map is not None:
+            with suppress(AttributeError, OSError):  # a hint that not every system takes
+                self._map.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,69 @@
+"""Examples read back from a built data set, or from a user's own files, for training and evaluation."""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+from guard.conversation import Conversation, Example, Message, Split
+from guard.data.build.select import DEVELOPMENT, SPLITS
+from guard.data.ingest.user_rows import read_labelled
+from guard.data.sources import folders
+from guard.data.sources.user_files import Mapping, load_mapping
+from guard.errors import DataError, need
+from guard.policy import Policy
+
+
+def load_examples(
+    data: Path, split: str, policy: Policy | None = None, columns: Mapping | str | None = None
+) -> list[Example]:
+    """The examples of one split in stored order: of a folder made by `guard data build`, or of a user's own data.
+
+    Those need the `policy` whose codes their rows name, and have the splits train and dev (see user_rows.py);
+    `columns`, a mapping or the file of one, says how they are to be read.
+    `split` is train, dev, test, or development (whose examples count as dev). DataError if there is no such file.
+    """
+    if split not in SPLITS:
+        raise DataError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
+    path = data / f"{split}.parquet"
+    if not path.is_file() and (data.is_file() or folders.is_saved(data)):
+        if policy is None:
+            raise DataError(f"{data}: is not a folder made by `guard data build`; rows of your own need a policy")
+        mapping = load_mapping(Path(columns)) if isinstance(columns, str) else columns
+        return [example for example in read_labelled(data, policy, mapping) if example.split == split]
+    if not path.is_file():
+        raise DataError(
+            f"no data at {path}; make it with: guard data build CONFIG --root DIR --out {data}; or give a file of "
+            "labelled rows"
+        )
+    rows = need("pyarrow.parquet", "data").read_table(path).to_pylist()
+    name = cast(Split, "dev" if split == DEVELOPMENT else split)
+    return [_example(row, name) for row in rows]
+
+
+def weighed(examples: Iterable[Example], by_source: collections.abc.Mapping[str, float]) -> list[Example]:
+    """The examples, each weight times that of its source (1 if it has none), less those of weight 0."""
+    return [
+        dataclasses.replace(example, weight=weight)
+        for example in examples
+        if (weight := example.weight * by_source.get(example.source, 1.0))
+    ]
+
+
+def _example(row: dict[str, Any], split: Split) -> Example:
+    return Example(
+        id=row["id"],
+        conversation=Conversation(tuple(Message(entry["role"], entry["content"]) for entry in row["messages"])),
+        label=row["label"],
+        categories=frozenset(row["categories"]) if row["categories_known"] else None,
+        source=row["source"],
+        licence=row["licence"],
+        language=row["language"],
+        kind=row["kind"],
+        split=split,
+        weight=row["weight"],
+        undecided=frozenset(row.get("undecided") or ()),
+    )

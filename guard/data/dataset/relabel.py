@@ -1,0 +1,185 @@
+"""Relabelling: labelled rows of one policy as rows of another, by the route between the two."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from guard.conversation import conversation_from_row
+from guard.errors import DataError, InvalidInput
+from guard.jobs.ledger import atomic
+from guard.policy.crosswalk import Crosswalk, Entry, Meaning, meaning
+
+MISTAKES_SHOWN = 20
+UNKNOWN = "unsafe, but the row does not say which categories it violates"
+
+
+@dataclass(frozen=True, slots=True)
+class Relabelled:
+    """What a row is under the other policy.
+
+    `label` is None for a row that must be left out, because nothing can be said; `reason` says why. `categories` is
+    None for an unsafe row whose categories are not known. About the `undecided` codes nothing is said: they must not be
+    taken for codes that the row does not violate.
+    """
+
+    label: Literal["safe", "unsafe"] | None
+    categories: tuple[str, ...] | None = ()
+    undecided: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def relabel(
+    crosswalk: Crosswalk,
+    label: Literal["safe", "unsafe"],
+    categories: Sequence[str] | None,
+    undecided: Sequence[str] = (),
+) -> Relabelled:
+    """The label and the categories under the crosswalk's policy of a row that is undecided about some labels.
+
+    A safe row stays safe, but undecided about what the other policy covers beyond its own. An unsafe row becomes safe
+    only if all that it violates is outside the other policy. Raises InvalidInput for a category that is not listed.
+    """
+    violated = _listed(crosswalk, categories or (), "categories")
+    open_ = _listed(crosswalk, undecided, "undecided")
+    said = Meaning(False, (), tuple(crosswalk.beyond)) if label == "safe" else meaning(crosswalk, violated)
+    if said.unsafe is None:
+        return Relabelled(None, None, (), _unclear(violated))
+    if said.unsafe and not said.codes:
+        return Relabelled("unsafe", None)
+    codes = set(said.undecided).union(*(crosswalk.possible(entry.label).union(entry.codes) for entry in open_))
+    left = tuple(code for code in crosswalk.codes if code in codes and code not in said.codes)
+    return Relabelled("unsafe" if said.unsafe else "safe", said.codes, left)
+
+
+def _listed(crosswalk: Crosswalk, labels: Sequence[str], field: str) -> list[Entry]:
+    entries = [crosswalk.entry(label) for label in dict.fromkeys(labels)]
+    if unknown := entries.count(None):
+        raise InvalidInput(
+            f"`{field}` names {unknown} labels that crosswalk {crosswalk.name} does not list; it lists: "
+            f"{', '.join(entry.label for entry in crosswalk.entries.values())}"
+        )
+    return [entry for entry in entries if entry is not None]
+
+
+def _unclear(entries: Sequence[Entry]) -> str:
+    """Why nothing can be said about an unsafe row with these labels, by the first of them."""
+    first = min((entry for entry in entries if entry.kind == "unmapped"), key=lambda e: e.label, default=None)
+    return UNKNOWN if first is None else f"{first.label}: {first.reason}"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Rows by what became of them; those that were read are the sum of the others, `undecided` apart."""
+
+    safe: int = 0
+    """Safe rows that stayed so."""
+    unsafe: int = 0
+    """Unsafe rows that stayed so."""
+    became_safe: int = 0
+    """Unsafe rows that violate nothing which the other policy covers."""
+    undecided: int = 0
+    """Rows written that say nothing about some codes."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Rows left out, by reason."""
+
+    @property
+    def read(self) -> int:
+        return self.safe + self.unsafe + self.became_safe + self.dropped.total()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "read": self.read,
+            "written": self.read - self.dropped.total(),
+            "safe": self.safe,
+            "unsafe": self.unsafe,
+            "became_safe": self.became_safe,
+            "undecided": self.undecided,
+            "dropped": dict(sorted(self.dropped.items())),
+        }
+
+
+def relabel_file(source: Path, out: Path, crosswalk: Crosswalk) -> Tally:
+    """Write the rows of `source` to `out` as rows of the crosswalk's policy, whole or not at all.
+
+    Rows are `{"prompt", "response"? | "messages", "label": "safe|unsafe", "categories"?: [labels]}`, one JSON object a
+    line; other keys are kept. `categories` of an unsafe row is left out where it is not known. `undecided` holds the
+    codes about which the row says nothing; what the row itself is `undecided` about is carried over. Raises DataError
+    with the line of the first twenty mistakes.
+    """
+    tally = Tally()
+    told: list[str] = []
+    broken = 0
+    try:
+        with source.open("rb") as lines, atomic(out) as file:
+            for number, line in _numbered(lines):
+                try:
+                    row = _relabelled(line, crosswalk, tally)
+                except InvalidInput as mistake:
+                    broken += 1
+                    told += [f"{source}:{number}: {mistake}"] if broken <= MISTAKES_SHOWN else []
+                    continue
+                if row is not None:
+                    file.write(_encoded(row) + b"\n")
+            if broken > MISTAKES_SHOWN:
+                told.append(f"… and {broken - MISTAKES_SHOWN} more broken rows")
+            if told:
+                raise DataError("\n".join(told))
+    except OSError as problem:
+        raise DataError(f"{source if problem.filename == str(source) else out}: {problem.strerror}") from None
+    return tally
+
+
+def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(lines, 1):
+        text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if text.strip():
+            yield number, text
+
+
+def _relabelled(line: bytes, crosswalk: Crosswalk, tally: Tally) -> dict[str, Any] | None:
+    """The row of a line under the other policy, None if it is left out; counted in `tally`."""
+    row = _row(line)
+    found = relabel(crosswalk, row["label"], row.get("categories"), row.get("undecided") or ())
+    if found.label is None:
+        tally.dropped[found.reason] += 1
+        return None
+    if found.label == "unsafe":
+        tally.unsafe += 1
+    elif row["label"] == "safe":
+        tally.safe += 1
+    else:
+        tally.became_safe += 1
+    tally.undecided += bool(found.undecided)
+    kept = {key: value for key, value in row.items() if key not in ("label", "categories", "undecided")}
+    known = {} if found.categories is None else {"categories": found.categories}
+    return {**kept, "label": found.label, **known, **({"undecided": found.undecided} if found.undecided else {})}
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode())
+    except (ValueError, RecursionError):  # json's own message may show a character of the text
+        raise InvalidInput("not a JSON object in UTF-8") from None
+    conversation_from_row(row)
+    if row.get("label") not in ("safe", "unsafe"):
+        raise InvalidInput('`label` must be "safe" or "unsafe"')
+    for key in ("categories", "undecided"):
+        labels = row.get(key)
+        if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+            raise InvalidInput(f"`{key}` must be a list of labels; leave it out where they are not known")
+    if row.get("categories") and row["label"] == "safe":
+        raise InvalidInput("a safe row violates no category; leave `categories` out or change the label")
+    return dict(row)
+
+
+def _encoded(row: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a lone surrogate, which only an escape can write
+        return json.dumps(row).encode()

@@ -1,0 +1,196 @@
+"""A census of a build: its rows counted by what they are, read column by column; texts are only measured."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from guard.data.dataset.open import Built, batches, hashes
+from guard.errors import DataError, need
+
+SAFE, UNKNOWN = "safe", "unknown"  # of an unsafe row, unknown: its source does not say what it violates
+Key = TypeVar("Key")
+_KEYS = ("source", "label", "kind", "language", "licence", "role")
+
+
+class Cell(NamedTuple):
+    """What rows that are counted together share."""
+
+    split: str
+    source: str
+    label: str
+    kind: str
+    language: str
+    licence: str
+    role: str
+    categories: tuple[str, ...]
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The categories of an unsafe row, `UNKNOWN` if there are none; `SAFE` for a safe one."""
+        return (SAFE,) if self.label == SAFE else self.categories or (UNKNOWN,)
+
+
+class PairCell(NamedTuple):
+    """What preference pairs that are counted together share."""
+
+    file: str
+    source: str
+    language: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Census:
+    """Rows by cell and the sum of their weights; rows by length in characters of the judged text, by (kind, label);
+    clusters by number of rows; clusters that two splits share; undecided rows by category; drops by (source, reason)
+    and their rules by (reason, rule), None where the build kept no list; preference pairs.
+    """
+
+    rows: Counter[Cell]
+    weights: dict[Cell, float]
+    lengths: dict[tuple[str, str], Counter[int]]
+    cluster_sizes: Counter[int]
+    shared_clusters: dict[tuple[str, str], int]
+    undecided: Counter[str]
+    drops: Counter[tuple[str, str]] | None
+    rules: Counter[tuple[str, str]]
+    pairs: Counter[PairCell]
+
+    def tally(self, key: Callable[[Cell], Any]) -> Counter[Any]:
+        """Rows by `key`."""
+        counts: Counter[Any] = Counter()
+        for cell, rows in self.rows.items():
+            counts[key(cell)] += rows
+        return counts
+
+    def topics(self) -> Counter[tuple[str, str]]:
+        """Rows by (source, topic); a row of two categories counts under both."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for cell, rows in self.rows.items():
+            for topic in cell.topics:
+                counts[cell.source, topic] += rows
+        return counts
+
+
+def census(built: Built) -> Census:
+    """The census of a build; DataError if a file is damaged. Memory: 8 bytes a row and the distinct cells."""
+    rows: Counter[Cell] = Counter()
+    weights: dict[Cell, float] = {}
+    lengths: dict[tuple[str, str], Counter[int]] = {}
+    undecided: Counter[str] = Counter()
+    clusters = {}
+    for split, path in built.labelled.items():
+        names = []
+        for batch in batches(path, (*_KEYS, "categories", "weight", "cluster", "messages"), ("undecided",)):
+            for cell, count, weight in _cells(batch, split):
+                rows[cell] += count
+                weights[cell] = weights.get(cell, 0.0) + weight
+            for key, found in _lengths(batch, path):
+                lengths.setdefault(key, Counter()).update(found)
+            if "undecided" in batch.schema.names:
+                undecided.update(batch.column("undecided").flatten().to_pylist())
+            names.append(hashes(batch.column("cluster").to_pylist()))
+        clusters[split] = np.unique(np.concatenate(names or [hashes(())]), return_counts=True)
+    sizes, shared = _clusters(clusters)
+    drops, rules = (None, Counter()) if built.drops is None else _drops(built.drops)
+    return Census(rows, weights, lengths, sizes, shared, undecided, drops, rules, _pairs(built))
+
+
+def _cells(batch: Any, split: str) -> Iterator[tuple[Cell, int, float]]:
+    arrow, compute = need("pyarrow", "data"), need("pyarrow.compute", "data")
+    named = {name: batch.column(name) for name in _KEYS}
+    joined = compute.fill_null(compute.binary_join(batch.column("categories"), " "), "")
+    table = arrow.table({**named, "categories": joined, "weight": batch.column("weight")})
+    # One thread: the order in which weights are added up must not change.
+    grouped = table.group_by([*_KEYS, "categories"], use_threads=False).aggregate(
+        [("weight", "sum"), ([], "count_all")]
+    )
+    for row in grouped.to_pylist():
+        categories = tuple(row["categories"].split())
+        yield (
+            Cell(split=split, categories=categories, **{name: row[name] for name in _KEYS}),
+            row["count_all"],
+            row["weight_sum"],
+        )
+
+
+def _lengths(batch: Any, path: Path) -> Iterator[tuple[tuple[str, str], dict[int, int]]]:
+    """Rows by the characters of their last message, by kind and label."""
+    compute = need("pyarrow.compute", "data")
+    messages = batch.column("messages")
+    turns = compute.fill_null(compute.list_value_length(messages), 0).to_numpy(zero_copy_only=False)
+    if not turns.all():
+        raise DataError(f"{path}: {int((turns == 0).sum())} rows have no message; build it again")
+    texts = compute.struct_field(messages.flatten(), "content")
+    characters = compute.fill_null(compute.utf8_length(texts), 0).to_numpy(zero_copy_only=False)
+    judged = characters[np.cumsum(turns) - 1]
+    kinds, labels = np.array(batch.column("kind").to_pylist()), np.array(batch.column("label").to_pylist())
+    for kind, label in sorted(set(zip(kinds.tolist(), labels.tolist(), strict=True))):
+        values, counts = np.unique(judged[(kinds == kind) & (labels == label)], return_counts=True)
+        yield (kind, label), dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def _clusters(clusters: dict[str, Any]) -> tuple[Counter[int], dict[tuple[str, str], int]]:
+    """Clusters by number of rows, and how many of them each two splits share."""
+    shared = {}
+    for first, second in itertools.combinations(clusters, 2):
+        if both := len(np.intersect1d(clusters[first][0], clusters[second][0], assume_unique=True)):
+            shared[first, second] = both
+    names = np.concatenate([found[0] for found in clusters.values()] or [hashes(())])
+    counts = np.concatenate([found[1] for found in clusters.values()] or [np.zeros(0, np.int64)])
+    _, inverse = np.unique(names, return_inverse=True)
+    sizes = np.bincount(inverse, weights=counts).astype(np.int64)
+    return Counter(sizes.tolist()), shared
+
+
+def _drops(path: Path) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+    drops: Counter[tuple[str, str]] = Counter()
+    rules: Counter[tuple[str, str]] = Counter()
+    for batch in batches(path, ("source", "reason"), ("detail",)):
+        reasons = batch.column("reason").to_pylist()
+        drops.update(zip(batch.column("source").to_pylist(), reasons, strict=True))
+        if "detail" in batch.schema.names:
+            details = batch.column("detail").to_pylist()
+            rules.update((reason, rule) for reason, rule in zip(reasons, details, strict=True) if _is_rule(rule))
+    return drops, rules
+
+
+def _is_rule(detail: str | None) -> bool:
+    """Whether the detail of a drop is a rule, and not the id of a row that stays."""
+    return bool(detail) and not (len(detail or "") == 16 and set(detail or "") <= set("0123456789abcdef"))
+
+
+def _pairs(built: Built) -> Counter[PairCell]:
+    pairs: Counter[PairCell] = Counter()
+    for name, path in built.pairs.items():
+        for batch in batches(path, ("source", "language", "licence")):
+            told = (batch.column(key).to_pylist() for key in ("source", "language", "licence"))
+            pairs.update(PairCell(name, *key) for key in zip(*told, strict=True))
+    return pairs
+
+
+def quantiles(lengths: Counter[int], shares: Iterable[float]) -> list[int]:
+    """The smallest length that at least each of `shares` (in (0, 1]) of the rows do not pass."""
+    values = sorted(lengths)
+    upto = np.cumsum([lengths[value] for value in values])
+    return [values[int(np.searchsorted(upto, share * upto[-1]))] for share in shares]
+
+
+def largest(counts: Counter[Key], at_most: int | None = None) -> list[tuple[Key, int]]:
+    """Keys and counts, the largest count first, equal ones by key."""
+    return sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:at_most]
+
+
+def by_rows(counts: Counter[tuple[str, str]]) -> list[str]:
+    """First parts of the keys, those of the most rows first."""
+    totals: Counter[str] = Counter()
+    for (name, _), rows in counts.items():
+        totals[name] += rows
+    return [name for name, _ in largest(totals)]

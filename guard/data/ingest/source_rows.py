@@ -1,0 +1,184 @@
+"""Reading: the raw files of a described source, as rows, by its rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from guard.conversation import ROLES, Role
+from guard.data.ingest.fingerprint import text_key
+from guard.data.ingest.labels import Rule, label_of, meaning_of
+from guard.data.ingest.language import UNKNOWN
+from guard.data.row import Row
+from guard.data.sources import description, formats, hub
+from guard.data.sources.description import Source
+from guard.data.sources.fields import first, has, text_of, value_at
+from guard.data.sources.formats import Record
+from guard.data.sources.readers import READERS
+from guard.errors import DataError, InvalidInput
+from guard.policy import Policy
+from guard.policy import crosswalk as crosswalks
+from guard.policy.crosswalk import Crosswalk
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A record that no row can be made of: where it stands and why."""
+
+    place: str
+    problem: str
+
+
+def records(source: Source, root: Path) -> Iterator[Record]:
+    """The records of a source after its named reader, each with the `language` and `part` of its file."""
+    raw = hub.records(source, root) if source.hub else _raw_records(source, root)
+    yield from READERS[source.reader](raw) if source.reader else raw
+
+
+def _raw_records(source: Source, root: Path) -> Iterator[Record]:
+    assert source.format is not None  # Source checks it
+    folder = description.home(source, root)
+    for file, path in description.paths(source, root):
+        where = path.relative_to(folder).as_posix()
+        added = {key: value for key, value in (("language", file.language), ("part", file.part)) if value is not None}
+        read = formats.each if source.own else formats.read
+        for record in read(path, where, source.format, source.at, source.encoding, source.undecodable):
+            record.fields.update(added)
+            yield record
+
+
+def rows(source: Source, root: Path, table: Crosswalk | None, policy: Policy | None = None) -> Iterator[Row]:
+    """The rows of a source in file order, with repeats but without empty ones; `table` is the source's crosswalk.
+
+    Raises DataError at the first record that the description does not fit. Without a `policy`, codes that a source
+    names itself are not checked.
+    """
+    for row in each(source, root, table, policy):
+        if isinstance(row, Broken):
+            raise DataError(f"source {source.name}: {row.place}: {row.problem}")
+        yield row
+
+
+def each(source: Source, root: Path, table: Crosswalk | None, policy: Policy | None = None) -> Iterator[Row | Broken]:
+    """Like `rows`, but a record that does not fit comes as Broken in its place, and the reading goes on."""
+    if table is not None and policy is not None:
+        table = crosswalks.closed(table, policy)
+    rule = Rule(source, table, None if policy is None else policy.codes)
+    for record in records(source, root):
+        try:
+            if record.problem:
+                raise InvalidInput(record.problem)
+            row = _row(rule, record)
+        except (InvalidInput, DataError) as mistake:
+            yield Broken(record.place, str(mistake))
+            continue
+        if row is not None:
+            yield row
+
+
+def _row(rule: Rule, record: Record) -> Row | None:
+    source = rule.source
+    turns = _turns(source, record)
+    spoken = bool(turns)
+    response = None
+    if source.response and (source.kind != "either" or has(source.response, record)):
+        response = text_of(source.response, record)
+    if response is None and turns and turns[-1][0] == "assistant":
+        *before, (_, response) = turns
+        turns = tuple(before)
+    if source.kind == "either":
+        response = response or None
+    prompt = text_of(source.prompt, record) if source.prompt and not (spoken and source.own) else _joined(turns)
+    rejected = text_of(source.rejected, record) if source.rejected else None
+    if source.own:
+        _check_texts(response if response is not None else turns[-1][1] if turns else prompt, rejected)
+    elif any(not str(value_at(record, name) or "").strip() for name in source.require) or not (prompt or response):
+        return None
+    kind = ("prompt" if response is None else "response") if source.kind == "either" else source.kind
+    said = meaning_of(rule, record)
+    label = label_of(rule, record, said)
+    if source.own and label == "safe" and said.codes and not (source.categories and source.categories.always):
+        raise InvalidInput("a safe row violates no category; leave its categories out or change the label")
+    return Row(
+        source=source.name,
+        kind=kind,
+        prompt=prompt,
+        response=response,
+        label=label,
+        categories=() if label == "safe" else said.codes or None,
+        language=_language(source, record),
+        groups=_groups(source, record),
+        undecided=said.undecided if label == "unsafe" else (),
+        rejected=rejected,
+        turns=() if turns == (("user", prompt),) else turns,
+        place=record.place,
+        given_id=_given_id(source, record),
+    )
+
+
+def _check_texts(*texts: str | None) -> None:
+    if any(text is not None and not text.strip() for text in texts):
+        raise InvalidInput("the judged (last) message is empty")
+
+
+def _joined(turns: Sequence[tuple[Role, str]]) -> str:
+    return "\n\n".join(content for _, content in turns)
+
+
+def _turns(source: Source, record: Record) -> tuple[tuple[Role, str], ...]:
+    if source.messages is None:
+        return ()
+    entries = value_at(record, source.messages)
+    if isinstance(entries, str) and entries.strip():  # a cell of a table
+        try:
+            entries = json.loads(entries)
+        except (ValueError, RecursionError):
+            raise InvalidInput(f"`{source.messages}` is text, but not the JSON of a list of messages") from None
+    if entries in (None, "") and source.prompt is not None:
+        return ()
+    if not isinstance(entries, list) or not entries:
+        raise InvalidInput(f"`{source.messages}` must be a list of objects with `role` and `content`")
+    turns = []
+    for index, entry in enumerate(entries):
+        role, content = (entry.get("role"), entry.get("content")) if isinstance(entry, dict) else (None, None)
+        if role not in ROLES or not isinstance(content, str):
+            raise InvalidInput(
+                f"`{source.messages}[{index}]` must have a text as `content` and a `role` of: {', '.join(ROLES)}"
+            )
+        turns.append((cast(Role, role), content.strip()))
+    return tuple(turns)
+
+
+def _given_id(source: Source, record: Record) -> str:
+    value = None if source.id is None else value_at(record, source.id)
+    return "" if value is None else str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _language(source: Source, record: Record) -> str:
+    rule = source.language
+    if isinstance(rule, str):
+        return rule
+    if rule is not None:
+        value = value_at(record, rule.field)
+        if value is not None:
+            return rule.names.get(value, str(value).strip().lower()) or rule.otherwise or UNKNOWN
+        if rule.otherwise is not None:
+            return rule.otherwise
+    language = record.fields.get("language")
+    if not isinstance(language, str):
+        raise InvalidInput("no language; give it for the source or the file")
+    return language
+
+
+def _groups(source: Source, record: Record) -> tuple[str, ...]:
+    if source.group is None:
+        return ()
+    if source.own and all(value_at(record, name) in (None, "") for name in source.group.fields):
+        return ()
+    _, value = first(record, source.group.fields)
+    if isinstance(value, list):
+        value = value[0] if value else ""
+    return (text_key(str(value)),) if source.group.across else (f"{source.name}\x00{value}",)

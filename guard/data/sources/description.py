@@ -1,0 +1,304 @@
+"""Source descriptions: one YAML a public data set, with the rules that read it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from guard import assets, schema
+from guard.data.row import Kind, Label
+from guard.data.sources.formats import Format
+from guard.data.sources.readers import READERS
+from guard.errors import ConfigError, DataError
+from guard.policy import Policy, unknown_codes
+from guard.policy import crosswalk as crosswalks
+from guard.policy.crosswalk import Crosswalk
+
+Role = Literal["train", "weak", "benign", "provenance", "auxiliary", "development", "unlabelled", "preference", "own"]
+_NONCOMMERCIAL = re.compile(r"\bNC\b|non-?commercial|research[- ]only", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Files of a source: a path or glob under the root. `language` and `part` become fields of its records."""
+
+    __pydantic_config__ = schema.STRICT
+
+    path: str
+    language: str | None = None
+    part: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A data set of the Hugging Face Hub; a local copy under `hub/<source name>` of the root is read in its place."""
+
+    __pydantic_config__ = schema.STRICT
+
+    dataset: str
+    split: str
+    config: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Fields whose texts, less the empty ones, are joined. A dotted name goes into objects and lists."""
+
+    __pydantic_config__ = schema.STRICT
+
+    fields: tuple[str, ...]
+    join: str = "\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A label for numbers up to `at_most`, or `below`, or for all that remain. Bands are tried in order."""
+
+    __pydantic_config__ = schema.STRICT
+
+    label: Label
+    at_most: float | None = None
+    below: float | None = None
+
+    def holds(self, number: float) -> bool:
+        return (self.at_most is None or number <= self.at_most) and (self.below is None or number < self.below)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRule:
+    """The label by the first of `fields` that is present: `bands` of a number, then listed values, then `otherwise`.
+
+    With `flags` it follows the category flags: unsafe if one is set, safe if all are there and none is set.
+    """
+
+    __pydantic_config__ = schema.STRICT
+
+    fields: tuple[str, ...] = ()
+    safe: tuple[str, ...] = ()
+    unsafe: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+    bands: tuple[Band, ...] = ()
+    otherwise: Label | None = None
+    flags: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.fields and self.otherwise is None and not self.flags:
+            raise ValueError("name the `fields` that hold the native label, or give a constant label as `otherwise`")
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryRule:
+    """Categories by the first of `fields` that is present, by columns of `flags`, or the same codes for `always`.
+
+    A field holds a label, a list of them, or a text of several parted by `separator`. Labels and names of flags are
+    native ones where there is a crosswalk, else codes of the policy. A missing flag says neither yes nor no; nor does
+    a code in the field `undecided`.
+    """
+
+    __pydantic_config__ = schema.STRICT
+
+    crosswalk: str | None = None
+    fields: tuple[str, ...] = ()
+    separator: str | None = None
+    flags: dict[str, str] = dataclasses.field(default_factory=dict)
+    always: tuple[str, ...] = ()
+    undecided: str | None = None
+
+    def __post_init__(self) -> None:
+        if sum(map(bool, (self.fields, self.flags, self.always))) != 1:
+            raise ValueError("give one of `fields` (with or without `crosswalk`), `flags` and `always`")
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageRule:
+    """The language by a field, through `names`; a name not listed is the lower-case value itself.
+
+    `otherwise` is that of rows whose field is missing or empty.
+    """
+
+    __pydantic_config__ = schema.STRICT
+
+    field: str
+    names: dict[str, str]
+    otherwise: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that agree in the first of `fields` present belong together; `across`: also with prompts of that text."""
+
+    __pydantic_config__ = schema.STRICT
+
+    fields: tuple[str, ...]
+    across: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows after exact de-duplication inside the source."""
+
+    __pydantic_config__ = schema.STRICT
+
+    total: int
+    safe: int
+    unsafe: int
+    unlabelled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Counts before and after held-out benchmark rows are removed."""
+
+    __pydantic_config__ = schema.STRICT
+
+    before: Counts
+    after: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One public data set: where it is from, what it may be used for, how it is read, how many rows it must give."""
+
+    __pydantic_config__ = schema.STRICT
+
+    name: str
+    title: str
+    licence: str
+    role: Role
+    kind: Kind | Literal["either"]  # either: a row with a response is a response, one without is a prompt
+    label: LabelRule
+    upstream: str = ""
+    commit: str = ""
+    attribution: str = ""
+    files: tuple[File, ...] = ()
+    hub: Hub | None = None
+    format: Format | None = None
+    prompt: Text | None = None
+    expected: Expected | None = None
+    cautions: str = ""
+    response: Text | None = None
+    rejected: Text | None = None
+    messages: str | None = None  # a field with the turns: all of them, or those before `response`
+    id: str | None = None  # a field with a name for the row, for people to find it by
+    own: bool = False  # a user's: what is odd in a row is told, not passed over
+    categories: CategoryRule | None = None
+    language: str | LanguageRule | None = None
+    group: Group | None = None
+    reader: str | None = None
+    at: str | None = None
+    require: tuple[str, ...] = ()
+    within: Literal["root", "taxonomy"] = "root"  # where `files` lie: under --root, or shipped in the taxonomy
+    encoding: str = "utf-8"
+    undecodable: Literal["strict", "replace"] = "strict"
+
+    def __post_init__(self) -> None:
+        if bool(self.files) == (self.hub is not None):
+            raise ValueError(f"source {self.name!r} must have `files` or `hub`, not both")
+        if self.files and self.format is None:
+            raise ValueError(f"source {self.name!r} has `files` but no `format`")
+        if self.prompt is None and self.messages is None:
+            raise ValueError(f"source {self.name!r} needs `prompt` or `messages`")
+        answered = {"response": True, "pair": True, "either": None}.get(self.kind, False)
+        if answered is not None and answered != (self.response is not None) and self.messages is None:
+            raise ValueError(
+                f"source {self.name!r} of kind {self.kind} must have `response` only if its kind is response or pair"
+            )
+        if (self.kind == "pair") != (self.rejected is not None):
+            raise ValueError(f"source {self.name!r} of kind {self.kind} must have `rejected` only if its kind is pair")
+        if self.reader is not None and self.reader not in READERS:
+            raise ValueError(f"unknown reader {self.reader!r}; allowed: {', '.join(READERS)}")
+
+    @property
+    def noncommercial(self) -> bool:
+        """Whether the licence, by its name, forbids commercial use."""
+        return _NONCOMMERCIAL.search(self.licence) is not None
+
+
+def names(taxonomy: Path | None = None) -> list[str]:
+    """Names of the source descriptions in `taxonomy` (default: the shipped one), sorted."""
+    return sorted(path.stem for path in _folder(taxonomy).glob("*.yaml"))
+
+
+def load(name: str, taxonomy: Path | None = None) -> Source:
+    """The description `name` from the folder `sources` of `taxonomy`; ConfigError lists the mistakes of its file."""
+    if name not in (known := names(taxonomy)):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"no source description {name!r}{hint} (there are: {', '.join(known)})")
+    path = _folder(taxonomy) / f"{name}.yaml"
+    source = schema.load(path, Source, ConfigError)
+    if source.name != name:
+        raise ConfigError(f"{path}: `name` is {source.name!r} but the file is called {name!r}; they must agree")
+    return source
+
+
+def _folder(taxonomy: Path | None) -> Path:
+    return (taxonomy or assets.asset("taxonomy")) / "sources"
+
+
+def load_crosswalk(source: Source, taxonomy: Path | None = None) -> Crosswalk | None:
+    """The crosswalk that the source's category rule names, if it names one."""
+    if source.categories is None or source.categories.crosswalk is None:
+        return None
+    return crosswalks.load(source.categories.crosswalk, taxonomy)
+
+
+def check_codes(source: Source, table: Crosswalk | None, policy: Policy) -> None:
+    """ConfigError if the source, or its crosswalk, names a category that `policy` lacks."""
+    if table is not None:
+        crosswalks.check_codes(table, policy)
+    rule = source.categories
+    named = () if rule is None else (*rule.always, *(rule.flags.values() if table is None else ()))
+    for code in named:
+        if code not in policy.codes:
+            raise ConfigError(f"source {source.name}: `categories`: {unknown_codes(policy, [code])}")
+
+
+def home(source: Source, root: Path) -> Path:
+    """The folder that the source's file paths start from; DataError if --root is not a folder."""
+    if source.within == "taxonomy":
+        return assets.asset("taxonomy")
+    if not root.is_dir():
+        raise DataError(f"data root {root} is not a folder; give the folder that holds `raw/` with --root")
+    return root
+
+
+def paths(source: Source, root: Path) -> list[tuple[File, Path]]:
+    """The files of a source, globs in sorted order; DataError if the root or a file is missing."""
+    folder = home(source, root)
+    found: list[tuple[File, Path]] = []
+    for file in source.files:
+        matches = sorted(path for path in folder.glob(file.path) if path.is_file())
+        if not matches:
+            raise DataError(
+                f"source {source.name}: no file {file.path} under {folder}; fetch it from {source.upstream}"
+            )
+        found += [(file, path) for path in matches]
+    return found
+
+
+def digests(source: Source, root: Path) -> dict[str, str]:
+    """sha256 (hex) of every raw file by its path under its folder; of what comes from the Hub, its address."""
+    folder = home(source, root)
+    files = [path for _, path in paths(source, root)]
+    if source.hub is not None:
+        files = sorted(path for path in local_copy(source, root).rglob("*") if path.is_file())
+        if not files:
+            return {source.hub.dataset: source.hub.revision or "unpinned"}
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+
+
+def local_copy(source: Source, root: Path) -> Path:
+    """The folder that may hold a copy of a data set of the Hub."""
+    return root / "hub" / source.name
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

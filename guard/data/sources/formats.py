@@ -1,0 +1,292 @@
+"""File formats: a raw file as records, which are plain fields with the place they were read from.
+
+Files are read as a stream, but for json and yaml. A text file may be compressed (`rows.jsonl.gz`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import os
+import sys
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TextIO
+
+from guard import schema
+from guard.data.sources import columnar, workbook
+from guard.data.sources.columnar import distinct
+from guard.errors import ConfigError, DataError
+
+Format = Literal["csv", "tsv", "jsonl", "json", "yaml", "lines", "first_column", "xlsx", "parquet", "arrow"]
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".txt": "lines",
+    ".xlsx": "xlsx",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
+_GZIP = ".gz"
+_BINARY = ("xlsx", "parquet", "arrow")  # formats that are no text, and are not read through gzip
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Record:
+    """The native fields of one row, read from row `number` (from 1) of the file `where`.
+
+    In a workbook, rows have the numbers that the sheet shows; in other files with a header, they are counted after it.
+    Where there is a `problem`, the row could not be made out and has no fields.
+    """
+
+    fields: dict[str, Any]
+    where: str
+    number: int
+    problem: str = ""
+
+    @property
+    def place(self) -> str:
+        return f"{self.where} row {self.number}"
+
+    def text(self, name: str) -> str:
+        """The text of a field; DataError if the record has it not, or as anything but text."""
+        value = self.fields.get(name)
+        if not isinstance(value, str):
+            kind = type(value).__name__ if name in self.fields else "missing"
+            raise DataError(f"{self.place}: field `{name}` must be text; it is {kind}")
+        return value
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """The object in a field; DataError if it holds anything else."""
+        value = self.fields.get(name)
+        if not isinstance(value, dict):
+            raise DataError(f"{self.place}: must hold a JSON object, not {type(value).__name__}")
+        return value
+
+
+def format_of(path: Path) -> Format:
+    """The format of a user's file by its suffix; ConfigError lists the suffixes that are known."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compressed = suffixes[-1:] == [_GZIP]
+    suffix = suffixes[-2:-1] if compressed else suffixes[-1:]
+    format = SUFFIXES.get(suffix[0]) if suffix else None
+    if format is None or (compressed and format in _BINARY):
+        texts = [suffix for suffix, format in SUFFIXES.items() if format not in _BINARY]
+        given = "".join(path.suffixes[-2:])[:20] or "none"
+        raise ConfigError(
+            f"{path}: unknown suffix ({given}); allowed: {', '.join(SUFFIXES)}, and {_GZIP} after {', '.join(texts)}"
+        )
+    return format
+
+
+def is_known(path: Path) -> bool:
+    """Whether a user's file has a suffix that is read."""
+    return (path.with_suffix("") if path.suffix.lower() == _GZIP else path).suffix.lower() in SUFFIXES
+
+
+def read(
+    path: Path, where: str, format: Format, at: str | None = None, encoding: str = "utf-8", undecodable: str = "strict"
+) -> Iterator[Record]:
+    """The records of a file, which errors call `where`.
+
+    `at` names the key that holds the list in a JSON object, or the sheet of a workbook (default: the first).
+    DataError if the file is missing, not in `encoding`, or broken; it names the file and the row.
+    """
+    for record in each(path, where, format, at, encoding, undecodable):
+        if record.problem:
+            raise DataError(f"{record.place}: {record.problem}")
+        yield record
+
+
+def each(
+    path: Path, where: str, format: Format, at: str | None = None, encoding: str = "utf-8", undecodable: str = "strict"
+) -> Generator[Record, None, None]:
+    """Like `read`, but a row that cannot be made out comes as a record with its problem, and the reading goes on."""
+    try:
+        if format == "first_column" and path.suffix == ".xlsx":
+            yield from _first_cells(path, where)
+        elif format == "xlsx":
+            yield from _sheet(path, where, at)
+        elif format == "parquet" or format == "arrow":
+            yield from _numbered(columnar.rows(path, where, format), where)
+        else:
+            yield from _of_text(path, where, format, at, encoding, undecodable)
+    except UnicodeDecodeError:
+        place = _first_bad_byte(path, encoding)
+        raise DataError(
+            f"{where}: byte {place} is not {encoding}; is the file damaged, or of another encoding?"
+        ) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise DataError(f"{where}: is not a whole gzip file; restore it") from None
+    except OSError as problem:
+        reason = os.strerror(problem.errno) if problem.errno else type(problem).__name__
+        raise DataError(f"{where}: cannot be read: {reason}") from None
+
+
+def _bytes(path: Path) -> BinaryIO:
+    return gzip.open(path, "rb") if path.suffix.lower() == _GZIP else path.open("rb")  # type: ignore[return-value]
+
+
+def _first_bad_byte(path: Path, encoding: str) -> int:
+    """Where decoding fails; a reader of lines tells only the place in its own buffer."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    done = 0
+    with _bytes(path) as file:
+        while True:
+            chunk = file.read(_CHUNK)
+            try:
+                decoder.decode(chunk, not chunk)
+            except UnicodeDecodeError as problem:
+                return done - (len(problem.object) - len(chunk)) + problem.start
+            if not chunk:
+                return done
+            done += len(chunk)
+
+
+def _of_text(path: Path, where: str, format: str, at: str | None, encoding: str, undecodable: str) -> Iterator[Record]:
+    newline = "\n" if format == "jsonl" else ""  # a line of JSON may hold other line breaks, bare
+    with io.TextIOWrapper(_bytes(path), encoding, undecodable, newline) as file:
+        if file.read(1) != "\ufeff":
+            file.seek(0)
+        if format == "yaml":
+            yield Record({"value": schema.parse(file.read(), where)[0]}, where, 1)
+        elif format == "json":
+            yield from _json(file.read(), where, at)
+        else:
+            yield from _READERS[format](file, where)
+
+
+def _numbered(rows: Iterator[dict[str, Any]], where: str) -> Iterator[Record]:
+    for number, fields in enumerate(rows, 1):
+        yield Record(fields, where, number)
+
+
+def _separated(delimiter: str) -> Callable[[TextIO, str], Iterator[Record]]:
+    def read(file: TextIO, where: str) -> Iterator[Record]:
+        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+        rows = csv.reader(file, delimiter=delimiter, strict=True)  # else an open quote takes in what follows
+        problem_is = f"not valid {delimiter!r}-separated text: "
+        try:
+            header = distinct(next(rows, []))
+        except csv.Error as problem:
+            raise DataError(f"{where} header: {problem_is}{problem}") from None
+        number = 0
+        while True:
+            try:
+                for row in rows:
+                    number += 1
+                    if len(row) == len(header):
+                        yield Record(dict(zip(header, row, strict=True)), where, number)
+                    elif row:
+                        yield Record({}, where, number, f"has {len(row)} fields, the header names {len(header)}")
+                return
+            except csv.Error as problem:
+                number += 1
+                yield Record({}, where, number, f"{problem_is}{problem}")
+
+    return read
+
+
+def _first_column(file: TextIO, where: str) -> Iterator[Record]:
+    """The first cell of each csv row, without a header; rows longer than the first one are broken and left out."""
+    rows = csv.reader(file)
+    width = None
+    try:
+        for number, row in enumerate(rows, 1):
+            width = len(row) if width is None else width
+            if row and len(row) <= width:
+                yield Record({"text": row[0]}, where, number)
+    except csv.Error as problem:
+        raise DataError(f"{where}: not valid csv text: {problem}") from None
+
+
+def _first_cells(path: Path, where: str) -> Iterator[Record]:
+    for number, cells in workbook.rows(path, where):
+        if cells[0]:
+            yield Record({"text": cells[0]}, where, number)
+
+
+def _sheet(path: Path, where: str, at: str | None) -> Iterator[Record]:
+    """The rows of a sheet under its first row that is not empty; empty cells are empty texts."""
+    rows = workbook.rows(path, where, at)
+    header = distinct(next((cells for _, cells in rows), []))
+    for number, cells in rows:
+        if len(cells) > len(header):
+            yield Record({}, where, number, f"has {len(cells)} cells, the header names {len(header)}")
+        else:
+            cells += [""] * (len(header) - len(cells))
+            yield Record(dict(zip(header, cells, strict=True)), where, number)
+
+
+def _jsonl(file: TextIO, where: str) -> Iterator[Record]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):  # their own message may show a character of the text
+            yield Record({}, where, number, "not valid JSON")
+        else:
+            yield _object(value, where, number)
+
+
+def _lines(file: TextIO, where: str) -> Iterator[Record]:
+    for number, line in enumerate(_split(file), 1):
+        yield Record({"text": line}, where, number)
+
+
+def _split(file: TextIO) -> Iterator[str]:
+    """The lines of a file by every line break that `str.splitlines` knows, which are more than those of a file."""
+    unfinished: list[str] = []
+    while chunk := file.read(_CHUNK):
+        while chunk.endswith("\r") and (after := file.read(1)):  # its line feed may still be to come
+            chunk += after
+        first, *others = (chunk + "x").splitlines()
+        if others:
+            yield "".join([*unfinished, first])
+            yield from others[:-1]
+            unfinished, first = [], others[-1]
+        unfinished.append(first[:-1])
+    if any(unfinished):
+        yield "".join(unfinished)
+
+
+def _json(text: str, where: str, at: str | None) -> Iterator[Record]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        line = getattr(problem, "lineno", 1)
+        raise DataError(f"{where}: not valid JSON at line {line}") from None
+    if at is not None:
+        if not isinstance(value, dict) or at not in value:
+            raise DataError(f"{where}: must be a JSON object with the key `{at}`")
+        value = value[at]
+    if not isinstance(value, list):
+        yield Record({"value": value}, where, 1)  # one nested value: a named reader takes it apart
+        return
+    for number, item in enumerate(value, 1):
+        yield _object({"text": item} if isinstance(item, str) else item, where, number)
+
+
+def _object(value: object, where: str, number: int) -> Record:
+    if not isinstance(value, dict):
+        return Record({}, where, number, f"must be a JSON object, not {type(value).__name__}")
+    return Record(value, where, number)
+
+
+_READERS: dict[str, Callable[[TextIO, str], Iterator[Record]]] = {
+    "csv": _separated(","),
+    "tsv": _separated("\t"),
+    "jsonl": _jsonl,
+    "lines": _lines,
+    "first_column": _first_column,
+}

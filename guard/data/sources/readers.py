@@ -1,0 +1,226 @@
+"""Named readers: the few sources whose format no declarative rule fits.
+
+A reader takes the records of a source's files, in order, and gives the records to which its description is applied.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from guard.data.sources.formats import Record
+from guard.data.sources.hub_readers import HUB_READERS, dialogue_turns
+from guard.errors import DataError
+
+Reader = Callable[[Iterable[Record]], Iterator[Record]]
+
+_REFUSAL = re.compile(
+    r"i'm sorry|im sorry|i’m sorry|i cannot|i can't|i can’t|i apologi[sz]e|as an ai|i am unable|i'm unable"
+    r"|not able to (?:assist|help|provide)|cannot (?:fulfill|provide|assist|help)"
+    r"|it is (?:not|never) (?:appropriate|ethical|acceptable|advisable|recommended|legal)"
+    r"|is illegal and|is unethical and",
+    re.IGNORECASE,
+)
+_REFUSAL_WINDOW = 300  # characters in which a refusal shows itself
+_SHORTEST_ANSWER = 80  # characters; a shorter answer to a harmful question is rarely the harm itself
+_ANSWER = "\n\nAssistant:"
+_CJK = re.compile("[\u4e00-\u9fff]")
+
+
+def refuses(response: str) -> bool:
+    """Whether an answer opens with one of the usual refusal phrases."""
+    return _REFUSAL.search(response[:_REFUSAL_WINDOW]) is not None
+
+
+def _with(record: Record, **fields: Any) -> Record:
+    return replace(record, fields={**record.fields, **fields})
+
+
+def _entry(record: Record, number: int, fields: object) -> Record:
+    """Entry `number` of a nested value: its own fields in place of the value, beside those of the file."""
+    entry = replace(record, number=number, fields={"value": fields})
+    kept = {name: value for name, value in record.fields.items() if name != "value"}
+    return replace(entry, fields={**kept, **entry.mapping("value")})
+
+
+def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int, str]]:
+    """(keys, position in its list, text) of every string in nested objects and lists."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, str(key)))
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            if isinstance(inner, str):
+                yield path, position, inner
+            else:
+                yield from _leaves(inner, path)
+
+
+def nested_lists(records: Iterable[Record]) -> Iterator[Record]:
+    """Objects of lists of strings, of any depth: `text`, `topic` (keys joined by " / ") and `position`."""
+    for record in records:
+        for number, (path, position, text) in enumerate(_leaves(record.mapping("value")), 1):
+            topic = " / ".join(key.rstrip(":") for key in path)
+            yield _entry(record, number, {"text": text, "topic": topic, "position": f"{topic} / {position}"})
+
+
+def answers_by_prompt(records: Iterable[Record]) -> Iterator[Record]:
+    """An object from prompt to answer: `prompt`, `response` and `answer` (given or refused)."""
+    for record in records:
+        for number, (prompt, response) in enumerate(record.mapping("value").items(), 1):
+            entry = _entry(record, number, {"prompt": prompt, "response": response})
+            yield _with(entry, answer="refused" if refuses(entry.text("response")) else "given")
+
+
+def human_assistant(records: Iterable[Record]) -> Iterator[Record]:
+    """Prompts framed as `Human: ... Assistant:`: `prompt`, `response` and `answer` (given, refused or short)."""
+    for record in records:
+        prompt = record.text("prompts").strip().removeprefix("Human: ").removesuffix("Assistant:")
+        response = record.text("results").strip()
+        answer = "refused" if refuses(response) else "short" if len(response) < _SHORTEST_ANSWER else "given"
+        yield _with(record, prompt=prompt, response=response, answer=answer)
+
+
+def rater_share(records: Iterable[Record]) -> Iterator[Record]:
+    """Comments joined with their raters' rows: `share`, the mean of `not toxic`. Comments without raters are out."""
+    votes: dict[str, list[bool]] = defaultdict(list)
+    comments = []
+    for record in records:
+        if "comment_text" in record.fields:
+            comments.append(record)
+        else:
+            votes[record.text("comment_id")].append(record.text("not toxic") in ("1", "True"))
+    for record in comments:
+        if given := votes.get(record.text("comment_id")):
+            yield _with(record, share=sum(given) / len(given))
+
+
+def annotator_votes(records: Iterable[Record]) -> Iterator[Record]:
+    """Rows with a column for each annotator's rating: `share` of ratings below 0, and `hate` (yes or no)."""
+    hateful = ("_ableist", "_homophobic", "_racist", "_sexist", "_transphobic")
+    for record in records:
+        ticked = [name.partition("#")[0] for name, value in record.fields.items() if value == "1"]
+        ratings = [int(name.rpartition(".")[2]) for name in ticked if "_is_abuse." in name]
+        if ratings:
+            hate = "yes" if any(name.endswith(hateful) for name in ticked) else "no"
+            yield _with(record, share=sum(rating < 0 for rating in ratings) / len(ratings), hate=hate)
+
+
+def language_columns(records: Iterable[Record]) -> Iterator[Record]:
+    """Rows with one column a language (two letters): `text`, `language`; `tags` becomes a list."""
+    for record in records:
+        try:
+            tags = ast.literal_eval(record.text("tags"))
+        except (ValueError, SyntaxError):
+            tags = None
+        if not isinstance(tags, list):
+            raise DataError(f"{record.place}: `tags` must be a list of strings, written as in Python")
+        for name, value in record.fields.items():
+            if re.fullmatch("[a-z]{2}", name) and name != "id":
+                yield _with(record, text=value, language=name, tags=tags)
+
+
+def embedded_targets(records: Iterable[Record]) -> Iterator[Record]:
+    """Objects from target group to rows: adds `language` by script and `template`, the context less its target.
+
+    Where the same texts carry both labels, unsafe wins: a doubtful answer is not a good example of a safe one.
+    """
+    found = []
+    for record in records:
+        rows = [(target, row) for target, rows in record.mapping("value").items() for row in rows]
+        for number, (target, row) in enumerate(rows, 1):
+            entry = _entry(record, number, row)
+            language = "zh" if _CJK.search(entry.text("response")) else "en"
+            found.append(_with(entry, language=language, template=entry.text("context").replace(target, "_")))
+    unsafe = {_texts(record) for record in found if record.text("safety") == "unsafe"}
+    for record in found:
+        yield _with(record, safety="unsafe") if _texts(record) in unsafe else record
+
+
+def _texts(record: Record) -> tuple[str, str]:
+    return record.text("context").strip(), record.text("response").strip()
+
+
+def violating_and_safe(records: Iterable[Record]) -> Iterator[Record]:
+    """Questions with a violating and a safe answer: two records, `response` and `answer` (violating or safe)."""
+    for record in records:
+        yield _with(record, response=record.text("违规回答"), answer="violating")
+        yield _with(record, response=record.text("安全有用回答"), answer="safe")
+
+
+def answer_pairs(records: Iterable[Record]) -> Iterator[Record]:
+    """Questions with a violating and a safe answer as pairs: `chosen` is the safe one, `rejected` the violating one."""
+    for record in records:
+        yield _with(record, chosen=record.text("安全有用回答"), rejected=record.text("违规回答"))
+
+
+def dialogue_pairs(records: Iterable[Record]) -> Iterator[Record]:
+    """Pairs of dialogues framed as `Human: ... Assistant: ...` that differ in their last answer.
+
+    Gives `prompt` (what precedes the last answer in `chosen`), its `turns`, and the two answers as `chosen` and
+    `rejected`.
+    """
+    for record in records:
+        prompt, _, chosen = record.text("chosen").rpartition(_ANSWER)
+        rejected = record.text("rejected").rpartition(_ANSWER)[2]
+        yield _with(record, prompt=prompt.strip(), chosen=chosen, rejected=rejected, turns=dialogue_turns(prompt))
+
+
+def questions_by_index(records: Iterable[Record]) -> Iterator[Record]:
+    """Answers joined with the question list (read first) by index: adds `prompt`."""
+    questions: dict[str, str] = {}
+    for record in records:
+        if "text" in record.fields:
+            questions[record.text("index")] = record.text("text")
+        elif record.text("question") not in questions:
+            raise DataError(f"{record.place}: its question index is not in the question list")
+        else:
+            yield _with(record, prompt=questions[record.text("question")])
+
+
+def dashed_lines(records: Iterable[Record]) -> Iterator[Record]:
+    """Lines without their leading dash."""
+    for record in records:
+        yield _with(record, text=record.text("text").lstrip("- "))
+
+
+def seed_prompts(records: Iterable[Record]) -> Iterator[Record]:
+    """`{code, unsafe: [...], safe: [...]}`: one record a prompt."""
+    for record in records:
+        value = record.mapping("value")
+        texts = [(text, label) for label in ("unsafe", "safe") for text in value.get(label) or ()]
+        for number, (text, label) in enumerate(texts, 1):
+            yield replace(record, number=number, fields={"prompt": text, "label": label, "code": value.get("code")})
+
+
+def seed_responses(records: Iterable[Record]) -> Iterator[Record]:
+    """`{code, responses: [{prompt, response, label}, ...]}`: one record a pair; a file may have none."""
+    for record in records:
+        value = record.mapping("value")
+        for number, entry in enumerate(value.get("responses") or (), 1):
+            yield _with(_entry(record, number, entry), code=value.get("code"))
+
+
+READERS: dict[str, Reader] = {
+    reader.__name__: reader
+    for reader in (
+        nested_lists,
+        answers_by_prompt,
+        human_assistant,
+        rater_share,
+        annotator_votes,
+        language_columns,
+        embedded_targets,
+        violating_and_safe,
+        answer_pairs,
+        dialogue_pairs,
+        questions_by_index,
+        dashed_lines,
+        seed_prompts,
+        seed_responses,
+    )
+} | HUB_READERS

@@ -1,0 +1,276 @@
+"""Attacks on a guard: changes to a text that keep what it asks for, so that its label stays.
+
+The wrappers, forgeries, passages and words are those of taxonomy/templates/attacks-v1.yaml. They are worded as a user
+would; around a response they are as good as any other attack that leaves the response whole.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Literal, get_args
+
+from guard import schema
+from guard.assets import asset
+from guard.errors import InvalidInput
+from guard.policy import Policy
+from guard.train.augment import injection
+from guard.train.augment.padding import filler
+from guard.views import disguise
+
+Kind = Literal["noise", "disguise", "whitespace", "paraphrase", "template", "injection", "padding", "suffix"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Place = Literal["before", "after", "both"]
+LENGTHS = (500, 2000, 16000)  # characters of a padded text
+SEARCH = "suffix_search"  # the attack that asks the guard; see suffix_search.py
+TEXT = "{text}"
+_SUFFIX = (4, 16)  # words and phrases of a random suffix
+_RATE = 0.4  # share of the longer words that noise hits
+_GAP = "\n\n"  # between a text and its padding
+_HYPHEN = "-\u00ad"  # followed by a soft one, so that hyphens of the text itself can be told apart
+_WIDE = "\u2003"
+_LONGER = re.compile(r"[^\W\d_]{4,}")
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The file of templates: {text} occurs once in each wrapper and forgery and in `otherwise`."""
+
+    __pydantic_config__ = schema.STRICT
+
+    wrappers: dict[str, tuple[str, ...]]
+    forgeries: dict[str, tuple[str, ...]]
+    openings: dict[str, str]
+    otherwise: str
+    synonyms: dict[str, str]
+    padding: tuple[str, ...]
+    suffixes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for field, groups in (("wrappers", self.wrappers), ("forgeries", self.forgeries)):
+            for name, texts in groups.items():
+                for index, text in enumerate(texts):
+                    if text.count(TEXT) != 1:
+                        raise schema.Misplaced(f"must hold {TEXT} once", field, name, index)
+        if self.otherwise.count(TEXT) != 1:
+            raise schema.Misplaced(f"must hold {TEXT} once", "otherwise")
+
+
+@cache
+def material() -> Material:
+    return schema.load(asset("taxonomy/templates/attacks-v1.yaml"), Material)
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A way to change a text. `apply` is the same for the same text and state of the random numbers.
+
+    undo: gives the text back, as far as the attack kept it. verbatim: the text stands in the result word for word.
+    """
+
+    name: str
+    kind: Kind
+    apply: Callable[[str, random.Random, Policy], str]
+    undo: Callable[[str], str] | None = None
+    verbatim: bool = False
+
+
+# -- character noise --------------------------------------------------------------------------------------------------
+
+
+def _noisy(text: str, rng: random.Random, hit: Callable[[str, int], str]) -> str:
+    """The text with a part of its longer words changed at one place, never at their first letter."""
+
+    def change(match: re.Match[str]) -> str:
+        word = match.group()
+        return hit(word, rng.randrange(1, len(word) - 1)) if rng.random() < _RATE else word
+
+    return _LONGER.sub(change, text)
+
+
+def swap(text: str, rng: random.Random) -> str:
+    """Two neighbouring letters change places in some of the longer words."""
+    return _noisy(text, rng, lambda word, at: word[:at] + word[at + 1] + word[at] + word[at + 2 :])
+
+
+def drop(text: str, rng: random.Random) -> str:
+    """Some of the longer words lack a letter."""
+    return _noisy(text, rng, lambda word, at: word[:at] + word[at + 1 :])
+
+
+def double(text: str, rng: random.Random) -> str:
+    """Some of the longer words have a letter twice."""
+    return _noisy(text, rng, lambda word, at: word[:at] + word[at] + word[at:])
+
+
+def random_case(text: str, rng: random.Random) -> str:
+    """Every letter in upper or lower case by chance, unless that would make two letters or another one of it."""
+
+    def change(letter: str) -> str:
+        other = letter.upper() if rng.random() < 0.5 else letter.lower()
+        return other if len(other) == 1 and other.casefold() == letter.casefold() else letter
+
+    return "".join(map(change, text))
+
+
+# -- whitespace -------------------------------------------------------------------------------------------------------
+
+
+def words_joined(text: str) -> str:
+    """The text without any space."""
+    return "".join(text.split()) or text
+
+
+def hyphenated(text: str) -> str:
+    """A hyphen in the middle of the longer words."""
+    return _LONGER.sub(lambda match: _halved(match.group()), text)
+
+
+def _halved(word: str) -> str:
+    middle = len(word) // 2
+    return word[:middle] + _HYPHEN + word[middle:]
+
+
+# -- paraphrases without a model --------------------------------------------------------------------------------------
+
+
+def reopened(text: str) -> str:
+    """The text with a roundabout opening for its own, or after one where it opens with none that is known."""
+    found = material()
+    for opening, instead in found.openings.items():
+        if text.lower().startswith(opening):
+            return instead + text[len(opening) :]
+    return found.otherwise.replace(TEXT, text)
+
+
+def reworded(text: str) -> str:
+    """The text with bookish words for everyday ones."""
+    synonyms = material().synonyms
+
+    def change(match: re.Match[str]) -> str:
+        word = match.group()
+        other = synonyms.get(word.lower(), word)
+        return other[0].upper() + other[1:] if word[0].isupper() else other
+
+    return _WORD.sub(change, text)
+
+
+# -- texts around the text --------------------------------------------------------------------------------------------
+
+
+def wrapped(text: str, templates: Sequence[str], rng: random.Random) -> str:
+    return rng.choice(templates).replace(TEXT, text)
+
+
+def injected(text: str, kind: injection.Kind, policy: Policy, rng: random.Random) -> str:
+    """The text and, after it, an injection of that kind as training uses them, other than those that say unsafe."""
+    category = rng.choice(policy.categories)
+    chosen = rng.choice([made for made in injection.shipped()[kind] if "unsafe" not in made])
+    return injection.inject(text, chosen.format(code=category.code, name=category.name), len(text))
+
+
+def padded(text: str, place: Place, length: int, rng: random.Random) -> str:
+    """The text with harmless passages before it, after it or both, of `length` characters at most in all.
+
+    A text for which there is no room stays alone.
+    """
+    gaps = len(_GAP) * (2 if place == "both" else 1)
+    room = length - len(text) - gaps
+    first = {"before": room, "after": 0, "both": room // 2}[place]
+    passages = material().padding
+    before, after = (filler(passages, size, " ", rng) if size > 0 else "" for size in (first, room - first))
+    return _GAP.join(part for part in (before, text, after) if part)
+
+
+def with_suffix(text: str, words: Sequence[str]) -> str:
+    return f"{text} {' '.join(words)}" if words else text
+
+
+def random_suffix(text: str, rng: random.Random) -> str:
+    """The text and some harmless words after it, in no order: what the search for a suffix has to beat."""
+    return with_suffix(text, rng.choices(material().suffixes, k=rng.randint(*_SUFFIX)))
+
+
+# -- all of them ------------------------------------------------------------------------------------------------------
+
+
+@cache
+def shipped() -> Mapping[str, Attack]:
+    """Every attack by its name, in the order of reports."""
+    found = material()
+    attacks = [
+        *(_random(change.__name__, "noise", change) for change in (swap, drop, double)),
+        _random("random_case", "noise", random_case, str.casefold),
+        *(_disguise(name) for name in get_args(disguise.Disguise)),
+        _fixed("words_joined", "whitespace", words_joined),
+        _fixed(
+            "words_on_lines", "whitespace", lambda text: text.replace(" ", "\n"), lambda text: text.replace("\n", " ")
+        ),
+        _fixed(
+            "wide_spaces", "whitespace", lambda text: text.replace(" ", _WIDE), lambda text: text.replace(_WIDE, " ")
+        ),
+        _fixed("hyphenated", "whitespace", hyphenated, lambda text: text.replace(_HYPHEN, "")),
+        _fixed("roundabout", "paraphrase", reopened),
+        _fixed("bookish", "paraphrase", reworded),
+        *(_template(name, "template", texts) for name, texts in found.wrappers.items()),
+        *(_injection(kind) for kind in get_args(injection.Kind)),
+        *(_template(name, "injection", texts) for name, texts in found.forgeries.items()),
+        *(_padding(place, length) for place in get_args(Place) for length in LENGTHS),
+        _random("suffix_random", "suffix", random_suffix, verbatim=True),
+        # Without a guard to ask it is the random suffix: `robustness` runs the search in its place.
+        _random(SEARCH, "suffix", random_suffix, verbatim=True),
+    ]
+    return {attack.name: attack for attack in attacks}
+
+
+def choose(names: Sequence[str]) -> tuple[Attack, ...]:
+    """The attacks of these names and kinds, in the order of reports; all of them if none is named."""
+    known = shipped()
+    for name in names:
+        if name not in known and name not in KINDS:
+            raise InvalidInput(
+                f"no attack {name!r}; there are the kinds {', '.join(KINDS)} and the attacks {', '.join(known)}"
+            )
+    return tuple(attack for attack in known.values() if not names or attack.name in names or attack.kind in names)
+
+
+def _fixed(name: str, kind: Kind, change: Callable[[str], str], undo: Callable[[str], str] | None = None) -> Attack:
+    return Attack(name, kind, lambda text, rng, policy: change(text), undo)
+
+
+def _random(
+    name: str,
+    kind: Kind,
+    change: Callable[[str, random.Random], str],
+    undo: Callable[[str], str] | None = None,
+    verbatim: bool = False,
+) -> Attack:
+    return Attack(name, kind, lambda text, rng, policy: change(text, rng), undo, verbatim)
+
+
+def _disguise(name: disguise.Disguise) -> Attack:
+    return _random(
+        name,
+        "disguise",
+        lambda text, rng: disguise.encode(text, name, rng),
+        partial(disguise.decode, disguise=name),
+    )
+
+
+def _template(name: str, kind: Kind, templates: tuple[str, ...]) -> Attack:
+    return _random(name, kind, lambda text, rng: wrapped(text, templates, rng), verbatim=True)
+
+
+def _injection(kind: injection.Kind) -> Attack:
+    return Attack(
+        f"injected_{kind}", "injection", lambda text, rng, policy: injected(text, kind, policy, rng), verbatim=True
+    )
+
+
+def _padding(place: Place, length: int) -> Attack:
+    name = f"padding_{place}_{length}"
+    return _random(name, "padding", lambda text, rng: padded(text, place, length, rng), verbatim=True)

@@ -1,0 +1,268 @@
+"""Filters a row file: judges each row, keeps what is asked for and accounts for the rest.
+
+A shard of rows is the unit of commit, so a job that was killed goes on after its last finished shard and ends with the
+same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from guard.bundle import file_digest
+from guard.conversation import Conversation, conversation_from_row
+from guard.errors import ConfigError, DataError, EngineError, InvalidInput
+from guard.jobs.ledger import Ledger, atomic, open_ledger
+from guard.jobs.row_files import ADDED, SUFFIXES, RowFile, Shard, open_rows
+from guard.moderator import Moderator
+from guard.verdict import Outcome, Verdict, to_json
+
+Keep = Literal["safe", "unsafe", "all"]
+Progress = Callable[[int], None]
+_KEPT: dict[str, set[str]] = {"safe": {"SAFE"}, "unsafe": {"UNSAFE"}, "all": {"SAFE", "UNSAFE"}}
+SHARD_ROWS = 5000
+BATCH = 256  # texts of like length that go to the engine together
+REMEMBERED = 100_000  # texts whose verdict is kept for later shards: some 60 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to filter. `keep` names the outcome of the rows that go to `out`; INCOMPLETE never does.
+
+    A row is read by `guard.conversation.conversation_from_row`, or as the bare text of `text_column`.
+    """
+
+    source: Path
+    out: Path
+    quarantine: Path
+    keep: Keep = "safe"
+    text_column: str | None = None
+    shard_rows: int = SHARD_ROWS
+
+    def __post_init__(self) -> None:
+        if self.keep not in _KEPT:
+            raise ConfigError(f"unknown outcome to keep {self.keep!r}; allowed: {', '.join(_KEPT)}")
+        if self.shard_rows < 1:
+            raise ConfigError(f"a shard of {self.shard_rows} rows cannot be; give at least 1")
+
+    @property
+    def parts(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.parts")
+
+    @property
+    def report(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.report.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Rows by what became of them: read = kept + dropped + quarantined."""
+
+    read: int = 0
+    kept: int = 0
+    dropped: int = 0
+    quarantined: int = 0
+    scored: int = 0  # texts that went to the engine
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    flagged: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)  # of the quarantined rows
+
+    def __add__(self, other: Tally) -> Tally:
+        sums: dict[str, Any] = {}
+        for name in (each.name for each in fields(self)):
+            a, b = getattr(self, name), getattr(other, name)
+            sums[name] = a + b if isinstance(a, int) else dict(Counter(a) + Counter(b))
+        return Tally(**sums)
+
+
+def filter_file(job: Job, moderator: Moderator, restart: bool = False, progress: Progress | None = None) -> Tally:
+    """Writes the rows to keep to `job.out`, the broken and the undecided to `job.quarantine`, and `job.report`.
+
+    restart: throw away the finished shards of an earlier run. progress: called with the number of rows that were done
+    since its last call. Raises DataError where a file cannot be read or written or finished shards are of another job.
+    """
+    _check_paths(job)
+    try:
+        return _run(job, moderator, restart, progress or (lambda rows: None))
+    except OSError as problem:
+        reason = problem.strerror or type(problem).__name__
+        raise DataError(
+            f"{problem.filename or job.out}: {reason}; finished shards stay in {job.parts}, so run again to go on"
+        ) from None
+
+
+def _check_paths(job: Job) -> None:
+    if not job.source.is_file():
+        raise DataError(f"{job.source}: no such file")
+    for path in (job.source, job.out):
+        if path.suffix not in SUFFIXES:
+            raise DataError(f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+    if (job.source.suffix == ".parquet") != (job.out.suffix == ".parquet"):
+        raise DataError(f"{job.source} and {job.out}: both must be JSONL or both Parquet")
+    for path in (job.out, job.quarantine):
+        if not path.parent.is_dir():
+            raise DataError(f"{path}: there is no folder {path.parent}; create it first")
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder; give the name of a file")
+    if len({path.resolve() for path in (job.source, job.out, job.quarantine, job.report)}) < 4:
+        raise DataError(f"{job.source}, {job.out}, {job.quarantine}, {job.report}: must be four different files")
+
+
+def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> Tally:
+    before = _stamp(job.source)
+    rows = open_rows(job.source, job.text_column)
+    settings = {
+        "input_sha256": file_digest(job.source),
+        "model": moderator.engine.digest,
+        "policy": moderator.policy.digest,
+        "mode": moderator.mode,
+        "keep": job.keep,
+        "text_column": job.text_column,
+        "shard_rows": job.shard_rows,
+    }
+    ledger = open_ledger(job.parts, settings, restart)
+    known: OrderedDict[str, str] = OrderedDict()
+    tally, parts = Tally(), 0
+    for part, shard in enumerate(rows.shards(job.shard_rows)):
+        if ledger.finished(part):
+            progress(len(shard))
+        else:
+            _write(shard, _judge(shard, job, moderator, known, progress), ledger, part)
+        record = ledger.record(part)
+        _remember(known, record["verdicts"])
+        tally, parts = tally + Tally(**record["tally"]), part + 1
+    if _stamp(job.source) != before:
+        raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
+    _finish(job, rows, ledger, parts, {**settings, **asdict(tally)})
+    return tally
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A shard's rows by what becomes of them; those named nowhere are dropped."""
+
+    kept: dict[int, str]  # index -> the added columns as a JSON object
+    reasons: dict[int, str]  # index -> why it is quarantined
+    verdicts: dict[str, str]  # digest of a text that was not known before -> the added columns
+    tally: Tally
+
+
+def _judge(shard: Shard, job: Job, moderator: Moderator, known: Mapping[str, str], progress: Progress) -> _Judged:
+    reasons: dict[int, str] = {}
+    digests: dict[int, str] = {}
+    new: dict[str, Conversation] = {}
+    for index in range(len(shard)):
+        try:
+            conversation = _conversation(shard.row(index), job.text_column)
+        except InvalidInput as problem:
+            reasons[index] = str(problem)
+            continue
+        digests[index] = _digest(conversation)
+        if digests[index] not in known:
+            new[digests[index]] = conversation
+    rows = Counter(digest for digest in digests.values() if digest in new)
+    progress(len(shard) - rows.total())
+    verdicts, failures = _score(new, moderator, lambda batch: progress(sum(rows[digest] for digest in batch)))
+
+    kept: dict[int, str] = {}
+    outcomes: Counter[str] = Counter()
+    flagged: Counter[str] = Counter()
+    for index, digest in digests.items():
+        if digest in failures:
+            reasons[index] = failures[digest]
+            continue
+        added = verdicts[digest] if digest in new else known[digest]
+        columns = json.loads(added)
+        outcomes[columns["guard_outcome"]] += 1
+        flagged.update(columns["guard_flagged"])
+        if columns["guard_outcome"] == Outcome.INCOMPLETE.value:
+            reasons[index] = "INCOMPLETE: not all of the text could be read"
+        elif columns["guard_outcome"] in _KEPT[job.keep]:
+            kept[index] = added
+    tally = Tally(
+        read=len(shard),
+        kept=len(kept),
+        dropped=len(shard) - len(kept) - len(reasons),
+        quarantined=len(reasons),
+        scored=len(new),
+        outcomes=dict(outcomes),
+        flagged=dict(flagged),
+        reasons=dict(Counter(reasons.values())),
+    )
+    return _Judged(kept, reasons, verdicts, tally)
+
+
+def _conversation(row: Mapping[str, Any], text_column: str | None) -> Conversation:
+    if text_column is None:
+        return conversation_from_row(row)
+    if not isinstance(text := row.get(text_column), str):
+        raise InvalidInput(f"`{text_column}` must be a string, not {type(text).__name__}")
+    return Conversation.of(text)
+
+
+def _digest(conversation: Conversation) -> str:
+    """What a verdict depends on, under the settings of one job."""
+    turns = [(message.role, message.content) for message in conversation.messages]
+    return hashlib.sha256(json.dumps(turns).encode()).hexdigest()
+
+
+def _score(
+    texts: Mapping[str, Conversation], moderator: Moderator, done: Callable[[Sequence[str]], None]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """By digest: the added columns of the texts that could be judged, and why the others could not."""
+    verdicts: dict[str, str] = {}
+    failures: dict[str, str] = {}
+    by_length = sorted(texts, key=lambda digest: len(texts[digest].judged.content))
+    for start in range(0, len(by_length), BATCH):
+        batch = by_length[start : start + BATCH]
+        answers = moderator.moderate_each([texts[digest] for digest in batch])
+        if len(batch) > 1 and all(isinstance(answer, EngineError) for answer in answers):
+            raise EngineError(f"none of {len(batch)} texts could be scored: {answers[0]}")  # not the texts: the engine
+        for digest, verdict in zip(batch, answers, strict=True):
+            if isinstance(verdict, Verdict):
+                plain = to_json(verdict)
+                verdicts[digest] = json.dumps({name: plain[name.removeprefix("guard_")] for name in ADDED})
+            else:
+                failures[digest] = str(verdict)
+        done(batch)
+    return verdicts, failures
+
+
+def _remember(known: OrderedDict[str, str], verdicts: Mapping[str, str]) -> None:
+    """Adds a shard's new verdicts. A resumed job replays its records here, so that it knows what the first run knew."""
+    known.update(verdicts)
+    while len(known) > REMEMBERED:
+        known.popitem(last=False)
+
+
+def _write(shard: Shard, judged: _Judged, ledger: Ledger, part: int) -> None:
+    with atomic(ledger.path(part, "kept")) as file:
+        shard.write(file, judged.kept)
+    quarantine = [
+        {"line": shard.number(index), "reason": judged.reasons[index], **shard.raw(index)}
+        for index in sorted(judged.reasons)
+    ]
+    ledger.commit(part, {"tally": asdict(judged.tally), "verdicts": judged.verdicts, "quarantine": quarantine})
+
+
+def _finish(job: Job, rows: RowFile, ledger: Ledger, parts: int, report: Mapping[str, Any]) -> None:
+    """Joins the parts; the output appears last, so that where it is, all is."""
+    with atomic(job.quarantine) as file:
+        for part in range(parts):
+            for entry in ledger.record(part)["quarantine"]:
+                file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+    with atomic(job.report) as file:
+        file.write(json.dumps(report, indent=2, sort_keys=True).encode() + b"\n")
+    with atomic(job.out) as file:
+        rows.join([ledger.path(part, "kept") for part in range(parts)], file)
+    ledger.remove()

@@ -1,0 +1,55 @@
+"""95 % bootstrap intervals of the metrics of a report: those of `metrics.bootstrap`, from one set of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from guard.metrics import classification
+from guard.metrics.classification import Bools, Confusion, Floats
+
+RATES = ("f1", "fpr", "recall")
+RANKINGS = ("auprc", "auroc")
+_ENDS = (0.025, 0.975)
+Intervals = dict[str, tuple[float, float] | None]  # by metric, None where the rows do not give it
+
+
+def of_rates(labels: Bools, flagged: Bools, rounds: int = 1000, seed: int = 0) -> Intervals:
+    """Of F1, false-positive rate and recall: samples in which one of them is not defined leave it out."""
+    at = classification.confusion(labels, flagged.astype(np.float64), 0.5)
+    cells = 2 * labels.astype(int) + flagged.astype(int)
+    random = np.random.default_rng(seed)
+    values: dict[str, list[float]] = {name: [] for name in RATES if getattr(at, name) is not None}
+    for _ in range(rounds if values else 0):
+        tn, fp, fn, tp = map(int, np.bincount(cells[random.integers(0, len(cells), len(cells))], minlength=4))
+        sample = Confusion(tp, fp, tn, fn)
+        for name, found in values.items():
+            if (value := getattr(sample, name)) is not None:
+                found.append(value)
+    return {name: _ends(values.get(name, [])) for name in RATES}
+
+
+def of_rankings(labels: Bools, scores: Floats, rounds: int = 1000, seed: int = 0) -> Intervals:
+    """Of AUPRC and AUROC: the scores are sorted once, and samples weigh them."""
+    if labels.all() or not labels.any():
+        return dict.fromkeys(RANKINGS)
+    order = np.argsort(-scores, kind="stable")
+    last = classification.ends_of_equals(scores[order])
+    unsafe = labels[order].astype(np.float64)
+    random = np.random.default_rng(seed)
+    values = []
+    for _ in range(rounds):
+        drawn = np.bincount(random.integers(0, len(labels), len(labels)), minlength=len(labels))[order]
+        tp = np.cumsum(drawn * unsafe)[last]
+        fp = np.cumsum(drawn)[last] - tp
+        if tp[-1] and fp[-1]:
+            values.append((classification.average_precision(tp, fp), classification.roc_area(tp, fp)))
+    return {name: _ends([value[place] for value in values]) for place, name in enumerate(RANKINGS)}
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float] | None:
+    if not values:
+        return None
+    low, high = np.quantile(values, _ENDS)
+    return float(low), float(high)

@@ -1,0 +1,41 @@
+"""Policies: what is harmful, in words that a person can edit; what one policy's labels mean under another."""
+
+from guard.policy.policy import (
+    CODE,
+    Category,
+    Code,
+    Detail,
+    Id,
+    Line,
+    Policy,
+    as_dict,
+    canonical,
+    dump,
+    from_text,
+    json_schema,
+    load,
+    natural,
+    ordered,
+    shipped,
+    unknown_codes,
+)
+
+__all__ = [
+    "CODE",
+    "Category",
+    "Code",
+    "Detail",
+    "Id",
+    "Line",
+    "Policy",
+    "as_dict",
+    "canonical",
+    "dump",
+    "from_text",
+    "json_schema",
+    "load",
+    "natural",
+    "ordered",
+    "shipped",
+    "unknown_codes",
+]

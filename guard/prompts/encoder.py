@@ -1,0 +1,151 @@
+"""The encoder's input: `[CLS] role content … [SEP] role judged [SEP]`, as token ids. The only place that makes it.
+
+Control tokens are ids that the vocabulary reserves ([CLS], [SEP], [unusedN]); content is encoded with special-token
+parsing off, so that no text can become one of them. Segment 0 is the judged message, segment 1 what came before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from guard.conversation import ROLES, Conversation
+from guard.engines.base import Reading, Window
+from guard.errors import BundleError
+from guard.policy import Category, Policy
+from guard.prompts.tokenizer import read_tokenizer
+from guard.prompts.windows import windows
+
+# What a training input depends on besides the tokenizer (which the bundle's digest covers). The digest travels in the
+# bundle, and a bundle with another digest is refused.
+LAYOUT: dict[str, Any] = {
+    "version": 1,
+    "roles": {role: f"[unused{index}]" for index, role in enumerate(ROLES, 1)},
+    "category": "[unused5]",
+    "judged_segment": 0,
+    "context_share": 3,
+    "category_tokens": 160,
+}
+LAYOUT_DIGEST = hashlib.sha256(json.dumps(LAYOUT, sort_keys=True).encode()).hexdigest()
+
+
+def category_text(category: Category) -> str:
+    """The words by which a category is known to the encoder: name, definition, then what it includes."""
+    return " ".join(
+        [f"{category.name}: {category.definition}", *(f"{line.rstrip('.')}." for line in category.includes)]
+    )
+
+
+@dataclass(frozen=True)
+class EncoderInput:
+    """Makes windows of at most `max_tokens` ids (control tokens included), neighbours sharing `overlap`."""
+
+    tokenizer: Tokenizer
+    max_tokens: int
+    overlap: int
+
+    @classmethod
+    def load(cls, path: Path, max_tokens: int, overlap: int) -> EncoderInput:
+        """From a `tokenizer.json`; BundleError if it cannot be read or its vocabulary lacks a control token."""
+        tokenizer = read_tokenizer(path)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # a literal "[SEP]" in content is read as plain characters
+        made = cls(tokenizer, max_tokens, overlap)
+        missing = [token for token in made._control_tokens if tokenizer.token_to_id(token) is None]
+        if missing:
+            raise BundleError(
+                f"{path}: vocabulary lacks the control tokens {', '.join(missing)}; use a BERT vocabulary"
+            )
+        return made
+
+    @property
+    def _control_tokens(self) -> list[str]:
+        return ["[CLS]", "[SEP]", "[PAD]", *LAYOUT["roles"].values(), LAYOUT["category"]]
+
+    @cached_property
+    def control_ids(self) -> frozenset[int]:
+        """Ids that content can never hold."""
+        return frozenset(self._id(token) for token in self._control_tokens)
+
+    def _id(self, token: str) -> int:
+        found = self.tokenizer.token_to_id(token)
+        assert found is not None  # `load` has checked them
+        return found
+
+    @cached_property
+    def _cls(self) -> int:
+        return self._id("[CLS]")
+
+    @cached_property
+    def _sep(self) -> int:
+        return self._id("[SEP]")
+
+    @cached_property
+    def pad(self) -> int:
+        return self._id("[PAD]")
+
+    @cached_property
+    def _roles(self) -> dict[str, int]:
+        return {role: self._id(token) for role, token in LAYOUT["roles"].items()}
+
+    def category_ids(self, text: str) -> tuple[int, ...]:
+        """Ids of a category's words (see `category_text`), at most `category_tokens` of them."""
+        encoded = self.tokenizer.encode(text, add_special_tokens=False)
+        return (self._cls, self._id(LAYOUT["category"]), *encoded.ids[: LAYOUT["category_tokens"]], self._sep)
+
+    def read(self, conversation: Conversation, policy: Policy) -> Reading:
+        """All windows of a conversation. The judged message slides beside the end of its context, then, where the
+        context did not fit, the rest of the context slides beside the start of the judged message."""
+        judged = self.tokenizer.encode(conversation.judged.content, add_special_tokens=False)
+        role = self._roles[conversation.judged.role]
+        ids, offsets = judged.ids, judged.offsets
+        context, speakers = self._context(conversation)
+        found = []
+        for (start, end), (first, last) in self._layout(len(ids), len(context)):
+            made = [self._cls]
+            if last > first:
+                made += [] if context[first] == speakers[first] else [speakers[first]]  # joined in the middle of a turn
+                made += [*context[first:last], self._sep]
+            segments = [1] * len(made) if last > first else []
+            made += [role, *ids[start:end], self._sep]
+            segments += [0] * (len(made) - len(segments))
+            place = (offsets[start][0], offsets[end - 1][1]) if end > start else (0, 0)
+            found.append(Window(policy, tuple(made), tuple(segments), *place))
+        total = len(ids) + len(context) - len(conversation.context)
+        # A judged message of which nothing can be read (only control characters, say) counts as one token unseen.
+        return Reading(tuple(found), total, total + (not ids))
+
+    def _context(self, conversation: Conversation) -> tuple[list[int], list[int]]:
+        """Ids of everything before the judged message, each turn opened by its role, and the role at each id."""
+        ids: list[int] = []
+        speakers: list[int] = []
+        for message in conversation.context:
+            role = self._roles[message.role]
+            turn = [role, *self.tokenizer.encode(message.content, add_special_tokens=False).ids]
+            ids += turn
+            speakers += [role] * len(turn)
+        return ids, speakers
+
+    def _layout(self, judged: int, context: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+        """Ranges of the judged message and of its context, a pair a window; together they cover both."""
+        if not context:
+            room = self.max_tokens - 3
+            return [(span, (0, 0)) for span in windows(judged, room, min(self.overlap, room // 2))]
+        room = self.max_tokens - 5  # [CLS] role … [SEP] role … [SEP]
+        # One place stays for the judged message even where nothing of it can be read.
+        tail = min(context, max(room // int(LAYOUT["context_share"]), room - max(judged, 1)))
+        spans = windows(judged, room - tail, min(self.overlap, (room - tail) // 2))
+        layout = [(span, (context - tail, context)) for span in spans]
+        if context > tail:
+            size = room - (spans[0][1] - spans[0][0])
+            shared = min(self.overlap, size // 4)
+            rest = context - tail + min(shared, tail)  # so that what the cut parts is whole in one window
+            layout += [(spans[0], chunk) for chunk in windows(rest, size, shared)]
+        return layout

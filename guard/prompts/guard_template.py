@@ -1,0 +1,195 @@
+"""What a released guard's chat template writes of a conversation under a policy, as text.
+
+The text of a template is never kept: it comes with the weights. What the template or the tokenizer would take for
+structure inside a message is broken by a space before the template sees it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from guard import policy as policies
+from guard.conversation import Role
+from guard.errors import BundleError, InvalidInput
+from guard.policy import Category, Detail, Policy
+from guard.prompts.chat_template import CONFIG, JINJA, ChatTemplate, read_template
+from guard.prompts.control import control_ids, copied
+from guard.prompts.guards import GUARDS, Guard
+
+Said = Sequence[tuple[Role, str]]
+BEGIN, END = "<BEGIN UNSAFE CONTENT CATEGORIES>\n", "\n<END UNSAFE CONTENT CATEGORIES>"
+_SOURCE_MARK = "UNSAFE CONTENT CATEGORIES"
+_PROBE = "kumquat"  # a word that no template holds
+_NUMBERED = re.compile(r"^([A-Z]\d+): ", re.MULTILINE)
+
+
+@dataclass(frozen=True, eq=False)
+class GuardTemplate:
+    """A released guard's row with the template and the tokenizer of a folder. Everything it gives is text."""
+
+    guard: Guard
+    jinja: ChatTemplate
+    official: Tokenizer  # control strings become control tokens, as in the official tokenisation
+    typed: bool  # the template wants a message's content as a list of parts
+
+    @classmethod
+    def find(cls, tokenizer: Tokenizer, folder: Path) -> GuardTemplate | None:
+        """The template of a released guard that a folder holds, or None. BundleError if no row describes it."""
+        jinja = read_template(folder)
+        if jinja is None or _SOURCE_MARK not in jinja.source:
+            return None
+        typed, text = _probe(jinja, folder)
+        for guard in GUARDS:
+            if BEGIN in text and all(mark in text for mark in guard.marks):
+                return cls(guard, jinja, copied(tokenizer, specials=True), typed)
+        known = ", ".join(guard.name for guard in GUARDS)
+        raise BundleError(
+            f"{folder}: its chat template is that of a guard, but of none that is known ({known}); to train it on "
+            f"guard's own prompt, use a copy of the folder without {JINJA} and without chat_template in {CONFIG}"
+        )
+
+    # -- the conversation ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _delimiters(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        """What only the template may write in plain text: its delimiters, and the line that opens a turn."""
+        turns = "|".join(map(re.escape, self.guard.turns))
+        return re.compile(r"([<\[])(?=/?(?:BEGIN |END |INST\]))"), re.compile(rf"(\n\s*\n[ \t]*(?:{turns}))(?=[ \t]*:)")
+
+    @cached_property
+    def _controls(self) -> frozenset[int]:
+        return control_ids(self.official)
+
+    def neutral(self, text: str) -> str:
+        """The text without what the template or the tokenizer would take for structure: a space breaks it.
+
+        A text that holds nothing of the kind is returned as it is. Raises InvalidInput if one character is a control
+        token, which no space can break.
+        """
+        for pattern in self._delimiters:
+            text = pattern.sub(r"\1 ", text)
+        while True:
+            encoded = self.official.encode(text, add_special_tokens=False)
+            spans = [span for index, span in zip(encoded.ids, encoded.offsets, strict=True) if index in self._controls]
+            if not spans:
+                return text
+            for first, last in reversed(spans):
+                part = text[first:last]
+                first += len(part) - len(part.lstrip())
+                if len(part.strip()) < 2:
+                    raise InvalidInput(f"the character at {first} is a control token of the model; remove it")
+                middle = first + (len(part.strip()) + 1) // 2
+                text = f"{text[:middle]} {text[middle:]}"
+
+    def text(self, said: Said, policy: Policy, detail: Detail) -> str:
+        """What the template writes of the conversation; roles that it does not know stand at the user's side."""
+        turns = alternating(said)
+        lines = self._lines(policy, detail)
+        arguments: dict[str, object] = {}
+        if lines is not None and self._categories_ending is not None:
+            ending = self._categories_ending
+            arguments["categories"] = {code: line.removesuffix(ending) for code, line in lines.items()}
+        rendered = self.jinja.render([self.message(role, self.neutral(text)) for role, text in turns], **arguments)
+        if lines is None or arguments:
+            return rendered
+        head, _, rest = rendered.partition(BEGIN)
+        made = [f"{code}: {line}" if self.guard.numbered else line for code, line in lines.items()]
+        return head + BEGIN + "\n".join(made) + END + rest.partition(END)[2]
+
+    def message(self, role: Role, text: str) -> dict[str, object]:
+        """A message in the form that the template wants."""
+        return {"role": role, "content": [{"type": "text", "text": text}] if self.typed else text}
+
+    # -- categories ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def own(self) -> Mapping[str, str]:
+        """The template's own categories: code (of its policy) and what the template writes after it."""
+        block = self.jinja.render([self.message("user", "x")]).partition(BEGIN)[2].partition(END)[0]
+        if self.guard.numbered:
+            parts = _NUMBERED.split(block)
+            return {code: text.removesuffix("\n") for code, text in zip(parts[1::2], parts[2::2], strict=True)}
+        codes = {_letters(code): code for code in self._shipped.codes}
+        return {codes[_letters(line)]: line for line in block.split("\n") if _letters(line) in codes}
+
+    @cached_property
+    def _categories_ending(self) -> str | None:
+        """What the template writes after a category that is given as an argument; None if it takes no such argument."""
+        text = self.jinja.render([self.message("user", "x")], categories={"S1": _PROBE})
+        block = text.partition(BEGIN)[2].partition(END)[0]
+        return block.partition(_PROBE)[2] if _PROBE in block else None
+
+    @property
+    def takes_categories(self) -> bool:
+        return self._categories_ending is not None
+
+    @cached_property
+    def _lines(self) -> Callable[[Policy, Detail], Mapping[str, str] | None]:
+        @lru_cache(maxsize=64)
+        def lines(policy: Policy, detail: Detail) -> Mapping[str, str] | None:
+            """The text of each category, or None where the template's own list is already that of the policy."""
+            found = {category.code: self.line(category, detail) for category in policy.categories}
+            return None if list(found.items()) == list(self.own.items()) else found
+
+        return lines
+
+    @cached_property
+    def _shipped(self) -> Policy:
+        return policies.load(self.guard.policy)
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy that the weights were made for: the shipped one, less what the template does not list."""
+        foreign = [code for code in self._shipped.codes if code not in self.own]
+        return self._shipped.without(foreign) if self.own else self._shipped
+
+    def line(self, category: Category, detail: Detail) -> str:
+        """What the prompt says of a category: in the template's words, if it is still what the shipped policy says."""
+        if category.code in self.own and category in self._shipped.categories:
+            return self.own[category.code]
+        if not self.guard.numbered:
+            return self.neutral(category.name)
+        told = [f"{category.name}."]
+        if detail != "names":
+            told.append(category.definition)
+        if detail == "full":
+            told += [f"This counts: {'; '.join(category.includes)}."] if category.includes else []
+            told += [f"This does not count: {'; '.join(category.excludes)}."] if category.excludes else []
+        return self.neutral(" ".join(told))
+
+
+def alternating(said: Said) -> list[tuple[Role, str]]:
+    """Turns of user and assistant by turns, as the templates demand: an empty one stands where a side is missing."""
+    sides: tuple[Role, Role] = ("user", "assistant")
+    turns: list[tuple[Role, str]] = []
+    for role, text in said:
+        side: Role = "assistant" if role == "assistant" else "user"
+        if side != sides[len(turns) % 2]:
+            turns.append((sides[len(turns) % 2], ""))
+        turns.append((side, text))
+    return turns
+
+
+def _probe(jinja: ChatTemplate, folder: Path) -> tuple[bool, str]:
+    """Whether a template wants a message's content in typed parts, and what it makes of a single message."""
+    for typed, content in ((False, _PROBE), (True, [{"type": "text", "text": _PROBE}])):
+        try:
+            text = jinja.render([{"role": "user", "content": content}])
+        except InvalidInput:
+            continue
+        if text.count(_PROBE) == 1:
+            return typed, text
+    raise BundleError(
+        f"{folder}: its chat template does not write a user's message once, neither as text nor as parts; restore the "
+        "template that came with the weights"
+    )
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())

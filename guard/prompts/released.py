@@ -1,0 +1,201 @@
+"""Released guards: the ids of their prompts, by their own chat template in our policies and windows, and of verdicts.
+
+What they agree on stands here and in `guard.prompts.guard_template`, what they differ in is a row of `guards.py`.
+A text without any control string gives exactly the ids of `tokenizer.apply_chat_template`; in any other, those
+strings are broken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from guard.conversation import Conversation, Role
+from guard.errors import BundleError, InvalidInput, PolicyError
+from guard.policy import Detail, Policy, ordered
+from guard.prompts.control import ChatTokens, Family, copied
+from guard.prompts.guard_template import GuardTemplate, Said, alternating
+from guard.prompts.guards import Guard
+from guard.prompts.layout import Turn, layout, within
+
+Ids = tuple[int, ...]
+LAYOUT = 1  # raise it when the ids change for a reason that is neither in the template nor in a row
+SMALLEST_ROOM = 64  # tokens that policy and template must leave for the conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A verdict in tokens: start, then codes (in numeric order) between separators. See `guard.engines.codes`."""
+
+    start: Ids
+    codes: tuple[Ids, ...]
+    separator: Ids
+
+
+@dataclass(frozen=True, eq=False)
+class Released:
+    """A released guard: its template with the tokenizer of a folder. Everything it gives is token ids."""
+
+    template: GuardTemplate
+    chat: ChatTokens  # text as text: control strings stay characters
+    where: str
+
+    @classmethod
+    def find(cls, tokenizer: Tokenizer, folder: Path) -> Released | None:
+        """The released guard that a folder holds, or None. BundleError if it holds one that no row describes."""
+        template = GuardTemplate.find(tokenizer, folder)
+        if template is None:
+            return None
+        name, tokens = template.guard.name, template.jinja.tokens
+        end = tokens.get("eos_token", template.guard.end)
+        if tokenizer.token_to_id(end) is None:
+            raise BundleError(f"{folder}: {name} ends a verdict with {end}, which its tokenizer does not have")
+        family = Family(name, tokens.get("bos_token"), "", None, "", end, "")
+        return cls(template, ChatTokens(copied(tokenizer, specials=False), family), str(folder))
+
+    @property
+    def guard(self) -> Guard:
+        return self.template.guard
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of the template and of how it is used."""
+        parts = {"layout": LAYOUT, "guard": self.guard.name, "template": self.template.jinja.digest}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    # -- ids ----------------------------------------------------------------------------------------------------------
+
+    def ids(self, said: Said, policy: Policy, detail: Detail) -> Ids:
+        """The prompt up to the position where the verdict is read."""
+        found = self._official(self.template.text(said, policy, detail))
+        controls = self.chat.control_ids
+        turns = alternating(said)
+        if [index for index in found if index in controls] != list(self._controls(len(turns), policy, detail)):
+            raise InvalidInput(
+                f"a message of {len(turns)} would change the structure of the {self.guard.name} prompt; remove the "
+                "model's control strings from it"
+            )
+        return found
+
+    def _official(self, text: str) -> Ids:
+        ids = list(self.template.official.encode(text, add_special_tokens=False).ids)
+        begin = self.chat.bos
+        if begin and begin[0] not in ids and begin[0] in self.template.official.encode("", add_special_tokens=True).ids:
+            ids = [*begin, *ids]  # the template leaves it to the tokenizer
+        if begin and ids.count(begin[0]) > 1:
+            raise BundleError(
+                f"{self.where}: its chat template gives {ids.count(begin[0])} begin-of-text tokens, one is due; "
+                "restore the template that came with the weights"
+            )
+        return (*ids, *(() if text.endswith(self.guard.lead) else self.chat.text(self.guard.lead)))
+
+    @cached_property
+    def _controls(self) -> Callable[[int, Policy, Detail], Ids]:
+        @lru_cache(maxsize=256)
+        def controls(turns: int, policy: Policy, detail: Detail) -> Ids:
+            """Control tokens of a harmless conversation of as many turns."""
+            roles: tuple[Role, Role] = ("user", "assistant")
+            ids = self._official(self.template.text([(roles[turn % 2], "x") for turn in range(turns)], policy, detail))
+            known = self.chat.control_ids
+            return tuple(index for index in ids if index in known)
+
+        return controls
+
+    def prefix(self, policy: Policy, detail: Detail) -> Ids:
+        """What is the same for every conversation. It ends in a control token: elsewhere texts grow together."""
+        one = self.ids([("user", "x")], policy, detail)
+        other = self.ids([("user", "7"), ("assistant", "y")], policy, detail)
+        known = self.chat.control_ids
+        same = next((place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
+        last = max((place for place in range(same) if one[place] in known), default=None)
+        if last is None:
+            raise BundleError(f"{self.where}: its chat template begins without a control token; it cannot be cut")
+        return one[: last + 1]
+
+    def windows(
+        self, conversation: Conversation, policy: Policy, detail: Detail, limit: int, overlap: int
+    ) -> tuple[list[tuple[Ids, int, int]], int]:
+        """Prompts of at most `limit` tokens with the characters of the judged message that each holds, and how many
+        tokens the messages have. Together they hold every token."""
+        context = [(message.role, message.content) for message in conversation.context]
+        role, judged = conversation.judged.role, conversation.judged.content
+        cuts = [self.chat.encode(text)[1] for _, text in (*context, (role, judged))]
+        total = sum(map(len, cuts))
+        whole = self.ids([*context, (role, judged)], policy, detail)
+        if len(whole) <= limit:
+            return [(whole, 0, len(judged))], total
+        pair = len(self.ids([("user", ""), ("assistant", ""), ("user", "x")], policy, detail))
+        bare = len(self.ids([("assistant" if role == "assistant" else "user", "x")], policy, detail))
+        marks = pair - len(self.ids([("user", "x")], policy, detail))
+        turns = [Turn(marks, len(cut), 0) for cut in cuts[:-1]]  # each may need an empty one beside it
+        room = limit - bare
+        needed = SMALLEST_ROOM + 2 * marks
+        if room < needed:
+            raise PolicyError(
+                f"policy {policy.id!r} and the {self.guard.name} template leave {max(room, 0)} of a window's {limit} "
+                f"tokens for a conversation, which needs {needed}; shorten the policy or exclude categories"
+            )
+        smallest = room // 4
+        while room >= max(smallest, 2 * marks + 8):
+            found = []
+            for (start, end), (first, last) in layout(len(cuts[-1]), turns, room, overlap):
+                said = [(context[i][0], _cut(context[i][1], cuts[i], a, b)) for i, a, b in within(turns, first, last)]
+                begin, stop = _place(judged, cuts[-1], start, end)
+                found.append((self.ids([*said, (role, judged[begin:stop])], policy, detail), begin, stop))
+            excess = max(len(ids) for ids, _, _ in found) - limit
+            if excess <= 0:
+                return found, total
+            room -= excess  # broken control strings and cut words take more tokens
+        raise InvalidInput(
+            f"the messages take too many tokens when the {self.guard.name} template quotes them: no window of {limit} "
+            "tokens holds a part of them"
+        )
+
+    # -- verdicts -----------------------------------------------------------------------------------------------------
+
+    def spelling(self, policy: Policy) -> Spelling:
+        """How a verdict names the policy's categories, in the tokens that the model writes.
+
+        Where all codes share a letter, tokenizers write it together with the comma before it; so it goes there.
+        """
+        guard = self.guard
+        told = [policy.category(code) for code in ordered(policy, policy.codes)]
+        names = [guard.before + (each.code if guard.numbered else self.template.line(each, "names")) for each in told]
+        letters = {re.match(r"\D*", name).group() for name in names}  # type: ignore[union-attr]  # always matches
+        stems = [letters.pop()] if guard.numbered and len(letters) == 1 else []
+        for stem in (*stems, ""):
+            rest = [name.removeprefix(stem) for name in names]
+            lead = guard.unsafe + guard.codes + stem
+            start = self.chat.text(lead)
+            codes = [self._after(lead, name) for name in rest]
+            separators = {self._after(lead + name, f",{stem}") for name in rest}
+            if all(codes) and len(separators) == 1 and all(separators):
+                return Spelling(start, tuple(code for code in codes if code), separators.pop() or ())
+        raise BundleError(
+            f"{self.where}: its tokenizer writes the codes of policy {policy.id!r} together with what stands before "
+            "them; rename the codes to a letter and a number, like S1"
+        )
+
+    def _after(self, lead: str, text: str) -> Ids | None:
+        """The tokens of `text` after `lead`, or None where the tokenizer joins the two."""
+        alone, joined = self.chat.text(lead), self.chat.text(lead + text)
+        return joined[len(alone) :] if joined[: len(alone)] == alone else None
+
+
+def _place(text: str, cuts: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
+    """The characters of a range of tokens; at either end of the text all of it, white space included."""
+    begin = 0 if start == 0 else cuts[start][0]
+    stop = len(text) if end >= len(cuts) else cuts[end - 1][1]
+    return begin, max(begin, stop)
+
+
+def _cut(text: str, cuts: Sequence[tuple[int, int]], start: int, end: int) -> str:
+    begin, stop = _place(text, cuts, start, end) if end > start else (0, 0)
+    return text[begin:stop]

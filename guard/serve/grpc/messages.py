@@ -1,0 +1,189 @@
+"""Messages on the wire and the values that they stand for, both ways."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from guard import policy as policies
+from guard.calibration import MODES, Mode
+from guard.conversation import ROLES, Conversation, Message, Role, Target
+from guard.errors import ConfigError, GuardError, InvalidInput, ServiceError
+from guard.policy import Policy
+from guard.serve.grpc.status import from_status, to_status
+from guard.serve.limits import Limits
+from guard.v1 import moderation_pb2 as pb
+from guard.verdict import Coverage, Outcome, Timings, Verdict
+
+_ROLE_NUMBERS = {role: getattr(pb, f"ROLE_{role.upper()}") for role in ROLES}
+_MODE_NUMBERS = {mode: getattr(pb, f"MODE_{mode.upper()}") for mode in MODES}
+_OUTCOME_NUMBERS = {outcome: getattr(pb, f"OUTCOME_{outcome.name}") for outcome in Outcome}
+_TARGET_NUMBERS = {target: getattr(pb, f"TARGET_{target.name}") for target in Target}
+_ROLES: dict[int, Role] = {number: role for role, number in _ROLE_NUMBERS.items()}
+_MODES: dict[int, Mode] = {number: mode for mode, number in _MODE_NUMBERS.items()}
+_OUTCOMES = {number: outcome for outcome, number in _OUTCOME_NUMBERS.items()}
+_TARGETS = {number: target for target, number in _TARGET_NUMBERS.items()}
+CLIENT_ID_CHARACTERS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server runs and accepts. `model`, `policy`: digests; `codes`: of the policy that applies by default."""
+
+    version: str
+    model: str
+    kind: str
+    policy_id: str
+    policy_version: str
+    policy: str
+    codes: tuple[str, ...]
+    mode: Mode
+    limits: Limits
+
+
+def conversation_to_proto(conversation: Conversation) -> pb.Conversation:
+    return pb.Conversation(
+        messages=[pb.Message(role=_ROLE_NUMBERS[m.role], content=m.content) for m in conversation.messages]
+    )
+
+
+def conversation_from_proto(sent: pb.Conversation, limits: Limits) -> Conversation:
+    """The conversation that was sent, InvalidInput if it is none or goes beyond the limits."""
+    if len(sent.client_id) > CLIENT_ID_CHARACTERS:
+        raise InvalidInput(f"client_id has {len(sent.client_id)} characters; at most {CLIENT_ID_CHARACTERS} are kept")
+    if len(sent.messages) > limits.conversation_messages:
+        raise InvalidInput(
+            f"the conversation has {len(sent.messages)} messages; this server takes {limits.conversation_messages}"
+        )
+    turns = [(message.role, message.content) for message in sent.messages]
+    characters = sum(len(content) for _, content in turns)
+    if characters > limits.conversation_characters:
+        raise InvalidInput(
+            f"the conversation has {characters} characters; this server takes {limits.conversation_characters}; "
+            "send it in parts"
+        )
+    for index, (role, _) in enumerate(turns):
+        if role not in _ROLES:
+            raise InvalidInput(f"messages[{index}] has role {int(role)}; allowed: {', '.join(pb.Role.keys()[1:])}")
+    return Conversation(tuple(Message(_ROLES[role], content) for role, content in turns))
+
+
+def options_to_proto(policy: Policy | str | None, exclude: Collection[str], mode: Mode | None) -> pb.ModerationOptions:
+    """policy: a name that the server knows, or a policy of the caller's own, which is sent whole."""
+    if mode is not None and mode not in MODES:
+        raise ConfigError(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
+    options = pb.ModerationOptions(exclude=list(exclude))
+    if mode is not None:
+        options.mode = _MODE_NUMBERS[mode]
+    if isinstance(policy, Policy):
+        options.policy_yaml = policies.dump(policy)
+    elif policy is not None:
+        options.policy_name = policy
+    return options
+
+
+def mode_from_proto(number: int) -> Mode | None:
+    """The mode that was asked for, None if the server's own is to apply."""
+    if number == pb.MODE_UNSPECIFIED:
+        return None
+    if number not in _MODES:
+        raise InvalidInput(f"mode is {int(number)}; allowed: {', '.join(pb.Mode.keys())}")
+    return _MODES[number]
+
+
+def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
+    coverage, timings = verdict.coverage, verdict.timings
+    return pb.Verdict(
+        outcome=_OUTCOME_NUMBERS[verdict.outcome],
+        target=_TARGET_NUMBERS[verdict.target],
+        p_unsafe=verdict.p_unsafe,
+        threshold=verdict.threshold,
+        categories=[pb.CategoryScore(code=code, probability=p) for code, p in verdict.categories.items()],
+        flagged=verdict.flagged,
+        p_refusal=verdict.p_refusal,
+        coverage=pb.Coverage(
+            seen_tokens=coverage.tokens_seen,
+            total_tokens=coverage.tokens_total,
+            windows=coverage.windows,
+            worst_start_characters=coverage.worst_start,
+            worst_end_characters=coverage.worst_end,
+        ),
+        policy_digest=verdict.policy,
+        model_digest=verdict.model,
+        timings=pb.Timings(tokenize_ms=timings.tokenize_ms, queue_ms=timings.queue_ms, infer_ms=timings.infer_ms),
+    )
+
+
+def verdict_from_proto(sent: pb.Verdict) -> Verdict:
+    """The verdict that was sent; ServiceError if its outcome or target is unknown here: it must not pass for safe."""
+    if sent.outcome not in _OUTCOMES or sent.target not in _TARGETS:
+        raise ServiceError(
+            f"the server sent outcome {int(sent.outcome)} and target {int(sent.target)}, which this version does not "
+            "know; upgrade guard-service"
+        )
+    coverage, timings = sent.coverage, sent.timings
+    return Verdict(
+        outcome=_OUTCOMES[sent.outcome],
+        target=_TARGETS[sent.target],
+        p_unsafe=sent.p_unsafe,
+        threshold=sent.threshold,
+        categories={score.code: score.probability for score in sent.categories},
+        flagged=tuple(sent.flagged),
+        p_refusal=sent.p_refusal if sent.HasField("p_refusal") else None,
+        coverage=Coverage(
+            coverage.seen_tokens,
+            coverage.total_tokens,
+            coverage.windows,
+            coverage.worst_start_characters,
+            coverage.worst_end_characters,
+        ),
+        policy=sent.policy_digest,
+        model=sent.model_digest,
+        timings=Timings(timings.tokenize_ms, timings.queue_ms, timings.infer_ms),
+    )
+
+
+def item_to_proto(answer: Verdict | Exception, client_id: str) -> pb.BatchItem:
+    if isinstance(answer, Verdict):
+        return pb.BatchItem(verdict=verdict_to_proto(answer), client_id=client_id)
+    return pb.BatchItem(error=to_status(answer), client_id=client_id)
+
+
+def item_from_proto(item: pb.BatchItem) -> Verdict | GuardError:
+    """The verdict on one conversation of a batch, or the error that it met."""
+    if item.HasField("error"):
+        return from_status(item.error)
+    try:
+        return verdict_from_proto(item.verdict)
+    except ServiceError as error:
+        return error
+
+
+def info_to_proto(info: ServerInfo) -> pb.GetInfoResponse:
+    return pb.GetInfoResponse(
+        version=info.version,
+        model_digest=info.model,
+        model_kind=info.kind,
+        policy=pb.PolicyInfo(id=info.policy_id, version=info.policy_version, digest=info.policy, codes=info.codes),
+        mode=_MODE_NUMBERS[info.mode],
+        limits=pb.Limits(**dataclasses.asdict(info.limits)),
+    )
+
+
+def info_from_proto(sent: pb.GetInfoResponse) -> ServerInfo:
+    if sent.mode not in _MODES:
+        raise ServiceError(f"the server has mode {int(sent.mode)}, which this version does not know; upgrade it")
+    limits = Limits(**{field.name: getattr(sent.limits, field.name) for field in dataclasses.fields(Limits)})
+    policy = sent.policy
+    return ServerInfo(
+        sent.version,
+        sent.model_digest,
+        sent.model_kind,
+        policy.id,
+        policy.version,
+        policy.digest,
+        tuple(policy.codes),
+        _MODES[sent.mode],
+        limits,
+    )

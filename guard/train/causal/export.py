@@ -1,0 +1,200 @@
+"""From a finished causal run to the parts of a bundle: fold in the adapter, write the graph, check it against torch.
+
+Weights are read, folded, rounded and written one tensor at a time, so that the size of the model bounds the disk and
+not the memory. What is checked is the file that was written, in the session that will serve it where that fits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import nn
+
+from guard.bundle import Bundle
+from guard.engines.base import Window
+from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
+from guard.errors import BundleError
+from guard.policy import Policy
+from guard.prompts.causal import Prompt
+from guard.train.causal.graph import write_graph
+from guard.train.causal.merged import ADAPTER, MergedWeights, empty_model
+from guard.train.causal.quantise import BLOCK, Form, Role, form_of
+from guard.train.causal.reference import torch_log_odds
+from guard.train.common.export import common_fields, sealed
+from guard.train.common.parity import BAND, PARITY_TEXTS, THRESHOLD, difference
+
+REPORT = "parity.json"
+MOST_FLIPS = 0.1  # share of the verdicts that a rounded form may change before it is another guard
+
+Head = Literal["full", "verdict"]
+
+
+def bundle_causal(
+    run: Path,
+    record: dict[str, Any],
+    made: Path,
+    form: str = "fp32",
+    head: Head = "full",
+    most_flips: float = MOST_FLIPS,
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Fills the folder `made` from the run; the manifest's fields and the measured parity.
+
+    form: of the weights, see quantise.py. head: the whole output layer, or only the ids of verdicts under the
+    run's policy, parts of it included. most_flips: share of the verdicts that the form may change. Raises BundleError
+    if the run was rendered in another way than this version renders, if torch and ONNX disagree, if the form changes
+    too many verdicts, or if the check would not fit into memory; EngineError if the model has not learnt to answer with
+    a verdict.
+    """
+    chosen = form_of(form)
+    config = record["config"]
+    prompt = Prompt.load(run / "tokenizer.json", config["max_tokens"], config["overlap"], config["detail"])
+    if record["renderer"] != prompt.digest:
+        raise BundleError(
+            f"{run}: trained on prompts of layout {record['renderer']}, this version makes layout {prompt.digest}; "
+            "train it again"
+        )
+    weights = MergedWeights(config["base"], trained_folder(run), config.get("qlora", False))
+    _check_memory(memory_needed(weights.config, chosen), chosen, available_memory())
+    prompt.save(made)
+    (made / "policy.yaml").write_bytes((run / "policy.yaml").read_bytes())
+    base = Path(config["base"]).name if Path(config["base"]).exists() else config["base"]
+    fields = {**common_fields(record, made), "kind": "causal", "base": base, "renderer": prompt.digest}
+    rules = sealed(made, fields).policy
+    settings = CausalSettings(
+        config["detail"],
+        prompt.safe,
+        prompt.unsafe,
+        prompt.chat.end[0],
+        config["least_label_mass"],
+        form=chosen.name,
+        head=verdict_tokens(prompt, rules) if head == "verdict" else None,
+    )
+    (made / SETTINGS).write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n", encoding="utf-8")
+    write_graph(weights.config, weights.tensor, chosen, made / "model.onnx", settings.head)
+    report = checked(sealed(made, fields), weights, chosen, settings, most_flips)
+    (made / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return fields, {
+        "torch_vs_onnx_alone": report["alone"]["furthest"],
+        "torch_vs_onnx_batch": report["batch"]["furthest"],
+        "flips": float(report["batch"]["flips"]),
+        "form_cost": report["cost"]["furthest"],
+        "form_flips": float(report["cost"]["flips"]),
+        "texts": float(report["texts"]),
+    }
+
+
+def trained_folder(run: Path) -> Path:
+    """Where a run keeps what it learnt: an adapter, or all weights."""
+    for name in ("adapter", "model"):
+        if any((run / name / file).is_file() for file in (ADAPTER, "config.json")):
+            return run / name
+    raise BundleError(f"{run}: neither adapter/ nor model/ holds weights; finish the training, then export")
+
+
+def verdict_tokens(prompt: Prompt, rules: Policy) -> tuple[int, ...]:
+    """Every token that a verdict under the policy can hold, each once, in ascending order."""
+    spelling = prompt.spelling(rules)
+    codes = (token for code in spelling.codes for token in code)
+    return tuple(sorted({*prompt.safe, *prompt.unsafe, *spelling.start, *codes, *spelling.separator, *prompt.chat.end}))
+
+
+def memory_needed(config: Any, form: Form) -> int:
+    """Bytes that ONNX Runtime takes on a CPU to hold a model of this form: what the check needs, and serving there.
+
+    Halves are widened to fp32 when a session opens, but for embeddings, of which rows are looked up.
+    """
+    model = empty_model(config)
+    output = model.get_output_embeddings().weight
+    total = 0.0
+    for module in model.modules():
+        for weight in module.parameters(recurse=False):
+            role: Role = "table" if isinstance(module, nn.Embedding) else "head" if weight is output else "linear"
+            bits = form.bits_of(role, len(weight)) if weight.dim() == 2 else None
+            blocks = 0 if bits is None else bits / 8 + (4 + bits / 8) / BLOCK  # with a scale and a zero point each
+            total += weight.numel() * (blocks or (form.type_of(role).itemsize if role == "table" else 4))
+    return int(total)
+
+
+def available_memory() -> int | None:
+    """Bytes that a process can still take without swapping, None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _check_memory(needed: int, form: Form, available: int | None) -> None:
+    """BundleError before anything is written, rather than being killed after all of it was."""
+    if available is not None and needed > available:
+        raise BundleError(
+            f"checking a {form.name} graph of this model takes {needed / 1e9:.1f} GB of memory, and "
+            f"{available / 1e9:.1f} GB are free; export it with --form int8 or int4, or on a larger machine"
+        )
+
+
+def checked(
+    draft: Bundle, weights: MergedWeights, form: Form, settings: CausalSettings, most_flips: float = MOST_FLIPS
+) -> dict[str, Any]:
+    """The parity report of a bundle that is not sealed yet. BundleError if it may not be shipped.
+
+    alone, batch: torch on the weights as stored against ONNX on the cached policy, each window by itself and together;
+    no verdict may flip. cost: torch on the trained weights against ONNX, of whose verdicts `most_flips`, a share, may.
+    """
+    started = time.monotonic()
+    prompt = Prompt.load(
+        draft.path("tokenizer.json"), draft.manifest.max_tokens, draft.manifest.overlap, settings.detail
+    )
+    windows = _windows(prompt, draft.policy)
+    prompts = [[*prompt.prefix_ids(draft.policy), *window.ids] for window in windows]
+    words = (prompt.safe[0], prompt.unsafe[0])
+    trained, mass = torch_log_odds(weights.config, weights.tensor, prompts, words)
+    if not mass.min() >= settings.least_label_mass:
+        raise BundleError(
+            f"the trained model gives the words of a verdict a probability of {mass.min():.3f} together, at least "
+            f"{settings.least_label_mass} is due: untrained, or trained on another prompt"
+        )
+    stored = trained
+    if form.name != "fp32" or settings.head is not None:
+        stored, _ = torch_log_odds(weights.config, weights.tensor, prompts, words, form, settings.head)
+    engine = CausalOnnxEngine(draft)
+    alone = np.array([engine.score([window])[0].unsafe for window in windows])
+    batch = np.array([score.unsafe for score in engine.score(windows)])
+    found = {name: difference(stored, odds) for name, odds in (("alone", alone), ("batch", batch))}
+    cost = difference(trained, batch)
+    for name, each in found.items():
+        if not each.furthest <= form.furthest or each.flips:
+            raise BundleError(
+                f"torch and ONNX ({form.name}, {name}): probabilities differ by {each.furthest:.2g}, allowed is "
+                f"{form.furthest:g}; {each.flips} of {each.windows} verdicts flip, allowed is none; do not ship this"
+            )
+    if cost.flips > most_flips * cost.windows:
+        raise BundleError(
+            f"{form.name} changes {cost.flips} of {cost.windows} verdicts, allowed is a share of {most_flips:g}; "
+            "export it with --form int8 or fp16, or allow it with --most-flips"
+        )
+    return {
+        "form": form.name,
+        "head": "full" if settings.head is None else f"verdict, {len(settings.head)} rows",
+        "texts": len(PARITY_TEXTS),
+        "allowed": form.furthest,
+        "threshold": THRESHOLD,
+        "band": BAND,
+        **{name: dataclasses.asdict(each) for name, each in {**found, "cost": cost}.items()},
+        "least_label_mass": float(mass.min()),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _windows(prompt: Prompt, rules: Policy) -> Sequence[Window]:
+    return [
+        Window(rules, suffix.ids, (), suffix.start, suffix.end)
+        for text in PARITY_TEXTS
+        for suffix in prompt.suffixes(text, rules)[0]
+    ]

@@ -1,0 +1,279 @@
+"""The ONNX graph of a causal model: traced without weights, which are then written one tensor at a time.
+
+The trace sees fake tensors, so that it costs the same memory for 1 B and for 70 B parameters. Its weights become
+external data in `NAME.data`, each in the form asked for and in the orientation that its operator reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from guard.train.causal.merged import empty_model
+from guard.train.causal.quantise import BLOCK, Form, Role, packed
+
+OPSET = 23  # the first that has Attention, RMSNormalization and RotaryEmbedding as operators of their own
+PAGE = 4096  # ONNX Runtime maps external data into memory where its offset is a multiple of this
+HEAD = "lm_head.weight"
+
+Source = Callable[[str], Tensor]  # the name of a parameter -> its value, fp32
+
+
+class FlatModel(nn.Module):
+    """A causal model with plain tensors in and out: the graph that `guard.engines.causal_onnx` describes."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        past_index: Tensor,
+        logit_index: Tensor,
+        token_ids: Tensor,
+        past: list[Tensor],
+    ) -> tuple[Tensor, list[Tensor]]:
+        own = [tensor.index_select(0, past_index) for tensor in past]
+        cache = DynamicCache(ddp_cache_data=list(zip(own[::2], own[1::2], strict=True)))
+        found = self.model.get_decoder()(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        states = found.last_hidden_state
+        read = states.gather(1, logit_index[..., None].expand(-1, -1, states.shape[-1]))
+        logits = self.model.get_output_embeddings()(read).float()
+        if self.softcap:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        log_probs = torch.log_softmax(logits, -1).index_select(-1, token_ids)
+        layers = found.past_key_values.layers
+        return log_probs, [tensor for layer in layers for tensor in (layer.keys, layer.values)]
+
+
+def write_graph(config: Any, tensor: Source, form: Form, out: Path, head: Sequence[int] | None = None) -> None:
+    """Writes the graph of a model to `out`, its weights to `out`.data beside it, and checks both.
+
+    head: the ids whose rows of the output layer are kept, in this order; None keeps all. Needs the memory of the
+    trace (about 1 GB) and of the largest tensor, three times where it is quantised.
+    """
+    model = _traced(config, form.arithmetic, None if head is None else len(head))
+    buffers = dict(empty_model(config).named_buffers())
+
+    def value(name: str) -> Tensor:
+        if name in buffers:
+            found: Tensor = buffers[name]
+            return found
+        if name == HEAD and head is not None:
+            return tensor(name)[list(head)]
+        return tensor(name)
+
+    with out.with_name(f"{out.name}.data").open("wb") as file:
+        store = _Store(model, file, out.parent, form)
+        for weight in _weights(model):
+            store.add(weight, value(str(weight.name).removeprefix("model.")))
+    for node in model.graph:
+        node.metadata_props.clear()  # paths and stack traces of this machine
+        node.doc_string = None
+    ir.save(model, out)
+    onnx.checker.check_model(str(out), full_check=True)
+
+
+def _traced(config: Any, dtype: torch.dtype, rows: int | None) -> ir.Model:
+    """The graph, optimised, its weights as inputs: nothing may be folded that has no value yet."""
+    text = config.get_text_config()
+    layers, heads = text.num_hidden_layers, text.num_key_value_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    batch, tokens, past, kept, read, wanted = (
+        torch.export.Dim(name) for name in ("batch", "tokens", "past", "kept", "read", "wanted")
+    )
+    names = [f"{index}.{part}" for index in range(layers) for part in ("key", "value")]
+    ids = ["input_ids", "attention_mask", "position_ids", "past_index", "logit_index", "token_ids"]
+    with warnings.catch_warnings(), FakeTensorMode():
+        warnings.simplefilter("ignore")  # the exporter talks about its own insides
+        logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+        model.eval()
+        if rows is not None:
+            bias = model.get_output_embeddings().bias is not None
+            model.set_output_embeddings(nn.Linear(text.hidden_size, rows, bias=bias, dtype=dtype))
+        whole, few = torch.ones(2, 5 + 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long)
+        cache = [torch.zeros(3, heads, 5, width, dtype=dtype) for _ in range(2 * layers)]
+        program = torch.onnx.export(
+            FlatModel(model).eval(),
+            # Different tensors: one that is given twice would become one input that serves as both.
+            (few, whole, few.clone(), whole[:, 0].clone(), whole[:, :2].clone(), whole[0, :4].clone(), cache),
+            input_names=[*ids, *(f"past.{name}" for name in names)],
+            output_names=["log_probs", *(f"present.{name}" for name in names)],
+            dynamic_shapes=(
+                {0: batch, 1: tokens},
+                {0: batch, 1: torch.export.Dim.DYNAMIC},  # past + tokens
+                {0: batch, 1: tokens},
+                {0: batch},
+                {0: batch, 1: read},
+                {0: wanted},
+                [{0: kept, 2: past}] * (2 * layers),
+            ),
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+        )
+    assert program is not None  # it is None only where `export` wrote a file
+    graph = program.model.graph
+    for name, weight in list(graph.initializers.items()):
+        if isinstance(getattr(weight.const_value, "raw", None), FakeTensor):
+            del graph.initializers[name]
+            weight.const_value = None
+            graph.inputs.append(weight)
+    program.optimize()
+    return program.model
+
+
+def _weights(model: ir.Model) -> Iterator[ir.Value]:
+    """The inputs that are no inputs, taken off the graph."""
+    graph = model.graph
+    for value in [value for value in graph.inputs if str(value.name).startswith("model.")]:
+        graph.inputs.remove(value)
+        if value.uses():
+            yield value
+
+
+class _Store:
+    """The file of external data, and the initialisers that point into it."""
+
+    def __init__(self, model: ir.Model, file: BinaryIO, folder: Path, form: Form) -> None:
+        self._model, self._file, self._folder, self._form = model, file, folder, form
+
+    def add(self, weight: ir.Value, value: Tensor) -> None:
+        """Stores what the graph's uses of a weight need, and rewires them."""
+        name = str(weight.name)
+        products = [
+            (node, use.node)
+            for node, _ in weight.uses()
+            if node.op_type == "Transpose" and node.attributes["perm"].as_ints() == (1, 0)
+            for use in node.outputs[0].uses()
+            if use.node.op_type == "MatMul"
+        ]
+        role: Role = "head" if name.removeprefix("model.") == HEAD else "linear"
+        bits = self._form.bits_of(role, len(value)) if products else None
+        if bits is not None:
+            stored = packed(value, bits)
+            parts = [
+                self._tensor(f"{name}.{part}", torch.from_numpy(array))
+                for part, array in (("blocks", stored.blocks), ("scales", stored.scales), ("zeros", stored.zeros))
+            ]
+            for turned, product in products:
+                self._matmul_nbits(turned, product, parts, bits, value.shape)
+            if not weight.uses():
+                return
+        tables = [node for node, index in weight.uses() if node.op_type == "Gather" and index == 0]
+        if products and bits is None and len(products) == len(weight.uses()):
+            last = self._tensor(f"{name}.turned", value.T, self._form.type_of(role), weight.dtype)
+            for turned, _ in products:
+                turned.outputs[0].replace_all_uses_with(last)
+                self._model.graph.remove(turned, safe=True)
+        elif tables and len(tables) == len(weight.uses()):
+            self._table(weight, tables, value)
+        else:
+            kind = self._form.type_of("head") if products else _torch(weight.dtype)
+            weight.replace_all_uses_with(self._tensor(f"{name}.stored", value, kind, weight.dtype))
+
+    def _matmul_nbits(
+        self, turned: ir.Node, product: ir.Node, parts: Sequence[ir.Value], bits: int, shape: Sequence[int]
+    ) -> None:
+        """A contrib operator, see docs/ContribOperators.md of ONNX Runtime."""
+        self._model.opset_imports.setdefault("com.microsoft", 1)
+        new = ir.node(
+            "MatMulNBits",
+            [product.inputs[0], *parts],
+            {"N": shape[0], "K": shape[1], "bits": bits, "block_size": BLOCK},
+            domain="com.microsoft",
+            outputs=[
+                ir.Value(name=product.outputs[0].name, type=product.outputs[0].type, shape=product.outputs[0].shape)
+            ],
+        )
+        self._model.graph.insert_before(product, new)
+        product.outputs[0].replace_all_uses_with(new.outputs[0], replace_graph_outputs=True)
+        self._model.graph.remove(product, safe=True)
+        if not turned.outputs[0].uses():
+            self._model.graph.remove(turned, safe=True)
+
+    def _table(self, weight: ir.Value, lookups: Sequence[ir.Node], value: Tensor) -> None:
+        """An embedding: what is looked up is cast, not the whole."""
+        kind = self._form.type_of("table")
+        last: Any = self._tensor(f"{weight.name}.stored", value, kind)
+        for node in lookups:
+            node.replace_input_with(0, last)
+            if last.dtype != weight.dtype:
+                node.outputs[0].dtype = last.dtype
+                self._cast_after(node, weight.dtype)
+
+    def _cast_after(self, node: ir.Node, kind: Any) -> None:
+        narrow = node.outputs[0]
+        uses = list(narrow.uses())  # the cast will be one more
+        cast = ir.node("Cast", [narrow], {"to": kind})
+        cast.outputs[0].name, cast.outputs[0].shape = f"{narrow.name}.wide", narrow.shape
+        cast.outputs[0].dtype = kind
+        self._model.graph.insert_after(node, cast)
+        for user, index in uses:
+            user.replace_input_with(index, cast.outputs[0])
+
+    def _tensor(self, name: str, value: Tensor, kind: torch.dtype | None = None, wanted: Any = None) -> ir.Value:
+        """An initialiser of type `kind`; where the graph wants another type, the output of a cast of it."""
+        raw = value.to(kind or value.dtype).contiguous()
+        dtype = _onnx(raw.dtype)
+        offset = -(-self._file.tell() // PAGE) * PAGE
+        self._file.write(b"\0" * (offset - self._file.tell()))
+        raw.reshape(-1).view(torch.uint8).numpy().tofile(self._file)
+        length = self._file.tell() - offset
+        self._file.flush()
+        place = ir.ExternalTensor(
+            Path(self._file.name).name,
+            offset,
+            length,
+            dtype,
+            shape=ir.Shape(raw.shape),
+            name=name,
+            base_dir=self._folder,
+        )
+        made = ir.Value(name=name, shape=ir.Shape(raw.shape), type=ir.TensorType(dtype), const_value=place)
+        self._model.graph.register_initializer(made)
+        if wanted is None or wanted == dtype:
+            return made
+        cast = ir.node("Cast", [made], {"to": wanted})
+        cast.outputs[0].name, cast.outputs[0].shape = f"{name}.wide", made.shape
+        cast.outputs[0].dtype = wanted
+        self._model.graph.insert_before(self._model.graph[0], cast)
+        return cast.outputs[0]
+
+
+_TYPES = {
+    torch.float32: ir.DataType.FLOAT,
+    torch.float16: ir.DataType.FLOAT16,
+    torch.bfloat16: ir.DataType.BFLOAT16,
+    torch.uint8: ir.DataType.UINT8,
+}
+
+
+def _onnx(kind: torch.dtype) -> Any:
+    return _TYPES[kind]
+
+
+def _torch(kind: Any) -> torch.dtype:
+    return next(torch_kind for torch_kind, onnx_kind in _TYPES.items() if onnx_kind == kind)

@@ -1,0 +1,229 @@
+"""Fits a bundle's calibration on dev examples: Platt scaling for each target, and the thresholds of each mode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from guard.calibration import Calibration, TargetCalibration, Thresholds
+from guard.conversation import Example, Target
+from guard.engines.base import Engine
+from guard.errors import DataError, EngineError
+from guard.metrics import classification
+from guard.policy import Policy
+from guard.reading import read
+
+MIN_ROWS = 20  # of each class; below that a fit says more about chance than about the guard
+MIN_CATEGORY_ROWS = 15  # that violate the category, and that do not
+STRICT_FPR, PERMISSIVE_FPR, RARE_FPR = 0.05, 0.01, 0.001
+KINDS = ("prompt", "response")
+FLAT = 0.003  # of F1: what dev cannot tell apart, so that of such thresholds the one with fewest false alarms is taken
+_CHUNK = 512  # examples that are tokenised and held at once
+_STEPS, _TOLERANCE, _SMALLEST_STEP = 100, 1e-10, 1e-10
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+
+def fit(log_odds: Floats, labels: Bools, weights: Floats | None = None) -> tuple[float, float]:
+    """(slope, bias) so that sigmoid(slope · log-odds + bias) is the chance that a row is unsafe; slope is above 0.
+
+    Newton's method with backtracking on the log loss against Platt's smoothed targets, which keep the fit finite where
+    the classes separate. `weights`: a row of weight 2 counts as two rows (default: 1 each).
+    DataError with fewer than 20 rows of a class, or where higher log-odds do not mean unsafe.
+    Source: Platt 1999; Lin, Lin and Weng 2007.
+    """
+    labels, z = np.asarray(labels, dtype=bool), np.asarray(log_odds, dtype=np.float64)
+    unsafe, safe = int(labels.sum()), int((~labels).sum())
+    if min(unsafe, safe) < MIN_ROWS:
+        raise DataError(f"{unsafe} unsafe and {safe} safe rows are too few to fit; need {MIN_ROWS} of each")
+    w = np.ones(len(z)) if weights is None else np.asarray(weights, dtype=np.float64)
+    positive, negative = w[labels].sum(), w[~labels].sum()
+    targets = np.where(labels, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    if np.ptp(z) == 0:
+        raise DataError("every row has the same log-odds; look at the training before calibrating")
+    middle, spread = z.mean(), z.std()  # the fit is in these units, so that one tolerance suits every engine
+    start = np.array([0.0, np.log((positive + 1) / (negative + 1))])
+    slope, bias = _newton((z - middle) / spread, targets, w, start)
+    if not slope > 0:
+        raise DataError("higher log-odds do not go with unsafe rows; look at the training before calibrating")
+    return float(slope / spread), float(bias - slope * middle / spread)
+
+
+def _newton(z: Floats, targets: Floats, weights: Floats, start: Floats) -> Floats:
+    """[slope, bias] of least loss, from `start`. Source: Lin, Lin and Weng 2007, section 3."""
+    rows = np.stack([z, np.ones(len(z))])
+    point = start
+    for _ in range(_STEPS):
+        p = _sigmoid(point @ rows)
+        gradient = rows @ (weights * (p - targets))
+        if np.abs(gradient).max() <= _TOLERANCE * weights.sum():
+            break
+        step = np.linalg.solve((rows * (weights * p * (1 - p))) @ rows.T + 1e-12 * np.eye(2), -gradient)
+        loss, fall = _loss(point @ rows, targets, weights), gradient @ step
+        size = 1.0
+        while (
+            size > _SMALLEST_STEP and _loss((point + size * step) @ rows, targets, weights) > loss + 1e-4 * size * fall
+        ):
+            size /= 2
+        if size <= _SMALLEST_STEP:
+            break
+        point = point + size * step
+    return point
+
+
+def _sigmoid(z: Floats) -> Floats:
+    return np.asarray(np.exp(-np.logaddexp(0.0, -z)))
+
+
+def _loss(z: Floats, targets: Floats | Bools, weights: Floats | float = 1.0) -> float:
+    """Summed log loss of sigmoid(z) against targets in [0, 1]."""
+    return float((weights * (np.logaddexp(0.0, z) - targets * z)).sum())
+
+
+def choose_thresholds(p: Floats, labels: Bools) -> Thresholds:
+    """balanced = best F1, or the highest threshold within .003 of it (ADR 004); strict flags 5 % of the safe rows,
+    permissive 1 %, but never less, or more, than balanced.
+
+    Each lies half-way between two of the probabilities, so that no rounding decides; where even the highest ones are
+    too often safe, permissive lies above them. DataError without rows of both classes.
+    """
+    found = {fpr: classification.tpr_at_fpr(labels, p, fpr) for fpr in (RARE_FPR, PERMISSIVE_FPR, STRICT_FPR)}
+    balanced = classification.best_f1(labels, p, FLAT)
+    if balanced is None or None in found.values():
+        raise DataError("thresholds need safe and unsafe rows; all rows given are of one class")
+    top = float(p.max())
+    above = (top + 1) / 2 if top < 1 else math.nextafter(1, 2)
+    at = {fpr: min(point.threshold, above) for fpr, point in found.items() if point is not None}
+    middle = balanced.threshold
+    return Thresholds(
+        min(at[STRICT_FPR], middle),
+        middle,
+        max(at[PERMISSIVE_FPR], middle),
+        {f"{fpr:g}": threshold for fpr, threshold in at.items()},
+    )
+
+
+def calibrate(
+    engine: Engine, examples: Sequence[Example], policy: Policy, kinds: Collection[str] = KINDS
+) -> tuple[Calibration, dict[str, Any]]:
+    """The calibration of `engine` on `examples` of `kinds`, and a report of rows, log loss and ECE before and after.
+
+    Examples of kind `text` (comments that nobody sent to a model) are left out by default: their share in a data set
+    has nothing to do with the traffic that the thresholds are for. A target with too few rows of its own takes those of
+    the other as well: a small policy's prompts and responses are near enough. If they too are too few, or log-odds do
+    not rise with unsafe rows, it keeps the identity and thresholds of 0.5. Its report has a `note` that says so.
+    """
+    used = [example for example in examples if example.kind in kinds]
+    own = {target: _scored(engine, [e for e in used if e.conversation.target is target], policy) for target in Target}
+    made: dict[str, TargetCalibration] = {}
+    report: dict[str, Any] = {}
+    for target, rows in own.items():
+        few = rows.fewest < MIN_ROWS
+        made[target.value], told = _calibrated(_Scored.joined(list(own.values())) if few else rows, policy)
+        if few and "note" not in told:
+            told["note"] = (
+                f"{rows.unsafe} unsafe and {len(rows.labels) - rows.unsafe} safe rows of its own are too few; "
+            )
+            told["note"] += "calibrated on prompts and responses together"
+        report[target.value] = told
+    return Calibration(**made), {"kinds": sorted(kinds), "left_out": len(examples) - len(used), **report}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Scored:
+    """Examples, their labels, and their log-odds (see `scores`)."""
+
+    examples: Sequence[Example]
+    labels: Bools
+    z: Floats
+    by_category: Floats
+
+    @property
+    def unsafe(self) -> int:
+        return int(self.labels.sum())
+
+    @property
+    def fewest(self) -> int:
+        """Rows of the rarer class."""
+        return min(self.unsafe, len(self.labels) - self.unsafe)
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Scored]) -> _Scored:
+        return cls(
+            [example for part in parts for example in part.examples],
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.z for part in parts]),
+            np.concatenate([part.by_category for part in parts]),
+        )
+
+
+def _scored(engine: Engine, examples: Sequence[Example], policy: Policy) -> _Scored:
+    labels = np.array([example.label == "unsafe" for example in examples], dtype=bool)
+    return _Scored(examples, labels, *scores(engine, examples, policy))
+
+
+def _calibrated(rows: _Scored, policy: Policy) -> tuple[TargetCalibration, dict[str, Any]]:
+    z, labels = rows.z, rows.labels
+    report: dict[str, Any] = {"rows": len(labels), "unsafe": rows.unsafe}
+    try:
+        slope, bias = fit(z, labels)
+    except DataError as problem:
+        return TargetCalibration(), report | {"note": f"not calibrated: {problem}"}
+    p = _sigmoid(slope * z + bias)
+    categories, counts = _category_thresholds(_sigmoid(slope * rows.by_category + bias), rows.examples, policy)
+    report |= {
+        "slope": slope,
+        "bias": bias,
+        "nll": {"before": _loss(z, labels) / len(z), "after": _loss(slope * z + bias, labels) / len(z)},
+        "ece": {"before": classification.ece(labels, _sigmoid(z)), "after": classification.ece(labels, p)},
+        "categories": counts,
+    }
+    return TargetCalibration(slope, bias, choose_thresholds(p, labels), categories), report
+
+
+def _category_thresholds(
+    p: Floats, examples: Sequence[Example], policy: Policy
+) -> tuple[dict[str, Thresholds], dict[str, Any]]:
+    """Thresholds of the categories with enough rows, and the rows of every category.
+
+    Only examples whose categories are known count. A category that is left out takes the verdict's threshold.
+    """
+    known = [index for index, example in enumerate(examples) if _codes(example) is not None]
+    chosen: dict[str, Thresholds] = {}
+    counts: dict[str, Any] = {}
+    for column, code in enumerate(policy.codes):
+        labels = np.array([code in (_codes(examples[index]) or ()) for index in known], dtype=bool)
+        counts[code] = {"rows": len(known), "unsafe": int(labels.sum())}
+        if min(labels.sum(), (~labels).sum()) >= MIN_CATEGORY_ROWS:
+            chosen[code] = choose_thresholds(p[known, column], labels)
+    return chosen, counts
+
+
+def _codes(example: Example) -> frozenset[str] | None:
+    """The codes that an example violates, None if its source does not tell. A safe one violates none."""
+    return frozenset() if example.label == "safe" else example.categories
+
+
+def scores(engine: Engine, examples: Sequence[Example], policy: Policy) -> tuple[Floats, Floats]:
+    """Uncalibrated log-odds: of the verdict [examples], and of each category [examples, categories].
+
+    Read as for every verdict, views included; the worst window counts (guard.reading, guard.moderator).
+    """
+    unsafe = np.empty(len(examples))
+    categories = np.empty((len(examples), len(policy.codes)))
+    for start in range(0, len(examples), _CHUNK):
+        readings = [read(engine, example.conversation, policy) for example in examples[start : start + _CHUNK]]
+        found = iter(engine.score([window for reading in readings for window in reading.windows]))
+        for index, reading in enumerate(readings, start):
+            windows = [next(found) for _ in reading.windows]
+            unsafe[index] = max(score.unsafe for score in windows)
+            categories[index] = np.max([score.categories for score in windows], axis=0)
+    if broken := int((~np.isfinite(unsafe)).sum()):
+        raise EngineError(f"{broken} of {len(examples)} log-odds are not finite numbers; this is a fault of the model")
+    return unsafe, categories

@@ -1,0 +1,100 @@
+"""From a finished run to a sealed bundle: export to ONNX, check against torch, calibrate, seal."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from guard import bundle, calibration, policy
+from guard.bundle import Bundle
+from guard.calibration import Calibration
+from guard.errors import BundleError, DataError
+from guard.train.common.run_folder import packages
+
+
+def export(
+    run: Path,
+    out: Path,
+    name: str | None = None,
+    data: Path | None = None,
+    form: str | None = None,
+    head: Literal["full", "verdict"] = "full",
+    most_flips: float | None = None,
+) -> dict[str, float]:
+    """Makes the bundle `out` of the run and returns the measured parity. Nothing appears at `out` until all is done.
+
+    form: how a causal guard's weights are stored, None for fp32. head: what of its output layer is kept.
+    most_flips: share of the verdicts that the form may change, None for the usual.
+    `data` holds the dev rows to calibrate on; None takes the run's own for an encoder, and leaves a causal guard, whose
+    scoring is slow, uncalibrated. Raises BundleError if the run is not finished, was rendered in another way than this
+    version renders, `out` exists, or torch and ONNX disagree.
+    """
+    record = run_record(run)
+    if out.exists():
+        raise BundleError(f"{out}: exists already; remove it or export to another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        made = Path(folder) / "bundle"
+        made.mkdir()
+        calibration.write(Calibration(), made / "calibration.json")
+        if record["kind"] == "causal":
+            from guard.train.causal.export import MOST_FLIPS, bundle_causal
+
+            allowed = MOST_FLIPS if most_flips is None else most_flips
+            fields, parity = bundle_causal(run, record, made, form or "fp32", head, allowed)
+        elif form is not None or head != "full" or most_flips is not None:
+            raise BundleError(f"{run}: an encoder has one form; leave out --form, --head and --most-flips")
+        else:
+            from guard.train.encoder.export import bundle_encoder
+
+            fields, parity = bundle_encoder(run, record, made)
+            data = data or Path(record["config"]["data"])
+        fields["name"] = name or out.name
+        draft = sealed(made, fields)
+        if data is not None:
+            calibration.write(_calibrated(draft, data, record["config"].get("columns")), made / "calibration.json")
+        bundle.seal(made, **fields, parity=parity)
+        made.rename(out)
+    return parity
+
+
+def run_record(run: Path) -> dict[str, Any]:
+    """The `run.json` of a finished run."""
+    try:
+        record: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise BundleError(f"{run}: no run.json there; give the `out` folder of a finished `guard train`") from None
+    return record
+
+
+def common_fields(record: dict[str, Any], made: Path) -> dict[str, Any]:
+    """What every bundle's manifest takes from its run."""
+    return {
+        "name": made.name,
+        "policy": policy.load(made / "policy.yaml").digest,
+        "max_tokens": record["config"]["max_tokens"],
+        "overlap": record["config"]["overlap"],
+        "data": record["data"],
+        "packages": packages(),
+    }
+
+
+def sealed(made: Path, fields: dict[str, Any]) -> Bundle:
+    """The bundle as it stands, for the checks that need an engine before the final seal."""
+    return Bundle(made, bundle.seal(made, **fields), policy.load(made / "policy.yaml"), Calibration())
+
+
+def _calibrated(draft: Bundle, data: Path, columns: str | None) -> Calibration:
+    from guard.data.dataset.examples import load_examples
+    from guard.engines import open_engine
+    from guard.train.common.calibrate import calibrate
+
+    try:
+        dev = load_examples(data, "dev", draft.policy, columns)
+    except DataError as problem:
+        raise BundleError(f"no dev rows to calibrate on: {problem}; name them with --data") from None
+    fitted, report = calibrate(open_engine(draft), dev, draft.policy)
+    print(json.dumps(report, indent=2, default=str))  # noqa: T201
+    return fitted

@@ -1,0 +1,111 @@
+"""Visits: each epoch shows every example once, as one window of its text, disguised or padded anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from guard.conversation import Conversation, Example, Target
+from guard.data.ingest.refusal import refuses
+from guard.engines.base import Reading, Window, padded_batches
+from guard.policy import Policy
+from guard.train.augment.augmentation import Augmentation, augment
+from guard.train.augment.padding import Pool
+from guard.train.common.labels import Item, Row, item_of
+
+_CHUNK = 4096  # visits among which batches of near lengths are made
+
+
+class Reader(Protocol):
+    """Whatever makes a conversation's windows: the renderer of either kind of guard."""
+
+    def read(self, conversation: Conversation, policy: Policy) -> Reading: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One window of an example, with what is known of its label."""
+
+    item: Item
+    row: Row
+
+
+def visits(
+    examples: Sequence[Example],
+    reader: Reader,
+    rules: Policy,
+    settings: Augmentation,
+    seed: int,
+    epoch: int,
+    pool: Pool,
+) -> list[Visit]:
+    """The epoch's visit to every example, in their order, less those whose label says nothing under the policy."""
+    made = []
+    for example in examples:
+        shown = augment(example, rules, settings, seed, epoch, pool)
+        refusal = _refusal(example, shown.example)
+        item = item_of(shown.example, rules, example.weight, refusal)
+        if item is None:
+            continue
+        windows = reader.read(shown.example.conversation, rules).windows
+        rng = random.Random(f"{seed}/{epoch}/{example.id}")
+        if item.unsafe:
+            windows = holding(windows, shown.span)
+        elif refusal is not None:
+            windows = windows[:1]  # where a refusal is looked for
+        window = rng.choice(windows)
+        made.append(Visit(item, (window.ids, window.segments)))
+    return made
+
+
+def holding(windows: Sequence[Window], span: tuple[int, int]) -> tuple[Window, ...]:
+    """The windows that surely show what is unsafe: those with the whole span; else where it begins and where it ends,
+    as harm is likeliest there."""
+    start, end = span
+    whole = tuple(window for window in windows if window.start <= start and end <= window.end)
+    if whole:
+        return whole
+    touched = tuple(window for window in windows if window.start < end and start < window.end) or tuple(windows)
+    return touched[0], touched[-1]
+
+
+def _refusal(example: Example, shown: Example) -> bool | None:
+    """Whether a response refuses; unknown where its words were changed, which may hide that it does."""
+    if shown.conversation.target is not Target.RESPONSE:
+        return None
+    same_speaker = example.conversation.target is Target.RESPONSE
+    if same_speaker and shown.conversation.judged != example.conversation.judged:
+        return None
+    return refuses(shown.conversation.judged.content)
+
+
+def thinned(visit: Visit, kept: Collection[int], share: float, rng: random.Random) -> Visit:
+    """A prompt's visit less a random share of its tokens, so that no row is known by one rare word; `kept` ones stay.
+
+    Source: word dropout (Iyyer et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods").
+    """
+    ids, segments = visit.row
+    return Visit(visit.item, (tuple(token for token in ids if token in kept or rng.random() >= share), segments))
+
+
+def batches(made: Sequence[Visit], tokens: int, rows: int, rng: random.Random) -> Iterator[list[Visit]]:
+    """Batches of near lengths within shuffled chunks, so that padding is small and order still random."""
+    order = list(made)
+    rng.shuffle(order)
+    cut: list[list[Visit]] = []
+    for start in range(0, len(order), _CHUNK):
+        chunk = order[start : start + _CHUNK]
+        packed = padded_batches([len(visit.row[0]) for visit in chunk], tokens, rows)
+        cut += [[chunk[index] for index in batch] for batch in packed]
+    rng.shuffle(cut)
+    yield from cut
+
+
+def one_policy(settings: Augmentation) -> Augmentation:
+    """The settings without their steps on the policy: the recipe chooses one for each batch."""
+    return dataclasses.replace(
+        settings, shuffle=0.0, renumber=0.0, drop=0.0, narrow=0.0, flip=0.0, names_only=0.0, short=0.0
+    )

@@ -1,0 +1,81 @@
+"""Held-out rows while an encoder trains: how well it ranks them, each scored by its worst window as in serving."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from guard.conversation import Example
+from guard.engines.base import padded_batches
+from guard.metrics.classification import Floats, auprc, auroc, best_f1
+from guard.policy import Policy
+from guard.prompts.encoder import EncoderInput, category_text
+from guard.train.common.labels import Row, item_of
+from guard.train.encoder import model as encoder
+
+_BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A held-out example as all of its windows."""
+
+    unsafe: bool
+    windows: tuple[Row, ...]
+
+
+def held_out(examples: Sequence[Example], reader: EncoderInput, rules: Policy) -> list[Judged]:
+    """Every example as serving reads it, less those whose label says nothing under the policy."""
+    return [
+        Judged(example.label == "unsafe", tuple((w.ids, w.segments) for w in windows))
+        for example in examples
+        if item_of(example, rules)
+        for windows in [reader.read(example.conversation, rules).windows]
+    ]
+
+
+def category_rows(reader: EncoderInput, texts: Sequence[str]) -> list[Row]:
+    rows = [reader.category_ids(text) for text in texts]
+    return [(ids, (0,) * len(ids)) for ids in rows]
+
+
+def worst_windows(
+    model: encoder.ConditionedEncoder,
+    items: Sequence[Judged],
+    categories: Tensor,
+    pad: int,
+    autocast: contextlib.AbstractContextManager[None],
+) -> Floats:
+    """[items]: the log-odds of the worst window of each, under the categories of these vectors."""
+    flat = [(index, row) for index, item in enumerate(items) for row in item.windows]
+    worst = np.full(len(items), -np.inf)
+    for batch in padded_batches([len(row[0]) for _, row in flat], _BATCH_TOKENS):
+        text = encoder.padded([flat[i][1] for i in batch], pad)
+        with torch.no_grad(), autocast:
+            logits = model(**text, categories=categories)[1]
+        np.maximum.at(worst, [flat[i][0] for i in batch], torch.logsumexp(logits.float(), 1).numpy())
+    return worst
+
+
+def evaluate(
+    model: encoder.ConditionedEncoder,
+    items: Sequence[Judged],
+    reader: EncoderInput,
+    rules: Policy,
+    autocast: contextlib.AbstractContextManager[None],
+) -> dict[str, float | None]:
+    """Ranking quality on held-out rows. The model is left in training mode."""
+    model.eval()
+    words = [category_text(category) for category in rules.categories]
+    with torch.no_grad(), autocast:
+        vectors = model.embed(**encoder.padded(category_rows(reader, words), reader.pad))
+    worst = worst_windows(model, items, vectors, reader.pad, autocast)
+    model.train()
+    labels = np.array([item.unsafe for item in items])
+    best = best_f1(labels, worst)
+    return {"auprc": auprc(labels, worst), "auroc": auroc(labels, worst), "best_f1": best.value if best else None}

@@ -1,0 +1,244 @@
+"""Text inside text: what is written in Base64, hexadecimal, escapes, ROT13 or backwards, read out in its place."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import html
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from guard.views.english import english, likeness, stretches
+
+DEPTH = 2  # encodings inside one another that are read
+_LENGTH = 16  # characters of the shortest payload
+_READABLE = 0.85  # of a decoded text's characters, those that are letters, digits, spaces and common marks
+_MARKS = frozenset(" \t\r\n.,;:?!'\"()-/+=%\\&#_*@<>")
+_LOST = 0.1  # of a payload's bytes, those that may not be UTF-8
+_DISTINCT = 4  # characters that a text has at least
+_MORE_ENGLISH = 0.15  # likeness that decoding must add
+_LOOK = 400  # characters that tell whether letters are strange
+_GAIN = 8  # common pairs of letters that decoding must add (see `english.stretches`)
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """Where a payload may stand and its bytes; ValueError if it is none. `doubtful`: only English is believed."""
+
+    pattern: re.Pattern[str]
+    decode: Callable[[str], bytes]
+    doubtful: bool = False
+
+
+_SKIPPED = re.compile(r"0x|\\x|[\s:,;-]", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+")
+# Possessive where a failure would be tried again from every character: all patterns take linear time.
+_CODECS = (
+    Codec(
+        re.compile(r"[01]{8}(?:[\s,]{0,2}[01]{8}){3,}+"),
+        lambda found: _bits(_SKIPPED.sub("", found)),
+    ),
+    Codec(
+        re.compile(r"(?<!\d)\d{2,3}(?:[\s,;]{1,2}\d{2,3}){7,}+"),
+        lambda found: bytes(map(int, _NUMBER.findall(found))),
+        doubtful=True,
+    ),
+    Codec(
+        re.compile(r"(?:0x|\\x)?[0-9A-Fa-f]{2}(?:[\s:,;-]{0,2}(?:0x|\\x)?[0-9A-Fa-f]{2}){7,}+"),
+        lambda found: bytes.fromhex(_SKIPPED.sub("", found)),
+    ),
+    Codec(
+        re.compile(rf"[A-Z2-7]{{{_LENGTH},}}+={{0,6}}"),
+        lambda found: base64.b32decode((bare := found.rstrip("="))[: len(bare) // 8 * 8] + _last32(bare)),
+    ),
+    Codec(
+        re.compile(rf"[A-Za-z0-9+/_-]{{{_LENGTH},}}+(?:\r?\n[A-Za-z0-9+/_-]{{4,}}+)*+={{0,2}}"),
+        lambda found: _base64(found),
+    ),
+)
+_ESCAPES = (
+    re.compile(r"(?:%[0-9A-Fa-f]{2})+"),
+    re.compile(r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2})+"),
+    re.compile(r"(?:&#(?:\d{1,7}|[xX][0-9A-Fa-f]{1,6});)+"),
+)
+_LETTER_ESCAPE = re.compile(
+    r"%[4-7][0-9A-Fa-f]|\\u00[4-7][0-9A-Fa-f]|\\x[4-7][0-9A-Fa-f]|&#(?:[xX]0*[4-7][0-9A-Fa-f]|0*(?:6[5-9]|[7-9]\d|1[01]\d|12[0-2]));"
+)
+_ESCAPED = 3  # letters that are escaped, though none ever needs to be
+# Frequent words under ROT13 and backwards; a text with none of them is looked at only if its letters are strange.
+_ROT13_WORDS = (" gur ", " naq ", " gb ", " bs ", " lbh ")
+_REVERSED_WORDS = (" eht ", " dna ", " ot ", " uoy ")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A text with its payloads decoded in their places. `before` its first and `after` its last payload, so many
+    characters are as they were. Never longer than the text."""
+
+    text: str = field(repr=False)
+    before: int
+    after: int
+
+    @property
+    def alone(self) -> str:
+        """From the first payload to the last."""
+        return self.text[self.before : len(self.text) - self.after]
+
+
+def decoded(text: str, depth: int = DEPTH) -> Decoded | None:
+    """The text with its payloads decoded, those inside them too; None if it has none."""
+    around: list[tuple[int, int]] = []
+    for _ in range(depth):
+        found = _found(text)
+        if not found:
+            break
+        around.append((found[0][0], len(text) - found[-1][1]))
+        parts, end = [], 0
+        for start, stop, plain in found:
+            parts += [text[end:start], plain]
+            end = stop
+        text = "".join(parts) + text[end:]
+    if not around:
+        return None
+    before, after = map(min, zip(*around, strict=True))
+    return Decoded(text, before, after)
+
+
+def _found(text: str) -> list[tuple[int, int, str]]:
+    """Start, end and decoded text of the payloads of one kind: the first that there is."""
+    for search in (_coded, _escaped, _rotated, _backwards):
+        if found := [*search(text)]:
+            return found
+    return []
+
+
+# -- bytes ------------------------------------------------------------------------------------------------------------
+
+_KINDS = bytes(
+    ord("h") if chr(code) in "0123456789abcdefABCDEF"
+    else ord("a") if (chr(code).isalnum() and code < 128) or chr(code) in "+/_-"
+    else ord(" ") if chr(code) in " \t\r\n,;:"
+    else ord("x")
+    for code in range(256)
+)  # fmt: skip
+_ALL_ALIKE = bytes.maketrans(b"h", b"a")
+_RUN = b"a" * _LENGTH
+_SPACED_CODES = (b"hh hh hh hh hh", b"hhhhhhhh hhhhhhhh", b"hhh hhh")
+
+
+def _coded(text: str) -> Iterator[tuple[int, int, str]]:
+    kinds = text.encode("latin-1", "replace").translate(_KINDS)
+    if "\\x" not in text and "0x" not in text and _RUN not in kinds.translate(_ALL_ALIKE):
+        kinds = kinds.replace(b"  ", b" ")
+        if not any(shape in kinds for shape in _SPACED_CODES):
+            return
+    found: list[tuple[int, int, str]] = []
+    for codec in _CODECS:
+        for match in codec.pattern.finditer(text):
+            plain = _readable(match[0], codec)
+            if plain is not None:
+                found.append((match.start(), match.end(), plain))
+    end = 0
+    for start, stop, plain in sorted(found, key=lambda payload: payload[0]):
+        if start >= end:
+            yield start, stop, plain
+            end = stop
+
+
+def _readable(payload: str, codec: Codec) -> str | None:
+    try:
+        plain = _text(codec.decode(payload))
+    except ValueError:
+        return None
+    good = sum(map(str.isalnum, plain)) + sum(map(plain.count, _MARKS))
+    if good < _READABLE * len(plain) or len(set(plain)) < _DISTINCT:
+        return None
+    return None if codec.doubtful and not english(plain) else plain
+
+
+def _text(payload: bytes) -> str:
+    """UTF-8, or UTF-16 where every other byte is zero; ValueError if it is neither."""
+    if payload[1::2].count(0) > len(payload) // 4:
+        return payload.decode("utf-16-le")
+    plain = payload.decode("utf-8", "ignore")
+    if len(plain.encode()) < (1 - _LOST) * len(payload):
+        raise ValueError
+    return plain
+
+
+def _bits(bits: str) -> bytes:
+    return bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8))
+
+
+def _base64(payload: str) -> bytes:
+    bare = "".join(payload.split()).rstrip("=").replace("-", "+").replace("_", "/")
+    bare = bare[:-1] if len(bare) % 4 == 1 else bare  # a letter too many, in which no byte fits
+    return base64.b64decode(bare + "=" * (-len(bare) % 4))
+
+
+def _last32(bare: str) -> str:
+    rest = bare[len(bare) // 8 * 8 :]
+    fitting = max(length for length in (0, 2, 4, 5, 7) if length <= len(rest))  # a last group has no other length
+    return rest[:fitting] + "=" * (8 - fitting) if fitting else ""
+
+
+# -- escapes ----------------------------------------------------------------------------------------------------------
+
+
+def _escaped(text: str) -> Iterator[tuple[int, int, str]]:
+    if "%" not in text and "\\" not in text and "&#" not in text:
+        return
+    if sum(1 for _, _ in zip(range(_ESCAPED), _LETTER_ESCAPE.finditer(text), strict=False)) < _ESCAPED:
+        return
+    for pattern, decode in zip(_ESCAPES, (_percent, _backslash, html.unescape), strict=True):
+        for found in pattern.finditer(text):
+            yield found.start(), found.end(), decode(found[0])
+
+
+def _percent(run: str) -> str:
+    return bytes.fromhex(run.replace("%", "")).decode("utf-8", "replace")
+
+
+def _backslash(run: str) -> str:
+    plain = run.encode("ascii").decode("unicode_escape")
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs of surrogates are one character
+
+
+# -- rewritten letters ------------------------------------------------------------------------------------------------
+
+
+def _rotated(text: str) -> list[tuple[int, int, str]]:
+    codes = text.encode("latin-1", "replace").lower()
+    strange = codes.count(b"g") + codes.count(b"b") > codes.count(b"t") + codes.count(b"o")
+    if not strange and not _has(text, _ROT13_WORDS):
+        return []
+    other = codecs.encode(text, "rot13")
+    return [
+        (start, end, other[start:end])
+        for start, end in stretches(text, other, _GAIN)
+        if _english(text[start:end], other[start:end])
+    ]
+
+
+def _backwards(text: str) -> list[tuple[int, int, str]]:
+    look = text[:_LOOK]
+    strange = (
+        "th" not in text and sum(map(str.isascii, look)) > len(look) // 2 and likeness(look[::-1]) > likeness(look)
+    )
+    if not strange and not _has(text, _REVERSED_WORDS):
+        return []
+    found = stretches(text, None, _GAIN)
+    turned = [(start, end, text[start:end][::-1]) for start, end in found]
+    # Prose alone: the pairs of letters in Spanish, Italian or Hindi backwards are those of English.
+    return [(start, end, plain) for start, end, plain in turned if _english(text[start:end], plain, prose=True)]
+
+
+def _has(text: str, words: tuple[str, ...]) -> bool:
+    lower = f" {text.lower()} "
+    return any(word in lower for word in words)
+
+
+def _english(text: str, plain: str, prose: bool = False) -> bool:
+    """Whether a payload is long enough, English, and much more so than what stood there (Polish, say)."""
+    return len(text) >= _LENGTH and english(plain, prose) and likeness(plain) >= likeness(text) + _MORE_ENGLISH

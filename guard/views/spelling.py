@@ -1,0 +1,98 @@
+"""Mistyped words spelt right: neighbouring letters that changed places, letters typed twice, letters left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import NamedTuple
+
+from guard.views.segmentation import ranks
+
+# Words of letters only, none in addresses, paths, numbers and names of variables.
+_WORD = re.compile(r"(?<![\w@/\\$&#])(?<!\w[.'’])[^\W\d_]{3,24}(?![\w@/\\]|\.\w)")
+_SHORT = 4  # letters up to which a word is easily mistaken for another one
+_LEFT_OUT = 6  # how much commoner a word must be that lost a letter than one whose letters were swapped or typed twice
+_BASE = 50  # rank up to which all words are as common
+_COMMON = 2000  # rank, at most, of what a short word surely stands for, since many an abbreviation is like some word
+_ONE, _SEVERAL = 20, 100  # distinct words to each that is surely mistyped, at most, where there is one or several
+_ENGLISH = 3  # distinct words to each that is no word and stands for none, at least
+_PLAIN = ("s", "es", "ly", "ness", "less")
+_CHANGING = ("ed", "er", "ers", "ing", "y", "able")  # before these a stem loses its e or doubles its consonant
+_DOUBLED = re.compile(r"[^aeiou][aeiou]([bdglmnprt])\1\Z")
+
+
+class _Fix(NamedTuple):
+    """cost: lower where the word is commoner and the error likelier. sure: no name or abbreviation, but an error."""
+
+    cost: int
+    word: str
+    sure: bool
+
+
+def corrected(text: str) -> str:
+    """The text with its mistyped words as they were meant, if it is English and there are so many that they are a sign
+    of haste or of an attack: one in a short text, several in a long one.
+
+    Words of the list that an error made of others stay, and so do names and terms that are unlike all words.
+    """
+    words = set(_WORD.findall(text.lower()))
+    strange = [word for word in words if not _is_word(word)]
+    fixes = {word: fix for word in strange if (fix := min(_fixes(word), default=None)) is not None}
+    sure = sum(fix.sure for fix in fixes.values())
+    unlike = len(strange) - len(fixes)
+    if not sure or sure * (_SEVERAL if sure > 1 else _ONE) < len(words) or unlike * _ENGLISH > len(words):
+        return text
+    return _WORD.sub(lambda found: _read(found[0], fixes.get(found[0].lower())), text)
+
+
+def _read(word: str, fix: _Fix | None) -> str:
+    if fix is None:
+        return word
+    return fix.word.upper() if word.isupper() else fix.word.capitalize() if word[0].isupper() else fix.word
+
+
+def _is_word(word: str) -> bool:
+    """Whether it is a word of the list, or a regular form of one."""
+    return word in ranks() or any(stem in ranks() for stem in _stems(word))
+
+
+def _stems(word: str) -> Iterator[str]:
+    for ending in (*_PLAIN, *_CHANGING):
+        stem = word.removesuffix(ending)
+        if len(stem) < _SHORT or stem == word:
+            continue
+        if stem[-1] == "i":
+            yield f"{stem[:-1]}y"
+        if ending not in _CHANGING:
+            if ending != "s" or stem[-1] != "s":
+                yield stem
+            continue
+        yield f"{stem}e"
+        if stem[-1] != "e":
+            yield stem
+        if _DOUBLED.search(stem):
+            yield stem[:-1]
+
+
+def _fixes(word: str) -> Iterator[_Fix]:
+    """The words that one error turned into the given one, the first letter being right."""
+    known = ranks()
+    for at in range(1, len(word)):
+        same = word[at] == word[at - 1]
+        made = word[:at] + word[at + 1 :] if same else f"{word[: at - 1]}{word[at]}{word[at - 1]}{word[at + 1 :]}"
+        if made in known and (same or at > 1):
+            long = len(word) > (_SHORT if same else _SHORT - 1)
+            yield _Fix(known[made], made, long or (len(word) == _SHORT and known[made] < _COMMON))
+    whole = _shortened().get(word)
+    if whole is not None:
+        long = len(word) >= _SHORT or known[whole] < _COMMON
+        # What lacks its last letter may be another form of the word, which the list lacks.
+        yield _Fix(_LEFT_OUT * (known[whole] + _BASE), whole, long and whole[:-1] != word)
+
+
+@cache
+def _shortened() -> Mapping[str, str]:
+    """Words with one letter left out, but for the first, and the commonest word that each of them is made from."""
+    words = [word for word in ranks() if len(word) >= _SHORT]
+    return {word[:at] + word[at + 1 :]: word for word in reversed(words) for at in range(1, len(word))}

@@ -1,0 +1,116 @@
+"""Named readers, each on a small made-up record."""
+
+import pytest
+
+from guard.data.sources.formats import Record
+from guard.data.sources.hub_readers import HUB_READERS
+from guard.data.sources.readers import READERS, refuses
+from guard.errors import DataError
+
+
+def run(name, *fields):
+    return [record.fields for record in READERS[name](Record(dict(f), "made-up", n) for n, f in enumerate(fields, 1))]
+
+
+def test_nested_lists():
+    value = {"Tools": {"Rake:": ["a", "b"]}, "Plants": ["c"]}
+    assert run("nested_lists", {"value": value, "language": "en"}) == [
+        {"language": "en", "text": "a", "topic": "Tools / Rake", "position": "Tools / Rake / 0"},
+        {"language": "en", "text": "b", "topic": "Tools / Rake", "position": "Tools / Rake / 1"},
+        {"language": "en", "text": "c", "topic": "Plants", "position": "Plants / 0"},
+    ]
+
+
+def test_answers_by_prompt():
+    found = run("answers_by_prompt", {"value": {"Rake?": "Like this.", "Hoe?": "I'm sorry, no."}})
+    assert [fields["answer"] for fields in found] == ["given", "refused"]
+
+
+def test_human_assistant():
+    long = "Rake the leaves from the hedge towards the path, then carry them to the heap. " * 2
+    frame = "Human: Rake? Assistant:"
+    found = run(
+        "human_assistant", *({"prompts": frame, "results": text} for text in (long, "Yes.", "I cannot. " + long))
+    )
+    assert [(fields["prompt"].strip(), fields["answer"]) for fields in found] == [
+        ("Rake?", "given"),
+        ("Rake?", "short"),
+        ("Rake?", "refused"),
+    ]
+
+
+def test_rater_share():
+    rated = [{"comment_id": "1", "not toxic": vote} for vote in ("True", "0", "1", "False")]
+    comments = [{"comment_id": "1", "comment_text": "hm"}, {"comment_id": "2", "comment_text": "unrated"}]
+    found = run("rater_share", *rated, *comments)
+    assert [(fields["comment_text"], fields["share"]) for fields in found] == [("hm", 0.5)]
+
+
+def test_annotator_votes():
+    first = {"A1_is_abuse.1": "1", "A1_is_abuse.-2": "0", "A2_is_abuse.-1": "1", "A2_sexist": "0", "A2_sexist#2": "1"}
+    unrated = {"A1_is_abuse.1": "", "A1_sexist": "1"}
+    mild = {"A1_is_abuse.0": "1", "A1_intellectual": "1"}
+    found = run("annotator_votes", first, unrated, mild)
+    assert [(fields["share"], fields["hate"]) for fields in found] == [(0.5, "yes"), (0.0, "no")]
+
+
+def test_language_columns():
+    found = run("language_columns", {"id": "7", "source": "x", "tags": "['a', 'b']", "en": "fence", "fr": "clôture"})
+    assert [(fields["language"], fields["text"], fields["tags"]) for fields in found] == [
+        ("en", "fence", ["a", "b"]),
+        ("fr", "clôture", ["a", "b"]),
+    ]
+    for broken in ("['a'", "7"):
+        with pytest.raises(DataError, match="made-up row 1: `tags` must be a list"):
+            run("language_columns", {"tags": broken, "en": "fence"})
+
+
+def test_embedded_targets_unsafe_wins():
+    rows = [
+        {"context": "Write about bees.", "response": "Bees hum. ", "safety": "safe"},
+        {"context": "Write about bees.", "response": "Bees hum.", "safety": "unsafe"},
+        {"context": "Write about bees.", "response": "蜜蜂", "safety": "safe"},
+    ]
+    found = run("embedded_targets", {"value": {"bees": rows}})
+    assert [(f["safety"], f["language"], f["template"]) for f in found] == [
+        ("unsafe", "en", "Write about _."),
+        ("unsafe", "en", "Write about _."),
+        ("safe", "zh", "Write about _."),
+    ]
+
+
+def test_violating_and_safe():
+    found = run("violating_and_safe", {"问题": "q", "违规回答": "bad", "安全有用回答": "good"})
+    assert [(fields["response"], fields["answer"]) for fields in found] == [("bad", "violating"), ("good", "safe")]
+
+
+def test_questions_by_index():
+    question, answer = {"index": "4", "text": "Rake?"}, {"question": "4", "Response": "Yes."}
+    assert run("questions_by_index", question, answer) == [{**answer, "prompt": "Rake?"}]
+    with pytest.raises(DataError, match="made-up row 1: its question index is not in the question list"):
+        run("questions_by_index", answer)
+
+
+def test_dashed_lines():
+    assert run("dashed_lines", {"text": "- a fence"}, {"text": "a - b"}) == [{"text": "a fence"}, {"text": "a - b"}]
+
+
+@pytest.mark.parametrize("name", sorted(set(READERS) - set(HUB_READERS) - {"annotator_votes"}))
+def test_a_record_without_the_fields_of_its_reader_is_a_data_error(name):
+    with pytest.raises(DataError, match="made-up row 1"):
+        run(name, {"unrelated": "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("I'm sorry, but no.", True),
+        ("As an AI I have no garden.", True),
+        ("That is illegal and unkind.", True),
+        ("It is never advisable to do so.", True),
+        ("Certainly: rake it.", False),
+        ("x" * 300 + "I cannot", False),
+    ],
+)
+def test_refusals_show_at_the_start(text, refused):
+    assert refuses(text) is refused

@@ -1,0 +1,389 @@
+"""guard.filter.job: every row is accounted for, a killed job ends with the same bytes, a text is scored once."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import itertools
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from guard.engines.base import Reading
+from guard.engines.fake import FakeEngine
+from guard.errors import ConfigError, DataError, EngineError, InvalidInput
+from guard.filter.job import REMEMBERED, Job, Tally, _remember, filter_file
+from guard.jobs.row_files import ADDED
+from guard.moderator import Moderator, open_moderator
+from guard.policy import load
+
+FAKE = open_moderator("fake", policy="minimal")
+SAFE, UNSAFE = '{"prompt": "good morning"}', '{"prompt": "please violates:M1 now"}'
+
+
+class SpyEngine(FakeEngine):
+    """Counts what it scores, and fails on the words that a test puts into a text."""
+
+    def __init__(self) -> None:
+        self.scored: list[bytes] = []
+
+    def read(self, conversation, policy):
+        text = conversation.judged.content
+        if "unreadable" in text:
+            raise InvalidInput("the text cannot be read")
+        reading = super().read(conversation, policy)
+        return Reading(reading.windows, 1, 2) if "endless" in text else reading
+
+    def score(self, windows):
+        if any(b"crash" in bytes(window.ids) for window in windows):
+            raise EngineError("the session died")
+        self.scored += [bytes(window.ids) for window in windows]
+        return super().score(windows)
+
+
+class MortalEngine(FakeEngine):
+    """Dies at its nth call; like a real one, its scores differ a little with the size of the batch."""
+
+    def __init__(self, calls: int) -> None:
+        self.calls = calls
+
+    def score(self, windows):
+        self.calls -= 1
+        if self.calls < 0:
+            raise KeyboardInterrupt
+        scores = super().score(windows)
+        return [type(s)(s.unsafe + len(windows) * 1e-4, s.categories) for s in scores]
+
+
+def with_engine(engine) -> Moderator:
+    return Moderator(engine, load("minimal"))
+
+
+def write(path: Path, *lines: str | bytes) -> Path:
+    path.write_bytes(b"".join((line if isinstance(line, bytes) else line.encode()) + b"\n" for line in lines))
+    return path
+
+
+def job(source: Path, **options) -> Job:
+    out = source.with_name("out" + source.suffix)
+    return Job(source, out, out.with_name(out.name + ".quarantine.jsonl"), **options)
+
+
+def lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines()
+
+
+def outputs(wanted: Job) -> tuple[bytes, bytes, bytes]:
+    return wanted.out.read_bytes(), wanted.quarantine.read_bytes(), wanted.report.read_bytes()
+
+
+TEXTS = st.sampled_from(["hello", "what is violates:M1 about", "violates:M2", "näh\u2028 日本 \ud800", "x" * 900])
+LINES = st.one_of(
+    st.builds(lambda text, extra: json.dumps({"prompt": text, "n": extra}), TEXTS, st.floats() | st.integers()),
+    st.builds(lambda text, answer: json.dumps({"id": 1, "prompt": text, "response": answer}), TEXTS, TEXTS),
+    st.builds(lambda text: json.dumps({"messages": [{"role": "user", "content": text}]}, indent=None), TEXTS),
+    st.sampled_from(['{"prompt": "a", "prompt": "b" }  ', '\t{"k": 1e999, "prompt": "\\u00e9"}\r', "", "  "]),
+    st.sampled_from(["{", "[1]", "7", '{"prompt": ""}', '{"messages": []}', '{"prompt": null}', "[" * 9000, "{}"]),
+    st.binary(min_size=1, max_size=12).filter(lambda raw: b"\n" not in raw),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.lists(LINES, max_size=20), keep=st.sampled_from(["safe", "unsafe", "all"]), size=st.integers(2, 9))
+def test_every_row_is_kept_as_it_was_or_dropped_or_quarantined(rows, keep, size, tmp_path_factory):
+    source = write(tmp_path_factory.mktemp("rows") / "in.jsonl", *rows)
+    wanted = job(source, keep=keep, shard_rows=size)
+    tally = filter_file(wanted, FAKE)
+
+    given_lines = [(n, line.strip(b" \t\r\n")) for n, line in enumerate(source.read_bytes().split(b"\n"), 1)]
+    given_lines = [(n, line.removeprefix(b"\xef\xbb\xbf") if n == 1 else line) for n, line in given_lines if line]
+    given_lines = [(n, line) for n, line in given_lines if line]
+    assert tally.read == len(given_lines) == tally.kept + tally.dropped + tally.quarantined
+    quarantined = {}
+    for entry in map(json.loads, wanted.quarantine.read_bytes().split(b"\n")[:-1]):
+        raw = entry["raw"].encode() if "raw" in entry else base64.b64decode(entry["raw_base64"])
+        quarantined[entry["line"]] = raw
+    assert len(quarantined) == tally.quarantined == sum(tally.reasons.values())
+    kept = iter(wanted.out.read_bytes().split(b"\n")[:-1])
+    unkept = 0
+    following = next(kept, None)
+    for number, line in given_lines:
+        if number in quarantined:
+            assert quarantined[number] == line
+        elif following is not None and following.startswith(line[:-1].rstrip() + b', "guard_outcome"'):
+            assert tuple(json.loads(following))[-4:] == ADDED
+            following = next(kept, None)
+        else:
+            unkept += 1
+    assert following is None
+    assert unkept == tally.dropped
+    assert keep != "all" or tally.dropped == 0
+    assert not wanted.parts.exists()
+
+
+def test_outcomes_decide_which_rows_are_kept(tmp_path):
+    source = write(tmp_path / "in.jsonl", SAFE, UNSAFE, SAFE)
+    kept = {keep: job(source, keep=keep) for keep in ("safe", "unsafe", "all")}
+    counts = {}
+    for keep, wanted in kept.items():
+        filter_file(wanted, FAKE)
+        counts[keep] = [json.loads(line)["guard_outcome"] for line in lines(wanted.out)]
+    assert counts == {"safe": ["SAFE", "SAFE"], "unsafe": ["UNSAFE"], "all": ["SAFE", "UNSAFE", "SAFE"]}
+
+
+def test_added_columns_are_the_verdict(tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl", UNSAFE), keep="all")
+    filter_file(wanted, FAKE)
+    row = json.loads(wanted.out.read_bytes())
+    verdict = FAKE.check("please violates:M1 now")
+    assert list(row) == ["prompt", *ADDED]
+    assert row["guard_p_unsafe"] == pytest.approx(verdict.p_unsafe, abs=1e-6)
+    assert row["guard_flagged"] == ["M1"]
+    assert row["guard_categories"] == pytest.approx(dict(verdict.categories), abs=1e-6)
+
+
+def test_report_names_input_model_and_policy(tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl", SAFE, UNSAFE, "{"))
+    filter_file(wanted, FAKE)
+    report = json.loads(wanted.report.read_bytes())
+    assert (report["read"], report["kept"], report["dropped"], report["quarantined"]) == (3, 1, 1, 1)
+    assert report["model"] == FAKE.engine.digest
+    assert report["policy"] == FAKE.policy.digest
+    assert report["reasons"] == {"not valid JSON": 1}
+    assert report["flagged"] == {"M1": 1}
+    assert len(report["input_sha256"]) == 64
+    assert (report["mode"], report["keep"]) == ("balanced", "safe")
+
+
+def test_text_column(tmp_path):
+    source = write(tmp_path / "in.jsonl", '{"body": "good day", "prompt": 3}', '{"body": 3}', '{"prompt": "x"}')
+    wanted = job(source, text_column="body")
+    assert filter_file(wanted, FAKE).kept == 1
+    reasons = [json.loads(line)["reason"] for line in lines(wanted.quarantine)]
+    assert reasons == ["`body` must be a string, not int", "`body` must be a string, not NoneType"]
+
+
+def test_byte_order_mark_is_no_broken_row(tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl", b"\xef\xbb\xbf" + SAFE.encode()))
+    assert filter_file(wanted, FAKE).kept == 1
+    assert wanted.out.read_bytes().startswith(SAFE[:-1].encode())
+
+
+def test_a_text_is_scored_once_within_and_across_shards(tmp_path):
+    texts = ["one", "two", "one", "three", "two", "one", "two", "one", "one", "three"]
+    wanted = job(write(tmp_path / "in.jsonl", *(json.dumps({"prompt": text}) for text in texts)), shard_rows=4)
+    engine = SpyEngine()
+    tally = filter_file(wanted, with_engine(engine))
+    assert sorted(engine.scored) == [b"one", b"three", b"two"]
+    assert (tally.read, tally.kept, tally.scored) == (10, 10, 3)
+
+
+def test_texts_remembered_are_bounded_and_the_oldest_go_first():
+    known = OrderedDict()
+    _remember(known, {str(n): "" for n in range(REMEMBERED)})
+    _remember(known, {"new": ""})
+    assert len(known) == REMEMBERED
+    assert "0" not in known
+    assert "new" in known
+
+
+def test_undecided_and_unjudgeable_rows_are_quarantined_alone(tmp_path):
+    texts = ["fine", "this is endless", "this is unreadable", "this will crash", "fine too"]
+    wanted = job(write(tmp_path / "in.jsonl", *(json.dumps({"prompt": text}) for text in texts)), keep="all")
+    tally = filter_file(wanted, with_engine(SpyEngine()))
+    entries = {entry["line"]: entry["reason"] for entry in map(json.loads, lines(wanted.quarantine))}
+    assert entries == {
+        2: "INCOMPLETE: not all of the text could be read",
+        3: "the text cannot be read",
+        4: "the session died",
+    }
+    assert (tally.kept, tally.quarantined, tally.dropped) == (2, 3, 0)
+    assert tally.outcomes == {"SAFE": 2, "INCOMPLETE": 1}
+
+
+def test_a_broken_engine_stops_the_job_which_then_goes_on(tmp_path):
+    texts = ["a", "b", "crash one", "crash two"]
+    wanted = job(write(tmp_path / "in.jsonl", *(json.dumps({"prompt": text}) for text in texts)), shard_rows=2)
+    with pytest.raises(EngineError, match="session died"):
+        filter_file(wanted, with_engine(SpyEngine()))
+    assert not wanted.out.exists()
+    assert filter_file(wanted, FAKE).kept == 4
+
+
+@pytest.mark.parametrize("column", ADDED)
+def test_an_existing_column_is_an_error_that_names_it(column, tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl", SAFE, json.dumps({"prompt": "x", column: 1})))
+    with pytest.raises(DataError, match=f"line 2: has a column `{column}`"):
+        filter_file(wanted, FAKE)
+
+
+def test_no_text_reaches_reasons_report_or_records(tmp_path):
+    secret = "canary-7319"
+    rows = [
+        f'{{"prompt": "{secret}',
+        json.dumps({"messages": [{"role": secret, "content": secret}]}),
+        json.dumps({"prompt": {secret: 1}}),
+        json.dumps({"prompt": f"{secret} unreadable"}),
+        json.dumps({"prompt": f"{secret} fine"}),
+    ]
+    wanted = job(write(tmp_path / "in.jsonl", *rows, json.dumps({"prompt": "x", "guard_outcome": secret})))
+    with pytest.raises(DataError) as error:
+        filter_file(wanted, with_engine(SpyEngine()))
+    assert secret not in str(error.value)
+    write(wanted.source, *rows)
+    tally = filter_file(wanted, with_engine(SpyEngine()), restart=True)
+    assert (tally.quarantined, tally.kept) == (4, 1)
+    assert secret not in wanted.report.read_text()
+    assert not [entry for entry in map(json.loads, lines(wanted.quarantine)) if secret in entry["reason"]]
+
+
+def made_up_rows(count: int) -> list[str]:
+    rows = [json.dumps({"n": n, "prompt": f"text {n % (count // 2)}"}) for n in range(count)]
+    rows[::17] = ["{broken"] * len(rows[::17])
+    rows[5::31] = [UNSAFE] * len(rows[5::31])
+    return rows
+
+
+def test_kill_9_then_rerun_ends_with_the_same_bytes(tmp_path):
+    rows = made_up_rows(400)
+    fresh = job(write(tmp_path / "in.jsonl", *rows), shard_rows=10)
+    whole = filter_file(fresh, FAKE)
+    expected = outputs(fresh)
+
+    (tmp_path / "killed").mkdir()
+    wanted = job(write(tmp_path / "killed" / "in.jsonl", *rows), shard_rows=10)
+    command = [sys.executable, "-m", "guard", "filter", str(wanted.source), str(wanted.out)]
+    command += ["--model", "fake", "--policy", "minimal", "--shard-rows", "10"]
+    for _ in range(5):  # should a busy machine let the job finish before it is killed
+        awaited = wanted.parts / f"{random.randrange(1, 8):06d}.json"
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not awaited.exists():
+            time.sleep(0.001)
+        process.kill()
+        if process.wait() == -signal.SIGKILL:
+            break
+        wanted.out.unlink()
+    assert process.returncode == -signal.SIGKILL
+    assert awaited.exists()
+    assert not wanted.out.exists()
+
+    engine = SpyEngine()
+    assert filter_file(wanted, with_engine(engine)) == whole
+    assert 0 < len(engine.scored) < whole.scored
+    assert outputs(wanted) == expected
+
+
+@settings(max_examples=6, deadline=None)
+@given(calls=st.lists(st.integers(0, 5), max_size=3))
+def test_interrupted_anywhere_ends_with_the_same_bytes(calls, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("interrupted")
+    rows = made_up_rows(40)
+    fresh = job(write(folder / "in.jsonl", *rows), shard_rows=7)
+    filter_file(fresh, with_engine(MortalEngine(1000)))
+    (folder / "b").mkdir()
+    wanted = job(write(folder / "b" / "in.jsonl", *rows), shard_rows=7)
+    for count in calls:
+        try:
+            filter_file(wanted, with_engine(MortalEngine(count)))
+        except KeyboardInterrupt:
+            assert not wanted.out.exists()
+        else:
+            break
+    filter_file(wanted, with_engine(MortalEngine(1000)))
+    assert outputs(wanted) == outputs(fresh)
+
+
+def interrupted(tmp_path, **options) -> Job:
+    wanted = job(write(tmp_path / "in.jsonl", *made_up_rows(20)), shard_rows=5, **options)
+    with pytest.raises(KeyboardInterrupt):
+        filter_file(wanted, with_engine(MortalEngine(2)))
+    return wanted
+
+
+def test_parts_of_other_settings_are_refused_until_restart(tmp_path):
+    wanted = interrupted(tmp_path)
+    for other, moderator, named in (
+        (job(wanted.source, shard_rows=5, keep="all"), FAKE, "keep"),
+        (job(wanted.source, shard_rows=6), FAKE, "shard_rows"),
+        (wanted, dataclasses.replace(FAKE, mode="strict"), "mode"),
+        (wanted, open_moderator("fake", "mlcommons"), "policy"),
+    ):
+        with pytest.raises(DataError, match=rf"differs in: {named};.*--restart"):
+            filter_file(other, moderator)
+    write(wanted.source, SAFE, SAFE)
+    with pytest.raises(DataError, match="differs in: input_sha256"):
+        filter_file(wanted, FAKE)
+    assert filter_file(wanted, FAKE, restart=True) == Tally(2, 2, 0, 0, 1, {"SAFE": 2})
+
+
+def test_restart_leaves_a_folder_of_other_files_alone(tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl", SAFE))
+    wanted.parts.mkdir()
+    (wanted.parts / "precious").write_text("mine")
+    with pytest.raises(DataError, match="in the way"):
+        filter_file(wanted, FAKE, restart=True)
+    assert (wanted.parts / "precious").read_text() == "mine"
+
+
+def test_input_that_changes_under_the_job_is_an_error(tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl", SAFE))
+
+    class Appending(FakeEngine):
+        def score(self, windows):
+            with wanted.source.open("a") as file:
+                file.write(UNSAFE)
+            return super().score(windows)
+
+    with pytest.raises(DataError, match="was written to while it was read"):
+        filter_file(wanted, with_engine(Appending()))
+    assert not wanted.out.exists()
+
+
+def test_empty_input_is_no_error(tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl"))
+    assert filter_file(wanted, FAKE) == Tally()
+    assert (wanted.out.read_bytes(), wanted.quarantine.read_bytes()) == (b"", b"")
+    assert json.loads(wanted.report.read_bytes())["read"] == 0
+
+
+def test_paths_that_cannot_be_are_told_before_anything_is_written(tmp_path):
+    rows = write(tmp_path / "in.jsonl", SAFE)
+    out, quarantine = tmp_path / "out.jsonl", tmp_path / "q.jsonl"
+    (tmp_path / "folder.jsonl").mkdir()
+    for wanted, message in (
+        (Job(tmp_path / "none.jsonl", out, quarantine), "no such file"),
+        (Job(rows, tmp_path / "no" / "out.jsonl", quarantine), "there is no folder"),
+        (Job(rows, out, tmp_path / "no" / "q.jsonl"), "there is no folder"),
+        (Job(rows, tmp_path / "folder.jsonl", quarantine), "is a folder"),
+        (Job(rows, rows, quarantine), "four different files"),
+        (Job(rows, out, out), "four different files"),
+        (Job(rows, tmp_path / "." / "out.jsonl", tmp_path / "out.jsonl.report.json"), "four different files"),
+        (Job(rows, tmp_path / "out.csv", quarantine), r"unknown suffix '.csv'; allowed: .jsonl, .ndjson, .parquet"),
+        (Job(rows, tmp_path / "out.parquet", quarantine), "both must be JSONL or both Parquet"),
+    ):
+        with pytest.raises(DataError, match=message):
+            filter_file(wanted, FAKE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.jsonl", "in.jsonl"]
+
+
+@pytest.mark.parametrize("options", [{"keep": "good"}, {"shard_rows": 0}])
+def test_job_options_are_checked(options, tmp_path):
+    with pytest.raises(ConfigError):
+        Job(tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "q.jsonl", **options)
+
+
+def test_progress_counts_every_row_once(tmp_path):
+    wanted = interrupted(tmp_path)
+    done: list[int] = []
+    tally = filter_file(wanted, FAKE, progress=done.append)
+    assert sum(done) == tally.read == 20
+    assert list(itertools.accumulate(done))[-1] == 20

@@ -1,0 +1,108 @@
+"""Held-out rows while a causal guard trains: the verdict's logits at the last position, whatever the padding."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from guard import policy
+from guard.conversation import Conversation, Example
+from guard.errors import DataError
+from guard.prompts.causal import Prompt
+from tests.fixtures import tiny_causal
+
+torch = pytest.importorskip("torch")
+scores = pytest.importorskip("guard.train.causal.dev_eval")
+
+RULES = policy.load("minimal")
+
+
+@pytest.fixture(scope="module")
+def prompt(tmp_path_factory: pytest.TempPathFactory) -> Prompt:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tiny_causal.tokenizer().save(str(path))
+    return Prompt.load(path, 900, 64, "names")
+
+
+class Listener(torch.nn.Module):
+    """A model whose logits depend on every attended token and on its position, and on nothing else."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = torch.nn.Embedding(vocabulary, vocabulary)
+
+    def forward(
+        self, input_ids: Any, attention_mask: Any, position_ids: Any, use_cache: bool, logits_to_keep: int
+    ) -> Any:
+        heard = self.words(input_ids) * (attention_mask * (1 + 0.01 * position_ids))[..., None]
+        return SimpleNamespace(logits=heard.cumsum(1)[:, -logits_to_keep:])
+
+
+def example(number: int, text: str, *codes: str) -> Example:
+    label = "unsafe" if codes else "safe"
+    return Example(str(number), Conversation.of(text), label, frozenset(codes), "s", "l", "en", "prompt", "dev")  # type: ignore[arg-type]
+
+
+def test_a_score_is_that_of_the_prompt_alone_and_of_the_words_first_tokens(prompt: Prompt) -> None:
+    size = prompt.chat.tokenizer.get_vocab_size()
+    model, generator = Listener(size), np.random.default_rng(0)
+    asked = [tuple(map(int, generator.integers(0, size, length))) for length in (3, 17, 9)]
+    together = scores.read_verdicts(model, asked, prompt, "cpu")
+    for index, ids in enumerate(asked):
+        place = 1 + 0.01 * torch.arange(len(ids))
+        logits = (model.words(torch.tensor(ids)) * place[:, None]).sum(0).detach().double()
+        odds = float(logits[prompt.unsafe[0]] - logits[prompt.safe[0]])
+        mass = float(logits.softmax(0)[[prompt.safe[0], prompt.unsafe[0]]].sum())
+        assert together.odds[index] == pytest.approx(odds, abs=1e-4)
+        assert together.mass[index] == pytest.approx(mass, rel=1e-3, abs=1e-12)
+
+
+def test_a_row_is_ranked_by_its_worst_window() -> None:
+    judged = [scores.Judged(True, ((1,), (2,), (3,))), scores.Judged(False, ((4,),)), scores.Judged(False, ((5,),))]
+    mass = np.full(5, 0.5)
+    best = scores.ranking(judged, scores.Reading(np.array([-9.0, 4.0, -9.0, 3.0, 1.0]), mass))
+    assert best == {"auprc": 1.0, "auroc": 1.0, "best_f1": 1.0, "label_mass": 0.5}
+    worse = scores.ranking(judged, scores.Reading(np.array([-9.0, 2.0, -9.0, 3.0, 1.0]), mass))
+    assert worse["auprc"] == 0.5
+    assert worse["auroc"] == 0.5
+
+
+def test_the_sample_is_fixed_and_has_all_windows_of_its_rows(prompt: Prompt) -> None:
+    rows = [
+        example(n, f"Message {n}. " + "All is calm. " * (n % 3) * 60, *(["M1"] if n % 4 == 0 else []))
+        for n in range(40)
+    ]
+    first = scores.dev_sample(rows, prompt, RULES, 12, 7, "data")
+    assert first == scores.dev_sample(rows, prompt, RULES, 12, 7, "data")
+    assert first != scores.dev_sample(rows, prompt, RULES, 12, 8, "data")
+    assert len(first) == 12
+    assert len(scores.dev_sample(rows, prompt, RULES, 99, 7, "data")) == 40
+    assert max(len(row.prompts) for row in first) > 1
+    assert all(len(ids) <= 900 for row in first for ids in row.prompts)
+    assert {row.unsafe for row in scores.dev_sample(rows, prompt, RULES, 2, 3, "data")} == {True, False}
+
+
+def test_dev_rows_of_one_label_are_an_error_that_tells_what_to_do(prompt: Prompt) -> None:
+    foreign = dataclasses.replace(example(1, "A canary.", "X9"))
+    with pytest.raises(DataError, match=r"data: its 1 dev rows are not of both labels.*dev_rows=0") as raised:
+        scores.dev_sample([example(0, "Hello."), foreign], prompt, RULES, 9, 7, "data")
+    assert "canary" not in str(raised.value)
+
+
+def test_the_plot_is_an_image_that_replaces_the_one_before(tmp_path: Path) -> None:
+    plot = pytest.importorskip("guard.train.common.plot")
+    history = [{"step": step, "loss": 1 / step} for step in range(1, 9)]
+    plot.draw_history(history, tmp_path / "history.png")
+    before = (tmp_path / "history.png").read_bytes()
+    plot.draw_history([*history, {"step": 4, "eval_auprc": 0.4, "eval_auroc": 0.5}], tmp_path / "history.png")
+    after = (tmp_path / "history.png").read_bytes()
+    assert before.startswith(b"\x89PNG")
+    assert after.startswith(b"\x89PNG")
+    assert before != after
+    assert [path.name for path in tmp_path.iterdir()] == ["history.png"]
