@@ -10,7 +10,7 @@ from guard.annotate.labels import Labelling
 from guard.annotate.pairs import Comparing
 from guard.annotate.prompts import TEMPLATE_DIGEST
 from guard.annotate.question import Model
-from guard.bundle import file_digest
+from guard.digest import file_digest
 from guard.errors import ConfigError, DataError
 
 SUFFIXES = (".jsonl", ".ndjson")

@@ -25,7 +25,8 @@ from guard.annotate.question import Voice, Voices
 from guard.annotate.report import report
 from guard.annotate.rows import Finding, line_of, read_case
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
-from guard.jobs.ledger import Ledger, atomic, open_ledger
+from guard.jobs.atomic import atomic
+from guard.jobs.ledger import Ledger, open_ledger
 from guard.jobs.row_files import JsonLines
 from guard.llm.answers import Answers, Usage
 from guard.llm.client import Client, Pace

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from guard.bundle import file_digest
 from guard.conversation import Conversation, conversation_from_row
+from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
-from guard.jobs.ledger import Ledger, atomic, open_ledger
+from guard.jobs.atomic import atomic
+from guard.jobs.ledger import Ledger, open_ledger
 from guard.jobs.row_files import ADDED, SUFFIXES, RowFile, Shard, open_rows
 from guard.moderator import Moderator
 from guard.verdict import Outcome, Verdict, to_json

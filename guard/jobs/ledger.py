@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from guard.errors import DataError
+from guard.jobs.atomic import UNFINISHED, atomic
 
 _SETTINGS = "settings.json"
-_UNFINISHED = ".tmp"
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that appears at `path` whole and on disk, or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the renaming too must survive a power cut
-    finally:
-        os.close(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +52,7 @@ def open_ledger(folder: Path, settings: Mapping[str, Any], restart: bool = False
     Raises DataError if the parts are of a job with other settings, or the folder is no ledger.
     """
     manifest = folder / _SETTINGS
-    if folder.is_dir() and not manifest.is_file() and any(path.suffix != _UNFINISHED for path in folder.iterdir()):
+    if folder.is_dir() and not manifest.is_file() and any(path.suffix != UNFINISHED for path in folder.iterdir()):
         raise DataError(f"{folder}: is in the way and holds no parts of a job; move it or choose another output")
     if restart and folder.is_dir():
         shutil.rmtree(folder)

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 
 from guard.errors import DataError
-from guard.jobs.ledger import atomic, open_ledger
+from guard.jobs.ledger import open_ledger
 
 SETTINGS = {"input": "abc", "column": None}
-
-
-def _write_half_and_die(path):
-    with contextlib.suppress(KeyboardInterrupt), atomic(path) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-
-def test_atomic_file_is_not_there_before_it_is_whole(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    _write_half_and_die(path)
-    assert path.read_bytes() == b"old"
-    with atomic(path) as file:
-        file.write(b"new")
-        assert path.read_bytes() == b"old"
-    assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_parts_outlive_the_process_until_they_are_removed(tmp_path):

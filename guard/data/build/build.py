@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from guard import policy as policies
+from guard.digest import file_digest
 from guard.data.dataset import open
 from guard.data.build import config, manifest, mix, source_part, select, write, row_index
 from guard.data.ingest import decontaminate, user_description, ingest, source_rows
@@ -152,17 +153,12 @@ def _inputs(shop: _Shop, tasks: Sequence[Task], root: Path, tests: Sequence[Path
         "sources": [dataclasses.asdict(task.source) for task in tasks],
         "crosswalks": [None if task.crosswalk is None else dataclasses.asdict(task.crosswalk) for task in tasks],
         "files": [sources.digests(task.source, task.root) for task in tasks],
-        "held_out": [_digest(path) for path in (*(sorted(folder.glob("*.gz")) if folder else ()), *tests)],
+        "held_out": [file_digest(path) for path in (*(sorted(folder.glob("*.gz")) if folder else ()), *tests)],
         "versions": {name: importlib.metadata.version(name) for name in _WORKING},
     }
     return {
         name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in told.items()
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _ledger(folder: Path, inputs: dict[str, Any]) -> Ledger:

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from guard.data.sources.fetch.downloads import Place, RemoteFile, Wanted, select
 from guard.data.sources.fetch.extract import Extract, extract
 from guard.data.sources.fetch.transfer import SLACK, Body, Hosts, Patience, Session, download, hosts, session
+from guard.digest import file_digest
 from guard.errors import DataError
-from guard.jobs.ledger import atomic
+from guard.jobs.atomic import atomic
 
 JOBS = 4
 FINGERPRINTS = (
@@ -67,7 +68,7 @@ def _state(one: Wanted, root: Path) -> State:
     try:
         if path.stat().st_size != one.file.size:
             return "wrong"
-        return "present" if hashlib.sha256(path.read_bytes()).hexdigest() == one.file.sha256 else "wrong"
+        return "present" if file_digest(path) == one.file.sha256 else "wrong"
     except FileNotFoundError:
         return "missing"
     except OSError:
