@@ -12,6 +12,7 @@ from guard.conversation import Role
 Label = Literal["safe", "unsafe", "unlabelled"]
 LABELS: tuple[Label, ...] = ("safe", "unsafe", "unlabelled")
 Kind = Literal["prompt", "response", "text", "pair"]
+UNKNOWN_LANGUAGE = "und"  # ISO 639: undetermined
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from guard.data.build.dedupe import REPEATED
 from guard.data.build.write import PAIRS
 from guard.data.dataset.open import Built, batches, hashes
+from guard.data.ingest.ingest import REPEATED
 from guard.errors import DataError, need
 
 PAIR = "pair"

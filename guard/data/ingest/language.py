@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from guard.data.row import UNKNOWN_LANGUAGE
 from guard.errors import need
 
-UNKNOWN = "und"
 _NO_LANGUAGE = "zxx"  # ISO 639 for what is no language, such as code
 READ = 600  # characters from the start; more make it no surer
 SHORTEST = 40  # characters from which a declared language is doubted
@@ -23,14 +23,14 @@ def _identifier() -> Any:
 def identify(text: str) -> tuple[str, float]:
     """(ISO 639-1 code, probability) of the likeliest of 97 languages; `und` for a text in none."""
     if not any(map(str.isalpha, text[:READ])):
-        return UNKNOWN, 0.0
+        return UNKNOWN_LANGUAGE, 0.0
     code, probability = _identifier().classify(text[:READ])
-    return (UNKNOWN, 0.0) if code == _NO_LANGUAGE else (str(code), float(probability))
+    return (UNKNOWN_LANGUAGE, 0.0) if code == _NO_LANGUAGE else (str(code), float(probability))
 
 
 def language_of(text: str, declared: str) -> str:
     """The declared language, unless it is `und` or the text is long enough and surely in another one."""
-    if declared == UNKNOWN:
+    if declared == UNKNOWN_LANGUAGE:
         return identify(text)[0]
     if len(text) < SHORTEST:
         return declared

@@ -11,8 +11,7 @@ from typing import cast
 from guard.conversation import ROLES, Role
 from guard.data.ingest.fingerprint import text_key
 from guard.data.ingest.labels import Rule, label_of, meaning_of
-from guard.data.ingest.language import UNKNOWN
-from guard.data.row import Row
+from guard.data.row import UNKNOWN_LANGUAGE, Row
 from guard.data.sources import description, formats, hub
 from guard.data.sources.description import Source
 from guard.data.sources.fields import first, has, text_of, value_at
@@ -164,7 +163,7 @@ def _language(source: Source, record: Record) -> str:
     if rule is not None:
         value = value_at(record, rule.field)
         if value is not None:
-            return rule.names.get(value, str(value).strip().lower()) or rule.otherwise or UNKNOWN
+            return rule.names.get(value, str(value).strip().lower()) or rule.otherwise or UNKNOWN_LANGUAGE
         if rule.otherwise is not None:
             return rule.otherwise
     language = record.fields.get("language")

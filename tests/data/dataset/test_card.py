@@ -21,6 +21,7 @@ from guard.cli.data_card import card as command
 from guard.data.build.build import build
 from guard.data.dataset.card.card import write_card
 from guard.data.dataset.open import open_built
+from guard.data.dataset.reports import write_reports
 from guard.data.dataset.statistics import census, quantiles
 from guard.errors import DataError
 from guard.report import html
@@ -89,7 +90,7 @@ def folder(tmp_path_factory):
     world.edit(world.source("gardens"), "title: Garden questions", f"title: '{EVIL}'")
     world.edit(world.source("notes"), "upstream: https://example.org/notes", "upstream: 'javascript:alert(1)'")
     world.edit(world.source("talks"), "https://example.org/talks", "https://github.com/example/talks")
-    build(world.config, world.root, world.root / "out")
+    build(world.config, world.root, world.root / "out", finalize=write_reports)
     return world.root / "out"
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from functools import partial
 
 import pyarrow.parquet
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from guard.cli.data_diff import diff as command
-from guard.data.build.build import build as whole_build
+from guard.data.build.build import build
 from guard.data.dataset.diff import NO_LIST, NOT_READ, NOT_USED, Move, diff
 from guard.data.dataset.open import open_built
 from guard.errors import DataError
@@ -21,9 +20,6 @@ from tests.fixtures.made_up_build import drop, pair, row, write
 
 def compare(a, b, show_ids=0):
     return diff(open_built(a), open_built(b), show_ids)
-
-
-build = partial(whole_build, report=False)
 
 
 def run(*arguments):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guard.data.build.columns import Bools, Column, Columns, Floats, Ints, by_label, crossed
+from guard.data.build.columns import Bools, Column, Columns, Floats, Ints, by_label, cross
 from guard.data.dataset.confounds.probe import Probe, folds, probe
 from guard.data.dataset.confounds.surface import TRAITS
 from guard.errors import DataError
@@ -100,7 +100,7 @@ class Sample:
     surface: npt.NDArray[np.uint8] | None = None
 
 
-def sample(counted: Bools, seed: int, at_most: int = SAMPLED) -> npt.NDArray[np.int64]:
+def draw_sample(counted: Bools, seed: int, at_most: int = SAMPLED) -> npt.NDArray[np.int64]:
     """Places of at most `at_most` counted rows, in order; weights do not matter, so before and after share a sample."""
     places = np.flatnonzero(counted)
     if len(places) <= at_most:
@@ -108,7 +108,7 @@ def sample(counted: Bools, seed: int, at_most: int = SAMPLED) -> npt.NDArray[np.
     return np.sort(np.random.default_rng(seed).choice(places, at_most, replace=False, shuffle=False))
 
 
-def report(columns: Columns, weights: Floats, chosen: Sample, warn_above: float = WARN_ABOVE) -> Report:
+def measure(columns: Columns, weights: Floats, chosen: Sample, warn_above: float = WARN_ABOVE) -> Report:
     """The report over the counted rows with a weight above 0; DataError if there are none."""
     columns = dataclasses.replace(columns, counted=columns.counted & (weights > 0))
     if not columns.counted.any():
@@ -162,7 +162,7 @@ class _Probed:
 
 
 def _confound(names: tuple[str, ...], columns: Columns, weights: Floats, probed: _Probed) -> Confound:
-    column = crossed([columns.of[name] for name in names])
+    column = cross([columns.of[name] for name in names])
     rows, weighed = by_label(column, columns), by_label(column, columns, weights)
     values = _values(column, rows, weighed)
     one_sided = [one for one in values if max(one.safe, one.unsafe) >= ONE_SIDED * one.weight]

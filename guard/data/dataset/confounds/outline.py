@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guard.data.build.columns import LABELS, NO_LABEL, Columns, Floats, GrowingColumn, lengths
+from guard.data.build.columns import LABELS, NO_LABEL, ColumnBuilder, Columns, Floats, lengths
 from guard.data.dataset.confounds.measure import Sample
 from guard.data.dataset.confounds.surface import TRAITS, surfaces
 from guard.data.dataset.open import batches
@@ -26,10 +26,10 @@ class Outline:
     weights: Floats
 
 
-def read(path: Path) -> Outline:
+def read_outline(path: Path) -> Outline:
     """The outline of a parquet file that a build wrote; DataError if it is none."""
     compute = need("pyarrow.compute", "data")
-    growing = {name: GrowingColumn() for name in (*_STORED, "label")}
+    growing = {name: ColumnBuilder() for name in (*_STORED, "label")}
     weights, characters = [np.zeros(0)], [np.zeros(0, np.int64)]
     for batch in batches(path, (*growing, "weight", "messages")):
         for name, column in growing.items():
@@ -45,7 +45,7 @@ def read(path: Path) -> Outline:
 
 def read_sample(path: Path, rows: npt.NDArray[np.int64]) -> Sample:
     """These rows (in ascending order) of the same file as probes want them."""
-    clusters = GrowingColumn()
+    clusters = ColumnBuilder()
     surface = [np.zeros((0, len(TRAITS)), np.uint8)]
     start = 0
     for batch in batches(path, ("cluster", "messages")):
