@@ -153,7 +153,7 @@ def test_without_rows_that_count_there_is_nothing_to_do():
 
 
 def test_a_missing_column_is_named():
-    with pytest.raises(DataError, match="needs the column licence; these are known: source, language, kind"):
+    with pytest.raises(DataError, match="needs the column licence; available: source, language, kind"):
         weights(columns([(True, "a", "en", "text")]), Mixing(reweigh=(Reweigh(by=("licence",)),)))
 
 
