@@ -19,14 +19,14 @@ PART_ROWS = 64  # rows that are committed together
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to judge, by which rules, and who judges. answers: the file of answers; None: one beside `out`."""
+    """What to judge, by which rules, and who judges. completions: the file that caches them; None: one beside `out`."""
 
     source: Path
     out: Path
     rules: Labelling | Comparing
     judge: Model
     generator: Model | None = None
-    answers: Path | None = None
+    completions: Path | None = None
     threads: int = 8
 
     def __post_init__(self) -> None:
@@ -63,9 +63,9 @@ class Job:
         return self.beside("parts")
 
     @property
-    def known(self) -> Path:
-        """The file of answers."""
-        return self.answers or self.beside("answers.sqlite")
+    def cache(self) -> Path:
+        """The cache of completions."""
+        return self.completions or self.beside("completions.sqlite")
 
 
 def check_paths(job: Job) -> None:
@@ -79,7 +79,7 @@ def check_paths(job: Job) -> None:
         raise DataError(f"{job.out}: there is no folder {job.out.parent}; create it first")
     if job.out.is_dir():
         raise DataError(f"{job.out}: is a folder; give the name of a file")
-    paths = [job.source, job.out, job.dropped, job.quarantine, job.report, job.known]
+    paths = [job.source, job.out, job.dropped, job.quarantine, job.report, job.cache]
     if len({path.resolve() for path in paths}) < len(paths):
         raise DataError(f"{job.source}: the input, the output and the files beside it must be different ones")
 
