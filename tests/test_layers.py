@@ -145,3 +145,9 @@ def test_public_surface() -> None:
         assert getattr(guard, name).__name__ == name
     with pytest.raises(AttributeError, match="nonsense"):
         guard.nonsense  # noqa: B018
+
+
+def test_metrics_need_numpy_alone() -> None:
+    for path in (PACKAGE / "metrics").glob("*.py"):
+        foreign = {name.partition(".")[0] for name in imports(path) if not name.startswith("guard.metrics")}
+        assert foreign <= {"numpy", *sys.stdlib_module_names}, path

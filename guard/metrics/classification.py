@@ -1,8 +1,8 @@
 """Metrics of a binary classifier over arrays: `labels` (True = unsafe), `scores` (higher = more unsafe).
 
-A row is flagged where its score is at or above the threshold, which may be one number or one for each row. Arrays are
-one-dimensional and of one length; ValueError if they are not or a score is NaN. A metric that the rows cannot give (a
-false-positive rate without safe rows, an F1 of one class) is None, never a number made up.
+A row is flagged if its score is at or above the threshold, which is one number or one per row. Arrays are
+one-dimensional and of equal length; ValueError if they are not, or if a score is NaN. An undefined metric (a
+false-positive rate without safe rows, an F1 of one class) is None, never a made-up number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHORTEST_RANGE = 32
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Row counts at a threshold, and what follows from them."""
+    """Row counts at a threshold, and the metrics derived from them."""
 
     tp: int
     fp: int
@@ -38,7 +38,7 @@ class Confusion:
 
     @property
     def precision(self) -> float | None:
-        """Share of the flagged rows that are unsafe; None where nothing is flagged or one class is missing."""
+        """Share of the flagged rows that are unsafe; None if nothing is flagged or one class is missing."""
         return self.tp / (self.tp + self.fp) if self.both and self.tp + self.fp else None
 
     @property
@@ -56,7 +56,7 @@ class Confusion:
 
 
 def confusion(labels: Bools, scores: Floats, threshold: float | Floats) -> Confusion:
-    labels, scores = _checked(labels, scores)
+    labels, scores = _validated(labels, scores)
     flagged = scores >= threshold
     tp, fp = int((flagged & labels).sum()), int((flagged & ~labels).sum())
     return Confusion(tp, fp, int((~labels).sum()) - fp, int(labels.sum()) - tp)
@@ -64,7 +64,7 @@ def confusion(labels: Bools, scores: Floats, threshold: float | Floats) -> Confu
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The value of a metric and the threshold that gives it."""
+    """The value of a metric and the threshold at which it is reached."""
 
     value: float
     threshold: float
@@ -81,9 +81,9 @@ def best_f1(labels: Bools, scores: Floats, slack: float = 0.0) -> Point | None:
 
 
 def tpr_at_fpr(labels: Bools, scores: Floats, max_fpr: float) -> Point | None:
-    """The highest recall whose false-positive rate is at most `max_fpr`; of equal ones, the highest threshold.
+    """The highest recall at a false-positive rate of at most `max_fpr`; of ties, the highest threshold.
 
-    Where no unsafe row can be flagged at that rate, recall is 0 and the threshold infinite.
+    If no unsafe row can be flagged at that rate, recall is 0 and the threshold infinite.
     """
     curve = _curve(labels, scores)
     if curve is None:
@@ -96,7 +96,7 @@ def tpr_at_fpr(labels: Bools, scores: Floats, max_fpr: float) -> Point | None:
 
 
 def auprc(labels: Bools, scores: Floats) -> float | None:
-    """Average precision: precision summed over the steps of recall, equal scores taken as one step.
+    """Average precision: precision summed over the steps of recall, with tied scores as one step.
 
     Source: scikit-learn's average_precision_score; no interpolation.
     """
@@ -105,20 +105,20 @@ def auprc(labels: Bools, scores: Floats) -> float | None:
 
 
 def auroc(labels: Bools, scores: Floats) -> float | None:
-    """The chance that an unsafe row scores above a safe one, equal scores counting one half."""
+    """The probability that an unsafe row scores above a safe one; ties count one half."""
     curve = _curve(labels, scores)
     return None if curve is None else roc_area(curve.tp, curve.fp)
 
 
 def average_precision(tp: Floats, fp: Floats) -> float:
-    """AUPRC from the flagged rows of each class at every threshold, the highest first."""
+    """AUPRC from the number of flagged rows of each class at every threshold, the highest first."""
     steps = np.diff(tp, prepend=0) / tp[-1]
     flagged = np.maximum(tp + fp, 1)  # where no row is flagged, no step is taken
     return float((steps * tp / flagged).sum())
 
 
 def roc_area(tp: Floats, fp: Floats) -> float:
-    """AUROC from the same."""
+    """AUROC from the same numbers."""
     tpr = np.concatenate([[0.0], tp / tp[-1]])
     fpr = np.concatenate([[0.0], fp / fp[-1]])
     return float((np.diff(fpr) * (tpr[1:] + tpr[:-1])).sum() / 2)  # not `@`, whose threads cost more than they save
@@ -126,7 +126,7 @@ def roc_area(tp: Floats, fp: Floats) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """What every threshold gives, from the highest down: false-positive rate, recall and precision."""
+    """False-positive rate, recall and precision at every threshold, the highest first."""
 
     fpr: Floats
     recall: Floats
@@ -143,7 +143,7 @@ def curves(labels: Bools, scores: Floats) -> Curves | None:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Rows of a range of p(unsafe): how many, their mean p, and the share of them that is unsafe."""
+    """The rows in a range of p(unsafe): their number, their mean p, and the share that is unsafe."""
 
     low: float
     high: float
@@ -153,11 +153,11 @@ class Bin:
 
 
 def reliability(labels: Bools, probabilities: Floats) -> tuple[Bin, ...]:
-    """The bins of the expected calibration error that have rows, lowest first.
+    """The non-empty bins of the expected calibration error, lowest first.
 
     ValueError if a probability lies outside [0, 1].
     """
-    labels, probabilities = _checked(labels, probabilities)
+    labels, probabilities = _validated(labels, probabilities)
     if len(labels) and (probabilities.min() < 0 or probabilities.max() > 1):
         raise ValueError("probabilities must lie in [0, 1]; calibrate the scores first")
     places = np.minimum((probabilities * ECE_BINS).astype(int), ECE_BINS - 1)
@@ -182,7 +182,7 @@ def ece(labels: Bools, probabilities: Floats) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Rows whose length lies in [low, high), and how they fare."""
+    """The rows whose length lies in [low, high), and their confusion."""
 
     low: int
     high: int
@@ -190,21 +190,21 @@ class Range:
 
 
 def by_length(labels: Bools, flagged: Bools, lengths: npt.NDArray[np.int64]) -> tuple[Range, ...]:
-    """The confusion of each range of lengths that has rows; ranges double from 32, so the first is [0, 32)."""
-    labels, scores = _checked(labels, np.asarray(flagged, dtype=np.float64))
+    """The confusion of each non-empty range of lengths; ranges double from 32, and the first is [0, 32)."""
+    labels, scores = _validated(labels, np.asarray(flagged, dtype=np.float64))
     octaves = np.floor(np.log2(np.maximum(lengths, 1) / SHORTEST_RANGE)).astype(int)
-    places = np.maximum(octaves + 1, 0)
-    found = []
-    for place in map(int, np.unique(places)):
-        chosen = places == place
-        low = SHORTEST_RANGE << (place - 1) if place else 0
-        found.append(Range(low, SHORTEST_RANGE << place, confusion(labels[chosen], scores[chosen], 0.5)))
-    return tuple(found)
+    bins = np.maximum(octaves + 1, 0)
+    ranges = []
+    for number in map(int, np.unique(bins)):
+        in_range = bins == number
+        low = SHORTEST_RANGE << (number - 1) if number else 0
+        ranges.append(Range(low, SHORTEST_RANGE << number, confusion(labels[in_range], scores[in_range], 0.5)))
+    return tuple(ranges)
 
 
 @dataclass(frozen=True, slots=True)
 class _Curve:
-    """Every distinct score, highest first, with the rows at or above it. The last entry holds all rows."""
+    """Every distinct score, highest first, with the number of rows at or above it, by class."""
 
     scores: Floats
     tp: Floats
@@ -225,25 +225,25 @@ class _Curve:
 
 def _curve(labels: Bools, scores: Floats) -> _Curve | None:
     """None if a class is missing."""
-    labels, scores = _checked(labels, scores)
+    labels, scores = _validated(labels, scores)
     if labels.all() or not labels.any():
         return None
     order = np.argsort(-scores, kind="stable")
     labels, scores = labels[order], scores[order]
-    last = ends_of_equals(scores)
+    last = last_of_ties(scores)
     tp = np.cumsum(labels, dtype=np.float64)[last]
     return _Curve(scores[last], tp, last + 1 - tp)
 
 
-def ends_of_equals(ranked: Floats) -> npt.NDArray[np.intp]:
-    """The last place of each group of equal scores."""
+def last_of_ties(ranked: Floats) -> npt.NDArray[np.intp]:
+    """The index of the last of each group of tied scores."""
     return np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
 
 
-def _checked(labels: Bools, scores: Floats) -> tuple[Bools, Floats]:
+def _validated(labels: Bools, scores: Floats) -> tuple[Bools, Floats]:
     labels, scores = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be one-dimensional and of one length")
+        raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be one-dimensional, of equal length")
     if np.isnan(scores).any():
         raise ValueError(f"{int(np.isnan(scores).sum())} of {len(scores)} scores are NaN")
     return labels, scores

@@ -1,4 +1,4 @@
-"""95 % bootstrap intervals of the metrics of a report: those of `metrics.bootstrap`, from one set of samples."""
+"""95 % bootstrap intervals of metrics: the same resamples serve all metrics of a kind, and no score is sorted twice."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from guard.metrics.classification import Bools, Confusion, Floats
 
 RATES = ("f1", "fpr", "recall")
 RANKINGS = ("auprc", "auroc")
-_ENDS = (0.025, 0.975)
-Intervals = dict[str, tuple[float, float] | None]  # by metric, None where the rows do not give it
+_QUANTILES = (0.025, 0.975)
+Intervals = dict[str, tuple[float, float] | None]  # by metric, None where it is undefined
 
 
 def of_rates(labels: Bools, flagged: Bools, rounds: int = 1000, seed: int = 0) -> Intervals:
-    """Of F1, false-positive rate and recall: samples in which one of them is not defined leave it out."""
+    """Intervals of F1, false-positive rate and recall; resamples in which a metric is undefined are left out of its."""
     at = classification.confusion(labels, flagged.astype(np.float64), 0.5)
     cells = 2 * labels.astype(int) + flagged.astype(int)
     random = np.random.default_rng(seed)
@@ -24,18 +24,18 @@ def of_rates(labels: Bools, flagged: Bools, rounds: int = 1000, seed: int = 0) -
     for _ in range(rounds if values else 0):
         tn, fp, fn, tp = map(int, np.bincount(cells[random.integers(0, len(cells), len(cells))], minlength=4))
         sample = Confusion(tp, fp, tn, fn)
-        for name, found in values.items():
+        for name, of_metric in values.items():
             if (value := getattr(sample, name)) is not None:
-                found.append(value)
-    return {name: _ends(values.get(name, [])) for name in RATES}
+                of_metric.append(value)
+    return {name: _interval(values.get(name, [])) for name in RATES}
 
 
 def of_rankings(labels: Bools, scores: Floats, rounds: int = 1000, seed: int = 0) -> Intervals:
-    """Of AUPRC and AUROC: the scores are sorted once, and samples weigh them."""
+    """Intervals of AUPRC and AUROC: the scores are sorted once, and each resample is a vector of weights."""
     if labels.all() or not labels.any():
         return dict.fromkeys(RANKINGS)
     order = np.argsort(-scores, kind="stable")
-    last = classification.ends_of_equals(scores[order])
+    last = classification.last_of_ties(scores[order])
     unsafe = labels[order].astype(np.float64)
     random = np.random.default_rng(seed)
     values = []
@@ -45,11 +45,11 @@ def of_rankings(labels: Bools, scores: Floats, rounds: int = 1000, seed: int = 0
         fp = np.cumsum(drawn)[last] - tp
         if tp[-1] and fp[-1]:
             values.append((classification.average_precision(tp, fp), classification.roc_area(tp, fp)))
-    return {name: _ends([value[place] for value in values]) for place, name in enumerate(RANKINGS)}
+    return {name: _interval([value[index] for value in values]) for index, name in enumerate(RANKINGS)}
 
 
-def _ends(values: Sequence[float]) -> tuple[float, float] | None:
+def _interval(values: Sequence[float]) -> tuple[float, float] | None:
     if not values:
         return None
-    low, high = np.quantile(values, _ENDS)
+    low, high = np.quantile(values, _QUANTILES)
     return float(low), float(high)

@@ -151,7 +151,7 @@ def test_intervals_have_the_width_that_theory_gives():
 @pytest.mark.parametrize(
     ("labels", "scores", "message"),
     [
-        ([True, False], [0.1], "one length"),
+        ([True, False], [0.1], "equal length"),
         ([[True], [False]], [[0.1], [0.2]], "one-dimensional"),
         ([True, False], [0.1, float("nan")], "1 of 2 scores are NaN"),
     ],
