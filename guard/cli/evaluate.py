@@ -14,8 +14,8 @@ import typer
 if TYPE_CHECKING:
     from guard.bundle import Bundle
     from guard.calibration import Mode
-    from guard.evaluate.redteam.results import Evasion
-    from guard.evaluate.report import Judged
+    from guard.evaluate.redteam.results import AttackTable
+    from guard.evaluate.report import EvaluatedSuite
     from guard.evaluate.suite import Suite
     from guard.moderator import Moderator
 
@@ -88,7 +88,7 @@ def evaluate(
     suites = [benchmarks.load(name, root, moderator.policy, mapping) for name in names]
     judged = _judge(moderator, suites)
     results = [report.measure(done.suite, done.verdicts, moderator.policy) for done in judged]
-    told = report.report(moderator, results, _command(names, root, model, policy, columns, mode, card))
+    told = report.build_report(moderator, results, _command(names, root, model, policy, columns, mode, card))
     if out is not None:
         _write(out, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     if html is not None:
@@ -101,7 +101,7 @@ def evaluate(
         _print(told)
 
 
-def _judge(moderator: Moderator, suites: Sequence[Suite]) -> list[Judged]:
+def _judge(moderator: Moderator, suites: Sequence[Suite]) -> list[EvaluatedSuite]:
     """The verdicts of every set, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import Progress
@@ -113,8 +113,8 @@ def _judge(moderator: Moderator, suites: Sequence[Suite]) -> list[Judged]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for suite in suites:
             task = progress.add_task(suite.title, total=len(suite.cases))
-            verdicts = report.judge(moderator, suite.cases, partial(progress.advance, task))
-            judged.append(report.Judged(suite, tuple(verdicts)))
+            verdicts = report.moderate_cases(moderator, suite.cases, partial(progress.advance, task))
+            judged.append(report.EvaluatedSuite(suite, tuple(verdicts)))
     return judged
 
 
@@ -140,7 +140,7 @@ def _command(
 
 
 def _write_page(
-    path: Path, told: dict[str, Any], judged: Sequence[Judged], attacks: Evasion | None, show_text: bool
+    path: Path, told: dict[str, Any], judged: Sequence[EvaluatedSuite], attacks: AttackTable | None, show_text: bool
 ) -> None:
     from guard.evaluate.page import evaluation_page
 
@@ -175,8 +175,8 @@ def _print(told: dict[str, Any]) -> None:
     policy = told["policy"]
     console.print(
         f"model {told['model'][:12]} ({told['kind']}), policy {policy['id']} {policy['version']}, mode {told['mode']}, "
-        f"unsafe from p = {report.figure(told['thresholds']['prompt']['unsafe'])} (prompts), "
-        f"{report.figure(told['thresholds']['response']['unsafe'])} (responses)",
+        f"unsafe from p = {report.decimal(told['thresholds']['prompt']['unsafe'])} (prompts), "
+        f"{report.decimal(told['thresholds']['response']['unsafe'])} (responses)",
         markup=False,
         highlight=False,
         soft_wrap=True,

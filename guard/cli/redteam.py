@@ -13,8 +13,8 @@ import typer
 
 if TYPE_CHECKING:
     from guard.calibration import Mode
+    from guard.evaluate.redteam.attack_run import AttackRun, AttackSettings
     from guard.evaluate.redteam.attacks import Attack
-    from guard.evaluate.redteam.robustness import Setting, Siege
     from guard.evaluate.redteam.sample import Sample
     from guard.moderator import Moderator
 
@@ -71,21 +71,21 @@ def redteam(
     from guard.evaluate import benchmarks
     from guard.evaluate.redteam import report as reports
     from guard.evaluate.redteam import sample
+    from guard.evaluate.redteam.attack_run import AttackSettings
     from guard.evaluate.redteam.attacks import choose
-    from guard.evaluate.redteam.robustness import Setting
     from guard.moderator import open_moderator
 
     if out is not None and not out.absolute().parent.is_dir():
         raise InvalidInput(f"{out}: there is no folder {out.absolute().parent}; make it first")
-    setting = Setting(fpr, budget, seed)
+    setting = AttackSettings(fpr, budget, seed)
     chosen = choose([word.strip() for word in attacks.split(",") if word.strip()])
     guards = [open_moderator(model, policy, cast("Mode", mode))]
     if versus is not None:
         guards.append(open_moderator(versus, policy, cast("Mode", mode)))
     mapping = None if columns is None else load_mapping(columns)
-    suite = sample.seeds() if name is None else benchmarks.load(name, root, guards[0].policy, mapping)
-    drawn = sample.draw(suite, rows, longest, seed)
-    sieges = _run(guards, drawn, chosen, setting)
+    suite = sample.seed_suite() if name is None else benchmarks.load(name, root, guards[0].policy, mapping)
+    drawn = sample.draw_sample(suite, rows, longest, seed)
+    runs = _run(guards, drawn, chosen, setting)
     options = {
         "--root": root,
         "--model": model,
@@ -102,7 +102,7 @@ def redteam(
     }
     given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
     command = shlex.join(["guard", "redteam", *([] if name is None else [name]), *given])
-    told = reports.report(sieges, drawn, setting, command, show_text)
+    told = reports.build_report(runs, drawn, setting, command, show_text)
     # Escaped throughout: what got past may hold characters that a terminal would not show, or would obey.
     text = json.dumps(told, indent=2, ensure_ascii=True)
     if out is not None:
@@ -113,21 +113,23 @@ def redteam(
         _print(told)
 
 
-def _run(guards: Sequence[Moderator], drawn: Sample, attacks: Sequence[Attack], setting: Setting) -> list[Siege]:
+def _run(
+    guards: Sequence[Moderator], drawn: Sample, attacks: Sequence[Attack], setting: AttackSettings
+) -> list[AttackRun]:
     """Every guard under all attacks, with a progress bar on a terminal; then says how fast it was."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from guard.evaluate.redteam import robustness
+    from guard.evaluate.redteam.attack_run import run_attacks
 
     console = Console(stderr=True)
-    sieges = []
+    runs = []
     started = time.perf_counter()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for number, moderator in enumerate(guards, 1):
             task = progress.add_task(f"guard {number}", total=len(attacks))
-            sieges.append(
-                robustness.run(
+            runs.append(
+                run_attacks(
                     moderator,
                     drawn,
                     attacks,
@@ -139,9 +141,9 @@ def _run(guards: Sequence[Moderator], drawn: Sample, attacks: Sequence[Attack], 
                 )
             )
     seconds = time.perf_counter() - started
-    asked = sum(siege.asked for siege in sieges)
+    asked = sum(run.scored for run in runs)
     typer.echo(f"{asked} texts scored in {seconds:.1f} s ({asked / max(seconds, 1e-9):.0f} a second)", err=True)
-    return sieges
+    return runs
 
 
 def _write(path: Path, text: str) -> None:
@@ -157,7 +159,7 @@ def _print(told: dict[str, Any]) -> None:
     from rich.console import Console
 
     from guard.evaluate.redteam import report as reports
-    from guard.evaluate.report import figure
+    from guard.evaluate.report import decimal
 
     console = Console()
     if not console.is_terminal:
@@ -171,12 +173,13 @@ def _print(told: dict[str, Any]) -> None:
         policy, fixed, mode = guard["policy"], guard["before"]["fixed"], guard["before"]["mode"]
         lines.append(
             f"guard {number}: model {guard['model'][:12]} ({guard['kind']}), policy {policy['id']} {policy['version']}"
-            f"; undisguised: recall {figure(fixed['recall'])} at FPR {figure(fixed['fpr'])} (allowed {told['fpr']:g}), "
-            f"{guard['mode']}: recall {figure(mode['recall'])}, FPR {figure(mode['fpr'])}"
+            f"; without attack: recall {decimal(fixed['recall'])} at FPR {decimal(fixed['fpr'])} "
+            f"(allowed {told['fpr']:g}), "
+            f"{guard['mode']}: recall {decimal(mode['recall'])}, FPR {decimal(mode['fpr'])}"
         )
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for table in reports.tables(told):
         console.print(table)
-    for line in reports.shown(told):
+    for line in reports.evasions(told):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,7 +1,7 @@
-"""Sets to evaluate on: public benchmarks from their files or the Hub, your own rows, and splits of built data.
+"""Sets to evaluate on: public benchmarks from their files or the Hub, a user's own rows, and splits of built data.
 
-A named benchmark is scored by the convention of its authors. Where its published row counts are sure, a file with
-others is refused, because its numbers could not be compared; elsewhere the difference is told among the cautions.
+A named benchmark is scored by the convention of its authors. If its published row counts are certain, a file with other
+counts is refused, because its numbers would not be comparable; otherwise the difference is noted in the cautions.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _DATA = "data:"
 
 
 def load(name: str, root: Path | None, policy: Policy, columns: user_files.Mapping | None = None) -> Suite:
-    """The set `name`: a benchmark under `root`, a file of one's own (read by `columns`), or `data:FOLDER:SPLIT`.
+    """The set `name`: a benchmark under `root`, a user's file (read by `columns`), or `data:FOLDER:SPLIT`.
 
-    Raises InvalidInput for a name that is none of these, DataError for a missing or broken file.
+    Raises InvalidInput for any other name, DataError for a missing or broken file.
     """
     if name in BENCHMARKS:
         return _benchmark(name, root, policy)
@@ -48,14 +48,14 @@ def load(name: str, root: Path | None, policy: Policy, columns: user_files.Mappi
             raise InvalidInput(f"{name}: a split of built data is written data:FOLDER:SPLIT, like data:out/en:dev")
         return _split(name, Path(folder), split, policy)
     if formats.is_known(Path(name)):
-        return _own(Path(name), policy, columns)
+        return _user_file(Path(name), policy, columns)
     raise InvalidInput(
         f"no benchmark {name!r}; give {', '.join(BENCHMARKS)} (see --root), a file of your own "
         f"({', '.join(formats.SUFFIXES)}), or data:FOLDER:SPLIT"
     )
 
 
-Found = Iterable[tuple[str, Mapping[str, Any]]]  # the place of each record, and its columns
+Records = Iterable[tuple[str, Mapping[str, Any]]]  # (location, columns) of each record
 
 
 def _benchmark(name: str, root: Path | None, policy: Policy) -> Suite:
@@ -66,51 +66,52 @@ def _benchmark(name: str, root: Path | None, policy: Policy) -> Suite:
     if root is None:
         raise InvalidInput(f"{name}: give --root, the folder that holds {benchmark.path} (from {benchmark.upstream})")
     path = root / benchmark.path
-    raws = {found: _read(found, f"get it from {benchmark.upstream}") for found in _matches(path)}
-    cases, left_out = _cases(benchmark, _file_records(raws), policy)
-    digests = [hashlib.sha256(raw).hexdigest() for raw in raws.values()]
+    contents = {match: _read(match, f"get it from {benchmark.upstream}") for match in _matches(path)}
+    cases, left_out = _cases(benchmark, _file_records(contents), policy)
+    digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
     return _suite(name, benchmark, digest, cases, left_out, str(path))
 
 
-def _cases(benchmark: Benchmark, records: Found, policy: Policy) -> tuple[tuple[Case, ...], int]:
-    """The cases with what they say about this policy's codes, and how many records have none."""
+def _cases(benchmark: Benchmark, records: Records, policy: Policy) -> tuple[tuple[Case, ...], int]:
+    """The cases, with truth limited to codes of this policy, and the number of records without a case."""
     shared = _shared_codes(policy)
     cases: list[Case] = []
     left_out = 0
-    for place, record in records:
+    for location, record in records:
         try:
-            read = benchmark.read(record)
+            of_record = benchmark.read(record)
         except InvalidInput as mistake:
-            raise DataError(f"{place}: {mistake}; restore it from {benchmark.upstream}") from None
-        left_out += not read
-        for number, case in enumerate(read, 1):
+            raise DataError(f"{location}: {mistake}; restore it from {benchmark.upstream}") from None
+        left_out += not of_record
+        for number, case in enumerate(of_record, 1):
             truth = {code: true for code, true in case.truth.items() if code in shared}
-            row = place.rpartition(" ")[2]
-            part = f"{record[FILE]} " if "*" in benchmark.path else ""
-            id = f"{part}row {row}" + (f", answer {number}" if len(read) > 1 else "")
+            row = location.rpartition(" ")[2]
+            file = f"{record[FILE]} " if "*" in benchmark.path else ""
+            id = f"{file}row {row}" + (f", answer {number}" if len(of_record) > 1 else "")
             cases.append(replace(case, truth=truth, id=id))
     return tuple(cases), left_out
 
 
 def _suite(name: str, benchmark: Benchmark, digest: str, cases: tuple[Case, ...], left_out: int, where: str) -> Suite:
-    """The suite; DataError if it has no rows, or other ones than the published tables where those are sure."""
+    """The suite; DataError if it has no rows, or other row counts than published ones that are certain."""
     if not cases:
         raise DataError(f"{where}: has no rows; restore it from {benchmark.upstream}")
     rows, unsafe = len(cases), sum(case.label == "unsafe" for case in cases)
     cautions = benchmark.cautions
     if benchmark.published is not None and (rows, unsafe) != benchmark.published:
-        theirs = f"published are {benchmark.published[0]} and {benchmark.published[1]}"
+        published = f"published are {benchmark.published[0]} and {benchmark.published[1]}"
         if benchmark.exact:
             raise DataError(
-                f"{where}: {rows} rows of which {unsafe} unsafe, {theirs}; restore the file from {benchmark.upstream}"
+                f"{where}: {rows} rows of which {unsafe} unsafe, {published}; restore the file from "
+                f"{benchmark.upstream}"
             )
-        cautions = f"This copy gives {rows} rows of which {unsafe} unsafe, {theirs}. {cautions}".strip()
+        cautions = f"This copy gives {rows} rows of which {unsafe} unsafe, {published}. {cautions}".strip()
     return Suite(name, benchmark.title, benchmark.upstream, benchmark.licence, digest, cases, cautions, left_out)
 
 
-def _hub_records(name: str, benchmark: Benchmark, root: Path) -> Found:
-    """The records of a copy under `root`/hub/NAME, else of the Hub; `benchmark.read` takes the place of the rules."""
+def _hub_records(name: str, benchmark: Benchmark, root: Path) -> Records:
+    """The records of a copy under `root`/hub/NAME, else of the Hub; `benchmark.read` replaces the label rules."""
     source = Source(
         name=name,
         title=benchmark.title,
@@ -129,7 +130,7 @@ def _hub_records(name: str, benchmark: Benchmark, root: Path) -> Found:
 
 
 def _rows_digest(cases: Iterable[Case]) -> str:
-    """Of what is judged and its labels: the same for a copy in whatever format."""
+    """A digest of the judged conversations and labels: equal for copies in any format."""
     lines = (
         json.dumps([case.label, case.subset, [[turn.role, turn.content] for turn in case.conversation.messages]])
         for case in cases
@@ -138,55 +139,55 @@ def _rows_digest(cases: Iterable[Case]) -> str:
 
 
 def _matches(path: Path) -> list[Path]:
-    """The file, or those that a pattern finds, sorted; the pattern itself where it finds none."""
+    """The file, or the sorted matches of a pattern; the pattern itself if nothing matches."""
     return (sorted(path.parent.glob(path.name)) or [path]) if "*" in path.name else [path]
 
 
-def _file_records(raws: Mapping[Path, bytes]) -> Found:
-    for path, raw in raws.items():
-        for number, record in enumerate(_records(raw, path), 1):
+def _file_records(contents: Mapping[Path, bytes]) -> Records:
+    for path, content in contents.items():
+        for number, record in enumerate(_records(content, path), 1):
             yield f"{path} row {number}", {**record, FILE: path.stem}
 
 
 def _shared_codes(policy: Policy) -> frozenset[str]:
-    """The codes that mean in `policy` what they mean in the benchmarks' policy: those with the same category name."""
+    """The codes with the same meaning in `policy` and in the benchmarks' policy: those with equal category names."""
     names = {category.code: category.name for category in policies.load(CODES_OF).categories}
     return frozenset(category.code for category in policy.categories if names.get(category.code) == category.name)
 
 
-def _read(path: Path, otherwise: str) -> bytes:
+def _read(path: Path, advice: str) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as problem:
-        raise DataError(f"{path}: cannot be read: {problem.strerror}; {otherwise}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; {advice}") from None
 
 
-def _text(raw: bytes, path: Path) -> str:
+def _text(content: bytes, path: Path) -> str:
     try:
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error):
         raise DataError(f"{path}: is not a whole gzip file; restore it") from None
-    except UnicodeDecodeError as problem:
-        raise DataError(f"{path}: byte {problem.start} is not UTF-8; is the file damaged?") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start} is not UTF-8; is the file damaged?") from None
 
 
-def _records(raw: bytes, path: Path) -> Iterator[Mapping[str, Any]]:
-    """The rows of a .csv file, or of JSON as lines or as one list; DataError if it is broken."""
-    text = _text(raw, path)
+def _records(content: bytes, path: Path) -> Iterator[Mapping[str, Any]]:
+    """The rows of a CSV file, of JSON lines, or of one JSON list; DataError if it is broken."""
+    text = _text(content, path)
     try:
         if path.suffix == ".csv":
             yield from csv.DictReader(io.StringIO(text, newline=""), strict=True)
         else:
-            listed = text.lstrip().startswith("[")
-            for record in json.loads(text) if listed else map(json.loads, filter(str.strip, text.split("\n"))):
+            is_list = text.lstrip().startswith("[")
+            for record in json.loads(text) if is_list else map(json.loads, filter(str.strip, text.split("\n"))):
                 if not isinstance(record, dict):
                     raise ValueError("not an object")
                 yield record
-    except (csv.Error, ValueError) as problem:
-        raise DataError(f"{path}: is damaged ({type(problem).__name__}); restore it") from None
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"{path}: is damaged ({type(error).__name__}); restore it") from None
 
 
-def _own(path: Path, policy: Policy, columns: user_files.Mapping | None) -> Suite:
+def _user_file(path: Path, policy: Policy, columns: user_files.Mapping | None) -> Suite:
     examples = read_labelled(path, policy, columns)
     cases = tuple(
         Case(example.conversation, example.label, _truth(example, policy), id=f"labelled row {number}")
@@ -196,7 +197,7 @@ def _own(path: Path, policy: Policy, columns: user_files.Mapping | None) -> Suit
 
 
 def _truth(example: Example, policy: Policy) -> dict[str, bool]:
-    """A safe row violates nothing; an unsafe one without categories tells of none, nor does it of undecided ones."""
+    """A safe row violates nothing; nothing is known of an unsafe row without categories, or of undecided ones."""
     codes = example.categories or frozenset()
     if example.label == "unsafe" and not codes:
         return {}
@@ -212,7 +213,7 @@ def _split(name: str, folder: Path, split: str, policy: Policy) -> Suite:
     codes = {code for example in examples for code in example.categories or ()}
     if unknown := sorted(codes - set(policy.codes), key=policies.natural):
         raise DataError(
-            f"{name}: its rows name {', '.join(unknown)}, which policy {policy.id!r} has not; "
+            f"{name}: its rows name {', '.join(unknown)}, which policy {policy.id!r} does not have; "
             "give the policy that it was built for with --policy"
         )
     cases = tuple(
@@ -224,7 +225,7 @@ def _split(name: str, folder: Path, split: str, policy: Policy) -> Suite:
 
 
 def data_folders(names: Collection[str]) -> Iterator[Path]:
-    """The folders of those sets that are splits of built data."""
+    """The folders of the named sets that are splits of built data."""
     for name in names:
         if name.startswith(_DATA):
             yield Path(name.removeprefix(_DATA).rpartition(":")[0])

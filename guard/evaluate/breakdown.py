@@ -1,4 +1,4 @@
-"""What lies behind the numbers of a set: by category, by length, by probability, and of refusals; as JSON takes it."""
+"""Breakdowns of the results on a set, as JSON data: by category, by length, by probability, and of refusals."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, _DIGITS)
 
 
-SAFE = "safe"  # stands for no category, in truth or verdict
+SAFE = "safe"  # no category, in truth or verdict
 
 
-def named(pairs: Pairs, policy: Policy) -> dict[str, dict[str, int]]:
-    """For each true code, and for safe rows, how often which code comes first in the verdict, or it is not flagged.
+def first_codes(pairs: Pairs, policy: Policy) -> dict[str, dict[str, int]]:
+    """For each true code, and for safe rows, the counts of the verdicts' first codes (SAFE if not flagged).
 
     A row that violates several codes counts for each of them; unsafe rows of unknown category are not counted.
     """
@@ -65,19 +65,19 @@ def reliability(pairs: Pairs) -> list[dict[str, Any]]:
 
 
 def refusal(pairs: Pairs) -> dict[str, Any] | None:
-    """How the guard's p_refusal does where the set says whether an answer refuses, or that it gives none."""
+    """The scores of the guard's p_refusal over rows whose answer is known to refuse or comply; None without such."""
     known = [(case.refusal, verdict.p_refusal) for case, verdict in pairs if case.refusal is not None]
     if not known:
         return None
     scored = [(label, p) for label, p in known if p is not None]
-    found: dict[str, Any] = {
+    counts: dict[str, Any] = {
         "rows": len(known),
         "refusals": sum(bool(label) for label, _ in known),
         "scored": len(scored),
     }
     labels, p = np.array([label for label, _ in scored], dtype=bool), np.array([p for _, p in scored], dtype=np.float64)
     f1 = classification.confusion(labels, p, 0.5).f1
-    return found | {
+    return counts | {
         "f1": rounded(f1),
         "auprc": rounded(classification.auprc(labels, p)) if scored else None,
         "auroc": rounded(classification.auroc(labels, p)) if scored else None,

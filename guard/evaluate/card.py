@@ -1,4 +1,4 @@
-"""The model card: the README.md of a bundle, written from its manifest, its data's manifest and measured results."""
+"""The model card: the README.md of a bundle, made from its manifest, its data's manifest and measured results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from guard.data.sources import description
 from guard.digest import file_digest
 from guard.errors import ConfigError, DataError
 from guard.evaluate import peers
-from guard.evaluate.report import CATEGORY_COLUMNS, COLUMNS, category_cells, cells, figure, parts
+from guard.evaluate.report import CATEGORY_COLUMNS, COLUMNS, category_cells, cells, decimal, parts
 from guard.policy import natural
 
 _USE = """\
@@ -46,13 +46,13 @@ guard check --model {root} "a text to judge"
 def model_card(bundle: Bundle, reports: Sequence[dict[str, Any]], data_manifest: Mapping[str, Any] | None) -> str:
     """The card in Markdown; equal inputs give equal bytes.
 
-    reports: what `guard eval --out` wrote. data_manifest: the manifest of the training data, None if it is not at hand.
-    DataError if a report tells of another model.
+    reports: those that `guard eval --out` wrote. data_manifest: the manifest of the training data, None if it is not
+    available. DataError if a report is about another model.
     """
     for report in reports:
         if report["model"] != bundle.manifest.model:
             raise DataError(
-                f"a report tells of model {report['model'][:12]}, the card is for {bundle.manifest.model[:12]}; "
+                f"a report is about model {report['model'][:12]}, the card about {bundle.manifest.model[:12]}; "
                 "evaluate this bundle"
             )
     blocks = [
@@ -69,12 +69,12 @@ def model_card(bundle: Bundle, reports: Sequence[dict[str, Any]], data_manifest:
 
 
 def training_manifest(bundle: Bundle, folders: Iterable[Path]) -> dict[str, Any] | None:
-    """The manifest of that one of the built data `folders` which the bundle was trained on, None if none is."""
+    """The manifest of the data set among `folders` that the bundle was trained on, None if none is."""
     for folder in folders:
         path = folder / "manifest.json"
         if path.is_file() and file_digest(path) == bundle.manifest.data:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return found
+            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return manifest
     return None
 
 
@@ -84,7 +84,7 @@ _KINDS = {
 }
 
 
-# Bases that `guard train` knows by a short name, with the credit that they are due.
+# Bases that `guard train` knows by a short name, with their credits.
 _BASES = {
     "minilm": "minilm: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0, the Sentence-Transformers authors), itself "
     "from Microsoft's MiniLM (MIT)",
@@ -126,22 +126,22 @@ def _making(bundle: Bundle) -> str:
 def _data(manifest: Mapping[str, Any] | None) -> str:
     if manifest is None:
         return "## Training data\n\nIts manifest was not at hand when this card was written."
-    used = [part for part in manifest["sources"] if part["kept"]]
+    used = [source for source in manifest["sources"] if source["kept"]]
     rows = [
         (
-            f"`{part['name']}`",
-            part["title"],
-            part["kept"],
-            part["role"],
-            part["licence"],
-            part["attribution"],
-            f"{part['upstream']} at `{part['commit'][:12]}`",
+            f"`{source['name']}`",
+            source["title"],
+            source["kept"],
+            source["role"],
+            source["licence"],
+            source["attribution"],
+            f"{source['upstream']} at `{source['commit'][:12]}`",
         )
-        for part in used
+        for source in used
     ]
     table = _markdown(("source", "title", "rows", "role", "licence", "attribution", "upstream"), rows)
     languages = ", ".join(f"{name} {count}" for name, count in _languages(manifest).items())
-    cautions = "\n".join(f"- `{part['name']}`: {told}" for part in used if (told := _cautions(part["name"])))
+    cautions = "\n".join(f"- `{source['name']}`: {text}" for source in used if (text := _cautions(source["name"])))
     return "\n\n".join(
         [
             "## Training data",
@@ -155,7 +155,7 @@ def _data(manifest: Mapping[str, Any] | None) -> str:
 
 
 def _languages(manifest: Mapping[str, Any]) -> dict[str, int]:
-    """Training rows by language, most first."""
+    """Training rows by language, in decreasing order."""
     totals: dict[str, int] = {}
     for key, count in manifest["splits"].get("train", {}).get("languages", {}).items():
         language = key.partition("/")[0]
@@ -190,8 +190,8 @@ def _evaluation(report: Mapping[str, Any]) -> str:
 
 
 def _published(comparison: peers.Comparison) -> str:
-    rows = [("**this guard**", "measured here", *map(figure, comparison.ours))]
-    rows += [(model, f"{run_by}: {source}", *map(figure, values)) for model, run_by, source, values in comparison.rows]
+    rows = [("**this guard**", "measured here", *map(decimal, comparison.ours))]
+    rows += [(model, f"{run_by}: {source}", *map(decimal, values)) for model, run_by, source, values in comparison.rows]
     return (
         f"Published {peers.METRICS[comparison.metric]} of other guards, not measured here; prompts, thresholds and "
         "sometimes rows differ:\n\n" + _markdown(("model", "published by", *comparison.benchmarks), rows)
@@ -200,8 +200,8 @@ def _published(comparison: peers.Comparison) -> str:
 
 def _categories(result: Mapping[str, Any]) -> str:
     rows = [
-        (code, *category_cells(found))
-        for code, found in sorted(result["categories"].items(), key=lambda item: natural(item[0]))
+        (code, *category_cells(numbers))
+        for code, numbers in sorted(result["categories"].items(), key=lambda item: natural(item[0]))
     ]
     return (
         f"Categories of {result['name']} (recall: rows flagged as unsafe; named: rows whose verdict names the code; "
@@ -225,9 +225,9 @@ def _thresholds(bundle: Bundle) -> str:
     for target in Target:
         scale = bundle.calibration.of(target)
         scales.append(f"{target.value} slope {scale.slope:.4g}, bias {scale.bias:.4g}")
-        rows.append((target.value, "unsafe", *(figure(scale.thresholds.of(mode)) for mode in MODES)))
+        rows.append((target.value, "unsafe", *(decimal(scale.thresholds.of(mode)) for mode in MODES)))
         for code in sorted(scale.categories, key=natural):
-            rows.append((target.value, code, *(figure(scale.categories[code].of(mode)) for mode in MODES)))
+            rows.append((target.value, code, *(decimal(scale.categories[code].of(mode)) for mode in MODES)))
     return (
         "## Thresholds\n\n"
         "Chosen on development data: `balanced` has its best F1, or is the highest within .003 of it; `strict` flags "

@@ -1,4 +1,4 @@
-"""The sections of an evaluation's page that show plots, each with its numbers as a table."""
+"""The sections of an evaluation's page that hold plots, each with its numbers as a table."""
 
 from __future__ import annotations
 
@@ -6,69 +6,68 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from guard.evaluate import plots
 from guard.evaluate.breakdown import SAFE
-from guard.evaluate.report import CATEGORY_COLUMNS, Judged, category_cells, figure
+from guard.evaluate.report import CATEGORY_COLUMNS, EvaluatedSuite, category_cells, decimal
 from guard.metrics import classification
-from guard.report import plots as card_plots
-from guard.report.html import Html, element, table
-from guard.report.html import figure as plot
+from guard.report import curves as curve_plots
+from guard.report import plots
+from guard.report.html import figure, table
 
-Results = Mapping[str, Mapping[str, Any]]  # by the name that the page calls a set
+Results = Mapping[str, Mapping[str, Any]]  # by the name of the set on the page
 
 
-def curves(results: Results, sets: Mapping[str, Judged]) -> list[Html]:
-    traced, rows = {}, []
-    for name, judged in sets.items():
-        found, result = classification.curves(judged.labels, judged.scores), results[name]
-        if found is not None:
-            traced[name] = plots.Traced(found, result["fpr"], result["recall"], result["precision"])
-            rows.append((name, *(figure(result[key]) for key in ("auprc", "auroc", "precision", "recall", "fpr"))))
-    if not traced:
+def curves(results: Results, sets: Mapping[str, EvaluatedSuite]) -> list[Markup]:
+    by_set, rows = {}, []
+    for name, evaluated in sets.items():
+        of_set, result = classification.curves(evaluated.labels, evaluated.scores), results[name]
+        if of_set is not None:
+            by_set[name] = curve_plots.OperatingCurves(of_set, result["fpr"], result["recall"], result["precision"])
+            rows.append((name, *(decimal(result[key]) for key in ("auprc", "auroc", "precision", "recall", "fpr"))))
+    if not by_set:
         return []
     numbers = table("Areas, and the dots", ("set", "AUPRC", "AUROC", "precision", "recall", "FPR"), rows)
-    svg = plots.operating_curves(
-        "curves", "Precision-recall and ROC curves of each set; the table has the areas", traced, [*sets]
+    svg = curve_plots.operating_curves(
+        "curves", "Precision-recall and ROC curves of each set; the table has the areas", by_set, [*sets]
     )
-    return [plot("Precision against recall, and ROC. Dots: the guard's thresholds.", svg, numbers)]
+    return [figure("Precision against recall, and ROC. Dots: the guard's thresholds.", svg, numbers)]
 
 
-def calibration(results: Results) -> list[Html]:
+def calibration(results: Results) -> list[Markup]:
     both = {name: result for name, result in results.items() if result["ece"] is not None}
     if not both:
         return []
     rows = [
-        (name, f"{part['low']:.2f}–{part['high']:.2f}", part["rows"], figure(part["mean"]), figure(part["unsafe"]))
+        (name, f"{part['low']:.2f}–{part['high']:.2f}", part["rows"], decimal(part["mean"]), decimal(part["unsafe"]))
         for name, result in both.items()
         for part in result["reliability"]
     ]
-    svg = plots.reliability(
+    svg = curve_plots.reliability(
         "reliability",
         "Share of unsafe rows by mean probability, for each set; the table has the numbers",
         {name: result["reliability"] for name, result in both.items()},
         [*results],
     )
-    words = "Of rows with p near 0.7, seven in ten should be unsafe. Larger dots stand for more rows. ECE: "
-    told = ", ".join(f"{name} {figure(result['ece'])}" for name, result in both.items())
-    numbers = table("Bins", ("set", "p(unsafe)", "rows", "mean p", "share unsafe"), rows)
-    return [plot(f"{words}{told}.", svg, numbers)]
+    errors = ", ".join(f"{name} {decimal(result['ece'])}" for name, result in both.items())
+    caption = f"Of rows with p near 0.7, seven in ten should be unsafe. Larger dots are more rows. ECE: {errors}."
+    return [figure(caption, svg, table("Bins", ("set", "p(unsafe)", "rows", "mean p", "share unsafe"), rows))]
 
 
-def categories(results: Results) -> list[Html]:
-    blocks: list[Html] = []
-    for place, (name, result) in enumerate(results.items()):
-        found = result["categories"]
-        if not found:
+def categories(results: Results) -> list[Markup]:
+    blocks: list[Markup] = []
+    for number, (name, result) in enumerate(results.items()):
+        by_code = result["categories"]
+        if not by_code:
             continue
         ends = {
-            "named": [found[item]["named"] for item in found],
-            "flagged as unsafe": [found[item]["recall"] for item in found],
+            "named": [by_code[code]["named"] for code in by_code],
+            "flagged as unsafe": [by_code[code]["recall"] for code in by_code],
         }
-        svg = card_plots.dumbbells(
-            f"categories{place}",
+        svg = plots.dumbbells(
+            f"categories{number}",
             f"Recall by category of {name}; the table has the numbers",
-            list(found),
+            list(by_code),
             ends,
             "share of the rows that violate the code",
             {},
@@ -76,51 +75,49 @@ def categories(results: Results) -> list[Html]:
         numbers = table(
             f"Categories of {name}",
             ("code", *CATEGORY_COLUMNS),
-            [(item, *category_cells(found[item])) for item in found],
+            [(code, *category_cells(by_code[code])) for code in by_code],
         )
         blocks += [
-            element("h3", name),
-            plot("Rows that violate a code: flagged as unsafe, and with the code among those named.", svg, numbers),
-            *_confusion(name, place, result["named"]),
+            Markup("<h3>{}</h3>").format(name),
+            figure("Rows that violate a code: flagged as unsafe, and with the code among those named.", svg, numbers),
+            _confusion(name, number, result["named"]),
         ]
     return blocks
 
 
-def _confusion(name: str, place: int, named: Mapping[str, Mapping[str, int]]) -> list[Html]:
-    """True codes down, the code that the verdict puts first across."""
-    firsts = (first for row in named.values() for first in row)
-    columns = [*dict.fromkeys(item for item in (*named, *firsts) if item != SAFE), SAFE]
-    counts = np.array([[row.get(first, 0) for first in columns] for row in named.values()])
-    svg = card_plots.heat(
-        f"named{place}", f"What rows of each category of {name} are taken for", list(named), columns, counts
+def _confusion(name: str, number: int, first_codes: Mapping[str, Mapping[str, int]]) -> Markup:
+    """True codes in rows, the code that the verdict puts first in columns."""
+    firsts = (first for row in first_codes.values() for first in row)
+    columns = [*dict.fromkeys(code for code in (*first_codes, *firsts) if code != SAFE), SAFE]
+    counts = np.array([[row.get(first, 0) for first in columns] for row in first_codes.values()])
+    svg = plots.heat(
+        f"named{number}", f"What rows of each category of {name} are taken for", list(first_codes), columns, counts
     )
-    rows = [(true, *(int(count) for count in line)) for true, line in zip(named, counts, strict=True)]
-    return [
-        plot(
-            "Down: what a row violates. Across: the code that its verdict puts first, or safe where it is not flagged.",
-            svg,
-            table(f"Confusion by category of {name}", ("true", *columns), rows),
-        )
-    ]
+    rows = [(true, *(int(count) for count in line)) for true, line in zip(first_codes, counts, strict=True)]
+    return figure(
+        "Rows: what a row violates. Columns: the code that its verdict puts first, or safe if it is not flagged.",
+        svg,
+        table(f"Confusion by category of {name}", ("true", *columns), rows),
+    )
 
 
-def lengths(results: Results) -> list[Html]:
+def lengths(results: Results) -> list[Markup]:
     rows = [
         (
             name,
             f"{part['low']:,}–{part['high'] - 1:,}",
             sum(part["confusion"].values()),
-            figure(part["recall"]),
-            figure(part["fpr"]),
+            decimal(part["recall"]),
+            decimal(part["fpr"]),
         )
         for name, result in results.items()
         for part in result["lengths"]
     ]
-    svg = plots.by_length(
+    svg = curve_plots.by_length(
         "lengths",
         "Recall and false-positive rate by length; the table has the numbers",
         {name: result["lengths"] for name, result in results.items()},
         [*results],
     )
     numbers = table("Recall and false alarms by length", ("set", "characters", "rows", "recall", "FPR"), rows)
-    return [plot("Recall and false alarms by characters of the judged message.", svg, numbers)]
+    return [figure("Recall and false alarms by characters of the judged message.", svg, numbers)]

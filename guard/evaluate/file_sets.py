@@ -1,4 +1,4 @@
-"""Benchmarks that are read from the files their authors publish, each scored by its published convention."""
+"""Benchmarks loaded from the files that their authors publish, each scored by its published convention."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _xstest(record: Fields) -> Sequence[Case]:
     return [Case(Conversation.of(text(record, "prompt")), label, {}, kind)]
 
 
-# Code: the flags that stand for it, and those that leave open whether it is violated.
+# By code: the flags that mean it, and those that leave open whether it is violated.
 _OPENAI: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "S1": (("H2",), ("V", "V2")),
     "S4": (("S3",), ()),

@@ -1,7 +1,7 @@
 """Benchmarks that are data sets of the Hugging Face Hub, each scored by its published convention.
 
-They are read from `hub/NAME` under the root where a copy lies, else loaded by `datasets`. Columns were taken from the
-cards and from public code that reads them, not from the live data.
+They are loaded from a copy in `hub/NAME` under the root, or else by `datasets`. The columns were taken from the cards
+and from public code that uses them, not from the live data.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from guard.evaluate.suite import Benchmark, Case, Fields, one_of, text
 from guard.policy import crosswalk as crosswalks
 from guard.policy.crosswalk import Crosswalk
 
-CODES_OF = "mlcommons"  # the policy that the named benchmarks' categories are told in
+CODES_OF = "mlcommons"  # the policy whose codes the benchmarks' categories are mapped to
 _HARM: dict[str, Label] = {"harmful": "unsafe", "unharmful": "safe"}
 _SAFETY: dict[str, Label] = {"unsafe": "unsafe", "safe": "safe"}
 _ANNOTATORS = 5
@@ -29,9 +29,9 @@ def _crosswalk(name: str) -> Crosswalk:
 
 
 def _truth(name: str, label: Label, native: Iterable[str], doubtful: bool = False) -> Mapping[str, bool]:
-    """What the native categories of a row say about each code; an unlisted category says nothing.
+    """Which codes a row violates by its native categories; unlisted categories leave all codes unknown.
 
-    doubtful: the categories may belong to another message of the row, so that none is known to be violated.
+    doubtful: the categories may belong to another message of the row, so that no violation is certain.
     """
     table = _crosswalk(name)
     codes = policies.load(CODES_OF).codes
@@ -47,13 +47,13 @@ def _truth(name: str, label: Label, native: Iterable[str], doubtful: bool = Fals
 
 
 def _blank(record: Fields, name: str) -> bool:
-    """Whether there is nothing to judge in a column: no value, or no visible character."""
+    """Whether a column has no value, or no visible character."""
     value = record.get(name)
     return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _flag(record: Fields, name: str) -> bool:
-    """A column of true and false, however the file writes it."""
+    """A boolean column in any of its spellings."""
     value = str(record.get(name)).strip().lower()
     if value not in ("true", "false", "1", "0"):
         raise InvalidInput(f"`{name}` is neither true nor false")
@@ -67,7 +67,7 @@ def _toxicchat(record: Fields) -> Sequence[Case]:
 
 
 def _aegis1(record: Fields) -> Sequence[Case]:
-    """User messages only; unsafe unless most of the annotators call it Safe. Needs Caution is not safe."""
+    """User messages only; unsafe unless most annotators say Safe. Needs Caution is not safe."""
     if text(record, "text_type") != "user_message" or _blank(record, "text"):
         return []
     votes = [str(record.get(f"labels_{n}") or "").strip() for n in range(_ANNOTATORS)]
@@ -79,7 +79,7 @@ def _aegis1(record: Fields) -> Sequence[Case]:
 
 
 def _aegis2(part: str, other: str) -> Callable[[Fields], Sequence[Case]]:
-    """The reader of the prompts or of the responses. Redacted prompts and rows without a label are left out."""
+    """The reader of the prompts or of the responses. Redacted prompts and unlabelled rows are left out."""
 
     def read(record: Fields) -> Sequence[Case]:
         label_column = f"{part}_label"
@@ -106,7 +106,7 @@ def _beavertails(record: Fields) -> Sequence[Case]:
 
 
 def _saferlhf(record: Fields) -> Sequence[Case]:
-    """Each of the two answers is a case."""
+    """One case for each of the two answers."""
     cases = []
     for side in ("0", "1"):
         if not _blank(record, f"response_{side}"):

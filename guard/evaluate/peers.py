@@ -1,4 +1,4 @@
-"""Published scores of other guards (`taxonomy/peers`), to be shown beside measured ones and never among them."""
+"""Published scores of other guards (`taxonomy/peers`), shown beside measured ones and never mixed with them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METRICS: dict[Metric, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A published table: values in percent by model, one for each benchmark, null where it has none."""
+    """A published table: values in percent by model, one per benchmark, null where it has none."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -35,19 +35,19 @@ class Table:
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.benchmarks if name not in BENCHMARKS]:
-            raise schema.Misplaced(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}", "benchmarks")
+            raise schema.Misplaced(f"no benchmark {unknown[0]!r}; available: {', '.join(BENCHMARKS)}", "benchmarks")
         for model, values in self.models.items():
             if len(values) != len(self.benchmarks):
                 raise schema.Misplaced(
                     f"has {len(values)} values for {len(self.benchmarks)} benchmarks", "models", model
                 )
             if any(value is not None and not 0 <= value <= 100 for value in values):
-                raise schema.Misplaced("has a value that is no percentage", "models", model)
+                raise schema.Misplaced("has a value that is not a percentage", "models", model)
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Where tables come from, and who ran the models. `transcribed`: not read in the publication itself."""
+    """The publication of tables, and who ran the models. `transcribed`: not taken from the publication itself."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -73,8 +73,8 @@ class Score:
 
 
 def published(benchmarks: Collection[str]) -> list[Score]:
-    """The published scores on these benchmarks, by benchmark in their order, then source and model."""
-    order = {name: place for place, name in enumerate(benchmarks)}
+    """The published scores on these benchmarks, in their order, then by source and model."""
+    order = {name: index for index, name in enumerate(benchmarks)}
     return sorted((score for score in _shipped() if score.benchmark in order), key=lambda score: order[score.benchmark])
 
 
@@ -103,13 +103,13 @@ def scores(publication: Publication) -> list[Score]:
     ]
 
 
-def to_json(found: Iterable[Score]) -> list[dict[str, Any]]:
-    return [asdict(score) for score in found]
+def to_json(scores: Iterable[Score]) -> list[dict[str, Any]]:
+    return [asdict(score) for score in scores]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Published scores of one metric as a matrix: a row for each model and who ran it, a column for each benchmark.
+    """Published scores of one metric: a row per model and who ran it, a column per benchmark.
 
     ours: the measured values in the same columns. rows: those of others, None where a publication has none.
     """
@@ -123,31 +123,31 @@ class Comparison:
 def compare(report: Mapping[str, Any]) -> list[Comparison]:
     """The published scores of a report beside its own, metric by metric."""
     results = {result["name"]: result for result in report["results"]}
-    listed: Sequence[Mapping[str, Any]] = report.get("peers", ())
-    made = []
+    scores: Sequence[Mapping[str, Any]] = report.get("peers", ())
+    comparisons = []
     for metric in METRICS:
-        chosen = [score for score in listed if score["metric"] == metric and score["benchmark"] in results]
-        benchmarks = tuple(dict.fromkeys(score["benchmark"] for score in chosen))
+        of_metric = [score for score in scores if score["metric"] == metric and score["benchmark"] in results]
+        benchmarks = tuple(dict.fromkeys(score["benchmark"] for score in of_metric))
         rows: dict[tuple[str, str, str], dict[str, float]] = {}
-        for score in chosen:
+        for score in of_metric:
             key = (score["model"], score["run_by"], score["source"])
             rows.setdefault(key, {})[score["benchmark"]] = score["value"]
         if rows:
-            made.append(
+            comparisons.append(
                 Comparison(
                     metric,
                     benchmarks,
-                    tuple(own(results[name], metric) for name in benchmarks),
+                    tuple(comparable(results[name], metric) for name in benchmarks),
                     tuple((*key, tuple(row.get(name) for name in benchmarks)) for key, row in sorted(rows.items())),
                 )
             )
-    return made
+    return comparisons
 
 
-def own(result: Mapping[str, Any], metric: Metric) -> float | None:
-    """The measured value that a published one stands beside.
+def comparable(result: Mapping[str, Any], metric: Metric) -> float | None:
+    """The measured value that is comparable to published ones.
 
-    Published F1 of sets without safe rows take precision as 1, so that they are a recall r written as 2r / (1 + r).
+    Published F1 scores of sets without safe rows assume a precision of 1, so they are 2r / (1 + r) for a recall r.
     """
     if metric == "refusal_f1":
         refusal = result.get("refusal")

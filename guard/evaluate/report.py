@@ -1,4 +1,4 @@
-"""The report of an evaluation: measured numbers as plain data (no text of any row), and as tables for people."""
+"""The report of an evaluation: measured numbers as plain data, without texts of rows, and as tables for people."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from guard.evaluate.suite import Case, Suite
 from guard.metrics import classification, intervals
 from guard.moderator import Moderator
 from guard.policy import Policy, natural
+from guard.report.tables import add, number_table
 from guard.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-CHUNK = 512  # conversations that are tokenised and held at once
+CHUNK = 512  # conversations that are tokenized and held at once
 LOW_FPR = 0.01
 
 
-def judge(
+def moderate_cases(
     moderator: Moderator, cases: Sequence[Case], advance: Callable[[int], object] = lambda rows: None
 ) -> list[Verdict]:
-    """One verdict for each case, in order. `advance` is told the rows of every finished chunk."""
+    """One verdict per case, in order. `advance` is called with the number of rows of every finished chunk."""
     verdicts: list[Verdict] = []
     for start in range(0, len(cases), CHUNK):
         chunk = moderator.moderate([case.conversation for case in cases[start : start + CHUNK]])
@@ -38,10 +39,10 @@ def judge(
 
 
 def measure(suite: Suite, verdicts: Sequence[Verdict], policy: Policy) -> dict[str, Any]:
-    """The numbers of one set, as JSON takes them: of all rows, of each target and subset, and of each category.
+    """The numbers of one set as JSON data: of all rows, of each target and subset, and of each category.
 
-    A row counts as flagged where its p_unsafe reaches the threshold of its verdict; rows that could not be read whole
-    are counted in `incomplete` besides. The keys of `_numbers` are those of the set, its targets and its subsets.
+    A row is flagged if its p_unsafe reaches the threshold of its verdict; rows with incomplete coverage are also
+    counted in `incomplete`. The keys of `_numbers` are those of the set, its targets and its subsets.
     """
     pairs = list(zip(suite.cases, verdicts, strict=True))
     return {
@@ -56,8 +57,8 @@ def measure(suite: Suite, verdicts: Sequence[Verdict], policy: Policy) -> dict[s
         **_numbers(pairs),
         "targets": _parts(pairs, lambda case: case.conversation.target.value),
         "subsets": _parts(pairs, lambda case: case.subset),
-        "categories": {code: found for code in policy.codes if (found := _category(pairs, code))},
-        "named": breakdown.named(pairs, policy),
+        "categories": {code: numbers for code in policy.codes if (numbers := _category(pairs, code))},
+        "named": breakdown.first_codes(pairs, policy),
         "lengths": breakdown.lengths(pairs),
         "reliability": breakdown.reliability(pairs),
         "refusal": breakdown.refusal(pairs),
@@ -65,7 +66,7 @@ def measure(suite: Suite, verdicts: Sequence[Verdict], policy: Policy) -> dict[s
 
 
 def _parts(pairs: Pairs, name: Callable[[Case], str]) -> dict[str, Any]:
-    """The numbers of each part by its name, if there is more than one part."""
+    """The numbers of each part by name; none if there is only one part."""
     names = sorted({name(case) for case, _ in pairs})
     if len(names) < 2:
         return {}
@@ -73,29 +74,29 @@ def _parts(pairs: Pairs, name: Callable[[Case], str]) -> dict[str, Any]:
 
 
 def _numbers(pairs: Pairs) -> dict[str, Any]:
-    """Counts and metrics; None for what rows of one class cannot tell: sets of unsafe rows have a recall only."""
+    """Counts and metrics; None where undefined: a set of unsafe rows has a recall only."""
     labels = np.array([case.label == "unsafe" for case, _ in pairs])
     p = np.array([verdict.p_unsafe for _, verdict in pairs])
-    cut = np.array([verdict.threshold for _, verdict in pairs])
-    at = classification.confusion(labels, p, cut)
-    between = _intervals(labels, p, p >= cut)
+    threshold = np.array([verdict.threshold for _, verdict in pairs])
+    confusion = classification.confusion(labels, p, threshold)
+    bounds = _intervals(labels, p, p >= threshold)
     best, low = classification.best_f1(labels, p), classification.tpr_at_fpr(labels, p, LOW_FPR)
     return {
         "rows": len(pairs),
         "unsafe": int(labels.sum()),
-        "confusion": asdict(at),
-        "f1": rounded(at.f1),
-        "f1_interval": between["f1"],
-        "precision": rounded(at.precision),
-        "recall": rounded(at.recall),
-        "fpr": rounded(at.fpr),
+        "confusion": asdict(confusion),
+        "f1": rounded(confusion.f1),
+        "f1_interval": bounds["f1"],
+        "precision": rounded(confusion.precision),
+        "recall": rounded(confusion.recall),
+        "fpr": rounded(confusion.fpr),
         "best_f1": rounded(best.value if best else None),
         "best_f1_threshold": best.threshold if best else None,
         "auprc": rounded(classification.auprc(labels, p)),
         "auroc": rounded(classification.auroc(labels, p)),
         "tpr_at_1_fpr": rounded(low.value if low else None),
-        "ece": rounded(classification.ece(labels, p)) if at.both else None,
-        "intervals": between,
+        "ece": rounded(classification.ece(labels, p)) if confusion.both else None,
+        "intervals": bounds,
     }
 
 
@@ -103,15 +104,15 @@ def _intervals(
     labels: classification.Bools, p: classification.Floats, flagged: classification.Bools
 ) -> dict[str, list[float] | None]:
     """95 % bootstrap intervals by metric, None where the metric is; those of small sets are wide."""
-    found = intervals.of_rates(labels, flagged) | intervals.of_rankings(labels, p)
-    return {name: None if ends is None else [round(end, 6) for end in ends] for name, ends in found.items()}
+    bounds = intervals.of_rates(labels, flagged) | intervals.of_rankings(labels, p)
+    return {name: None if ends is None else [round(end, 6) for end in ends] for name, ends in bounds.items()}
 
 
 def _category(pairs: Pairs, code: str) -> dict[str, Any] | None:
-    """How the rows that violate `code` fare, and the code's own score; None if no row does.
+    """The results of the rows that violate `code`, and the code's own score; None if there is no such row.
 
-    recall: their share that is flagged as unsafe. named: their share whose verdict names the code. auprc, auroc: over
-    the `known` rows, of which the set says whether they violate it.
+    recall: the share of these rows that is flagged as unsafe. named: the share whose verdict names the code. auprc,
+    auroc: over the `known` rows, of which the set says whether they violate it.
     """
     rows = [verdict for case, verdict in pairs if case.truth.get(code)]
     if not rows:
@@ -129,8 +130,8 @@ def _category(pairs: Pairs, code: str) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Judged:
-    """A set with its verdicts, in order."""
+class EvaluatedSuite:
+    """A suite with its verdicts, in order."""
 
     suite: Suite
     verdicts: tuple[Verdict, ...]
@@ -144,8 +145,8 @@ class Judged:
         return np.array([verdict.p_unsafe for verdict in self.verdicts], dtype=np.float64)
 
 
-def report(moderator: Moderator, results: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
-    """What `guard eval` writes: the results, and the model, policy, mode and thresholds that they hold for."""
+def build_report(moderator: Moderator, results: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
+    """The report of `guard eval`: the results, and the model, policy, mode and thresholds that they hold for."""
     policy = moderator.policy
     cuts = {target.value: thresholds(moderator.calibration, policy, target, moderator.mode) for target in Target}
     return {
@@ -165,24 +166,24 @@ COLUMNS = ("rows", "unsafe", "F1", "95 %", "best F1", "AUPRC", "AUROC", "FPR", "
 
 def cells(numbers: Mapping[str, Any]) -> list[str]:
     """The numbers under COLUMNS as text."""
-    interval = numbers["f1_interval"]
-    between = "–" if interval is None else "-".join(figure(end) for end in interval)
+    bounds = numbers["f1_interval"]
+    interval = "–" if bounds is None else "-".join(decimal(bound) for bound in bounds)
     keys = ("best_f1", "auprc", "auroc", "fpr", "recall", "tpr_at_1_fpr", "ece")
     counts = [str(numbers["rows"]), str(numbers["unsafe"])]
-    return [*counts, figure(numbers["f1"]), between, *(figure(numbers[key]) for key in keys)]
+    return [*counts, decimal(numbers["f1"]), interval, *(decimal(numbers[key]) for key in keys)]
 
 
 CATEGORY_COLUMNS = ("rows", "recall", "named", "known", "AUPRC", "AUROC")
 
 
-def category_cells(found: Mapping[str, Any]) -> list[str]:
+def category_cells(numbers: Mapping[str, Any]) -> list[str]:
     """The numbers of one category under CATEGORY_COLUMNS as text."""
-    recall, named, auprc, auroc = (figure(found[key]) for key in ("recall", "named", "auprc", "auroc"))
-    return [str(found["rows"]), recall, named, str(found["known"]), auprc, auroc]
+    recall, named, auprc, auroc = (decimal(numbers[key]) for key in ("recall", "named", "auprc", "auroc"))
+    return [str(numbers["rows"]), recall, named, str(numbers["known"]), auprc, auroc]
 
 
-def figure(value: float | None) -> str:
-    """Three decimals, or a dash for what the rows cannot tell."""
+def decimal(value: float | None) -> str:
+    """The value with three decimals, or a dash for an undefined metric."""
     return "–" if value is None else f"{value:.3f}"
 
 
@@ -193,49 +194,38 @@ def parts(result: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
 
 
 def tables(report: Mapping[str, Any]) -> list[Table]:
-    """A table of all sets with their parts, and one of categories for each set that knows them."""
-    overview = _table("", *COLUMNS)
+    """A table of all sets and their parts, one of categories per set that knows them, and comparisons with peers."""
+    overview = number_table("", *COLUMNS)
     for result in report["results"]:
-        overview.add_row(_plain(result["name"]), *cells(result))
+        add(overview, result["name"], *cells(result))
         for name, numbers in parts(result):
-            overview.add_row(_plain(f"  {name}"), *cells(numbers))
-    made = [overview]
-    for result in report["results"]:
-        if result["categories"]:
-            table = _table(result["name"], *CATEGORY_COLUMNS)
-            for code, found in sorted(result["categories"].items(), key=lambda item: natural(item[0])):
-                table.add_row(_plain(code), *category_cells(found))
-            made.append(table)
-    return made + [table for comparison in peers.compare(report) for table in _beside(comparison)]
+            add(overview, f"  {name}", *cells(numbers))
+    by_category = [
+        number_table(
+            result["name"],
+            *CATEGORY_COLUMNS,
+            rows=(
+                (code, *category_cells(numbers))
+                for code, numbers in sorted(result["categories"].items(), key=lambda item: natural(item[0]))
+            ),
+        )
+        for result in report["results"]
+        if result["categories"]
+    ]
+    comparisons = [table for comparison in peers.compare(report) for table in _comparison(comparison)]
+    return [overview, *by_category, *comparisons]
 
 
-_WIDEST = 5  # sets side by side
+_MAX_SETS = 5  # side by side
 
 
-def _beside(comparison: peers.Comparison) -> Iterable[Table]:
-    """Measured values in the first line, published ones under it; several tables for many sets."""
-    for start in range(0, len(comparison.benchmarks), _WIDEST):
-        shown = slice(start, start + _WIDEST)
-        table = _table(f"published {peers.METRICS[comparison.metric]}", *comparison.benchmarks[shown], "run by")
-        table.add_row(_plain("this guard, measured here"), *map(figure, comparison.ours[shown]), "", end_section=True)
+def _comparison(comparison: peers.Comparison) -> Iterable[Table]:
+    """Measured values in the first line, published ones below it; several tables for many sets."""
+    for start in range(0, len(comparison.benchmarks), _MAX_SETS):
+        shown = slice(start, start + _MAX_SETS)
+        table = number_table(f"published {peers.METRICS[comparison.metric]}", *comparison.benchmarks[shown], "run by")
+        add(table, "this guard, measured here", *map(decimal, comparison.ours[shown]), "", end_section=True)
         for model, run_by, _, values in comparison.rows:
             if any(value is not None for value in values[shown]):
-                table.add_row(_plain(model), *map(figure, values[shown]), _plain(run_by))
+                add(table, model, *map(decimal, values[shown]), run_by)
         yield table
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text)  # rich would read square brackets in a name as markup
-
-
-def _table(first: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(_plain(first), overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table

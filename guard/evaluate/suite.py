@@ -1,4 +1,4 @@
-"""What is evaluated on: cases, suites that have been read, and descriptions of named benchmarks."""
+"""Evaluation sets: cases, loaded suites, and descriptions of named benchmarks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from guard.errors import InvalidInput
 class Case:
     """A labelled conversation of a set.
 
-    truth: for every code of which the set tells, whether the row violates it; a code that is not in it is unknown.
-    subset: the set's own part that the row belongs to, or "". id: where the row is found again. refusal: whether the
-    judged answer declines, None if the set does not say.
+    truth: whether the row violates a code; codes that are not in it are unknown. subset: the set's own subset that the
+    row belongs to, or "". id: by which the row can be found. refusal: whether the judged answer refuses, None if the
+    set does not say.
     """
 
     conversation: Conversation
@@ -30,10 +30,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A set that has been read. `digest` is the sha256 (hex) of its files, or of the rows where there are none.
+    """A loaded set. `digest` is the sha256 (hex) of its files, or of its rows if there are no files.
 
-    cautions: what a reader of the numbers must know. left_out: records that the convention, or an empty judged
-    message, leaves without a case.
+    cautions: what a reader of the numbers must know. left_out: the number of records without a case, by the convention
+    or because the judged message is empty.
     """
 
     name: str
@@ -51,12 +51,12 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A public benchmark and the convention that it is scored by.
+    """A public benchmark and its scoring convention.
 
-    read: the cases of a record, none if the convention leaves it out; InvalidInput if the record is broken.
-    path: its file under the root (.csv, .json, .jsonl, .jsonl.gz), or a pattern of several. hub: a data set of the
-    Hugging Face Hub in place of files. published: rows and unsafe rows of the published tables; a copy with others is
-    refused if `exact`, and told of otherwise, because the convention could not be tried on the live data.
+    read: the cases of a record, none if the convention leaves it out; InvalidInput if the record is broken. path: its
+    file under the root (.csv, .json, .jsonl, .jsonl.gz), or a pattern of several. hub: a data set of the Hugging Face
+    Hub instead of files. published: rows and unsafe rows of the published tables; a copy with other counts is refused
+    if `exact`, else it gets a caution, because the convention could not be tried on the live data.
     """
 
     title: str
@@ -71,7 +71,7 @@ class Benchmark:
 
 
 def text(record: Fields, name: str) -> str:
-    """The text of a column; InvalidInput if the record has it not."""
+    """The text of a column; InvalidInput if it is missing or not a text."""
     value = record.get(name)
     if not isinstance(value, str):
         raise InvalidInput(f"has no text `{name}`")
@@ -79,7 +79,7 @@ def text(record: Fields, name: str) -> str:
 
 
 def one_of(record: Fields, name: str, labels: Mapping[str, Label]) -> Label:
-    """The label that the value of a column stands for, compared without case; InvalidInput lists those that do."""
+    """The label of a column's value, compared case-insensitively; InvalidInput lists the known values."""
     value = str(record.get(name)).strip().lower()
     if value not in labels:
         raise InvalidInput(f"`{name}` is none of: {', '.join(labels)}")

@@ -1,6 +1,6 @@
-"""The plots of an evaluation as inline SVG, drawn like those of a data card: same numbers, same bytes.
+"""Curves of classifiers as inline SVG: operating curves, calibration and metrics by length.
 
-`names` are all sets of the page in order: a set looks the same in every plot.
+`names` are all sets of the page, in order: a set looks the same in every plot.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from guard.metrics.classification import Curves, Floats
-from guard.report.plots import COLOURS, legend_name, quiet, svg
+from guard.report.svg import COLOURS, GRID, grid, short, svg
 
-_GRID = 400  # points of a curve that fall into one cell of this grid are drawn once
+_RESOLUTION = 400  # consecutive points of a curve in one cell of this grid are drawn once
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
-_DIAGONAL = "#808080"
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
-    """The curves of a set, and where its thresholds lie on them."""
+class OperatingCurves:
+    """The curves of a set, and the operating point at its thresholds."""
 
     curves: Curves
     fpr: float
@@ -29,20 +29,20 @@ class Traced:
     precision: float | None
 
 
-def operating_curves(name: str, alt: str, sets: Mapping[str, Traced], names: Sequence[str]) -> str:
+def operating_curves(name: str, alt: str, sets: Mapping[str, OperatingCurves], names: Sequence[str]) -> Markup:
     """Precision against recall, and recall against the false-positive rate; dots mark the guard's thresholds."""
 
     def draw(axes: Any) -> None:
         left, right = axes
-        for title, traced in sets.items():
+        for title, point in sets.items():
             style = _style(names.index(title))
-            curves = traced.curves
-            left.plot(*_thinned(curves.recall, curves.precision), label=_named(title), **style)
+            curves = point.curves
+            left.plot(*_thinned(curves.recall, curves.precision), label=_legend(title), **style)
             right.plot(*_thinned(np.append(0.0, curves.fpr), np.append(0.0, curves.recall)), **style)
-            if traced.precision is not None:
-                left.plot([traced.recall], [traced.precision], "o", color=style["color"], markersize=5)
-            right.plot([traced.fpr], [traced.recall], "o", color=style["color"], markersize=5)
-        right.plot([0, 1], [0, 1], color=_DIAGONAL, linewidth=0.8, linestyle=(0, (2, 3)))
+            if point.precision is not None:
+                left.plot([point.recall], [point.precision], "o", color=style["color"], markersize=5)
+            right.plot([point.fpr], [point.recall], "o", color=style["color"], markersize=5)
+        right.plot([0, 1], [0, 1], color=GRID, linewidth=0.8, linestyle=(0, (2, 3)))
         _unit(left, "recall", "precision")
         _unit(right, "false-positive rate", "recall")
         left.legend(loc="lower left", fontsize=8, handlelength=2.2)
@@ -50,16 +50,16 @@ def operating_curves(name: str, alt: str, sets: Mapping[str, Traced], names: Seq
     return svg(name, alt, (9.4, 4.2), draw, panels=2)
 
 
-def reliability(name: str, alt: str, sets: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]) -> str:
+def reliability(name: str, alt: str, sets: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]) -> Markup:
     """The share of unsafe rows against the mean p(unsafe) of each bin; a calibrated guard lies on the diagonal."""
 
     def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=_DIAGONAL, linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.plot([0, 1], [0, 1], color=GRID, linewidth=0.8, linestyle=(0, (2, 3)))
         for title, bins in sets.items():
             style = _style(names.index(title))
             means, shares = [part["mean"] for part in bins], [part["unsafe"] for part in bins]
             sizes = 6 + 60 * np.sqrt([part["rows"] / max(sum(one["rows"] for one in bins), 1) for part in bins])
-            axes.plot(means, shares, label=_named(title), **style)
+            axes.plot(means, shares, label=_legend(title), **style)
             axes.scatter(means, shares, s=sizes, color=style["color"], linewidths=0)
         _unit(axes, "mean p(unsafe) of the bin", "share that is unsafe")
         axes.legend(loc="upper left", fontsize=8, handlelength=2.2)
@@ -67,7 +67,7 @@ def reliability(name: str, alt: str, sets: Mapping[str, Sequence[Mapping[str, An
     return svg(name, alt, (9.4, 4.6), draw)
 
 
-def by_length(name: str, alt: str, sets: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]) -> str:
+def by_length(name: str, alt: str, sets: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]) -> Markup:
     """Recall, and beside it the false-positive rate, against characters on a doubling scale."""
 
     def draw(axes: Any) -> None:
@@ -76,7 +76,7 @@ def by_length(name: str, alt: str, sets: Mapping[str, Sequence[Mapping[str, Any]
             for place, key in zip(axes, ("recall", "fpr"), strict=True):
                 told = [(part["high"], part[key]) for part in ranges if part[key] is not None]
                 if told:
-                    place.plot(*zip(*told, strict=True), marker="o", markersize=3, label=_named(title), **style)
+                    place.plot(*zip(*told, strict=True), marker="o", markersize=3, label=_legend(title), **style)
         longest = max((part["high"] for ranges in sets.values() for part in ranges), default=64)
         for place, title in zip(axes, ("recall", "false-positive rate"), strict=True):
             place.set_xscale("log", base=2)
@@ -86,20 +86,20 @@ def by_length(name: str, alt: str, sets: Mapping[str, Sequence[Mapping[str, Any]
             place.set_ylim(-0.02, 1.02)
             place.set_xlabel("characters of the judged message")
             place.set_ylabel(title)
-            quiet(place, "y")
+            grid(place, "y")
             if place.get_legend_handles_labels()[0]:
                 place.legend(loc="best", fontsize=8, handlelength=2.2)
 
     return svg(name, alt, (9.4, 3.4), draw, panels=2)
 
 
-def _named(title: str) -> str:
-    """The name in a legend, which would leave out one that begins with an underscore."""
-    return legend_name(f"\u200b{title}" if title.startswith("_") else title)
+def _legend(title: str) -> str:
+    """The name for a legend, which matplotlib would hide if it began with an underscore."""
+    return short(f"\u200b{title}" if title.startswith("_") else title)
 
 
 def _style(place: int) -> dict[str, Any]:
-    """Colours first, then dashes, so that no two lines of a plot look alike."""
+    """Colours first, then dashes, so that no two lines of a plot look the same."""
     return {
         "color": COLOURS[place % len(COLOURS)],
         "linestyle": _DASHES[place // len(COLOURS) % len(_DASHES)],
@@ -112,13 +112,13 @@ def _unit(axes: Any, x: str, y: str) -> None:
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
+    axes.grid(color=GRID, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """The points without those that fall where the one before them fell; the last one stays."""
-    cells = np.stack([np.round(x * _GRID), np.round(y * _GRID)])
+    """The points without those in the cell of their predecessor; the last one stays."""
+    cells = np.stack([np.round(x * _RESOLUTION), np.round(y * _RESOLUTION)])
     kept = np.append(True, (np.diff(cells) != 0).any(axis=0))
     kept[-1] = True
     return x[kept], y[kept]

@@ -1,161 +1,112 @@
-"""HTML by functions: what is not `Html` is escaped, so a page cannot hold markup that it was not meant to."""
+"""HTML pages by jinja2: values are escaped unless they are Markup, so that no text of a data set can become markup."""
 
 from __future__ import annotations
 
-import html
+import functools
 import re
 from collections.abc import Iterable, Sequence
-from string import Template
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-_NUMBER = re.compile(r"[\d.,<\s%]*")  # nothing at all stands with numbers too
-_PAGE = Template("""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --ink: #1c2127; --soft: #59636e; --paper: #ffffff; --line: #d5dae0; --band: #f4f6f8;
-  --link: #1558b0; --alarm: #a3330a; --alarm-band: #fdf1ea; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ec; --soft: #9aa5b0; --paper: #14171b; --line: #363d45;
-  --band: #1c2126; --link: #7fb4f5; --alarm: #f2a27c; --alarm-band: #33211a; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 1.5rem 1.25rem 4rem; color: var(--ink); background: var(--paper);
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .25rem; }
-h2 { font-size: 1.3rem; margin: 2.75rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line); }
-h3 { font-size: 1.05rem; margin: 1.5rem 0 .25rem; }
-p, ul { max-width: 46rem; margin: .5rem 0; }
-.lead { color: var(--soft); font-size: 1.1rem; margin: 0 0 1rem; }
-a { color: var(--link); }
-nav ul { list-style: none; padding: 0; columns: 14rem; max-width: none; }
-code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .88em; }
-td code { overflow-wrap: anywhere; }
-pre { background: var(--band); padding: .75rem 1rem; overflow-x: auto; border-radius: 4px; line-height: 1.4; }
-.note { border-left: 4px solid var(--line); background: var(--band); padding: .6rem 1rem; margin: 1rem 0; }
-.alarm { border-color: var(--alarm); background: var(--alarm-band); }
-.alarm strong { color: var(--alarm); }
-.wide { overflow-x: auto; margin: .75rem 0 1rem; }
-table { border-collapse: collapse; font-size: .84rem; line-height: 1.35; }
-caption { text-align: left; color: var(--soft); padding-bottom: .35rem; }
-th, td { padding: .25rem .7rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-th { font-weight: 600; }
-tbody th { font-weight: 400; }
-.n { text-align: right; padding-left: .5rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th.n { white-space: normal; }
-figure { margin: 1rem 0; }
-figcaption { color: var(--soft); font-size: .92rem; max-width: 46rem; margin-bottom: .35rem; }
-figure svg { display: block; width: 100%; min-width: 36rem; height: auto; }
-svg * { stroke-linejoin: round; stroke-linecap: butt; }
-details { margin: .25rem 0 1rem; }
-summary { cursor: pointer; color: var(--link); font-size: .92rem; }
-footer { margin-top: 3rem; color: var(--soft); font-size: .88rem; }
-@media print {
-  :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --band: #f4f4f4; --link: #000;
-    --alarm: #7a2500; --alarm-band: #fff; }
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  nav, summary { display: none; }
-  details::details-content { content-visibility: visible; block-size: auto; }
-  .wide, pre { overflow: visible; white-space: pre-wrap; }
-  table { font-size: 7.5pt; }
-  figure, tr, .note { break-inside: avoid; }
-  h2, h3, figcaption, caption { break-after: avoid; }
-  figure svg { min-width: 0; }
-}
-</style>
-</head>
-<body>
-$body
-</body>
-</html>
-""")
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_NUMBER = re.compile(r"[\d.,<\s%]*")  # an empty cell may be in a column of numbers
 
 
-class Html(str):
-    """Text that is markup already."""
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of a page with its anchor; one without blocks is left out."""
 
-    __slots__ = ()
-
-
-def text(value: object) -> Html:
-    """`value` as markup: Html as it is, numbers with thousands parted, all else escaped."""
-    if isinstance(value, Html):
-        return value
-    return Html(f"{value:,}" if isinstance(value, int) else html.escape(str(value)))
+    id: str
+    title: str
+    blocks: Sequence[Markup]
 
 
-def joined(parts: Iterable[object], between: str = "") -> Html:
-    return Html(between.join(text(part) for part in parts))
+def page(title: str, heading: str, summary: Iterable[Markup], sections: Iterable[Section], footer: Markup) -> str:
+    """A complete document that loads nothing, with a table of contents."""
+    shown = [section for section in sections if section.blocks]
+    template = _environment(_TEMPLATES).get_template("page.html")
+    return template.render(title=title, heading=heading, summary=summary, sections=shown, footer=footer) + "\n"
 
 
-def element(name: str, *content: object, **attributes: str) -> Html:
-    """`<name attributes>content</name>`; of an attribute, _ stands for -, and one at its end for nothing."""
-    told = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items())
-    return Html(f"<{name}{told}>{joined(content)}</{name}>")
+def template(path: Path) -> Any:
+    """The macros of the template at `path` as functions that return Markup."""
+    return _environment(path.parent).get_template(path.name).module
 
 
-def code(value: str) -> Html:
-    return element("code", value)
+def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
+    """A table whose first column names its rows. Numbers are aligned to the right."""
+    return Markup(_blocks().table(caption, columns, [tuple(row) for row in rows]))
 
 
-def link(address: str, words: str) -> Html:
-    """A link, or the words alone where the address is not one of the web."""
-    if not address.startswith(("https://", "http://")):
-        return text(words)
-    return element("a", words, href=address, rel="noreferrer")
+def figure(caption: str, svg: Markup, numbers: Markup | None = None) -> Markup:
+    """A plot under its caption, and its numbers as a table that can be unfolded."""
+    return Markup(_blocks().figure(caption, svg, numbers))
 
 
-def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
-    """A table whose first column names its rows. Numbers stand to the right."""
-    rows = [tuple(row) for row in rows]
-    numeric = [bool(rows) and all(_is_number(row[index]) for row in rows) for index in range(len(columns))]
-    head = joined(
-        element("th", name, scope="col", **({"class_": "n"} if right else {}))
-        for name, right in zip(columns, numeric, strict=True)
-    )
-    lines = []
-    for row in rows:
-        cells = [element("th", row[0], scope="row")]
-        cells += [element("td", value, **({"class_": "n"} if _is_number(value) else {})) for value in row[1:]]
-        lines.append(element("tr", joined(cells)))
-    heading = element("thead", element("tr", head)) if any(columns) else ""
-    made = element("table", element("caption", caption), heading, element("tbody", *lines))
-    return element("div", made, class_="wide")
+def note(title: str, text: object, alarm: bool = False) -> Markup:
+    """A box with a title; an alarm stands out."""
+    return Markup(_blocks().note(title, text, alarm))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and _NUMBER.fullmatch(value) is not None)
+def bullets(items: Iterable[object]) -> Markup:
+    return Markup(_blocks().bullets(items))
+
+
+def paragraph(text: object) -> Markup:
+    return Markup("<p>{}</p>").format(text)
+
+
+def code(text: str) -> Markup:
+    return Markup("<code>{}</code>").format(text)
+
+
+def link(url: str, text: str) -> Markup:
+    """A link, or the text alone if the URL is not one of the web."""
+    if not url.startswith(("https://", "http://")):
+        return Markup("{}").format(text)
+    return Markup('<a href="{}" rel="noreferrer">{}</a>').format(url, text)
 
 
 def share(part: float, whole: float) -> str:
-    """A percentage; empty where there is nothing to have a part of."""
+    """A percentage; empty if the whole is 0."""
     if not whole:
         return ""
     percent = 100 * part / whole
     return "<\u00a00.1\u00a0%" if 0 < percent < 0.05 else f"{percent:.1f}\u00a0%"
 
 
-def figure(caption: str, svg: str, numbers: Html | None = None) -> Html:
-    """A plot under its caption, and its numbers as a table to open."""
-    told = element("details", element("summary", "The numbers as a table"), numbers) if numbers else ""
-    return element("figure", element("figcaption", caption), element("div", Html(svg), class_="wide"), told)
+def _blocks() -> Any:
+    return template(_TEMPLATES / "blocks.html")
 
 
-def note(title: str, words: object, alarm: bool = False) -> Html:
-    """A box with a title; an alarm stands out."""
-    return element("div", element("strong", title), ". ", words, class_="note alarm" if alarm else "note")
+@functools.cache
+def _environment(folder: Path) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader([folder, _TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    environment.globals["numeric_columns"] = _numeric_columns
+    environment.tests["numeric"] = _is_numeric
+    return environment
 
 
-def bullets(items: Iterable[object]) -> Html:
-    return element("ul", *(element("li", item) for item in items))
+def _finalize(value: object) -> object:
+    """What a template writes for a value: whole numbers get thousands separators."""
+    return f"{value:,}" if isinstance(value, int) else value
 
 
-def section(name: str, title: str, *blocks: object) -> Html:
-    return element("section", element("h2", title), *blocks, id=name)
+def _numeric_columns(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[bool]:
+    return [bool(rows) and all(_is_numeric(row[index]) for row in rows) for index in range(len(columns))]
 
 
-def page(title: str, body: Html) -> str:
-    """A whole document without anything to load."""
-    return _PAGE.substitute(title=text(title), body=body)
+def _is_numeric(cell: object) -> bool:
+    return isinstance(cell, int) or (isinstance(cell, str) and _NUMBER.fullmatch(cell) is not None)

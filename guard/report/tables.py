@@ -29,7 +29,7 @@ def number_table(first: str, *columns: str, rows: Iterable[tuple[object, ...]] =
     """A table whose first column names its rows; the others are aligned to the right and never cut."""
     from rich.table import Table
 
-    result = Table(**_style(), show_header=bool(first) or any(columns))
+    result = Table(**_style(), padding=(0, 1, 0, 0), show_header=bool(first) or any(columns))
     result.add_column(_plain(first), overflow="fold")
     for column in columns:
         result.add_column(_plain(column), justify="right", no_wrap=True)

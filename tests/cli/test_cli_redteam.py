@@ -52,7 +52,7 @@ def test_a_table_for_people(shell, rows):
     assert cells["leet"][1:5] == ["1.000", "1.000", "…", "1.000"]
     assert cells["words_on_lines"][1] == "0.000"
     assert "rows.jsonl: 6 unsafe and 6 safe texts, 0 rows left out" in out
-    assert "undisguised: recall 1.000 at FPR 0.000 (allowed 0.05), balanced: recall 1.000" in out
+    assert "without attack: recall 1.000 at FPR 0.000 (allowed 0.05), balanced: recall 1.000" in out
     assert "canary" not in out + err
 
 
@@ -131,7 +131,7 @@ def test_the_help_names_every_kind(shell):
         (["missing.jsonl"], "missing.jsonl: cannot be read"),
         (["rows.jsonl", "--mode", "brave"], "allowed: strict, balanced, permissive"),
         (["rows.jsonl", "--attacks", "lee"], "no attack 'lee'"),
-        (["rows.jsonl", "--fpr", "1"], "must be at least 0 and less than 1"),
+        (["rows.jsonl", "--fpr", "1"], "fpr must be >= 0 and < 1"),
         (["rows.jsonl", "--longest", "3"], "no unsafe text of at most 3 characters"),
         (["rows.jsonl", "--out", "no/folder/report.json"], "there is no folder"),
         (["rows.jsonl", "--attacks", "leet", "--out", "."], "cannot be written"),

@@ -207,10 +207,13 @@ def test_your_own_rows(tmp_path):
         ('{"prompt": "canary", "label": ["safe", "unsafe"]}', "`label` holds a list of 2 labels"),
         ('{"label": "safe"}', "has no field `prompt`"),
         ('{"prompt": " ", "label": "safe"}', "is empty"),
-        ('{"prompt": "canary", "label": "unsafe", "categories": "M1 M2"}', "names 1 codes that the policy has not"),
-        ('{"prompt": "canary", "label": "unsafe", "categories": [1]}', "names 1 codes that the policy has not"),
+        ('{"prompt": "canary", "label": "unsafe", "categories": "M1 M2"}', "names 1 codes that are not in the policy"),
+        ('{"prompt": "canary", "label": "unsafe", "categories": [1]}', "names 1 codes that are not in the policy"),
         ('{"prompt": "canary", "label": "safe", "categories": ["M1"]}', "a safe row violates no category"),
-        ('{"prompt": "canary", "label": "unsafe", "categories": ["canary"]}', "names 1 codes that the policy has not"),
+        (
+            '{"prompt": "canary", "label": "unsafe", "categories": ["canary"]}',
+            "names 1 codes that are not in the policy",
+        ),
     ],
 )
 def test_a_broken_row_is_told_with_its_line_and_not_its_text(tmp_path, line, message):
@@ -290,7 +293,7 @@ def test_a_split_of_built_data(tmp_path):
 
 def test_a_split_for_another_policy_or_without_rows_is_refused(tmp_path):
     folder = built(tmp_path / "out", ("odd", None, "unsafe", ("S2",), "one"))
-    with pytest.raises(DataError, match=r"name S2, which policy 'minimal' has not"):
+    with pytest.raises(DataError, match=r"name S2, which policy 'minimal' does not have"):
         load(f"data:{folder}:dev", None, MINIMAL)
     with pytest.raises(DataError, match="has no rows"):
         load(f"data:{folder}:test", None, MLCOMMONS)

@@ -13,7 +13,7 @@ from guard.engines.fake import FakeEngine
 from guard.errors import DocumentError
 from guard.evaluate import mistakes, report
 from guard.evaluate.page import evaluation_page
-from guard.evaluate.redteam import results as evasion
+from guard.evaluate.redteam import results
 from guard.evaluate.suite import Case, Suite
 from guard.moderator import Moderator
 from guard.policy import load
@@ -79,14 +79,14 @@ def made(*names, cases=CASES):
     judged, results = [], []
     for name in names:
         suite = Suite(name, f"A set {name}", "https://example.org/set", "CC0-1.0", "ab" * 32, cases, "Mind <this>.", 3)
-        judged.append(report.Judged(suite, tuple(report.judge(moderator, cases))))
+        judged.append(report.EvaluatedSuite(suite, tuple(report.moderate_cases(moderator, cases))))
         results.append(report.measure(suite, judged[-1].verdicts, MINIMAL))
-    return report.report(moderator, results, "guard eval <set>"), judged
+    return report.build_report(moderator, results, "guard eval <set>"), judged
 
 
 @pytest.fixture(scope="module")
 def text():
-    return evaluation_page(*made("toxicchat", "_own"), evasion.Evasion(("rows", "recall"), (("spaced", (9, 0.5)),)))
+    return evaluation_page(*made("toxicchat", "_own"), results.AttackTable(("rows", "recall"), (("spaced", (9, 0.5)),)))
 
 
 def test_the_page_is_well_formed_and_loads_nothing(text):
@@ -132,9 +132,9 @@ def test_it_shows_the_numbers_that_were_measured(text):
 
 def test_the_worst_mistakes_have_their_rows_but_not_their_texts(text):
     page = Page(text)
-    (miss,) = page.tables["Misses of toxicchat, the surest first"][1:]
+    (miss,) = page.tables["Misses of toxicchat, the most confident first"][1:]
     assert (miss[0], miss[4], miss[5]) == ("row 2", "prompt", "112")
-    (alarm,) = page.tables["False alarms of toxicchat, the surest first"][1:]
+    (alarm,) = page.tables["False alarms of toxicchat, the most confident first"][1:]
     assert (alarm[0], alarm[3], alarm[4]) == ("row 4", "M2", "response")
     assert "canary" not in text
     assert "Show the text" not in text
@@ -151,7 +151,7 @@ def test_texts_are_folded_away_and_escaped_where_they_are_wanted():
 
 
 def test_equal_inputs_give_equal_bytes(text):
-    attacks = evasion.Evasion(("rows", "recall"), (("spaced", (9, 0.5)),))
+    attacks = results.AttackTable(("rows", "recall"), (("spaced", (9, 0.5)),))
     assert evaluation_page(*made("toxicchat", "_own"), attacks) == text
 
 
@@ -171,12 +171,12 @@ def test_a_set_of_one_class_has_no_curves(label):
 def test_the_worst_mistakes_come_first_and_are_bounded():
     moderator = Moderator(FakeEngine(), MINIMAL)
     cases = [Case(Conversation.of(f"violates:M1 {n}"), "safe", NONE) for n in range(9)]
-    verdicts = report.judge(moderator, cases)
+    verdicts = report.moderate_cases(moderator, cases)
     verdicts = [dataclasses.replace(v, p_unsafe=0.5 + n / 20, threshold=0.6) for n, v in enumerate(verdicts)]
-    found = mistakes.worst(cases, verdicts, "safe", most=3)
+    found = mistakes.worst_mistakes(cases, verdicts, "safe", at_most=3)
     assert [(one.id, one.p) for one in found] == [("case 9", 0.9), ("case 8", 0.85), ("case 7", 0.8)]
-    assert mistakes.worst(cases, verdicts, "unsafe") == []
-    assert len(mistakes.worst(cases, verdicts, "safe")) == 7  # from the threshold on
+    assert mistakes.worst_mistakes(cases, verdicts, "unsafe") == []
+    assert len(mistakes.worst_mistakes(cases, verdicts, "safe")) == 7  # from the threshold on
     assert "violates" not in repr(found)
 
 
@@ -244,7 +244,7 @@ def test_results_of_attacks_in_another_form_are_refused(tmp_path, data):
     path = tmp_path / "attacks.json"
     path.write_text(data, encoding="utf-8")
     with pytest.raises(DocumentError, match=r"attacks\.json") as caught:
-        evasion.load(path, "m")
+        results.load(path, "m")
     assert "canary" not in str(caught.value)
 
 
@@ -252,7 +252,9 @@ def test_results_of_attacks_may_lack_numbers(tmp_path):
     path = tmp_path / "attacks.json"
     rows = [{"name": "one", "rows": 3, "done": True}, {"name": "two", "recall": 0.5}]
     path.write_text(json.dumps({"attacks": rows}), encoding="utf-8")
-    assert evasion.load(path, "m") == evasion.Evasion(("rows", "recall"), (("one", (3, None)), ("two", (None, 0.5))))
+    assert results.load(path, "m") == results.AttackTable(
+        ("rows", "recall"), (("one", (3, None)), ("two", (None, 0.5)))
+    )
 
 
 def test_results_of_a_redteam_report_are_those_of_the_guard(tmp_path):
@@ -262,9 +264,9 @@ def test_results_of_a_redteam_report_are_those_of_the_guard(tmp_path):
 
     path = tmp_path / "attacks.json"
     path.write_text(json.dumps({"guards": [guard("a" * 64, 0.1), guard("b" * 64, 0.2)]}), encoding="utf-8")
-    assert evasion.load(path, "b" * 64) == evasion.Evasion(("fixed success",), (("one", (0.2,)),))
-    with pytest.raises(DocumentError, match="tells of other guards than cccc"):
-        evasion.load(path, "c" * 64)
+    assert results.load(path, "b" * 64) == results.AttackTable(("fixed success",), (("one", (0.2,)),))
+    with pytest.raises(DocumentError, match="is about other guards than cccc"):
+        results.load(path, "c" * 64)
 
 
 def test_a_set_has_one_colour_in_every_plot():

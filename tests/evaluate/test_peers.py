@@ -19,9 +19,9 @@ def told(*names, unsafe_only=False):
     moderator = Moderator(FakeEngine(), MINIMAL)
     rows = [("violates:M1 canary", "unsafe"), ("missed", "unsafe"), ("hello", "safe")][: 2 if unsafe_only else 3]
     cases = tuple(Case(Conversation.of(text), label, {}) for text, label in rows)
-    verdicts = report.judge(moderator, cases)
+    verdicts = report.moderate_cases(moderator, cases)
     results = [report.measure(Suite(name, name, "", "", "", cases), verdicts, MINIMAL) for name in names]
-    return report.report(moderator, results, "guard eval")
+    return report.build_report(moderator, results, "guard eval")
 
 
 def test_a_published_score_has_its_source():
@@ -84,7 +84,7 @@ tables:
     ("old", "new", "message"),
     [
         ("[50, null]", "[50]", "has 1 values for 2 benchmarks"),
-        ("[50, null]", "[50, 101]", "no percentage"),
+        ("[50, null]", "[50, 101]", "not a percentage"),
         ("toxicchat", "toxikchat", "no benchmark 'toxikchat'"),
         ("f1", "f2", "metric"),
         ("primary", "hearsay", "evidence"),

@@ -38,7 +38,7 @@ CASES = (
 
 def measured(cases=CASES, moderator=MODERATOR):
     suite = Suite("set", "A set", "https://example.org/set", "CC0-1.0", "ab" * 32, tuple(cases))
-    return report.measure(suite, report.judge(moderator, cases), moderator.policy)
+    return report.measure(suite, report.moderate_cases(moderator, cases), moderator.policy)
 
 
 def test_the_numbers_of_a_set():
@@ -84,14 +84,14 @@ def test_a_row_is_flagged_at_the_threshold_of_its_own_target_and_mode():
     result = measured(moderator=moderator)
     assert result["targets"]["prompt"]["confusion"] == measured()["targets"]["prompt"]["confusion"]
     assert result["targets"]["response"]["confusion"] == {"tp": 0, "fp": 0, "tn": 1, "fn": 1}
-    told = report.report(moderator, [result], "guard eval")
+    told = report.build_report(moderator, [result], "guard eval")
     assert told["mode"] == "permissive"
     assert told["thresholds"]["prompt"] == {"unsafe": 0.5, "categories": {"M1": 0.5, "M2": 0.5}}
     assert told["thresholds"]["response"]["unsafe"] == 0.999
 
 
 def test_rows_that_could_not_be_read_whole_are_counted():
-    verdicts = report.judge(MODERATOR, CASES)
+    verdicts = report.moderate_cases(MODERATOR, CASES)
     verdicts[3] = dataclasses.replace(verdicts[3], outcome=Outcome.INCOMPLETE)
     assert report.measure(Suite("set", "", "", "", "", CASES), verdicts, MINIMAL)["incomplete"] == 1
 
@@ -99,14 +99,14 @@ def test_rows_that_could_not_be_read_whole_are_counted():
 def test_every_case_gets_its_verdict_over_many_chunks():
     cases = [case(f"text {n}" + " violates:M1" * (n % 3 == 0), "safe", NONE, "") for n in range(1200)]
     steps = []
-    verdicts = report.judge(MODERATOR, cases, steps.append)
+    verdicts = report.moderate_cases(MODERATOR, cases, steps.append)
     assert sum(steps) == 1200
     assert len(steps) == 3
     assert [n for n, verdict in enumerate(verdicts) if verdict.outcome is Outcome.UNSAFE] == list(range(0, 1200, 3))
 
 
 def test_the_report_names_what_was_measured_and_holds_no_text():
-    told = report.report(MODERATOR, [measured()], "guard eval set")
+    told = report.build_report(MODERATOR, [measured()], "guard eval set")
     assert told["model"] == FakeEngine.digest
     assert told["policy"] == {"id": "minimal", "version": "1", "digest": MINIMAL.digest}
     assert told["command"] == "guard eval set"
@@ -115,7 +115,7 @@ def test_the_report_names_what_was_measured_and_holds_no_text():
 
 
 def test_tables_show_every_part_and_no_markup():
-    told = report.report(MODERATOR, [measured()], "guard eval set")
+    told = report.build_report(MODERATOR, [measured()], "guard eval set")
     console = Console(file=io.StringIO(), width=160)
     for table in report.tables(told):
         console.print(table)
@@ -160,7 +160,7 @@ def test_refusals_are_scored_only_where_the_guard_gives_them():
     assert measured()["refusal"] is None
     cases = [dataclasses.replace(case, refusal=place % 2 == 0) for place, case in enumerate(CASES)]
     suite = Suite("set", "A set", "", "", "", tuple(cases))
-    verdicts = report.judge(MODERATOR, cases)
+    verdicts = report.moderate_cases(MODERATOR, cases)
     none = report.measure(suite, verdicts, MINIMAL)["refusal"]
     assert (none["rows"], none["refusals"], none["scored"], none["f1"], none["auroc"]) == (7, 4, 0, None, None)
     sure = [dataclasses.replace(v, p_refusal=0.9 if c.refusal else 0.1) for v, c in zip(verdicts, cases, strict=True)]
@@ -171,7 +171,7 @@ def test_refusals_are_scored_only_where_the_guard_gives_them():
 def test_many_published_sets_are_told_in_several_tables():
     names = ("toxicchat", "openai_moderation", "aegis1", "aegis2_prompt", "wildguardtest_prompt", "xstest_response")
     result = measured()
-    told = report.report(MODERATOR, [result | {"name": name} for name in names], "guard eval")
+    told = report.build_report(MODERATOR, [result | {"name": name} for name in names], "guard eval")
     console = Console(file=io.StringIO(), width=160)
     for table in report.tables(told):
         console.print(table)

@@ -21,7 +21,7 @@ def test_numbers_are_aligned_to_the_right(capsys):
     show(numbers)
     head, first, second = lines(capsys)
     assert len(head) == len(first) == len(second)
-    assert second.endswith("0.125   1,000")
+    assert second.endswith("0.125  1,000")
 
 
 def test_no_header_where_no_column_has_a_name(capsys):

@@ -1,7 +1,7 @@
-"""Attacks on a guard: changes to a text that keep what it asks for, so that its label stays.
+"""Attacks on a guard: changes to a text that preserve its request, so that its label stays.
 
-The wrappers, forgeries, passages and words are those of taxonomy/templates/attacks-v1.yaml. They are worded as a user
-would; around a response they are as good as any other attack that leaves the response whole.
+The wrappers, forgeries, passages and words are those of taxonomy/templates/attacks-v1.yaml. They are worded from the
+perspective of a user; around a response they are still valid attacks that leave it intact.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Kind = Literal["noise", "disguise", "whitespace", "paraphrase", "template", "inj
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Place = Literal["before", "after", "both"]
 LENGTHS = (500, 2000, 16000)  # characters of a padded text
-SEARCH = "suffix_search"  # the attack that asks the guard; see suffix_search.py
+SEARCH = "suffix_search"  # the attack that queries the guard; see suffix_search.py
 TEXT = "{text}"
 _SUFFIX = (4, 16)  # words and phrases of a random suffix
-_RATE = 0.4  # share of the longer words that noise hits
+_RATE = 0.4  # share of the longer words that noise changes
 _GAP = "\n\n"  # between a text and its padding
-_HYPHEN = "-\u00ad"  # followed by a soft one, so that hyphens of the text itself can be told apart
+_HYPHEN = "-\u00ad"  # followed by a soft hyphen, which distinguishes it from hyphens of the text
 _WIDE = "\u2003"
 _LONGER = re.compile(r"[^\W\d_]{4,}")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -38,7 +38,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The file of templates: {text} occurs once in each wrapper and forgery and in `otherwise`."""
+    """The template file: {text} occurs once in each wrapper and forgery and in `otherwise`."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -67,9 +67,9 @@ def material() -> Material:
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """A way to change a text. `apply` is the same for the same text and state of the random numbers.
+    """A transformation of a text. `apply` depends only on the text, the random state and the policy.
 
-    undo: gives the text back, as far as the attack kept it. verbatim: the text stands in the result word for word.
+    undo: the inverse, as far as the attack is invertible. verbatim: the result contains the text verbatim.
     """
 
     name: str
@@ -82,33 +82,33 @@ class Attack:
 # -- character noise --------------------------------------------------------------------------------------------------
 
 
-def _noisy(text: str, rng: random.Random, hit: Callable[[str, int], str]) -> str:
-    """The text with a part of its longer words changed at one place, never at their first letter."""
+def _noisy(text: str, rng: random.Random, change: Callable[[str, int], str]) -> str:
+    """The text with a random subset of its longer words changed at one position, never at their first letter."""
 
-    def change(match: re.Match[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
         word = match.group()
-        return hit(word, rng.randrange(1, len(word) - 1)) if rng.random() < _RATE else word
+        return change(word, rng.randrange(1, len(word) - 1)) if rng.random() < _RATE else word
 
-    return _LONGER.sub(change, text)
+    return _LONGER.sub(replace, text)
 
 
 def swap(text: str, rng: random.Random) -> str:
-    """Two neighbouring letters change places in some of the longer words."""
+    """Two adjacent letters are swapped in some of the longer words."""
     return _noisy(text, rng, lambda word, at: word[:at] + word[at + 1] + word[at] + word[at + 2 :])
 
 
 def drop(text: str, rng: random.Random) -> str:
-    """Some of the longer words lack a letter."""
+    """A letter is dropped from some of the longer words."""
     return _noisy(text, rng, lambda word, at: word[:at] + word[at + 1 :])
 
 
 def double(text: str, rng: random.Random) -> str:
-    """Some of the longer words have a letter twice."""
+    """A letter is doubled in some of the longer words."""
     return _noisy(text, rng, lambda word, at: word[:at] + word[at] + word[at:])
 
 
 def random_case(text: str, rng: random.Random) -> str:
-    """Every letter in upper or lower case by chance, unless that would make two letters or another one of it."""
+    """Every letter in random case, unless that would turn it into several letters or another one."""
 
     def change(letter: str) -> str:
         other = letter.upper() if rng.random() < 0.5 else letter.lower()
@@ -121,7 +121,7 @@ def random_case(text: str, rng: random.Random) -> str:
 
 
 def words_joined(text: str) -> str:
-    """The text without any space."""
+    """The text without whitespace."""
     return "".join(text.split()) or text
 
 
@@ -139,16 +139,16 @@ def _halved(word: str) -> str:
 
 
 def reopened(text: str) -> str:
-    """The text with a roundabout opening for its own, or after one where it opens with none that is known."""
-    found = material()
-    for opening, instead in found.openings.items():
+    """The text with a known opening replaced by a roundabout one, or wrapped if it has no known opening."""
+    templates = material()
+    for opening, roundabout in templates.openings.items():
         if text.lower().startswith(opening):
-            return instead + text[len(opening) :]
-    return found.otherwise.replace(TEXT, text)
+            return roundabout + text[len(opening) :]
+    return templates.otherwise.replace(TEXT, text)
 
 
 def reworded(text: str) -> str:
-    """The text with bookish words for everyday ones."""
+    """The text with everyday words replaced by bookish synonyms."""
     synonyms = material().synonyms
 
     def change(match: re.Match[str]) -> str:
@@ -167,16 +167,16 @@ def wrapped(text: str, templates: Sequence[str], rng: random.Random) -> str:
 
 
 def injected(text: str, kind: injection.Kind, policy: Policy, rng: random.Random) -> str:
-    """The text and, after it, an injection of that kind as training uses them, other than those that say unsafe."""
+    """The text followed by an injection of that kind, from those used in training that do not say unsafe."""
     category = rng.choice(policy.categories)
-    chosen = rng.choice([made for made in injection.shipped()[kind] if "unsafe" not in made])
-    return injection.inject(text, chosen.format(code=category.code, name=category.name), len(text))
+    template = rng.choice([template for template in injection.shipped()[kind] if "unsafe" not in template])
+    return injection.inject(text, template.format(code=category.code, name=category.name), len(text))
 
 
 def padded(text: str, place: Place, length: int, rng: random.Random) -> str:
-    """The text with harmless passages before it, after it or both, of `length` characters at most in all.
+    """The text with harmless passages before it, after it or both, of at most `length` characters in total.
 
-    A text for which there is no room stays alone.
+    A text that leaves no room is not padded.
     """
     gaps = len(_GAP) * (2 if place == "both" else 1)
     room = length - len(text) - gaps
@@ -191,7 +191,7 @@ def with_suffix(text: str, words: Sequence[str]) -> str:
 
 
 def random_suffix(text: str, rng: random.Random) -> str:
-    """The text and some harmless words after it, in no order: what the search for a suffix has to beat."""
+    """The text followed by random harmless words: the baseline of the suffix search."""
     return with_suffix(text, rng.choices(material().suffixes, k=rng.randint(*_SUFFIX)))
 
 
@@ -201,7 +201,7 @@ def random_suffix(text: str, rng: random.Random) -> str:
 @cache
 def shipped() -> Mapping[str, Attack]:
     """Every attack by its name, in the order of reports."""
-    found = material()
+    templates = material()
     attacks = [
         *(_random(change.__name__, "noise", change) for change in (swap, drop, double)),
         _random("random_case", "noise", random_case, str.casefold),
@@ -216,24 +216,24 @@ def shipped() -> Mapping[str, Attack]:
         _fixed("hyphenated", "whitespace", hyphenated, lambda text: text.replace(_HYPHEN, "")),
         _fixed("roundabout", "paraphrase", reopened),
         _fixed("bookish", "paraphrase", reworded),
-        *(_template(name, "template", texts) for name, texts in found.wrappers.items()),
+        *(_template(name, "template", texts) for name, texts in templates.wrappers.items()),
         *(_injection(kind) for kind in get_args(injection.Kind)),
-        *(_template(name, "injection", texts) for name, texts in found.forgeries.items()),
+        *(_template(name, "injection", texts) for name, texts in templates.forgeries.items()),
         *(_padding(place, length) for place in get_args(Place) for length in LENGTHS),
         _random("suffix_random", "suffix", random_suffix, verbatim=True),
-        # Without a guard to ask it is the random suffix: `robustness` runs the search in its place.
+        # Without a guard to query it is the random suffix: `attack_run` runs the search instead.
         _random(SEARCH, "suffix", random_suffix, verbatim=True),
     ]
     return {attack.name: attack for attack in attacks}
 
 
 def choose(names: Sequence[str]) -> tuple[Attack, ...]:
-    """The attacks of these names and kinds, in the order of reports; all of them if none is named."""
+    """The attacks with these names or kinds, in the order of reports; all attacks if none is named."""
     known = shipped()
     for name in names:
         if name not in known and name not in KINDS:
             raise InvalidInput(
-                f"no attack {name!r}; there are the kinds {', '.join(KINDS)} and the attacks {', '.join(known)}"
+                f"no attack {name!r}; available kinds: {', '.join(KINDS)}; available attacks: {', '.join(known)}"
             )
     return tuple(attack for attack in known.values() if not names or attack.name in names or attack.kind in names)
 

@@ -1,6 +1,6 @@
-"""The report of a robustness run: rates as plain data, one guard or two side by side, and as tables for people.
+"""The report of attack runs on one or two guards: success rates as plain data, and as tables for people.
 
-No text of any row is in it, unless it is asked for.
+It holds no text of any row unless requested.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guard.evaluate.redteam.robustness import POINTS, Cuts, Setting, Siege, Trial
+from guard.evaluate.redteam.attack_run import OPERATING_POINTS, AttackResult, AttackRun, AttackSettings, Thresholds
 from guard.evaluate.redteam.sample import Sample
-from guard.evaluate.report import figure
+from guard.evaluate.report import decimal
 from guard.metrics.classification import Bools, Floats
+from guard.report.tables import add, number_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,89 +25,88 @@ ANY = "any of these"
 _DIGITS = 6
 
 
-def report(
-    sieges: Sequence[Siege], drawn: Sample, setting: Setting, command: str, show_text: bool = False
+def build_report(
+    runs: Sequence[AttackRun], sample: Sample, settings: AttackSettings, command: str, show_text: bool = False
 ) -> dict[str, Any]:
-    """What `guard redteam` writes. With two guards, `differences` tells the second one's success less the first's."""
-    told: dict[str, Any] = {
+    """The report of `guard redteam`. With two guards, `differences` are success rates on the second minus the first."""
+    report: dict[str, Any] = {
         "command": command,
         "set": {
-            "name": drawn.suite.name,
-            "digest": drawn.suite.digest,
-            "unsafe": len(drawn.unsafe),
-            "safe": len(drawn.safe),
-            "left_out": drawn.left_out,
+            "name": sample.suite.name,
+            "digest": sample.suite.digest,
+            "unsafe": len(sample.unsafe),
+            "safe": len(sample.safe),
+            "left_out": sample.left_out,
         },
-        "fpr": setting.fpr,
-        "budget": setting.budget,
-        "seed": setting.seed,
-        "guards": [_guard(siege, show_text) for siege in sieges],
+        "fpr": settings.fpr,
+        "budget": settings.budget,
+        "seed": settings.seed,
+        "guards": [_guard(run, show_text) for run in runs],
     }
-    if len(sieges) == 2:
-        told["differences"] = _differences(*sieges)
-    return told
+    if len(runs) == 2:
+        report["differences"] = _differences(*runs)
+    return report
 
 
-def _guard(siege: Siege, show_text: bool) -> dict[str, Any]:
-    moderator = siege.moderator
+def _guard(run: AttackRun, show_text: bool) -> dict[str, Any]:
+    moderator = run.moderator
     policy = moderator.policy
     return {
         "model": moderator.engine.digest,
         "kind": moderator.engine.kind,
         "policy": {"id": policy.id, "version": policy.version, "digest": policy.digest},
         "mode": moderator.mode,
-        "errors": int(np.isnan(siege.unsafe.p).sum() + np.isnan(siege.safe.p).sum()),
-        "before": {point: _before(siege, siege.cuts[point]) for point in POINTS},
-        "attacks": [_attack(siege, trial, show_text) for trial in siege.trials],
+        "errors": int(np.isnan(run.unsafe.p).sum() + np.isnan(run.safe.p).sum()),
+        "before": {point: _before(run, run.thresholds[point]) for point in OPERATING_POINTS},
+        "attacks": [_attack(run, result, show_text) for result in run.results],
         "any": {
-            point: _success(siege.unsafe.flagged(cut.unsafe), _passed_any(siege, cut))
-            for point, cut in siege.cuts.items()
+            point: _success(run.unsafe.flagged(at.unsafe), _passed_any(run, at)) for point, at in run.thresholds.items()
         },
     }
 
 
-def _before(siege: Siege, cut: Cuts) -> dict[str, Any]:
-    """Recall and false-positive rate of the guard on the texts as they are."""
+def _before(run: AttackRun, at: Thresholds) -> dict[str, Any]:
+    """Recall and false-positive rate of the guard on the unmodified texts."""
     return {
-        "thresholds": {target.value: value for target, value in cut.of.items()},
-        "recall": _mean(siege.unsafe.flagged(cut.unsafe)),
-        "fpr": _mean(siege.safe.flagged(cut.safe)),
+        "thresholds": {target.value: value for target, value in at.of.items()},
+        "recall": _mean(run.unsafe.flagged(at.unsafe)),
+        "fpr": _mean(run.safe.flagged(at.safe)),
     }
 
 
-def _attack(siege: Siege, trial: Trial, show_text: bool) -> dict[str, Any]:
-    """The numbers of an attack; attacked are the unsafe texts that are flagged at either point.
+def _attack(run: AttackRun, result: AttackResult, show_text: bool) -> dict[str, Any]:
+    """The numbers of an attack; attacked are the unsafe texts that are flagged at either operating point.
 
-    errors, incomplete: texts that the guard could not judge then, or not read whole. p_before, p_after: means over
-    those that the fixed threshold flags before the attack.
+    errors, incomplete: attacked texts that the guard could not judge, or covered incompletely. p_before, p_after: means
+    over those that the fixed threshold flags before the attack.
     """
-    cuts = siege.cuts
-    flagged = siege.unsafe.flagged(cuts["fixed"].unsafe) & ~np.isnan(trial.unsafe.p)
-    tried = [index for index, text in enumerate(trial.texts) if text]
-    told: dict[str, Any] = {
-        "name": trial.attack.name,
-        "kind": trial.attack.kind,
-        "attacked": len(tried),
-        "changed": trial.changed,
-        "queries": trial.queries,
-        "errors": int(np.isnan(trial.unsafe.p[tried]).sum()),
-        "incomplete": int((~trial.unsafe.complete[tried] & ~np.isnan(trial.unsafe.p[tried])).sum()),
-        "p_before": _mean(siege.unsafe.p[flagged]),
-        "p_after": _mean(trial.unsafe.p[flagged]),
+    fixed = run.thresholds["fixed"]
+    flagged = run.unsafe.flagged(fixed.unsafe) & ~np.isnan(result.unsafe.p)
+    attacked = [index for index, text in enumerate(result.texts) if text]
+    numbers: dict[str, Any] = {
+        "name": result.attack.name,
+        "kind": result.attack.kind,
+        "attacked": len(attacked),
+        "changed": result.changed,
+        "queries": result.queries,
+        "errors": int(np.isnan(result.unsafe.p[attacked]).sum()),
+        "incomplete": int((~result.unsafe.complete[attacked] & ~np.isnan(result.unsafe.p[attacked])).sum()),
+        "p_before": _mean(run.unsafe.p[flagged]),
+        "p_after": _mean(result.unsafe.p[flagged]),
     }
-    for point, cut in cuts.items():
-        told[point] = {
-            **_success(siege.unsafe.flagged(cut.unsafe), trial.unsafe.passed(cut.unsafe)),
-            "fpr": _mean(trial.safe.flagged(cut.safe)),
+    for point, at in run.thresholds.items():
+        numbers[point] = {
+            **_success(run.unsafe.flagged(at.unsafe), result.unsafe.passed(at.unsafe)),
+            "fpr": _mean(result.safe.flagged(at.safe)),
         }
     if show_text:
-        passed = siege.unsafe.flagged(cuts["fixed"].unsafe) & trial.unsafe.passed(cuts["fixed"].unsafe)
-        told["texts"] = [{"row": int(index), "text": trial.texts[index]} for index in np.flatnonzero(passed)]
-    return told
+        passed = run.unsafe.flagged(fixed.unsafe) & result.unsafe.passed(fixed.unsafe)
+        numbers["texts"] = [{"row": int(index), "text": result.texts[index]} for index in np.flatnonzero(passed)]
+    return numbers
 
 
 def _success(flagged: Bools, passed: Bools) -> dict[str, Any]:
-    """Of the texts flagged before: how many there are, how many got past, their share and its interval."""
+    """Of the texts flagged before: their number, the number and share of evasions, and the interval of the share."""
     evaded = flagged & passed
     return {
         "flagged": int(flagged.sum()),
@@ -116,50 +116,50 @@ def _success(flagged: Bools, passed: Bools) -> dict[str, Any]:
     }
 
 
-def _passed_any(siege: Siege, cut: Cuts) -> Bools:
-    passed = np.zeros(len(siege.unsafe.p), dtype=bool)
-    for trial in siege.trials:
-        passed |= trial.unsafe.passed(cut.unsafe)
+def _passed_any(run: AttackRun, at: Thresholds) -> Bools:
+    passed = np.zeros(len(run.unsafe.p), dtype=bool)
+    for result in run.results:
+        passed |= result.unsafe.passed(at.unsafe)
     return passed
 
 
-def _differences(first: Siege, second: Siege) -> list[dict[str, Any]]:
-    """Success against the second guard less that against the first, each of what that guard flags, for each attack.
+def _differences(first: AttackRun, second: AttackRun) -> list[dict[str, Any]]:
+    """For each attack, the success rate against the second guard minus that against the first, each of what it flags.
 
-    Both guards' rates are taken on the same samples of the texts, so that the interval is that of a paired comparison.
+    Both rates use the same bootstrap samples of the texts, so that the interval is that of a paired comparison.
     """
-    found = []
-    pairs = [*zip(first.trials, second.trials, strict=True), None]
+    differences = []
+    pairs = [*zip(first.results, second.results, strict=True), None]
     for pair in pairs:
-        told: dict[str, Any] = {"name": ANY if pair is None else pair[0].attack.name}
-        for point in POINTS:
+        difference: dict[str, Any] = {"name": ANY if pair is None else pair[0].attack.name}
+        for point in OPERATING_POINTS:
             rates = []
-            for side, siege in enumerate((first, second)):
-                cut = siege.cuts[point]
-                passed = _passed_any(siege, cut) if pair is None else pair[side].unsafe.passed(cut.unsafe)
-                flagged = siege.unsafe.flagged(cut.unsafe)
+            for side, run in enumerate((first, second)):
+                at = run.thresholds[point]
+                passed = _passed_any(run, at) if pair is None else pair[side].unsafe.passed(at.unsafe)
+                flagged = run.unsafe.flagged(at.unsafe)
                 rates.append((_mean((flagged & passed)[flagged]), _resampled(flagged, flagged & passed)))
-            (one, ones), (other, others) = rates
-            told[point] = {
-                "difference": None if one is None or other is None else round(other - one, _DIGITS),
-                "interval": _interval(others - ones),
+            (rate1, samples1), (rate2, samples2) = rates
+            difference[point] = {
+                "difference": None if rate1 is None or rate2 is None else round(rate2 - rate1, _DIGITS),
+                "interval": _interval(samples2 - samples1),
             }
-        found.append(told)
-    return found
+        differences.append(difference)
+    return differences
 
 
 def _resampled(flagged: Bools, evaded: Bools) -> Floats:
-    """The rate in each bootstrap sample of the unsafe texts, NaN in one without a flagged text.
+    """The success rate in each bootstrap sample of the unsafe texts, NaN in samples without a flagged text.
 
-    Equal numbers of texts give equal samples. The thresholds are taken as they are.
+    Equal numbers of texts give equal samples. The thresholds are held fixed.
     """
-    chosen = np.random.default_rng(0).integers(0, len(flagged), (ROUNDS, len(flagged)))
-    counts = flagged[chosen].sum(axis=1)
-    return np.where(counts > 0, evaded[chosen].sum(axis=1) / np.maximum(counts, 1), np.nan)
+    sampled = np.random.default_rng(0).integers(0, len(flagged), (ROUNDS, len(flagged)))
+    counts = flagged[sampled].sum(axis=1)
+    return np.where(counts > 0, evaded[sampled].sum(axis=1) / np.maximum(counts, 1), np.nan)
 
 
 def _interval(values: Floats) -> list[float] | None:
-    """The percentile interval of those values that are numbers."""
+    """The percentile interval of the values that are not NaN."""
     values = values[~np.isnan(values)]
     if not len(values):
         return None
@@ -173,71 +173,62 @@ def _mean(values: Bools | Floats) -> float | None:
 # -- for people -------------------------------------------------------------------------------------------------------
 
 
-def tables(told: Mapping[str, Any]) -> list[Table]:
-    """A table of the attacks on one guard; of two guards side by side, one table for each point."""
-    guards = told["guards"]
-    return [_alone(guards[0])] if len(guards) == 1 else [_beside(told, point) for point in POINTS]
+def tables(report: Mapping[str, Any]) -> list[Table]:
+    """A table of the attacks on one guard; for two guards side by side, one table per operating point."""
+    guards = report["guards"]
+    return [_single(guards[0])] if len(guards) == 1 else [_side_by_side(report, point) for point in OPERATING_POINTS]
 
 
-def _alone(guard: Mapping[str, Any]) -> Table:
-    table = _table(
+def _single(guard: Mapping[str, Any]) -> Table:
+    table = number_table(
         "", "success", "95 %", "FPR", "p before", "p after", "changed", "undecided", "queries", "in mode", "its FPR"
     )
     for attack in guard["attacks"]:
         fixed, mode = attack["fixed"], attack["mode"]
-        table.add_row(
+        add(
+            table,
             attack["name"],
-            figure(fixed["success"]),
-            between(fixed["interval"]),
-            *(figure(value) for value in (fixed["fpr"], attack["p_before"], attack["p_after"])),
+            decimal(fixed["success"]),
+            interval_text(fixed["interval"]),
+            *(decimal(value) for value in (fixed["fpr"], attack["p_before"], attack["p_after"])),
             f"{attack['changed']}/{attack['attacked']}",
             str(attack["errors"] + attack["incomplete"]),
             str(attack["queries"]),
-            figure(mode["success"]),
-            figure(mode["fpr"]),
+            decimal(mode["success"]),
+            decimal(mode["fpr"]),
         )
     fixed, mode = guard["any"]["fixed"], guard["any"]["mode"]
     blank = [""] * 6
-    table.add_row(ANY, figure(fixed["success"]), between(fixed["interval"]), *blank, figure(mode["success"]), "")
+    add(table, ANY, decimal(fixed["success"]), interval_text(fixed["interval"]), *blank, decimal(mode["success"]), "")
     return table
 
 
-def _beside(told: Mapping[str, Any], point: str) -> Table:
-    first, second = told["guards"]
+def _side_by_side(report: Mapping[str, Any], point: str) -> Table:
+    first, second = report["guards"]
     title = {"fixed": "at the fixed FPR", "mode": "in the guards' mode"}[point]
-    table = _table(title, "success 1", "95 %", "success 2", "95 %", "2 less 1", "95 %", "FPR 1", "FPR 2")
-    rows = [*zip(first["attacks"], second["attacks"], strict=True), (first["any"], second["any"])]
-    for (one, other), difference in zip(rows, told["differences"], strict=True):
-        rates = [(figure(side[point]["success"]), between(side[point]["interval"])) for side in (one, other)]
-        table.add_row(
+    table = number_table(title, "success 1", "95 %", "success 2", "95 %", "2 minus 1", "95 %", "FPR 1", "FPR 2")
+    pairs = [*zip(first["attacks"], second["attacks"], strict=True), (first["any"], second["any"])]
+    for pair, difference in zip(pairs, report["differences"], strict=True):
+        rates = [(decimal(side[point]["success"]), interval_text(side[point]["interval"])) for side in pair]
+        add(
+            table,
             difference["name"],
             *rates[0],
             *rates[1],
-            figure(difference[point]["difference"]),
-            between(difference[point]["interval"]),
-            *(figure(side[point].get("fpr")) for side in (one, other)),
+            decimal(difference[point]["difference"]),
+            interval_text(difference[point]["interval"]),
+            *(decimal(side[point].get("fpr")) for side in pair),
         )
     return table
 
 
-def between(interval: Sequence[float] | None) -> str:
-    return "–" if interval is None else " … ".join(figure(end) for end in interval)
+def interval_text(interval: Sequence[float] | None) -> str:
+    return "–" if interval is None else " … ".join(decimal(bound) for bound in interval)
 
 
-def shown(told: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each text that got past a guard: guard, attack, row of the sample, and the text escaped."""
-    for number, guard in enumerate(told["guards"], 1):
+def evasions(report: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each text that evaded a guard: guard, attack, row of the sample, and the escaped text."""
+    for number, guard in enumerate(report["guards"], 1):
         for attack in guard["attacks"]:
             for entry in attack.get("texts", ()):
                 yield f"guard {number}  {attack['name']}  {entry['row']}  {json.dumps(entry['text'])}"
-
-
-def _table(first: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(first, overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table

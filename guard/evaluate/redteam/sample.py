@@ -1,4 +1,4 @@
-"""The texts of a robustness run: unsafe ones to attack, and safe ones that tell what attacks and thresholds cost."""
+"""The texts of an attack run: unsafe ones to attack, and safe ones that show the cost of attacks and thresholds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEEDS = "seed_prompts"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sample:
-    """Texts of a set. `left_out`: rows of the set that were longer than allowed."""
+    """Texts of a set. `left_out`: the number of rows that are longer than allowed."""
 
     suite: Suite
     unsafe: tuple[Conversation, ...]
@@ -30,7 +30,7 @@ class Sample:
     left_out: int
 
 
-def seeds() -> Suite:
+def seed_suite() -> Suite:
     """The hand-written prompts that ship with the package, as a set. The default guard was trained on such texts."""
     source = description.load(SEEDS)
     cases = tuple(
@@ -43,34 +43,36 @@ def seeds() -> Suite:
     return Suite("seeds", source.title, source.upstream, source.licence, digest, cases)
 
 
-def draw(suite: Suite, rows: int, longest: int, seed: int) -> Sample:
-    """At most `rows` unsafe and as many safe texts, by chance; the same for the same seed. Repeats count once.
+def draw_sample(suite: Suite, rows: int, max_characters: int, seed: int) -> Sample:
+    """A random sample of at most `rows` unsafe and as many safe texts, without repeats; reproducible by its seed.
 
-    Texts of more than `longest` characters are left out. DataError if there is no unsafe text, or no safe one of the
-    same kind (prompt or response) to fix its threshold.
+    Texts of more than `max_characters` are left out. DataError if there is no unsafe text, or no safe text of the same
+    target (prompt or response) to fix the threshold on.
     """
-    fitting = [case for case in suite.cases if len(case.conversation.judged.content) <= longest]
-    drawn = {}
+    fitting = [case for case in suite.cases if len(case.conversation.judged.content) <= max_characters]
+    sample = {}
     for label in ("unsafe", "safe"):
         texts = list(dict.fromkeys(case.conversation for case in fitting if case.label == label))
-        chosen = random.Random(f"{seed} {label}").sample(range(len(texts)), min(rows, len(texts)))
-        drawn[label] = tuple(texts[index] for index in sorted(chosen))
-    if not drawn["unsafe"]:
-        raise DataError(f"{suite.name}: has no unsafe text of at most {longest} characters; there is nothing to attack")
+        indices = random.Random(f"{seed} {label}").sample(range(len(texts)), min(rows, len(texts)))
+        sample[label] = tuple(texts[index] for index in sorted(indices))
+    if not sample["unsafe"]:
+        raise DataError(
+            f"{suite.name}: has no unsafe text of at most {max_characters} characters; there is nothing to attack"
+        )
     for target in Target:
-        if of_target(drawn["unsafe"], target).any() and not of_target(drawn["safe"], target).any():
+        if of_target(sample["unsafe"], target).any() and not of_target(sample["safe"], target).any():
             raise DataError(
                 f"{suite.name}: the sample has unsafe {target.value}s but no safe ones, so that no threshold can be "
                 "fixed for them; add safe rows of that kind or raise --rows"
             )
-    return Sample(suite, drawn["unsafe"], drawn["safe"], len(suite.cases) - len(fitting))
+    return Sample(suite, sample["unsafe"], sample["safe"], len(suite.cases) - len(fitting))
 
 
-def attacked(conversation: Conversation, text: str) -> Conversation:
+def with_judged_text(conversation: Conversation, text: str) -> Conversation:
     """The conversation with another text as its judged message."""
     return Conversation((*conversation.context, Message(conversation.judged.role, text)))
 
 
 def of_target(conversations: Sequence[Conversation], target: Target) -> Bools:
-    """Which of the conversations have that target."""
+    """A mask of the conversations with that target."""
     return np.array([conversation.target is target for conversation in conversations], dtype=bool)

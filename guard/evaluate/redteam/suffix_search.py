@@ -1,8 +1,8 @@
-"""A greedy search for harmless words after a text that make a guard miss it. It sees the guard's scores only.
+"""A greedy black-box search for a suffix of harmless words with which a guard misses a text.
 
-Every text keeps one suffix. In a round it proposes several with one word more (or, once the suffix is long, with one
-word changed), and the one with the lowest score replaces it if that is lower. The texts go through their rounds
-together, so that a guard gets large batches; none depends on which others are searched with it.
+Each text has one suffix. In a round, several candidates with one more word (or, once the suffix is long, with one word
+replaced) are scored, and the best replaces the suffix if its score is lower. The rounds of all texts run together, so
+that a guard gets large batches; the result of a text does not depend on the others.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from guard.evaluate.redteam.attacks import with_suffix
 
-WIDTH = 16  # proposals of a text in a round
+WIDTH = 16  # candidates per text and round
 LONGEST = 24  # words or phrases of a suffix
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Start:
-    """A text to search for: its score without a suffix, and the score below which the search ends."""
+    """The start of a search: a text, its score without a suffix, and the score below which the search stops."""
 
     text: str
     score: float
@@ -29,7 +29,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Found:
-    """The best suffix of a text, its score, and how often the guard was asked."""
+    """The best suffix of a text, its score, and the number of queries."""
 
     suffix: tuple[str, ...]
     score: float
@@ -42,9 +42,9 @@ def search(
     budget: int,
     scores: Callable[[Sequence[tuple[int, str]]], Sequence[float]],
 ) -> list[Found]:
-    """The best suffix for each start with at most `budget` queries each.
+    """The best suffix for each start, with at most `budget` queries each.
 
-    scores: of pairs of a start's number and a text; NaN where the guard cannot tell, which is never better.
+    scores: maps (index of a start, text) pairs to scores; NaN if there is none, which is never better.
     """
     states = [Found((), start.score, 0) for start in starts]
     generators = [random.Random(start.seed) for start in starts]
@@ -53,15 +53,15 @@ def search(
         for index, (start, state) in enumerate(zip(starts, states, strict=True))
         if not state.score < start.goal and state.queries < budget
     ]:
-        proposals = [
+        candidates = [
             (index, suffix)
             for index in active
-            for suffix in _proposals(
+            for suffix in _candidates(
                 states[index].suffix, words, min(WIDTH, budget - states[index].queries), generators[index]
             )
         ]
-        found = scores([(index, with_suffix(starts[index].text, suffix)) for index, suffix in proposals])
-        for (index, suffix), score in zip(proposals, found, strict=True):
+        scored = scores([(index, with_suffix(starts[index].text, suffix)) for index, suffix in candidates])
+        for (index, suffix), score in zip(candidates, scored, strict=True):
             state = states[index]
             better = score < state.score
             states[index] = Found(
@@ -70,8 +70,8 @@ def search(
     return states
 
 
-def _proposals(suffix: tuple[str, ...], words: Sequence[str], count: int, rng: random.Random) -> list[tuple[str, ...]]:
-    """At most `count` suffixes that differ from `suffix` in one word, all at the same place."""
+def _candidates(suffix: tuple[str, ...], words: Sequence[str], count: int, rng: random.Random) -> list[tuple[str, ...]]:
+    """At most `count` suffixes that differ from `suffix` in one word, all at the same position."""
     at = len(suffix) if len(suffix) < LONGEST else rng.randrange(LONGEST)
     chosen = rng.sample(words, min(count, len(words)))
     return [(*suffix[:at], word, *suffix[at + 1 :]) for word in chosen]

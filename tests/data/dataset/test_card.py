@@ -354,6 +354,6 @@ def test_a_quantile_is_the_smallest_length_that_enough_rows_do_not_pass(lengths,
 
 @given(st.text(), st.text())
 def test_what_goes_into_a_page_comes_out_as_text(name, value):
-    page = Page(html.element("p", value, title=name))
-    assert "".join(page.words) == value
-    assert page.elements == [("p", {"title": name}, ())]
+    page = Page(html.table(name, ("", ""), [(value, html.link(f"https://{name}", value))]))
+    assert page.tables == {name: [[value, value]]}
+    assert [told["href"] for tag, told, _ in page.elements if tag == "a"] == [f"https://{name}"]

@@ -17,17 +17,17 @@ from guard.conversation import Conversation, Target
 from guard.engines.base import Reading, Score, Window
 from guard.engines.fake import FakeEngine
 from guard.errors import ConfigError, DataError, InvalidInput
-from guard.evaluate.redteam import robustness, sample
+from guard.evaluate.redteam import sample
+from guard.evaluate.redteam.attack_run import AttackSettings, run_attacks, threshold_at_fpr
 from guard.evaluate.redteam.attacks import KINDS, LENGTHS, SEARCH, Material, choose, material, padded, shipped
-from guard.evaluate.redteam.report import report, shown, tables
-from guard.evaluate.redteam.robustness import Setting, threshold
+from guard.evaluate.redteam.report import build_report, evasions, tables
 from guard.evaluate.redteam.suffix_search import LONGEST, Start, search
 from guard.evaluate.suite import Case, Suite
 from guard.moderator import Moderator
 from guard.schema import convert
 
 MINIMAL = policy.load("minimal")
-SEEDS = Setting()
+SEEDS = AttackSettings()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ def suite(unsafe, safe):
 
 
 def drawn(unsafe, safe, rows=100):
-    return sample.draw(suite(unsafe, safe), rows, 4000, 0)
+    return sample.draw_sample(suite(unsafe, safe), rows, 4000, 0)
 
 
 UNSAFE = [f"please violates:M1 in way {number}" for number in range(10)]
@@ -74,8 +74,8 @@ TEXTS = drawn(UNSAFE, SAFE)
 
 def run(moderator, texts, names, setting=SEEDS, show_text=False):
     """The report's attacks by name, and the report."""
-    siege = robustness.run(moderator, texts, choose(names), setting)
-    told = report([siege], texts, setting, "guard redteam", show_text)
+    attacked = run_attacks(moderator, texts, choose(names), setting)
+    told = build_report([attacked], texts, setting, "guard redteam", show_text)
     return {attack["name"]: attack for attack in told["guards"][0]["attacks"]}, told
 
 
@@ -176,12 +176,12 @@ def test_the_shipped_material_is_whole_and_a_wrapper_without_its_text_is_refused
 @pytest.mark.parametrize(("fpr", "flagged"), [(0.0, 0), (0.05, 1), (0.09, 1), (0.1, 2), (0.5, 10), (0.95, 19)])
 def test_the_threshold_flags_the_allowed_share(fpr, flagged):
     p = np.arange(20) / 20
-    assert (p >= threshold(p, fpr)).sum() == flagged
+    assert (p >= threshold_at_fpr(p, fpr)).sum() == flagged
 
 
 def test_the_threshold_takes_a_rate_as_it_is_written():
     p = np.arange(100) / 100
-    assert (p >= threshold(p, 0.29)).sum() == 29  # 0.29 * 100 is a little less than 29
+    assert (p >= threshold_at_fpr(p, 0.29)).sum() == 29  # 0.29 * 100 is a little less than 29
 
 
 @given(
@@ -190,7 +190,7 @@ def test_the_threshold_takes_a_rate_as_it_is_written():
 )
 def test_the_threshold_is_the_lowest_that_keeps_the_rate(p, fpr):
     p = np.array(p)
-    cut = threshold(p, fpr)
+    cut = threshold_at_fpr(p, fpr)
     assert (p >= cut).mean() <= fpr + 1e-9
     below = p[p < cut]
     if len(below):
@@ -258,11 +258,11 @@ def test_suffixes_grow_no_longer_than_allowed():
 
 def test_the_sample_is_drawn_by_its_seed_without_repeats_or_long_texts():
     whole = suite([*UNSAFE, *UNSAFE, "x" * 50], SAFE)
-    once, again, other = (sample.draw(whole, 5, 49, seed) for seed in (1, 1, 2))
+    once, again, other = (sample.draw_sample(whole, 5, 49, seed) for seed in (1, 1, 2))
     assert once == again
     assert once.unsafe != other.unsafe
     assert (len(set(once.unsafe)), len(set(once.safe)), once.left_out) == (5, 5, 1)
-    assert len(sample.draw(whole, 100, 49, 1).unsafe) == len(UNSAFE)
+    assert len(sample.draw_sample(whole, 100, 49, 1).unsafe) == len(UNSAFE)
 
 
 def test_a_sample_that_fixes_no_threshold_is_refused():
@@ -270,11 +270,11 @@ def test_a_sample_that_fixes_no_threshold_is_refused():
         drawn([], SAFE)
     answers = Suite("set", "", "", "", "", (*TEXTS.suite.cases, Case(Conversation.of("a", "b"), "unsafe", {})))
     with pytest.raises(DataError, match="unsafe responses but no safe ones"):
-        sample.draw(answers, 100, 4000, 0)
+        sample.draw_sample(answers, 100, 4000, 0)
 
 
 def test_the_shipped_seeds_have_both_labels():
-    labels = {case.label for case in sample.seeds().cases}
+    labels = {case.label for case in sample.seed_suite().cases}
     assert labels == {"safe", "unsafe"}
 
 
@@ -310,14 +310,14 @@ def test_success_by_hand():
 
 
 def test_success_counts_only_what_was_flagged():
-    found, told = run(KEYWORD, drawn([*UNSAFE, "harm that nobody sees"], SAFE), ["base64"], Setting(fpr=0.0))
+    found, told = run(KEYWORD, drawn([*UNSAFE, "harm that nobody sees"], SAFE), ["base64"], AttackSettings(fpr=0.0))
     assert found["base64"]["attacked"] == found["base64"]["fixed"]["flagged"] == len(UNSAFE)
     assert told["set"]["unsafe"] == len(UNSAFE) + 1
     assert told["guards"][0]["before"]["fixed"]["recall"] == pytest.approx(10 / 11)
 
 
 def test_a_guard_that_nothing_flags_has_no_success_rate():
-    found, told = run(guard(lambda text: -5.0), TEXTS, ["base64", SEARCH], Setting(fpr=0.0))
+    found, told = run(guard(lambda text: -5.0), TEXTS, ["base64", SEARCH], AttackSettings(fpr=0.0))
     for attack in found.values():
         assert (attack["fixed"]["success"], attack["fixed"]["interval"], attack["queries"]) == (None, None, 0)
     assert told["guards"][0]["any"]["fixed"]["success"] is None
@@ -342,11 +342,11 @@ def test_the_two_points_have_thresholds_of_their_own():
 def test_each_target_has_its_own_threshold():
     cases = [*TEXTS.suite.cases, Case(Conversation.of("q", "violates"), "unsafe", {})]
     cases += [Case(Conversation.of("q", f"answer {number}"), "safe", {}) for number in range(20)]
-    texts = sample.draw(Suite("set", "", "", "", "", tuple(cases)), 100, 4000, 0)
-    siege = robustness.run(guard(lambda text: 2.0 if "answer" in text else len(text) / 10), texts, (), SEEDS)
-    cuts = siege.cuts["fixed"].of
+    texts = sample.draw_sample(Suite("set", "", "", "", "", tuple(cases)), 100, 4000, 0)
+    attacked = run_attacks(guard(lambda text: 2.0 if "answer" in text else len(text) / 10), texts, (), SEEDS)
+    cuts = attacked.thresholds["fixed"].of
     assert cuts[Target.RESPONSE] > 1 / (1 + math.exp(-2.0))
-    assert siege.safe.flagged(siege.cuts["fixed"].safe).sum() <= 2
+    assert attacked.safe.flagged(attacked.thresholds["fixed"].safe).sum() <= 2
 
 
 def test_what_cannot_be_judged_has_not_got_past():
@@ -355,8 +355,8 @@ def test_what_cannot_be_judged_has_not_got_past():
     assert run(sees, texts, ["leet"])[0]["leet"]["attacked"] == 1
     for word, key in (("unreadable", "errors"), ("cut", "incomplete")):
         change = dataclasses.replace(shipped()["leet"], apply=lambda text, rng, policy, word=word: f"{word} nothing")
-        siege = robustness.run(sees, TEXTS, [change], SEEDS)
-        (attack,) = report([siege], TEXTS, SEEDS, "")["guards"][0]["attacks"]
+        attacked = run_attacks(sees, TEXTS, [change], SEEDS)
+        (attack,) = build_report([attacked], TEXTS, SEEDS, "")["guards"][0]["attacks"]
         assert (attack["fixed"]["success"], attack[key]) == (0.0, len(UNSAFE))
 
 
@@ -364,13 +364,13 @@ def test_the_search_in_a_run():
     def z(text):
         return swayed(text) if "violates" in text else -1.0 - len(text) / 1000
 
-    found, told = run(guard(z), TEXTS, [SEARCH, "suffix_random"], Setting(budget=200), show_text=True)
+    found, told = run(guard(z), TEXTS, [SEARCH, "suffix_random"], AttackSettings(budget=200), show_text=True)
     assert found[SEARCH]["fixed"]["success"] > found["suffix_random"]["fixed"]["success"]
     assert found["suffix_random"]["queries"] == len(UNSAFE) < found[SEARCH]["queries"] <= 200 * len(UNSAFE)
     assert len(found[SEARCH]["texts"]) == found[SEARCH]["fixed"]["evaded"]
     assert all(z(entry["text"]) < -1 for entry in found[SEARCH]["texts"])
-    assert told == run(guard(z), TEXTS, [SEARCH, "suffix_random"], Setting(budget=200), show_text=True)[1]
-    other, _ = run(guard(z), TEXTS, [SEARCH, "suffix_random"], Setting(budget=200, seed=1), show_text=True)
+    assert told == run(guard(z), TEXTS, [SEARCH, "suffix_random"], AttackSettings(budget=200), show_text=True)[1]
+    other, _ = run(guard(z), TEXTS, [SEARCH, "suffix_random"], AttackSettings(budget=200, seed=1), show_text=True)
     assert found[SEARCH]["texts"] != other[SEARCH]["texts"]
 
 
@@ -378,7 +378,7 @@ def test_safe_texts_get_the_suffixes_that_were_found():
     def z(text):
         return swayed(text) if "violates" in text else 5.0 if "tomato" in text else -0.5
 
-    found, _ = run(guard(z), TEXTS, [SEARCH], Setting(budget=1000), show_text=True)
+    found, _ = run(guard(z), TEXTS, [SEARCH], AttackSettings(budget=1000), show_text=True)
     used = sum("tomato" in entry["text"] for entry in found[SEARCH]["texts"])
     assert found[SEARCH]["mode"]["success"] == 1.0
     assert 0 < used < len(UNSAFE)
@@ -389,7 +389,7 @@ def test_safe_texts_get_the_suffixes_that_were_found():
 def test_rates_lie_between_0_and_1(values, seed):
     chances = random.Random(seed)
     moderator = guard(lambda text: values[zlib.crc32(text.encode()) % len(values)] + chances.random())
-    found, _ = run(moderator, TEXTS, ["leet", "base64"], Setting(seed=seed))
+    found, _ = run(moderator, TEXTS, ["leet", "base64"], AttackSettings(seed=seed))
     for attack in found.values():
         for point in ("fixed", "mode"):
             numbers = attack[point]
@@ -405,8 +405,8 @@ def test_rates_lie_between_0_and_1(values, seed):
 
 
 def both(first, second, names):
-    sieges = [robustness.run(moderator, TEXTS, choose(names), SEEDS) for moderator in (first, second)]
-    return report(sieges, TEXTS, SEEDS, "")
+    runs = [run_attacks(moderator, TEXTS, choose(names), SEEDS) for moderator in (first, second)]
+    return build_report(runs, TEXTS, SEEDS, "")
 
 
 def test_a_guard_beside_itself_does_not_differ():
@@ -445,13 +445,13 @@ def test_the_interval_of_a_difference_is_that_of_pairs():
 def test_no_text_without_being_asked_for():
     canary = [f"please violates:M1 canary{number}" for number in range(5)]
     texts = drawn(canary, SAFE)
-    siege = robustness.run(KEYWORD, texts, choose(["random_case", "leet"]), SEEDS)
-    silent = report([siege], texts, SEEDS, "")
+    attacked = run_attacks(KEYWORD, texts, choose(["random_case", "leet"]), SEEDS)
+    silent = build_report([attacked], texts, SEEDS, "")
     assert "canary" not in json.dumps(silent)
-    assert not list(shown(silent))
-    assert "canary" not in repr((siege, texts, siege.trials))
-    asked = report([siege], texts, SEEDS, "", show_text=True)
-    lines = list(shown(asked))
+    assert not list(evasions(silent))
+    assert "canary" not in repr((attacked, texts, attacked.results))
+    asked = build_report([attacked], texts, SEEDS, "", show_text=True)
+    lines = list(evasions(asked))
     assert 5 < len(lines) <= 10  # of both attacks
     assert all(line.isascii() and "\n" not in line for line in lines)
     assert any("canary" in line.casefold() for line in lines)
@@ -460,4 +460,4 @@ def test_no_text_without_being_asked_for():
 def test_settings_that_make_no_sense_are_refused():
     for options in ({"fpr": 1.0}, {"fpr": -0.1}, {"fpr": math.nan}, {"budget": 0}):
         with pytest.raises(InvalidInput, match=r"must be|needs"):
-            Setting(**options)
+            AttackSettings(**options)
