@@ -23,17 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from guard import policy as policies
-from guard.data.dataset import open
-from guard.data.build import config, manifest, mix, source_part, select, write, row_index
-from guard.data.ingest import decontaminate, user_description, ingest, source_rows
-from guard.data.sources import description as sources
+from guard.data.build import config, manifest, mix, row_index, select, source_part, write
 from guard.data.build.config import BuildConfig
-from guard.policy.crosswalk import Crosswalk
+from guard.data.dataset import open
+from guard.data.ingest import decontaminate, ingest, source_rows, user_description
 from guard.data.ingest.decontaminate import Fingerprints
+from guard.data.sources import description as sources
 from guard.data.sources.description import Source
 from guard.errors import ConfigError, DataError, GuardError, need
 from guard.jobs.ledger import Ledger, open_ledger
 from guard.policy import Policy
+from guard.policy.crosswalk import Crosswalk
 
 _NOT_FOR_TRAINING = ("development", "unlabelled")
 _WORKING = ("ftfy", "py3langid", "rensa", "pyarrow")  # packages that a part depends on
@@ -239,7 +239,8 @@ def _finish(
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         rows = row_index.read(ledger, len(tasks))
         prompts, judged = (
-            row_index.Signatures(ledger, len(tasks), name, Path(scratch) / name) for name in (source_part.PROMPTS, source_part.JUDGED)
+            row_index.Signatures(ledger, len(tasks), name, Path(scratch) / name)
+            for name in (source_part.PROMPTS, source_part.JUDGED)
         )
         placed = select.place(rows, shop.settings, described, prompts, judged)
         if not placed.kept.any():

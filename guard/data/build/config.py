@@ -12,9 +12,9 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from guard import schema
-from guard.data.ingest.clean import Cleaning
 from guard.data.build.mix import Mixing
 from guard.data.build.split import Shares
+from guard.data.ingest.clean import Cleaning
 from guard.data.sources.user_files import UserData
 from guard.errors import ConfigError
 from guard.schema import Positive

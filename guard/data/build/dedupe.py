@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from guard.data.ingest.fingerprint import text_key
 from guard.data.build.near import components, near_pairs
+from guard.data.ingest.fingerprint import text_key
 from guard.data.row import Row
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guard.data.build.config import BuildConfig
+from guard.data.build.row_index import KINDS, Table
 from guard.data.build.select import REASONS, SPLITS, Placement
 from guard.data.row import LABELS
 from guard.data.sources.description import Source
-from guard.data.build.row_index import KINDS, Table
 from guard.errors import DataError
 from guard.policy import Policy, natural
 

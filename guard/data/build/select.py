@@ -10,10 +10,10 @@ from guard.data.build import columns, dedupe, mix
 from guard.data.build.cluster import clusters
 from guard.data.build.columns import Columns
 from guard.data.build.config import BuildConfig
+from guard.data.build.row_index import KINDS, Signatures, Table
+from guard.data.build.split import split_of, unit_hash
 from guard.data.row import LABELS
 from guard.data.sources.description import Source
-from guard.data.build.split import split_of, unit_hash
-from guard.data.build.row_index import KINDS, Signatures, Table
 
 if TYPE_CHECKING:
     import numpy as np

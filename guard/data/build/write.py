@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from guard.data.build import source_part as parts
+from guard.data.build.row_index import KINDS, Table
 from guard.data.build.select import DEVELOPMENT, REASONS, SPLITS, Placement
 from guard.data.sources.description import Source
-from guard.data.build.row_index import KINDS, Table
 from guard.errors import need
 from guard.jobs.ledger import Ledger
 

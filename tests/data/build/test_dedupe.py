@@ -7,10 +7,10 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.data.build import source_part, select, row_index
+from guard.data.build import row_index, select, source_part
 from guard.data.build.config import BuildConfig, Use
-from guard.data.ingest.fingerprint import text_key
 from guard.data.build.mix import Mixing
+from guard.data.ingest.fingerprint import text_key
 from guard.data.row import Row
 from guard.data.sources.description import File, LabelRule, Source, Text
 from guard.jobs.ledger import open_ledger
@@ -48,7 +48,8 @@ def placed(given_rows, **wanted):
             source_part.write_part((row for row in ordered if row.source == name), ledger, number)
         read = row_index.read(ledger, len(SOURCES))
         made = (
-            row_index.Signatures(ledger, len(SOURCES), name, Path(folder) / name) for name in (source_part.PROMPTS, source_part.JUDGED)
+            row_index.Signatures(ledger, len(SOURCES), name, Path(folder) / name)
+            for name in (source_part.PROMPTS, source_part.JUDGED)
         )
         found = select.place(read, BuildConfig(**chosen), [source(name) for name in SOURCES], *made)
     reasons = [select.REASONS[code] for code in found.reason.tolist()]
