@@ -22,7 +22,10 @@ CONFIGS = sorted(asset("training/configs").glob("*.yaml"))
 DATA = [path for path in CONFIGS if path.name.startswith("data-")]
 TRAINING = [path for path in CONFIGS if path not in DATA]
 TRAIN = Path(guard.__file__).parent / "train"
-SHARED = {"EncoderConfig": TRAIN / "encoder_run.py", "LoopConfig": TRAIN / "loop_config.py"}  # what recipes share
+SHARED = {
+    "EncoderConfig": TRAIN / "encoder" / "run.py",
+    "LoopConfig": TRAIN / "common" / "config.py",
+}  # what recipes share
 # Loads a recipe as a user's copy would be, reads every config of it, then one with a mistake in a key.
 LOAD = """
 import importlib.util, sys
