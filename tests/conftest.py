@@ -8,7 +8,7 @@ from hypothesis import settings
 from tests.fixtures import made_up_garden
 
 # A test must not fail because the machine was busy; slow code shows in --durations.
-settings.register_profile("guard", deadline=None, max_examples=50)
+settings.register_profile("guard", deadline=None, max_examples=25)
 settings.load_profile("guard")
 
 
