@@ -12,6 +12,7 @@ from guard.annotate.prompts import TEMPLATE_DIGEST
 from guard.annotate.question import Model
 from guard.digest import file_digest
 from guard.errors import ConfigError, DataError
+from guard.jobs.paths import check_input, check_output
 
 SUFFIXES = (".jsonl", ".ndjson")
 PART_ROWS = 64  # rows that are committed together
@@ -70,15 +71,12 @@ class Job:
 
 def check_paths(job: Job) -> None:
     """DataError if a file is missing, in the way, or named twice."""
-    if not job.source.is_file():
-        raise DataError(f"{job.source}: no such file")
+    check_input(job.source)
     for path in (job.source, job.out):
         if path.suffix not in SUFFIXES:
             raise DataError(f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
-    if not job.out.parent.is_dir():
-        raise DataError(f"{job.out}: there is no folder {job.out.parent}; create it first")
-    if job.out.is_dir():
-        raise DataError(f"{job.out}: is a folder; give the name of a file")
+    for path in (job.out, job.dropped, job.quarantine, job.report):
+        check_output(path)
     paths = [job.source, job.out, job.dropped, job.quarantine, job.report, job.cache]
     if len({path.resolve() for path in paths}) < len(paths):
         raise DataError(f"{job.source}: the input, the output and the files beside it must be different ones")

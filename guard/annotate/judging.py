@@ -24,6 +24,7 @@ from guard.annotate.pairs import Comparing
 from guard.annotate.question import Voice, Voices
 from guard.annotate.report import report
 from guard.annotate.rows import Finding, line_of, read_case
+from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
 from guard.jobs.atomic import atomic
 from guard.jobs.ledger import Ledger, open_ledger
@@ -108,27 +109,30 @@ def _open(job: Job, restart: bool, progress: Progress) -> dict[str, Any]:
 def _run(
     job: Job, voices: Voices, cache: CompletionCache, account: str, restart: bool, progress: Progress
 ) -> dict[str, Any]:
-    before = _stamp(job.source)
     found = settings(job)
-    ledger = open_ledger(job.parts, found, restart)
-    if not (ledger.folder / _ACCOUNT).is_file():
-        with atomic(ledger.folder / _ACCOUNT) as file:
-            file.write(account.encode())
+    outputs = () if _is_of(job, found) else (job.out, job.dropped, job.quarantine, job.report)
+    with open_ledger(job.parts, found, restart, outputs=outputs) as ledger:
+        if not (ledger.folder / _ACCOUNT).is_file():
+            with atomic(ledger.folder / _ACCOUNT) as file:
+                file.write(account.encode())
+        try:
+            _judge(job, voices, ledger, progress)
+        except (ConfigError, EngineError):
+            if not any(cache.usage(f"{account}:{name}").requests for name in ("judge", "generator")):
+                ledger.remove()  # nothing was paid for: the next try may have other settings
+            raise
+        if file_digest(job.source) != found["input_sha256"]:
+            raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
+        usage: dict[str, Usage] = {voice.name: cache.usage(f"{account}:{voice.name}") for voice in _each(voices)}
+        return _finish(job, ledger, found, usage)
+
+
+def _is_of(job: Job, settings: Mapping[str, Any]) -> bool:
+    """Whether this very job has finished before: then it is run again for the rows that failed."""
     try:
-        _judge(job, voices, ledger, progress)
-    except (ConfigError, EngineError):
-        if not any(cache.usage(f"{account}:{name}").requests for name in ("judge", "generator")):
-            ledger.remove()  # nothing was paid for: the next try may have other settings
-        raise
-    if _stamp(job.source) != before:
-        raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
-    usage: dict[str, Usage] = {voice.name: cache.usage(f"{account}:{voice.name}") for voice in _each(voices)}
-    return _finish(job, ledger, found, usage)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+        return bool(json.loads(job.report.read_bytes())["settings"] == settings)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _each(voices: Voices) -> list[Voice]:
@@ -248,6 +252,6 @@ def _finish(job: Job, ledger: Ledger, found: Mapping[str, Any], usage: Mapping[s
 
 
 def _join(path: Path, ledger: Ledger, parts: Iterable[int], lines: str) -> None:
-    with atomic(path) as file:
+    with atomic(path, private=lines != "kept") as file:
         for part in parts:
             file.writelines(line.encode() + b"\n" for line in ledger.record(part)[lines])

@@ -74,7 +74,7 @@ def judge(
     cache: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Completions so far; default: OUT.completions.sqlite.")
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished run of OUT away.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Replace OUT, or an unfinished run of it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report instead of the table.")] = False,
 ) -> None:
     """Judge the rows of IN by a model that answers at an OpenAI-compatible chat endpoint.

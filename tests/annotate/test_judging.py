@@ -580,7 +580,9 @@ def test_cost_and_tokens_are_those_of_what_was_paid(chat, tmp_path):
     assert (again["cost"], again["usage"]["judge"]["requests"], again["usage"]["judge"]["cache_hits"]) == (0.0, 0, 6)
     assert len(chat.requests) == 6
     unpriced = dataclasses.replace(job, judge=model(chat, "other"))
-    assert judge_file(unpriced)["cost"] is None
+    with pytest.raises(DataError, match=r"out\.jsonl: exists already; give --restart to replace it"):
+        judge_file(unpriced)  # another judge
+    assert judge_file(unpriced, restart=True)["cost"] is None
 
 
 def test_rows_with_the_same_text_are_asked_about_once(chat, tmp_path):
@@ -913,12 +915,14 @@ def test_exit_code_3_where_rows_failed_or_none_could_be_judged(chat, tmp_path, c
     assert run(command(job)) == 3
     assert "failed 1" in capsys.readouterr().out
     write(job.source, "{")
-    assert run(command(job)) == 3
+    assert run(command(job)) == 2  # of another input
+    assert "exists already; give --restart" in capsys.readouterr().err
+    assert run(command(job, "--restart")) == 3
     write(job.source)
-    assert run(command(job)) == 0
+    assert run(command(job, "--restart")) == 0
     chat.fault = lambda number, body: Reply(400)
     write(job.source, *many(MOST_FAILURES + 3)[3:])  # the first ones are known by now
-    assert run(command(job)) == 3
+    assert run(command(job, "--restart")) == 3
     error = capsys.readouterr().err
     assert error.startswith("guard: 127.0.0.1:")
     assert "/v1/chat/completions: 20 rows failed" in error

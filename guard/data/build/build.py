@@ -90,14 +90,15 @@ def build(
     tests = [*(config_path.parent / path for path in settings.against), *against]
     shop = _Shop(settings, policy, _held_out(settings, root), _against(tests))
     out.parent.mkdir(parents=True, exist_ok=True)
-    ledger = _ledger(out.with_name(f".{out.name}.parts"), _inputs(shop, tasks, root, tests))
-    try:
-        _take_all(shop, tasks, ledger, jobs, progress)
-        told = _finish(shop, tasks, ledger, out, allow_count_mismatch, report)
-    except GuardError:
-        ledger.remove()  # the input is at fault, and will be another one next time
-        raise
-    ledger.remove()
+    parts = out.with_name(f".{out.name}.parts")
+    with open_ledger(parts, _inputs(shop, tasks, root, tests), discard=True) as ledger:
+        try:
+            _take_all(shop, tasks, ledger, jobs, progress)
+            told = _finish(shop, tasks, ledger, out, allow_count_mismatch, report)
+        except GuardError:
+            ledger.remove()  # the input is at fault, and will be another one next time
+            raise
+        ledger.remove()
     return told
 
 
@@ -159,13 +160,6 @@ def _inputs(shop: _Shop, tasks: Sequence[Task], root: Path, tests: Sequence[Path
     return {
         name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in told.items()
     }
-
-
-def _ledger(folder: Path, inputs: dict[str, Any]) -> Ledger:
-    try:
-        return open_ledger(folder, inputs)
-    except DataError:
-        return open_ledger(folder, inputs, restart=True)
 
 
 def _take_all(shop: _Shop, tasks: Sequence[Task], ledger: Ledger, jobs: int, progress: Progress) -> None:
