@@ -72,9 +72,9 @@ def judge(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that an answer may take.")] = 120.0,
     cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Answers so far; default: OUT.answers.sqlite.")
+        Path | None, typer.Option(metavar="FILE", help="Completions so far; default: OUT.completions.sqlite.")
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished run of OUT away.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Replace OUT, or an unfinished run of it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report instead of the table.")] = False,
 ) -> None:
     """Judge the rows of IN by a model that answers at an OpenAI-compatible chat endpoint.

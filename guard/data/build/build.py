@@ -23,17 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from guard import policy as policies
-from guard.data.build import config, manifest, mix, row_index, select, source_part, write
-from guard.data.build.config import BuildConfig
+from guard.digest import file_digest
 from guard.data.dataset import open
-from guard.data.ingest import decontaminate, ingest, source_rows, user_description
-from guard.data.ingest.decontaminate import Fingerprints
+from guard.data.build import config, manifest, mix, source_part, select, write, row_index
+from guard.data.ingest import decontaminate, user_description, ingest, source_rows
 from guard.data.sources import description as sources
+from guard.data.build.config import BuildConfig
+from guard.policy.crosswalk import Crosswalk
+from guard.data.ingest.decontaminate import Fingerprints
 from guard.data.sources.description import Source
 from guard.errors import ConfigError, DataError, GuardError, need
 from guard.jobs.ledger import Ledger, open_ledger
 from guard.policy import Policy
-from guard.policy.crosswalk import Crosswalk
 
 _NOT_FOR_TRAINING = ("development", "unlabelled")
 _WORKING = ("ftfy", "py3langid", "rensa", "pyarrow")  # packages that a part depends on
@@ -89,14 +90,15 @@ def build(
     tests = [*(config_path.parent / path for path in settings.against), *against]
     shop = _Shop(settings, policy, _held_out(settings, root), _against(tests))
     out.parent.mkdir(parents=True, exist_ok=True)
-    ledger = _ledger(out.with_name(f".{out.name}.parts"), _inputs(shop, tasks, root, tests))
-    try:
-        _take_all(shop, tasks, ledger, jobs, progress)
-        told = _finish(shop, tasks, ledger, out, allow_count_mismatch, report)
-    except GuardError:
-        ledger.remove()  # the input is at fault, and will be another one next time
-        raise
-    ledger.remove()
+    parts = out.with_name(f".{out.name}.parts")
+    with open_ledger(parts, _inputs(shop, tasks, root, tests), discard=True) as ledger:
+        try:
+            _take_all(shop, tasks, ledger, jobs, progress)
+            told = _finish(shop, tasks, ledger, out, allow_count_mismatch, report)
+        except GuardError:
+            ledger.remove()  # the input is at fault, and will be another one next time
+            raise
+        ledger.remove()
     return told
 
 
@@ -152,24 +154,12 @@ def _inputs(shop: _Shop, tasks: Sequence[Task], root: Path, tests: Sequence[Path
         "sources": [dataclasses.asdict(task.source) for task in tasks],
         "crosswalks": [None if task.crosswalk is None else dataclasses.asdict(task.crosswalk) for task in tasks],
         "files": [sources.digests(task.source, task.root) for task in tasks],
-        "held_out": [_digest(path) for path in (*(sorted(folder.glob("*.gz")) if folder else ()), *tests)],
+        "held_out": [file_digest(path) for path in (*(sorted(folder.glob("*.gz")) if folder else ()), *tests)],
         "versions": {name: importlib.metadata.version(name) for name in _WORKING},
     }
     return {
         name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in told.items()
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _ledger(folder: Path, inputs: dict[str, Any]) -> Ledger:
-    try:
-        return open_ledger(folder, inputs)
-    except DataError:
-        return open_ledger(folder, inputs, restart=True)
 
 
 def _take_all(shop: _Shop, tasks: Sequence[Task], ledger: Ledger, jobs: int, progress: Progress) -> None:
@@ -239,8 +229,7 @@ def _finish(
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         rows = row_index.read(ledger, len(tasks))
         prompts, judged = (
-            row_index.Signatures(ledger, len(tasks), name, Path(scratch) / name)
-            for name in (source_part.PROMPTS, source_part.JUDGED)
+            row_index.Signatures(ledger, len(tasks), name, Path(scratch) / name) for name in (source_part.PROMPTS, source_part.JUDGED)
         )
         placed = select.place(rows, shop.settings, described, prompts, judged)
         if not placed.kept.any():

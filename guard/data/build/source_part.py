@@ -12,7 +12,8 @@ from guard.data.ingest.fingerprint import text_key
 from guard.data.ingest.ingest import Count
 from guard.data.row import Drop, Row
 from guard.errors import need
-from guard.jobs.ledger import Ledger, atomic
+from guard.jobs.atomic import atomic
+from guard.jobs.ledger import Ledger
 
 BATCH = 2000
 ROWS, DROPS = "rows.parquet", "drops.parquet"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from guard.digest import file_digest
 from guard.data.build import source_part as parts
 from guard.data.build.row_index import KINDS, Table
 from guard.data.build.select import DEVELOPMENT, REASONS, SPLITS, Placement
@@ -109,7 +109,7 @@ def write(
                             flush(key)
         for key in wanted:
             flush(key)
-    return {name: _digest(folder / name) for name in (*wanted.values(), DROPS)}
+    return {name: file_digest(folder / name) for name in (*wanted.values(), DROPS)}
 
 
 def _common(batch: Any, rows: Any, source: Source, placement: Placement) -> dict[str, Any]:
@@ -167,8 +167,3 @@ def _dropped(batch: Any, rows: Any, source: Source, table: Table, placement: Pla
 
 def _hex(ids: Any) -> Any:
     return need("pyarrow", "data").array([f"{id:016x}" for id in ids.to_pylist()])
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -32,7 +32,7 @@ from guard.data.sources import formats
 from guard.data.sources.folders import ALL
 from guard.data.sources.user_files import Mapping, of_file
 from guard.errors import ConfigError, DataError, InvalidInput, need
-from guard.jobs.ledger import atomic
+from guard.jobs.atomic import atomic
 from guard.policy import Policy
 from guard.verdict import write
 

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from guard.data.build.manifest import NAME
 from guard.data.build.select import SPLITS
 from guard.data.build.write import DROPS, PAIRS
+from guard.digest import file_digest
 from guard.errors import DataError, need
 
 CONFOUNDS = "confounds.json"
@@ -181,10 +182,9 @@ def _check_file(folder: Path, name: str, digest: str | None) -> None:
         raise DataError(f"{folder}: the manifest lists {name!r}, which is not there; build it again")
     if digest is None:
         return
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != digest:
-        raise DataError(f"{path}: sha256 is {found[:12]}, the manifest tells {digest[:12]}; build it again")
+    actual = file_digest(path)
+    if actual != digest:
+        raise DataError(f"{path}: sha256 is {actual[:12]}, the manifest tells {digest[:12]}; build it again")
 
 
 def count_rows(path: Path) -> int:

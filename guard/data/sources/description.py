@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from guard import assets, schema
 from guard.data.row import Kind, Label
 from guard.data.sources.formats import Format
 from guard.data.sources.readers import READERS
+from guard.digest import file_digest
 from guard.errors import ConfigError, DataError
 from guard.policy import Policy, unknown_codes
 from guard.policy import crosswalk as crosswalks
@@ -291,14 +291,9 @@ def digests(source: Source, root: Path) -> dict[str, str]:
         files = sorted(path for path in local_copy(source, root).rglob("*") if path.is_file())
         if not files:
             return {source.hub.dataset: source.hub.revision or "unpinned"}
-    return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
 
 
 def local_copy(source: Source, root: Path) -> Path:
     """The folder that may hold a copy of a data set of the Hub."""
     return root / "hub" / source.name
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

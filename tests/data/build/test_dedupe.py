@@ -42,8 +42,7 @@ def placed(given_rows, **wanted):
     """Each row with the reason why it is dropped (empty if it is kept) and the row that stays in its place."""
     ordered = [row for name in SOURCES for row in given_rows if row.source == name]
     chosen = {"policy": "mlcommons", "seed": 1, "sources": tuple(Use(name) for name in SOURCES), **wanted}
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = open_ledger(Path(folder) / "parts", {})
+    with tempfile.TemporaryDirectory() as folder, open_ledger(Path(folder) / "parts", {}) as ledger:
         for number, name in enumerate(SOURCES):
             source_part.write_part((row for row in ordered if row.source == name), ledger, number)
         read = row_index.read(ledger, len(SOURCES))

@@ -27,7 +27,7 @@ from guard.engines.base import Reading, Score, Window
 from guard.errors import DataError, EngineError, InvalidInput
 from guard.policy import Policy, load
 from guard.train.common.labels import Item
-from guard.train.common.teacher import CHUNK, Taught, row_key, teach, teachers_loss
+from guard.train.common.teacher import CHUNK, Taught, cache_key, teach, teachers_loss
 from guard.train.encoder.step import in_force
 
 RULES = load("minimal")  # M1 and M2
@@ -102,13 +102,13 @@ def test_what_cannot_be_read_has_no_score_and_is_not_asked_again(tmp_path: Path)
 
 def test_a_file_of_something_else_is_told(tmp_path: Path) -> None:
     (tmp_path / "scores").write_text("not a database, and rather longer than nothing at all" * 30, encoding="utf-8")
-    with pytest.raises(DataError, match="cannot be used as a file of scores"):
+    with pytest.raises(DataError, match="cannot be used as a cache"):
         teach(Counting(), [example("one")], RULES, tmp_path / "scores")
 
 
 def test_a_key_is_of_the_words_and_who_says_them() -> None:
     texts = [Conversation.of("a"), Conversation.of("b"), Conversation.of("a", "b"), Conversation.of("ab")]
-    keys = {row_key(teacher, rules, text) for teacher in "xy" for rules in (RULES, LARGE) for text in texts}
+    keys = {cache_key(teacher, rules, text) for teacher in "xy" for rules in (RULES, LARGE) for text in texts}
     assert len(keys) == 16
 
 

@@ -13,7 +13,7 @@ from guard.data.dataset.card import origin as card_origin
 from guard.data.dataset.open import Built, Confounds, open_built
 from guard.data.dataset.statistics import UNKNOWN, Census, census, largest
 from guard.errors import DataError
-from guard.jobs.ledger import atomic
+from guard.jobs.atomic import atomic
 from guard.report.html import Html, bullets, code, element, joined, note, page, section, share, table
 
 NAME = "card.html"
