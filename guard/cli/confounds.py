@@ -94,10 +94,10 @@ def _base(data: Path, columns: Columns) -> Floats:
     """The weight of each row's source, as the build was configured."""
     import numpy as np
 
-    from guard.data.dataset.open import open_built
+    from guard.data.dataset.open import open_dataset
     from guard.errors import DataError
 
-    config = open_built(data).manifest.config
+    config = open_dataset(data).manifest.config
     try:
         weights = {use["source"]: float(use["weight"]) for use in config["sources"]}
         weights |= {own["name"]: float(own["weight"]) for own in config.get("data", ())}
@@ -112,7 +112,7 @@ def _of_kind(columns: Columns, kind: str) -> Columns:
 
     column = columns.of["kind"]
     if kind not in column.values:
-        raise InvalidInput(f"there are no rows of kind {kind!r}; there are: {', '.join(column.values)}")
+        raise InvalidInput(f"no rows of kind {kind!r}; available: {', '.join(column.values)}")
     return dataclasses.replace(columns, counted=columns.counted & (column.codes == column.values.index(kind)))
 
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Literal, get_args
 from guard.conversation import Message
 from guard.data.build import manifest
 from guard.data.build import write as store
-from guard.data.dataset.open import columns, open_built
+from guard.data.dataset.open import columns, open_dataset
 from guard.data.ingest import source_rows
 from guard.data.ingest.source_rows import Broken
 from guard.data.ingest.user_description import BrokenRows, Described, describe
@@ -112,7 +112,7 @@ def _built(source: Path, split: str) -> list[Path]:
         return [source] if names >= _EXAMPLE or names >= _PAIR else []
     if not (source / manifest.NAME).is_file():
         return []
-    built = open_built(source)
+    built = open_dataset(source)
     if split == ALL:
         return list(built.labelled.values())
     parts = built.labelled | built.pairs

@@ -18,7 +18,7 @@ from guard.data.dataset.confounds import measure, outline
 from guard.data.dataset.confounds import report as confound_report
 from guard.data.dataset.confounds.measure import SURFACE, VISIBLE, Report, Sample, draw_sample
 from guard.data.dataset.confounds.probe import probe
-from guard.data.dataset.confounds.surface import TRAITS, surface, surfaces
+from guard.data.dataset.confounds.surface import FEATURES, surface, surface_matrix
 from guard.errors import DataError, InvalidInput
 
 ROWS = 2000
@@ -36,7 +36,7 @@ def made(unsafe, clusters=None, texts=None, **of) -> tuple[Columns, Sample]:
         {name: encode(values) for name, values in of.items()},
     )
     groups = rows if clusters is None else np.asarray(clusters)
-    return columns, Sample(rows, groups, None if texts is None else surfaces(texts))
+    return columns, Sample(rows, groups, None if texts is None else surface_matrix(texts))
 
 
 def report(columns: Columns, chosen: Sample, made_weights=None) -> Report:
@@ -217,7 +217,7 @@ def test_the_same_columns_give_the_same_report():
 
 
 def trait(text: str, name: str) -> int:
-    return surface(text)[TRAITS.index(name)]
+    return surface(text)[FEATURES.index(name)]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_surfaces_tell_texts_apart_by_their_looks(name, alike, other):
 @given(st.text())
 def test_any_text_has_a_surface_of_small_numbers(text):
     found = surface(text)
-    assert len(found) == len(TRAITS)
+    assert len(found) == len(FEATURES)
     assert all(0 <= number < 16 for number in found)
     assert surface("") == surface("")
 
@@ -336,7 +336,7 @@ def test_the_command_writes_json(built, tmp_path):
     [
         (["--split", "tain"], InvalidInput, "unknown split 'tain'"),
         (["--split", "dev"], DataError, "no data at"),
-        (["--kind", "poem"], InvalidInput, "no rows of kind 'poem'; there are: prompt, response"),
+        (["--kind", "poem"], InvalidInput, "no rows of kind 'poem'; available: prompt, response"),
         (["--out", "nowhere/report.json"], InvalidInput, "there is no folder"),
     ],
 )
