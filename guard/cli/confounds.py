@@ -39,8 +39,7 @@ def confounds(
     confound: 0.5 is what a data set without this shortcut has.
     """
     from guard.data.build.select import SPLITS
-    from guard.data.dataset.confounds import measure as confounds
-    from guard.data.dataset.confounds import outline
+    from guard.data.dataset.confounds import measure, outline
     from guard.data.dataset.confounds import report as confound_report
     from guard.errors import DataError, InvalidInput
 
@@ -51,12 +50,12 @@ def confounds(
     path = data / f"{split}.parquet"
     if not path.is_file():
         raise DataError(f"no data at {path}; make it with: guard data build CONFIG --root DIR --out {data}")
-    stored = outline.read(path)
+    stored = outline.read_outline(path)
     weights = stored.weights if mixing is None else _tried(mixing, data, split, stored.columns)
     shown = stored.columns if kind is None else _of_kind(stored.columns, kind)
-    chosen = outline.read_sample(path, confounds.sample(shown.counted, seed))
-    before = confounds.report(shown, shown.base, chosen, warn_above)
-    after = confounds.report(shown, weights, chosen, warn_above)
+    sample = outline.read_sample(path, measure.draw_sample(shown.counted, seed))
+    before = measure.measure(shown, shown.base, sample, warn_above)
+    after = measure.measure(shown, weights, sample, warn_above)
     told = json.dumps(confound_report.to_json(before, after), indent=1, ensure_ascii=False)
     if out is not None:
         _write(out, told + "\n")
@@ -95,10 +94,10 @@ def _base(data: Path, columns: Columns) -> Floats:
     """The weight of each row's source, as the build was configured."""
     import numpy as np
 
-    from guard.data.dataset.open import open_built
+    from guard.data.dataset.open import open_dataset
     from guard.errors import DataError
 
-    config = open_built(data).manifest.config
+    config = open_dataset(data).manifest.config
     try:
         weights = {use["source"]: float(use["weight"]) for use in config["sources"]}
         weights |= {own["name"]: float(own["weight"]) for own in config.get("data", ())}
@@ -113,7 +112,7 @@ def _of_kind(columns: Columns, kind: str) -> Columns:
 
     column = columns.of["kind"]
     if kind not in column.values:
-        raise InvalidInput(f"there are no rows of kind {kind!r}; there are: {', '.join(column.values)}")
+        raise InvalidInput(f"no rows of kind {kind!r}; available: {', '.join(column.values)}")
     return dataclasses.replace(columns, counted=columns.counted & (column.codes == column.values.index(kind)))
 
 

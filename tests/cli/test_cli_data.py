@@ -5,6 +5,12 @@ import json
 import pytest
 
 from guard.cli import main
+from tests.fixtures import made_up_garden
+
+
+@pytest.fixture
+def world(tmp_path):
+    return made_up_garden.make(tmp_path)
 
 
 def run(capsys, *arguments):

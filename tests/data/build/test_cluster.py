@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard.data.build import cluster
-from guard.data.build.dedupe import hash64
 from guard.data.build.near import signatures
 from guard.data.build.split import Shares, split_of, unit_hash
-from guard.data.ingest.fingerprint import text_key
+from guard.data.ingest.fingerprint import hash64, text_key
 from guard.data.row import Row
 
 LONG = (

@@ -370,7 +370,7 @@ def test_the_first_ten_broken_rows_are_shown_and_the_others_counted(tmp_path):
     assert shown[0] == "a:"
     assert shown[1].startswith("a.csv row 2: field `label` holds a label (6 characters) that the label rule does not")
     assert shown[2] == "a.csv row 3: the judged (last) message is empty"
-    assert shown[3].startswith("a.csv row 4: `categories` names 1 codes that the policy has not; it has: S1, S2")
+    assert shown[3].startswith("a.csv row 4: `categories` names 1 codes that are not in the policy; it has: S1, S2")
     assert shown[4].startswith("a.csv row 5: a safe row violates no category; ")
     assert shown[5].startswith("a.csv row 6: field `label` holds a label (0 characters)")
     assert shown[11:] == ["… and 6 more broken rows"]
