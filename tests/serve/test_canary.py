@@ -9,7 +9,6 @@ import grpc
 import pytest
 
 from guard import Conversation
-from guard.batcher import Bounds
 from guard.engines.fake import FakeEngine
 from guard.errors import GuardError
 from guard.serve.grpc.servicer import SERVICE
@@ -45,7 +44,7 @@ async def test_calls(
             answers.append(await served.client.moderate(Conversation.of("hello", text)))
         except GuardError as error:
             answers += [error, error.__cause__, error.__context__]
-        answers += await served.client.moderate_batch([Conversation.of(text), Conversation.of("hello")])
+        answers += await served.client.moderate_each([Conversation.of(text), Conversation.of("hello")])
     assert_clean(answers, caplog, capfd)
 
 
@@ -77,8 +76,7 @@ async def test_overload_and_deadline(caplog: pytest.LogCaptureFixture, capfd: py
     caplog.set_level(logging.DEBUG)
     engine = HeldEngine()
     errors: list[object] = []
-    limits = Limits(request_seconds=0.2)
-    async with serve(engine, limits, Bounds(queue_items=1)) as served:
+    async with serve(engine, Limits(request_seconds=0.2, queue_windows=1)) as served:
         waiting = asyncio.create_task(served.client.moderate(Conversation.of(CANARY)))
         await served.accepted(1)
         for call in (served.client.moderate(Conversation.of(CANARY)), waiting):

@@ -79,7 +79,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str,
 def test_it_says_where_and_what_it_serves(served: tuple[str, str, Path]) -> None:
     line, address, _ = served
     with GuardClient(address) as client:
-        info = client.info()
+        info = client.info
     policy = load("mlcommons")
     assert line == f"guard serving on {address} (model {info.model[:12]}, policy mlcommons {policy.digest[:12]})\n"
     assert address.startswith("127.0.0.1:")
@@ -91,7 +91,7 @@ def test_verdicts_and_no_word_of_a_user_on_stderr(served: tuple[str, str, Path])
     with GuardClient(address) as client:
         assert client.moderate(HELLO).outcome is Outcome.SAFE
         texts = ["kumquat", "kumquat violates:S4", "kumquat" * 1000, "kumquat " * 600]
-        answers = client.moderate_batch(map(Conversation.of, texts))
+        answers = client.moderate_each([Conversation.of(text) for text in texts])
     assert [isinstance(answer, Verdict) for answer in answers] == [True, True, False, True]
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError):
         channel.unary_unary("/guard.v1.ModerationService/Moderate")(b"kumquat\xff")
@@ -193,9 +193,9 @@ async def test_sigterm_says_not_serving_refuses_new_and_answers_accepted_request
     async with AsyncGuardClient(await ready) as client, grpc.aio.insecure_channel(client.target) as channel:
         states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert (await states.read()).status == health_pb2.HealthCheckResponse.SERVING
-        accepted = [asyncio.create_task(client.moderate_batch([HELLO, HELLO])) for _ in range(3)]
+        accepted = [asyncio.create_task(client.moderate_each([HELLO, HELLO])) for _ in range(3)]
         assert await asyncio.to_thread(engine.busy.wait, 10)
-        await client.info()  # sent after them, so they have been accepted
+        await ModerationServiceStub(channel).GetInfo(pb.GetInfoRequest())  # after them, so they have been accepted
         os.kill(os.getpid(), signal.SIGTERM)
         assert (await states.read()).status == NOT_SERVING
         with pytest.raises(Closed):
@@ -230,7 +230,7 @@ def test_a_second_signal_ends_the_process_at_once(what: signal.Signals, tmp_path
         assert next(states).status == health_pb2.HealthCheckResponse.SERVING
         request = pb.ModerateRequest(conversation={"messages": [{"role": "ROLE_USER", "content": "hi"}]})
         waiting = ModerationServiceStub(channel).Moderate.future(request, timeout=20)
-        client.info()  # sent after it, so it has been accepted
+        _ = client.info  # asked after it, so it has been accepted
         process.send_signal(what)
         assert next(states).status == NOT_SERVING
         assert not waiting.done()
