@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 
 import grpc
 import pytest
@@ -14,7 +15,8 @@ from guard.errors import GuardError
 from guard.serve.grpc.servicer import SERVICE
 from guard.serve.limits import Limits
 from guard.v1 import moderation_pb2 as pb
-from tests.fixtures.served import BrokenEngine, HeldEngine, serve
+from tests.fixtures import http2
+from tests.fixtures.served import BrokenEngine, HeldEngine, Process, serve
 
 CANARY = "kumquat"
 
@@ -85,6 +87,31 @@ async def test_overload_and_deadline(caplog: pytest.LogCaptureFixture, capfd: py
             errors.append(refused.value)
         engine.gate.set()
     assert_clean(errors, caplog, capfd)
+
+
+GET_INFO = f"/{SERVICE}/GetInfo".encode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        http2.goaway(CANARY.encode()),
+        http2.request(GET_INFO, (b"authorization", f"Bearer {CANARY}".encode() + b"\xff")),
+        http2.request(GET_INFO, (b"x-" + CANARY.encode() + b"\xff", b"1")),
+        http2.request(GET_INFO, (b"x-bin", f"{CANARY}!".encode())),
+        http2.request(GET_INFO, (b"grpc-encoding", CANARY.encode())),
+        http2.request(f"/{SERVICE}/{CANARY}".encode() + b"\xff"),
+        http2.request(f"/{CANARY}".encode()),
+    ],
+    ids=["goaway", "value", "key", "base64", "encoding", "path", "method"],
+)
+def test_what_grpc_itself_would_log(sent: bytes, process: Process) -> None:
+    with http2.connection(process.address) as raw:
+        raw.sendall(sent)
+        raw.shutdown(socket.SHUT_WR)
+        for _ in http2.frames(raw):  # until the server has done with it
+            pass
+    assert CANARY not in process.errors.read_text()
 
 
 def assert_clean(answers: list[object], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
