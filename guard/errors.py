@@ -2,6 +2,7 @@
 
 GuardError
 ├── InvalidInput        a text, row or request that cannot be judged (caller's mistake)
+│   └── TooLarge        ... because a service takes less in one call
 ├── DocumentError       a YAML or JSON document that breaks its schema
 │   ├── PolicyError     ... a policy
 │   └── ConfigError     ... a training, data or service configuration
@@ -33,6 +34,10 @@ class GuardError(Exception):
 
 class InvalidInput(GuardError, ValueError):
     """A text, row or request that cannot be judged."""
+
+
+class TooLarge(InvalidInput):
+    """A request of more than a service takes in one call: its parts may still be taken."""
 
 
 class DocumentError(GuardError, ValueError):
@@ -80,7 +85,11 @@ class ServiceError(GuardError, RuntimeError):
 
 
 class Overloaded(ServiceError):
-    """The queue is full: try again later."""
+    """The queue is full: try again after `retry_after_s` seconds or more."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Closed(ServiceError):

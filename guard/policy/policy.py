@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
@@ -195,9 +195,8 @@ def load(name_or_path: str | Path) -> Policy:
 
     PolicyError lists every mistake.
     """
-    text = str(name_or_path)
-    if isinstance(name_or_path, str) and not text.endswith((".yaml", ".yml", ".json")) and "/" not in text:
-        names = shipped()
+    if is_name(name_or_path):
+        text, names = name_or_path, shipped()
         if text not in names:
             near = difflib.get_close_matches(text, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
@@ -206,6 +205,12 @@ def load(name_or_path: str | Path) -> Policy:
             )
         name_or_path = assets.asset(f"taxonomy/policies/{text}.yaml")
     return schema.load(Path(name_or_path), Policy, PolicyError)
+
+
+def is_name(name_or_path: str | Path) -> TypeGuard[str]:
+    """Whether this is the name of a policy, and not of a file: text without a `/` and without a file's suffix."""
+    text = str(name_or_path)
+    return isinstance(name_or_path, str) and not text.endswith((".yaml", ".yml", ".json")) and "/" not in text
 
 
 def shipped() -> list[str]:

@@ -47,7 +47,7 @@ def told(command="guard eval set --model my-guard"):
     moderator = Moderator(FakeEngine(), MINIMAL)
     suite = Suite("set", "A set", "https://example.org/set", "CC0-1.0", "ab" * 32, cases)
     result = report.measure(suite, report.judge(moderator, cases), MINIMAL)
-    return report.report(moderator, [result], command)
+    return report.report(moderator.info, [result], command)
 
 
 def source(name, kept):
