@@ -134,10 +134,10 @@ def judge(
 
 
 def _text(path: Path) -> str:
-    from guard import schema
+    from guard import document
     from guard.errors import ConfigError
 
-    text = schema.read(path, ConfigError).strip()
+    text = document.read_text(path, ConfigError).strip()
     if not text:
         raise ConfigError(f"{path}: is empty; write what makes an answer better")
     return text
