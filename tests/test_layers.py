@@ -17,6 +17,7 @@ PACKAGE = Path(guard.__file__).parent
 RANKS = {
     "errors": 0,
     "digest": 1,
+    "document": 1,
     "assets": 1,
     "schema": 2,
     "v1": 2,

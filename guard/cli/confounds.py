@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from guard.report import tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from guard.data.build.columns import Columns, Floats
     from guard.data.dataset.confounds.measure import Confound, Report
 
-_WIDE = 160  # columns
 _TABLES = ("language", "length", "kind", "source", "role", "licence", "language × kind")
 
 
@@ -117,12 +117,9 @@ def _of_kind(columns: Columns, kind: str) -> Columns:
 
 
 def _print(before: Report, after: Report) -> None:
-    from rich.console import Console
-
     from guard.data.dataset.confounds import report as confound_report
 
-    # A file or a pipe has no width to fold the last column to.
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
+    console = tables.console()
     later = {one.name: one for one in after.confounds}
     for one in before.confounds:
         if one.name in _TABLES and one.name in later:

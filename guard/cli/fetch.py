@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from guard.data.sources.fetch.fetching import Progress, Status
 
 _INCOMPLETE = 2
+_log = logging.getLogger(__name__)
 _THERE = ("present", "fetched")
 
 
@@ -87,7 +89,7 @@ def _plain(status: Status) -> dict[str, Any]:
 def _bar(files: Sequence[Status]) -> Iterator[Progress | None]:
     """A progress bar over the bytes that are missing, on stderr; none where that is no terminal."""
     total = sum(file.selected.file.size for file in files if file.state != "present")
-    if not total or not sys.stderr.isatty():
+    if not total or not sys.stderr.isatty() or not _log.isEnabledFor(logging.WARNING):
         yield None
         return
     from rich.console import Console

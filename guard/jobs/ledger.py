@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from guard.jobs.atomic import UNFINISHED, atomic
 from guard.jobs.lock import locked
 
 _SETTINGS = "settings.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,12 @@ class Ledger:
         entry = self._entry(part)
         if entry is None:
             return False
-        files = {self.path(part, name): sha256 for name, sha256 in entry["files"].items()}
-        return all(path.is_file() and file_digest(path) == sha256 for path, sha256 in files.items())
+        for name, sha256 in entry["files"].items():
+            path = self.path(part, name)
+            if not path.is_file() or file_digest(path) != sha256:
+                _log.warning("%s: differs from what was committed; the part is done again", path)
+                return False
+        return True
 
     def record(self, part: int) -> dict[str, Any]:
         """What `commit` was given for a part. DataError if it is not finished."""

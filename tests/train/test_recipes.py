@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import guard
-from guard import schema
+from guard import document
 from guard.assets import asset
 from guard.data.build.config import BuildConfig
 from guard.data.build.config import load as load_build
@@ -52,7 +52,7 @@ def name(path: Path) -> str:
 
 
 def plain(path: Path) -> dict[str, Any]:
-    found = schema.parse(path.read_text(encoding="utf-8"), str(path))[0]
+    found = document.parse(path.read_text(encoding="utf-8"), str(path))[0]
     assert isinstance(found, dict)
     return found
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO
 
-from guard import schema
+from guard import document
 from guard.data.sources import columnar, workbook
 from guard.data.sources.columnar import unique_names
 from guard.errors import ConfigError, DataError
@@ -160,7 +160,7 @@ def _text_records(
         if file.read(1) != "\ufeff":
             file.seek(0)
         if format == "yaml":
-            yield Record({"value": schema.parse(file.read(), where)[0]}, where, 1)
+            yield Record({"value": document.parse(file.read(), where)[0]}, where, 1)
         elif format == "json":
             yield from _json(file.read(), where, at)
         else:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard import schema
+from guard import document, schema
 from guard.data.dataset.examples import load_examples
 from guard.data.ingest import source_rows
 from guard.data.ingest.user_description import check, describe
@@ -26,11 +26,11 @@ QUESTIONS = ["How do I prune a rose?", "How do I steal a hedge?", "Is moss a pla
 
 
 def entry(text):
-    return schema.convert(schema.parse(text, "a.yaml", ConfigError)[0], UserData, "a.yaml", error=ConfigError)
+    return schema.convert(document.parse(text, "a.yaml", ConfigError)[0], UserData, "a.yaml", error=ConfigError)
 
 
 def described(path, **settings):
-    return describe(entry(schema.dump({"path": path.name, **settings})), path.parent, RULES)
+    return describe(entry(document.dump({"path": path.name, **settings})), path.parent, RULES)
 
 
 def rows(path, **settings):
@@ -425,7 +425,7 @@ def test_a_list_inside_an_object_and_a_sheet_are_named_by_at(tmp_path):
     ],
 )
 def test_a_wrong_description_is_told_by_its_line(text, message):
-    data, lines = schema.parse(text, "a.yaml", ConfigError)
+    data, lines = document.parse(text, "a.yaml", ConfigError)
     with pytest.raises(ConfigError, match=message):
         schema.convert(data, UserData, "a.yaml", lines, ConfigError)
 

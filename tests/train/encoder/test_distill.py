@@ -20,7 +20,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from guard import assets, schema
+from guard import assets, document
 from guard.bundle import open_bundle
 from guard.conversation import Conversation, Example
 from guard.engines.base import Reading, Score, Window
@@ -274,8 +274,8 @@ def test_mistakes_are_told_in_one_line(folder: Path) -> None:
 
 
 def test_the_shipped_config_is_what_the_recipe_reads() -> None:
-    plain, _ = schema.parse(assets.asset("training/configs/distill.yaml").read_text(encoding="utf-8"), "distill")
-    encoder, _ = schema.parse(assets.asset("training/configs/encoder.yaml").read_text(encoding="utf-8"), "encoder")
+    plain, _ = document.parse(assets.asset("training/configs/distill.yaml").read_text(encoding="utf-8"), "distill")
+    encoder, _ = document.parse(assets.asset("training/configs/encoder.yaml").read_text(encoding="utf-8"), "encoder")
     assert plain["recipe"] == "distill"
     for key in ("policy", "data", "max_tokens", "overlap", "source_weights", "base"):
         assert plain[key] == encoder[key], key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from guard import schema
+from guard import document
 from guard.data.dataset.open import Dataset, SourceEntry
 from guard.data.dataset.statistics import Statistics, largest
 from guard.errors import DataError
@@ -18,7 +18,7 @@ _RULES_SHOWN = 20
 
 def rebuild(dataset: Dataset) -> list[Html]:
     manifest = dataset.manifest
-    settings = schema.dump(manifest.config)
+    settings = document.dump(manifest.config)
     return [
         element("p", "Equal configuration and raw files give equal bytes, and so the data digest above:"),
         element(
