@@ -81,9 +81,9 @@ def evaluate(
         need("matplotlib", "data")  # before the work, not after it
     bundle = None if card is None else open_bundle(card)
     moderator = open_moderator(model or card, policy, cast("Mode", mode))
-    if bundle is not None and moderator.engine.digest != bundle.manifest.model:
+    if bundle is not None and moderator.engine.info.digest != bundle.manifest.model:
         raise InvalidInput(f"--card {card}: is not the model that --model names; its card would tell of another one")
-    attacks = None if evasion is None else load(evasion, moderator.engine.digest)
+    attacks = None if evasion is None else load(evasion, moderator.engine.info.digest)
     mapping = None if columns is None else load_mapping(columns)
     suites = [benchmarks.load(name, root, moderator.policy, mapping) for name in names]
     judged = _judge(moderator, suites)

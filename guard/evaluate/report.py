@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guard.calibration import thresholds
 from guard.conversation import Target
 from guard.evaluate import breakdown, peers
 from guard.evaluate.breakdown import Pairs, rounded
 from guard.evaluate.suite import Case, Suite
 from guard.metrics import classification, intervals
-from guard.moderator import Moderator
+from guard.moderator import Moderator, thresholds
 from guard.policy import Policy, natural
 from guard.verdict import Outcome, Verdict
 
@@ -150,8 +149,8 @@ def report(moderator: Moderator, results: Sequence[dict[str, Any]], command: str
     cuts = {target.value: thresholds(moderator.calibration, policy, target, moderator.mode) for target in Target}
     return {
         "command": command,
-        "model": moderator.engine.digest,
-        "kind": moderator.engine.kind,
+        "model": moderator.engine.info.digest,
+        "kind": moderator.engine.info.kind,
         "policy": {"id": policy.id, "version": policy.version, "digest": policy.digest},
         "mode": moderator.mode,
         "thresholds": {target: {"unsafe": overall, "categories": each} for target, (overall, each) in cuts.items()},

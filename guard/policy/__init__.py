@@ -14,11 +14,11 @@ from guard.policy.policy import (
     from_text,
     json_schema,
     load,
-    natural,
     ordered,
     shipped,
     unknown_codes,
 )
+from guard.verdict import natural
 
 __all__ = [
     "CODE",

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from guard import AsyncGuardClient, Conversation, GuardClient, Moderator, Outcome, Verdict
 from guard.batcher import Batcher, Slot
 from guard.conversation import Target
-from guard.engines.base import Score, Window
 from guard.engines.fake import FakeEngine
 from guard.errors import Closed, ConfigError, EngineError, InvalidInput, PolicyError, ServiceError
 from guard.policy import load
+from guard.prompts.window import Score, Window
 from guard.serve.client import CHUNK_BYTES, is_blocked
 from guard.serve.grpc import messages
 from guard.serve.grpc.servicer import SERVICE, Servicer, handlers
@@ -90,7 +90,7 @@ async def test_all_methods_of_both_clients(call: Call) -> None:
         assert [answer.policy for answer in answers] == [load("minimal").digest] * 2
         assert await call(address, "moderate_batch", []) == []
         info = await call(address, "info")
-        assert (info.model, info.limits) == (FakeEngine.digest, Limits())
+        assert (info.model, info.limits) == (FakeEngine.info.digest, Limits())
 
 
 async def test_errors_of_the_server_are_raised_as_they_were(call: Call) -> None:

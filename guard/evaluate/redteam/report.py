@@ -51,8 +51,8 @@ def _guard(siege: Siege, show_text: bool) -> dict[str, Any]:
     moderator = siege.moderator
     policy = moderator.policy
     return {
-        "model": moderator.engine.digest,
-        "kind": moderator.engine.kind,
+        "model": moderator.engine.info.digest,
+        "kind": moderator.engine.info.kind,
         "policy": {"id": policy.id, "version": policy.version, "digest": policy.digest},
         "mode": moderator.mode,
         "errors": int(np.isnan(siege.unsafe.p).sum() + np.isnan(siege.safe.p).sum()),

@@ -15,14 +15,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from guard.calibration import thresholds
 from guard.conversation import Conversation, Target
 from guard.errors import InvalidInput
 from guard.evaluate.redteam import suffix_search
 from guard.evaluate.redteam.attacks import SEARCH, Attack, material, with_suffix
 from guard.evaluate.redteam.sample import Sample, attacked, of_target
 from guard.metrics.classification import Bools, Floats
-from guard.moderator import Moderator
+from guard.moderator import Moderator, thresholds
 from guard.policy import Policy
 from guard.verdict import Verdict
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -16,9 +17,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from guard.batcher import Batcher, Bounds
-from guard.engines.base import Score, Window
 from guard.errors import Closed, ServiceError
 from guard.moderator import Moderator
+from guard.prompts.window import Score, Window
 from guard.serve.grpc.servicer import SERVICE, Servicer, handlers
 from guard.serve.limits import Limits
 
@@ -66,7 +67,10 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
     """
     address = _free_address(settings.host, settings.port)
     readers = ThreadPoolExecutor(1, thread_name_prefix="guard-reader")
-    async with Batcher(moderator.engine.score, lambda window: len(window.ids), settings.bounds) as batcher:
+    engine = moderator.engine
+    bounds = dataclasses.replace(settings.bounds, batch_tokens=engine.info.batch_tokens)
+    made: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds)
+    async with made as batcher:
         server = grpc.aio.server(options=_options(settings.limits))
         server.add_generic_rpc_handlers((handlers(Servicer(moderator, batcher, settings.limits, readers)),))
         health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
