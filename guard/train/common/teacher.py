@@ -14,18 +14,21 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from guard.conversation import Conversation, Example
-from guard.engines.base import Engine, Score, Window
+from guard.engines.base import Engine
 from guard.errors import DataError, InvalidInput
+from guard.moderator.evidence import evidence
+from guard.moderator.steps import run, together
 from guard.policy import Policy
+from guard.prompts.window import Score
 from guard.train.common.labels import Item
 
 CHUNK = 128  # rows that are scored and kept together
 _FORMAT = 1
+_RULE = 2  # raise it when the same windows or views count otherwise, so that what was stored before is scored anew
 _TABLE = "CREATE TABLE IF NOT EXISTS scores (row TEXT PRIMARY KEY, log_odds TEXT NOT NULL) WITHOUT ROWID"
 
 Progress = Callable[[int, int], None]  # rows done, rows to do
@@ -47,17 +50,17 @@ class Taught(Item):
 def row_key(teacher: str, policy: Policy, conversation: Conversation) -> str:
     """What a score is kept by. `teacher`: the digest of its bundle."""
     messages = [[message.role, message.content] for message in conversation.messages]
-    return hashlib.sha256(json.dumps([teacher, policy.digest, messages]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([_RULE, teacher, policy.digest, messages]).encode()).hexdigest()
 
 
 def teach(
     engine: Engine, examples: Sequence[Example], policy: Policy, store: Path, progress: Progress = lambda *_: None
 ) -> list[Score | None]:
-    """The worst window's score of each example as it is stored; None where the teacher cannot read it.
+    """The score of each example, as for a verdict, as it is stored; None where the teacher cannot tokenize it.
 
     DataError if `store` cannot be used; what the engine raises, after what was scored before is kept.
     """
-    keys = [row_key(engine.digest, policy, example.conversation) for example in examples]
+    keys = [row_key(engine.info.digest, policy, example.conversation) for example in examples]
     with _opened(store) as file:
         held = {key for key in set(keys) if file.execute("SELECT 1 FROM scores WHERE row = ?", (key,)).fetchone()}
         todo = list({key: at for at, key in enumerate(keys) if key not in held}.items())
@@ -74,20 +77,15 @@ def teach(
 
 
 def _scores(engine: Engine, examples: Sequence[Example], policy: Policy) -> list[list[float]]:
-    """[verdict, each category …] of each example, [] where it cannot be read."""
-    windows: list[Window] = []
-    owners: list[int] = []
-    for index, example in enumerate(examples):
-        try:
-            found = engine.read(example.conversation, policy).windows
-        except InvalidInput:
-            continue  # told by the caller, who counts the rows without a score
-        windows += found
-        owners += [index] * len(found)
-    odds: list[list[float]] = [[] for _ in examples]
-    for index, score in zip(owners, engine.score(windows), strict=True):
-        said = [score.unsafe, *score.categories]
-        odds[index] = np.maximum(odds[index], said).tolist() if odds[index] else said
+    """[verdict, each category …] of each example, [] where it cannot be tokenized. Raises what else goes wrong."""
+    odds: list[list[float]] = []
+    for one in run(together([evidence(engine, example.conversation, policy) for example in examples]), engine):
+        if isinstance(one, InvalidInput):
+            odds.append([])  # told by the caller, who counts the rows without a score
+        elif isinstance(one, Exception):
+            raise one
+        else:
+            odds.append([one.score.unsafe, *one.score.categories])
     return odds
 
 
