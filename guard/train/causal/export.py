@@ -17,11 +17,12 @@ import numpy as np
 from torch import nn
 
 from guard.bundle import Bundle
-from guard.engines.base import Window
+from guard.engines.base import all_scores
 from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError
 from guard.policy import Policy
-from guard.prompts.causal import Prompt
+from guard.prompts.prompt import Prompt, load_prompt
+from guard.prompts.window import Window
 from guard.train.causal.graph import write_graph
 from guard.train.causal.merged import ADAPTER, MergedWeights, empty_model
 from guard.train.causal.quantise import BLOCK, Form, Role, form_of
@@ -53,7 +54,7 @@ def bundle_causal(
     """
     chosen = form_of(form)
     config = record["config"]
-    prompt = Prompt.load(run / "tokenizer.json", config["max_tokens"], config["overlap"], config["detail"])
+    prompt = load_prompt(run / "tokenizer.json", config["max_tokens"], config["overlap"], config["detail"])
     if record["renderer"] != prompt.digest:
         raise BundleError(
             f"{run}: trained on prompts of layout {record['renderer']}, this version makes layout {prompt.digest}; "
@@ -99,9 +100,9 @@ def trained_folder(run: Path) -> Path:
 
 def verdict_tokens(prompt: Prompt, rules: Policy) -> tuple[int, ...]:
     """Every token that a verdict under the policy can hold, each once, in ascending order."""
-    spelling = prompt.spelling(rules)
-    codes = (token for code in spelling.codes for token in code)
-    return tuple(sorted({*prompt.safe, *prompt.unsafe, *spelling.start, *codes, *spelling.separator, *prompt.chat.end}))
+    grammar = prompt.grammar(rules)
+    words = {*grammar.safe, *grammar.unsafe, *grammar.start}
+    return tuple(sorted(words | {*grammar.choices, *grammar.separator, *grammar.end}))
 
 
 def memory_needed(config: Any, form: Form) -> int:
@@ -148,7 +149,7 @@ def checked(
     no verdict may flip. cost: torch on the trained weights against ONNX, of whose verdicts `most_flips`, a share, may.
     """
     started = time.monotonic()
-    prompt = Prompt.load(
+    prompt = load_prompt(
         draft.path("tokenizer.json"), draft.manifest.max_tokens, draft.manifest.overlap, settings.detail
     )
     windows = _windows(prompt, draft.policy)
@@ -164,8 +165,8 @@ def checked(
     if form.name != "fp32" or settings.head is not None:
         stored, _ = torch_log_odds(weights.config, weights.tensor, prompts, words, form, settings.head)
     engine = CausalOnnxEngine(draft)
-    alone = np.array([engine.score([window])[0].unsafe for window in windows])
-    batch = np.array([score.unsafe for score in engine.score(windows)])
+    alone = np.array([all_scores(engine, [window])[0].unsafe for window in windows])
+    batch = np.array([score.unsafe for score in all_scores(engine, windows)])
     found = {name: difference(stored, odds) for name, odds in (("alone", alone), ("batch", batch))}
     cost = difference(trained, batch)
     for name, each in found.items():
@@ -193,8 +194,4 @@ def checked(
 
 
 def _windows(prompt: Prompt, rules: Policy) -> Sequence[Window]:
-    return [
-        Window(rules, suffix.ids, (), suffix.start, suffix.end)
-        for text in PARITY_TEXTS
-        for suffix in prompt.suffixes(text, rules)[0]
-    ]
+    return [window for text in PARITY_TEXTS for window in prompt.tokenize(text, rules).windows]

@@ -15,8 +15,8 @@ import pytest
 from guard import policy
 from guard.bundle import open_bundle
 from guard.conversation import Conversation
-from guard.engines import open_engine
 from guard.engines.causal_onnx import CausalOnnxEngine
+from guard.engines.registry import open_engine
 from guard.errors import PolicyError
 from tests.fixtures import tiny_run
 
@@ -64,7 +64,7 @@ import sys
 import numpy as np, torch
 from pathlib import Path
 from transformers import LlamaConfig, LlamaForCausalLM
-from guard.engines.causal_onnx import CausalGraph
+from guard.engines.causal_graph import CausalGraph
 from guard.train.causal.graph import write_graph
 from guard.train.causal.quantise import FORMS
 from guard.train.causal.reference import torch_log_odds
