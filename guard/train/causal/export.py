@@ -22,6 +22,7 @@ from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError
 from guard.policy import Policy
 from guard.prompts.prompt import Prompt, load_prompt
+from guard.prompts.window import Window
 from guard.train.causal.graph import check_graph, write_graph
 from guard.train.causal.hollow import empty_model
 from guard.train.causal.merged import ADAPTER, MergedWeights
@@ -48,7 +49,7 @@ def bundle_causal(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Fills the folder `made` from the run; the manifest's fields and the measured parity.
 
-    form: of the weights, see guard.train.causal.quantise. head: the whole output layer, or only the ids of verdicts under the
+    form: of the weights, see quantise.py. head: the whole output layer, or only the ids of verdicts under the
     run's policy, parts of it included. most_flips: share of the verdicts that the form may change. weights: what to
     write, None for the run's own. Raises BundleError
     if the run was rendered in another way than this version renders, if torch and ONNX disagree, if the form changes
