@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 from guard.bundle import open_bundle
 from guard.calibration import MODES, Calibration, Mode
@@ -35,10 +35,10 @@ class Moderator:
     def __post_init__(self) -> None:
         _check_mode(self.mode)
 
-    def __enter__(self) -> Moderator:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -46,8 +46,13 @@ class Moderator:
 
     @property
     def info(self) -> GuardInfo:
-        engine, policy = self.engine.info, self.policy
-        return GuardInfo(engine.digest, engine.kind, policy.digest, policy.id, policy.version, policy.codes, self.mode)
+        return self.info_of(self.policy, self.mode)
+
+    def info_of(self, policy: Policy, mode: Mode) -> GuardInfo:
+        """What it would judge by under these options."""
+        engine = self.engine.info
+        cuts = {target: thresholds(self.calibration, policy, target, mode) for target in Target}
+        return GuardInfo(engine.digest, engine.kind, policy, mode, cuts)
 
     def check(
         self,

@@ -12,7 +12,7 @@ from guard.calibration import MODES, Calibration, TargetCalibration, Thresholds
 from guard.conversation import Conversation, Message, Target
 from guard.engines.fake import FakeEngine
 from guard.errors import BundleError, ConfigError, EngineError, InvalidInput, PolicyError
-from guard.moderator import Moderator, open_moderator
+from guard.moderator import Moderator, open_moderator, thresholds
 from guard.moderator.evidence import evidence
 from guard.moderator.steps import Finished, Scored, advance, run, run_async
 from guard.policy import Category, Policy, load
@@ -380,9 +380,10 @@ def test_a_moderator_tells_what_it_is_and_closes_its_engine():
 
     with Moderator(Closing(), RULES, mode="strict") as moderator:
         info = moderator.info
-        assert (info.model, info.kind, info.policy) == (FakeEngine.info.digest, "fake", RULES.digest)
-        assert (info.policy_id, info.policy_version, info.codes) == (RULES.id, RULES.version, RULES.codes)
+        assert (info.model, info.kind, info.policy) == (FakeEngine.info.digest, "fake", RULES)
         assert info.mode == "strict"
+        for target in Target:
+            assert info.thresholds[target] == thresholds(Calibration(), RULES, target, "strict")
     assert moderator.engine.closed == 1
 
 
