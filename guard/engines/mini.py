@@ -5,10 +5,12 @@ Outputs: vector float32 [batch, width], the text's embedding; logits float32 [ba
 [batch], the log-odds that a response refuses.
 A category's vector is the `vector` of its own words. It is kept by these words, so that a policy costs one small batch,
 once, and a part of it, or its categories in another order, nothing.
+The verdict is the OR of the categories (see `any_category`): it was trained on one, over the bundle's own policy.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -46,6 +48,7 @@ class MiniEngine:
         self.input = EncoderInput.load(bundle.path("tokenizer.json"), manifest.max_tokens, manifest.overlap)
         graph = bundle.path("model.onnx")
         self._policy = bundle.policy
+        self._trained = len(set(_words(bundle.policy)))
         opened = session(str(graph), threads)
         self._session: onnxruntime.InferenceSession | None = opened
         self._vectors: PolicyCache[str, Floats] = PolicyCache(VECTOR_BYTES, lambda text, row: len(text) + row.nbytes)
@@ -81,12 +84,14 @@ class MiniEngine:
             by_policy[window.policy.digest].append(index)
         scores: dict[int, Score | EngineError] = {}
         for indices in by_policy.values():
-            vectors = self.category_vectors(windows[indices[0]].policy)
+            policy = windows[indices[0]].policy
+            vectors, different = self.category_vectors(policy), _different(policy)
             for batch in padded_batches([self.cost(windows[i]) for i in indices], MAX_BATCH_TOKENS):
                 chosen = [indices[position] for position in batch]
                 rows = [(windows[i].ids, windows[i].segments) for i in chosen]
                 logits, *refusals = (found.astype(np.float64) for found in self._run(rows, vectors, self._outputs))
-                for place, (index, either) in enumerate(zip(chosen, np.logaddexp.reduce(logits, axis=1), strict=True)):
+                verdicts = any_category(logits[:, different], self._trained)
+                for place, (index, either) in enumerate(zip(chosen, verdicts, strict=True)):
                     refusal = float(refusals[0][place]) if refusals else None
                     score = Score(float(either), tuple(map(float, logits[place])), refusal)
                     scores[index] = sound(score, windows[index])
@@ -94,7 +99,7 @@ class MiniEngine:
 
     def category_vectors(self, policy: Policy) -> Floats:
         """[categories, width]: the embedding of each category's words."""
-        return np.stack(self._vectors.get([category_text(each) for each in policy.categories], self._embed))
+        return np.stack(self._vectors.get(_words(policy), self._embed))
 
     def _embed(self, texts: Sequence[str]) -> Sequence[Floats]:
         rows = [self.input.category_ids(text) for text in texts]
@@ -119,3 +124,27 @@ class MiniEngine:
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments, "categories": categories}
         results: list[Floats] = self._session.run(outputs, feed)
         return results
+
+
+def any_category(logits: npt.NDArray[np.float64], trained: int) -> npt.NDArray[np.float64]:
+    """[rows]: log-odds that a text violates any of the categories, from those of each [rows, categories].
+
+    logsumexp, as in training. There it ran over `trained` categories, and each of n > trained others adds as much
+    noise as evidence: so it is lowered by log(n / trained), though never below the likeliest category. Up to `trained`
+    categories a smaller policy is never the stricter one.
+    """
+    surplus = max(0.0, math.log(logits.shape[1] / trained))
+    either: npt.NDArray[np.float64] = np.maximum(logits.max(axis=1), np.logaddexp.reduce(logits, axis=1) - surplus)
+    return either
+
+
+def _words(policy: Policy) -> list[str]:
+    return [category_text(category) for category in policy.categories]
+
+
+def _different(policy: Policy) -> list[int]:
+    """Where the categories of a policy stand that no earlier one repeats word by word."""
+    first: dict[str, int] = {}
+    for place, words in enumerate(_words(policy)):
+        first.setdefault(words, place)
+    return list(first.values())

@@ -20,6 +20,7 @@ from guard.errors import BundleError
 from guard.policy import Category, Policy
 from guard.prompts.layout import CONTEXT_SHARE, layout
 from guard.prompts.tokenizer import read_tokenizer
+from guard.prompts.unread import unread
 from guard.prompts.window import TokenizedConversation, Window
 
 # What a training input depends on besides the tokenizer (which the bundle's digest covers). The digest travels in the
@@ -92,6 +93,11 @@ class EncoderInput:
         return self._id("[PAD]")
 
     @cached_property
+    def _unk(self) -> int | None:
+        unknown: int | None = self.tokenizer.token_to_id("[UNK]")
+        return unknown
+
+    @cached_property
     def _roles(self) -> dict[str, int]:
         return {role: self._id(token) for role, token in LAYOUT["roles"].items()}
 
@@ -103,12 +109,14 @@ class EncoderInput:
     def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
         """All windows of a conversation. The judged message slides beside the end of its context, then, where the
         context did not fit, the rest of the context slides beside the start of the judged message."""
-        judged = self.tokenizer.encode(conversation.judged.content, add_special_tokens=False)
+        text = conversation.judged.content
+        judged = self.tokenizer.encode(text, add_special_tokens=False)
         role = self._roles[conversation.judged.role]
         ids, offsets = judged.ids, judged.offsets
         context, speakers = self._context(conversation)
         room = self.max_tokens - (5 if context else 3)  # [CLS] role … [SEP] role … [SEP]
         windows = []
+        unknown: set[int] = set()
         for (start, end), (first, last) in layout(len(ids), len(context), room, self.overlap):
             made = [self._cls]
             if last > first:
@@ -119,9 +127,11 @@ class EncoderInput:
             segments += [0] * (len(made) - len(segments))
             place = (offsets[start][0], offsets[end - 1][1]) if end > start else (0, 0)
             windows.append(Window(policy, tuple(made), tuple(segments), *place))
+            words = {at: text[slice(*offsets[at])] for at in range(start, end) if ids[at] == self._unk}
+            unknown |= unread(words, text[slice(*place)])
         total = len(ids) + len(context) - len(conversation.context)
         # A judged message of which nothing can be tokenized (only control characters, say) counts as one token unseen.
-        return TokenizedConversation(tuple(windows), total, total + (not ids))
+        return TokenizedConversation(tuple(windows), total - len(unknown), total + (not ids), len(unknown))
 
     def _context(self, conversation: Conversation) -> tuple[list[int], list[int]]:
         """Ids of everything before the judged message, each turn opened by its role, and the role at each id."""

@@ -38,11 +38,13 @@ class TokenizedConversation:
     """A conversation as windows. Every token of it lies in at least one window, or tokens_seen says otherwise.
 
     After them may come windows of the views of the judged message, whose tokens do not count (guard.views.tokenize).
+    unknown: of the tokens that were not seen, those of the judged message that the vocabulary does not know.
     """
 
     windows: tuple[Window, ...]
     tokens_seen: int
     tokens_total: int
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from guard import policy
 from guard.bundle import open_bundle
 from guard.conversation import Conversation
 from guard.engines import mini
-from guard.engines.mini import MiniEngine
+from guard.engines.mini import MiniEngine, any_category
 from guard.engines.registry import open_engine
 from guard.errors import BundleError, EngineError
 from guard.moderator import Moderator, open_moderator
@@ -84,9 +84,43 @@ def test_scores_differ_from_text_to_text(engine: MiniEngine) -> None:
 
 
 def test_the_verdict_is_an_or_over_the_categories(engine: MiniEngine) -> None:
-    for score in engine.score(windows(engine, LARGE)):
+    for score in engine.score(windows(engine, MINIMAL)):
         assert score.unsafe == pytest.approx(np.log(np.exp(score.categories).sum()))
         assert score.unsafe >= max(score.categories)
+
+
+def test_more_categories_than_it_was_trained_with_add_no_noise(engine: MiniEngine) -> None:
+    for score in engine.score(windows(engine, LARGE)):
+        either = np.log(np.exp(score.categories).sum()) - np.log(len(LARGE.codes) / len(MINIMAL.codes))
+        assert score.unsafe == pytest.approx(max(either, *score.categories))
+
+
+LOGITS = st.lists(st.floats(-30, 30), min_size=1, max_size=20)
+
+
+@given(LOGITS, st.integers(1, 20))
+def test_as_many_equal_categories_again_change_nothing(row: list[float], trained: int) -> None:
+    def verdict(logits: list[float]) -> float:
+        return float(any_category(np.array([logits]), trained)[0])
+
+    assert verdict(row) >= max(row)
+    if len(row) >= trained:
+        assert verdict(row * 4) == pytest.approx(verdict(row))
+    if len(row) > 1 and len(row) <= trained:
+        assert verdict(row[1:]) <= verdict(row), "a smaller policy is not stricter"
+    assert verdict([row[0]] * 2000) <= max(row[0] + np.log(trained), row[0]) + 1e-9
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_repeated_categories_change_nothing(engine: MiniEngine, times: int) -> None:
+    def copy(category: Category, number: int) -> Category:
+        return dataclasses.replace(category, code=f"{category.code}x{number}") if number else category
+
+    repeated = tuple(copy(category, number) for number in range(times) for category in LARGE.categories)
+    rules = dataclasses.replace(LARGE, categories=repeated)
+    for one, other in zip(engine.score(windows(engine, LARGE)), engine.score(windows(engine, rules)), strict=True):
+        assert other.unsafe == pytest.approx(one.unsafe, abs=1e-5)
+        assert other.categories == pytest.approx(one.categories * times, abs=1e-5)
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -121,7 +155,8 @@ def test_a_dropped_category_leaves_the_others_as_they_were(engine: MiniEngine) -
     for one, other in zip(whole, rest, strict=True):
         kept = [z for code, z in zip(LARGE.codes, one.categories, strict=True) if code in part.codes]
         assert other.categories == pytest.approx(kept, abs=1e-4)
-        assert other.unsafe < one.unsafe
+    small, smaller = (engine.score(windows(engine, rules)) for rules in (MINIMAL, MINIMAL.without(["M1"])))
+    assert all(other.unsafe < one.unsafe for one, other in zip(small, smaller, strict=True))
 
 
 def test_the_words_of_a_category_matter_and_its_code_does_not(engine: MiniEngine) -> None:
