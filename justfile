@@ -24,6 +24,7 @@ gen:
     {{python}} -m grpc_tools.protoc -I proto -I "$({{python}} -c 'from google.rpc import status_pb2 as s; print(s.__file__.removesuffix("google/rpc/status_pb2.py"))')" \
         --python_out=. --pyi_out=. --grpc_python_out=. guard/v1/moderation.proto
     guard policy schema > taxonomy/schema.json
+    {{python}} -m tests.architecture
 
 # the default guard, from raw data to bundle (DATA holds raw/ and fingerprints/)
 default DATA:

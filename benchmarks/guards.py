@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guard import policy
-from guard.bundle import MANIFEST, file_digest
+from guard.bundle import MANIFEST
 from guard.conversation import Conversation
+from guard.digest import file_digest
 from guard.engines.base import EngineInfo, padded_batches
 from guard.errors import EngineError
 from guard.moderator import Moderator, open_moderator

@@ -102,7 +102,7 @@ class DeadlineExceeded(ServiceError):
 
 
 def need(module: str, extra: str) -> ModuleType:
-    """The imported `module`, or MissingExtra naming the command that installs `extra`.
+    """The imported `module`, or MissingExtra with the command that installs `extra`.
 
     A module that is present but itself broken raises its own error: hiding the cause would mislead.
     """
@@ -111,4 +111,10 @@ def need(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-        raise MissingExtra(f"{module} is not installed; run: pip install '{DISTRIBUTION}[{extra}]'") from None
+        raise MissingExtra(f"{module} is not installed; {install_hint(extra)}") from None
+
+
+def install_hint(extra: str | None = None) -> str:
+    """How to install guard with an extra. It is on no package index, so a bare `guard-service[extra]` finds nothing."""
+    what = f"'.[{extra}]'" if extra else "."
+    return f"run in a checkout of guard: pip install -c constraints.txt {what}"

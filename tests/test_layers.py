@@ -17,13 +17,14 @@ PACKAGE = Path(guard.__file__).parent
 # prefix counts. `v1` are generated stubs.
 # fmt: off
 ORDER = (
-    "errors", "assets", "schema", "v1",
+    "errors", "digest", "document", "assets", "schema", "v1",
     "conversation", "verdict", "calibration",
     "policy", "bundle", "metrics",
     "prompts", "views", "engines",
     "moderator", "batcher",
     "jobs", "llm", "report",
-    "data", "annotate", "filter", "serve", "train", "reward", "evaluate",
+    "data", "data.sources", "data.ingest", "data.build", "data.dataset",
+    "annotate", "filter", "serve", "train", "reward", "evaluate",
     "doctor", "cli", "__main__",
 )
 # fmt: on

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guard.calibration import Mode
 from guard.cli import output
 from guard.conversation import Conversation, conversation_from_row
 from guard.errors import GuardError, InvalidInput
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from guard.verdict import Verdict
 
 CHUNK = 256
-Mode = Literal["strict", "balanced", "permissive"]
 Judge = Callable[[Sequence[Conversation]], Sequence["Verdict | GuardError"]]
 
 

@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from guard.bundle import file_digest
 from guard.conversation import Conversation, conversation_from_row
+from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
-from guard.jobs.ledger import Ledger, atomic, open_ledger
+from guard.jobs.atomic import atomic
+from guard.jobs.ledger import Ledger, open_ledger
+from guard.jobs.paths import check_input, check_output
 from guard.jobs.row_files import ADDED, SUFFIXES, RowFile, Shard, open_rows
 from guard.moderator import Moderator
 from guard.verdict import Outcome, Verdict, to_json
@@ -83,8 +85,9 @@ class Tally:
 def filter_file(job: Job, moderator: Moderator, restart: bool = False, progress: Progress | None = None) -> Tally:
     """Writes the rows to keep to `job.out`, the broken and the undecided to `job.quarantine`, and `job.report`.
 
-    restart: throw away the finished shards of an earlier run. progress: called with the number of rows that were done
-    since its last call. Raises DataError where a file cannot be read or written or finished shards are of another job.
+    restart: throw away the finished shards, or the output, of an earlier run. progress: called with the number of rows
+    that were done since its last call. Raises DataError where a file cannot be read or written, finished shards are of
+    another job, the output exists already, or another process writes it.
     """
     _check_paths(job)
     try:
@@ -97,24 +100,19 @@ def filter_file(job: Job, moderator: Moderator, restart: bool = False, progress:
 
 
 def _check_paths(job: Job) -> None:
-    if not job.source.is_file():
-        raise DataError(f"{job.source}: no such file")
+    check_input(job.source)
     for path in (job.source, job.out):
         if path.suffix not in SUFFIXES:
             raise DataError(f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
     if (job.source.suffix == ".parquet") != (job.out.suffix == ".parquet"):
         raise DataError(f"{job.source} and {job.out}: both must be JSONL or both Parquet")
-    for path in (job.out, job.quarantine):
-        if not path.parent.is_dir():
-            raise DataError(f"{path}: there is no folder {path.parent}; create it first")
-        if path.is_dir():
-            raise DataError(f"{path}: is a folder; give the name of a file")
+    for path in (job.out, job.quarantine, job.report):
+        check_output(path)
     if len({path.resolve() for path in (job.source, job.out, job.quarantine, job.report)}) < 4:
         raise DataError(f"{job.source}, {job.out}, {job.quarantine}, {job.report}: must be four different files")
 
 
 def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> Tally:
-    before = _stamp(job.source)
     rows = open_rows(job.source, job.text_column)
     settings = {
         "input_sha256": file_digest(job.source),
@@ -125,26 +123,23 @@ def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> T
         "text_column": job.text_column,
         "shard_rows": job.shard_rows,
     }
-    ledger = open_ledger(job.parts, settings, restart)
-    known: OrderedDict[str, str] = OrderedDict()
-    tally, parts = Tally(), 0
-    for part, shard in enumerate(rows.shards(job.shard_rows)):
-        if ledger.finished(part):
-            progress(len(shard))
-        else:
-            _write(shard, _judge(shard, job, moderator, known, progress), ledger, part)
-        record = ledger.record(part)
-        _remember(known, record["verdicts"])
-        tally, parts = tally + Tally(**record["tally"]), part + 1
-    if _stamp(job.source) != before:
-        raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
-    _finish(job, rows, ledger, parts, {**settings, **asdict(tally)})
+    with open_ledger(job.parts, settings, restart, outputs=(job.out, job.quarantine, job.report)) as ledger:
+        known: OrderedDict[str, str] = OrderedDict()
+        tally, parts = Tally(), 0
+        for part, shard in enumerate(rows.shards(job.shard_rows)):
+            if ledger.finished(part):
+                progress(len(shard))
+            else:
+                _write(shard, _judge(shard, job, moderator, known, progress), ledger, part)
+            record = ledger.record(part)
+            _remember(known, record["verdicts"])
+            tally, parts = tally + Tally(**record["tally"]), part + 1
+        if file_digest(job.source) != settings["input_sha256"]:
+            raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
+        if not all(map(ledger.finished, range(parts))):
+            raise DataError(f"{job.parts}: was written to while the job ran; run again to redo the parts that differ")
+        _finish(job, rows, ledger, parts, {**settings, **asdict(tally)})
     return tally
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +252,7 @@ def _write(shard: Shard, judged: _Judged, ledger: Ledger, part: int) -> None:
 
 def _finish(job: Job, rows: RowFile, ledger: Ledger, parts: int, report: Mapping[str, Any]) -> None:
     """Joins the parts; the output appears last, so that where it is, all is."""
-    with atomic(job.quarantine) as file:
+    with atomic(job.quarantine, private=True) as file:
         for part in range(parts):
             for entry in ledger.record(part)["quarantine"]:
                 file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")

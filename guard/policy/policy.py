@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
-from guard import assets, schema
+from guard import assets, document, schema
 from guard.errors import PolicyError
 from guard.verdict import natural
 
@@ -181,7 +181,7 @@ def canonical(policy: Policy) -> str:
 
 def from_text(text: str, where: str) -> Policy:
     """The policy of a YAML (or JSON) text; PolicyError lists every mistake with its line."""
-    data, lines = schema.parse(text, where, PolicyError)
+    data, lines = document.parse(text, where, PolicyError)
     return schema.convert(data, Policy, where, lines, PolicyError)
 
 
@@ -217,7 +217,7 @@ def dump(policy: Policy) -> str:
     """The policy as YAML that `load` reads back to the same digest."""
     plain = as_dict(policy)
     plain["categories"] = plain.pop("categories")  # last, for people: all else fits above it
-    return schema.dump(json.loads(json.dumps(plain)))
+    return document.dump(json.loads(json.dumps(plain)))
 
 
 def json_schema() -> dict[str, Any]:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from guard.bundle import Bundle, Manifest, file_digest
+from guard.bundle import Bundle, Manifest
 from guard.calibration import Calibration, TargetCalibration, Thresholds
 from guard.conversation import Conversation
+from guard.digest import file_digest
 from guard.engines.fake import FakeEngine
 from guard.errors import DataError
 from guard.evaluate import peers, report

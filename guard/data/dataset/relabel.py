@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from guard.conversation import conversation_from_row
 from guard.errors import DataError, InvalidInput
-from guard.jobs.ledger import atomic
+from guard.jobs.atomic import atomic
 from guard.policy.crosswalk import Crosswalk, Entry, Meaning, meaning
 
 MISTAKES_SHOWN = 20

@@ -1,6 +1,6 @@
-"""File formats: a raw file as records, which are plain fields with the place they were read from.
+"""File formats: a raw file as records, which are plain fields with the location they were read from.
 
-Files are read as a stream, but for json and yaml. A text file may be compressed (`rows.jsonl.gz`).
+Files are streamed, except for json and yaml. A text file may be compressed (`rows.jsonl.gz`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO
 
-from guard import schema
+from guard import document
 from guard.data.sources import columnar, workbook
-from guard.data.sources.columnar import distinct
+from guard.data.sources.columnar import unique_names
 from guard.errors import ConfigError, DataError
 
 Format = Literal["csv", "tsv", "jsonl", "json", "yaml", "lines", "first_column", "xlsx", "parquet", "arrow"]
@@ -36,7 +36,7 @@ SUFFIXES: dict[str, Format] = {
     ".arrow": "arrow",
 }
 _GZIP = ".gz"
-_BINARY = ("xlsx", "parquet", "arrow")  # formats that are no text, and are not read through gzip
+_BINARY = ("xlsx", "parquet", "arrow")  # not text, and not read through gzip
 _CHUNK = 1 << 20
 
 
@@ -45,7 +45,7 @@ class Record:
     """The native fields of one row, read from row `number` (from 1) of the file `where`.
 
     In a workbook, rows have the numbers that the sheet shows; in other files with a header, they are counted after it.
-    Where there is a `problem`, the row could not be made out and has no fields.
+    A record with a `problem` could not be parsed and has no fields.
     """
 
     fields: dict[str, Any]
@@ -58,7 +58,7 @@ class Record:
         return f"{self.where} row {self.number}"
 
     def text(self, name: str) -> str:
-        """The text of a field; DataError if the record has it not, or as anything but text."""
+        """The text of a field; DataError if it is missing or not a text."""
         value = self.fields.get(name)
         if not isinstance(value, str):
             kind = type(value).__name__ if name in self.fields else "missing"
@@ -66,7 +66,7 @@ class Record:
         return value
 
     def mapping(self, name: str) -> dict[str, Any]:
-        """The object in a field; DataError if it holds anything else."""
+        """The JSON object in a field; DataError if it holds anything else."""
         value = self.fields.get(name)
         if not isinstance(value, dict):
             raise DataError(f"{self.place}: must hold a JSON object, not {type(value).__name__}")
@@ -74,7 +74,7 @@ class Record:
 
 
 def format_of(path: Path) -> Format:
-    """The format of a user's file by its suffix; ConfigError lists the suffixes that are known."""
+    """The format of a user's file by its suffix; ConfigError lists the supported suffixes."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compressed = suffixes[-1:] == [_GZIP]
     suffix = suffixes[-2:-1] if compressed else suffixes[-1:]
@@ -89,17 +89,17 @@ def format_of(path: Path) -> Format:
 
 
 def is_known(path: Path) -> bool:
-    """Whether a user's file has a suffix that is read."""
+    """Whether a user's file has a supported suffix."""
     return (path.with_suffix("") if path.suffix.lower() == _GZIP else path).suffix.lower() in SUFFIXES
 
 
 def read(
     path: Path, where: str, format: Format, at: str | None = None, encoding: str = "utf-8", undecodable: str = "strict"
 ) -> Iterator[Record]:
-    """The records of a file, which errors call `where`.
+    """The records of a file; errors call it `where`.
 
-    `at` names the key that holds the list in a JSON object, or the sheet of a workbook (default: the first).
-    DataError if the file is missing, not in `encoding`, or broken; it names the file and the row.
+    at: the key that holds the list in a JSON object, or the sheet of a workbook (default: the first). DataError, with
+    file and row, if the file is missing, not in `encoding`, or broken.
     """
     for record in each(path, where, format, at, encoding, undecodable):
         if record.problem:
@@ -110,7 +110,7 @@ def read(
 def each(
     path: Path, where: str, format: Format, at: str | None = None, encoding: str = "utf-8", undecodable: str = "strict"
 ) -> Generator[Record, None, None]:
-    """Like `read`, but a row that cannot be made out comes as a record with its problem, and the reading goes on."""
+    """Like `read`, but a row that cannot be parsed is yielded as a record with its problem, and reading continues."""
     try:
         if format == "first_column" and path.suffix == ".xlsx":
             yield from _first_cells(path, where)
@@ -119,16 +119,16 @@ def each(
         elif format == "parquet" or format == "arrow":
             yield from _numbered(columnar.rows(path, where, format), where)
         else:
-            yield from _of_text(path, where, format, at, encoding, undecodable)
+            yield from _text_records(path, where, format, at, encoding, undecodable)
     except UnicodeDecodeError:
-        place = _first_bad_byte(path, encoding)
+        offset = _first_bad_byte(path, encoding)
         raise DataError(
-            f"{where}: byte {place} is not {encoding}; is the file damaged, or of another encoding?"
+            f"{where}: byte {offset} is not {encoding}; is the file damaged, or of another encoding?"
         ) from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise DataError(f"{where}: is not a whole gzip file; restore it") from None
-    except OSError as problem:
-        reason = os.strerror(problem.errno) if problem.errno else type(problem).__name__
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise DataError(f"{where}: cannot be read: {reason}") from None
 
 
@@ -137,7 +137,7 @@ def _bytes(path: Path) -> BinaryIO:
 
 
 def _first_bad_byte(path: Path, encoding: str) -> int:
-    """Where decoding fails; a reader of lines tells only the place in its own buffer."""
+    """The offset at which decoding fails; a text stream reports only the offset in its own buffer."""
     decoder = codecs.getincrementaldecoder(encoding)()
     done = 0
     with _bytes(path) as file:
@@ -145,20 +145,22 @@ def _first_bad_byte(path: Path, encoding: str) -> int:
             chunk = file.read(_CHUNK)
             try:
                 decoder.decode(chunk, not chunk)
-            except UnicodeDecodeError as problem:
-                return done - (len(problem.object) - len(chunk)) + problem.start
+            except UnicodeDecodeError as error:
+                return done - (len(error.object) - len(chunk)) + error.start
             if not chunk:
                 return done
             done += len(chunk)
 
 
-def _of_text(path: Path, where: str, format: str, at: str | None, encoding: str, undecodable: str) -> Iterator[Record]:
-    newline = "\n" if format == "jsonl" else ""  # a line of JSON may hold other line breaks, bare
+def _text_records(
+    path: Path, where: str, format: str, at: str | None, encoding: str, undecodable: str
+) -> Iterator[Record]:
+    newline = "\n" if format == "jsonl" else ""  # a JSON line may contain other line breaks unescaped
     with io.TextIOWrapper(_bytes(path), encoding, undecodable, newline) as file:
         if file.read(1) != "\ufeff":
             file.seek(0)
         if format == "yaml":
-            yield Record({"value": schema.parse(file.read(), where)[0]}, where, 1)
+            yield Record({"value": document.parse(file.read(), where)[0]}, where, 1)
         elif format == "json":
             yield from _json(file.read(), where, at)
         else:
@@ -173,12 +175,12 @@ def _numbered(rows: Iterator[dict[str, Any]], where: str) -> Iterator[Record]:
 def _separated(delimiter: str) -> Callable[[TextIO, str], Iterator[Record]]:
     def read(file: TextIO, where: str) -> Iterator[Record]:
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-        rows = csv.reader(file, delimiter=delimiter, strict=True)  # else an open quote takes in what follows
-        problem_is = f"not valid {delimiter!r}-separated text: "
+        rows = csv.reader(file, delimiter=delimiter, strict=True)  # else an open quote swallows the rest of the file
+        invalid = f"not valid {delimiter!r}-separated text: "
         try:
-            header = distinct(next(rows, []))
-        except csv.Error as problem:
-            raise DataError(f"{where} header: {problem_is}{problem}") from None
+            header = unique_names(next(rows, []))
+        except csv.Error as error:
+            raise DataError(f"{where} header: {invalid}{error}") from None
         number = 0
         while True:
             try:
@@ -189,15 +191,15 @@ def _separated(delimiter: str) -> Callable[[TextIO, str], Iterator[Record]]:
                     elif row:
                         yield Record({}, where, number, f"has {len(row)} fields, the header names {len(header)}")
                 return
-            except csv.Error as problem:
+            except csv.Error as error:
                 number += 1
-                yield Record({}, where, number, f"{problem_is}{problem}")
+                yield Record({}, where, number, f"{invalid}{error}")
 
     return read
 
 
 def _first_column(file: TextIO, where: str) -> Iterator[Record]:
-    """The first cell of each csv row, without a header; rows longer than the first one are broken and left out."""
+    """The first cell of each CSV row, without a header; rows longer than the first one are broken and skipped."""
     rows = csv.reader(file)
     width = None
     try:
@@ -205,8 +207,8 @@ def _first_column(file: TextIO, where: str) -> Iterator[Record]:
             width = len(row) if width is None else width
             if row and len(row) <= width:
                 yield Record({"text": row[0]}, where, number)
-    except csv.Error as problem:
-        raise DataError(f"{where}: not valid csv text: {problem}") from None
+    except csv.Error as error:
+        raise DataError(f"{where}: not valid CSV: {error}") from None
 
 
 def _first_cells(path: Path, where: str) -> Iterator[Record]:
@@ -216,9 +218,9 @@ def _first_cells(path: Path, where: str) -> Iterator[Record]:
 
 
 def _sheet(path: Path, where: str, at: str | None) -> Iterator[Record]:
-    """The rows of a sheet under its first row that is not empty; empty cells are empty texts."""
+    """The rows of a sheet below its first non-empty row, the header; empty cells are empty texts."""
     rows = workbook.rows(path, where, at)
-    header = distinct(next((cells for _, cells in rows), []))
+    header = unique_names(next((cells for _, cells in rows), []))
     for number, cells in rows:
         if len(cells) > len(header):
             yield Record({}, where, number, f"has {len(cells)} cells, the header names {len(header)}")
@@ -233,7 +235,7 @@ def _jsonl(file: TextIO, where: str) -> Iterator[Record]:
             continue
         try:
             value = json.loads(line)
-        except (ValueError, RecursionError):  # their own message may show a character of the text
+        except (ValueError, RecursionError):  # the message of json may quote the text
             yield Record({}, where, number, "not valid JSON")
         else:
             yield _object(value, where, number)
@@ -245,10 +247,10 @@ def _lines(file: TextIO, where: str) -> Iterator[Record]:
 
 
 def _split(file: TextIO) -> Iterator[str]:
-    """The lines of a file by every line break that `str.splitlines` knows, which are more than those of a file."""
+    """The lines of a file at every line break of `str.splitlines`, which knows more of them than text files do."""
     unfinished: list[str] = []
     while chunk := file.read(_CHUNK):
-        while chunk.endswith("\r") and (after := file.read(1)):  # its line feed may still be to come
+        while chunk.endswith("\r") and (after := file.read(1)):  # the line feed of a CRLF may follow
             chunk += after
         first, *others = (chunk + "x").splitlines()
         if others:
@@ -263,15 +265,15 @@ def _split(file: TextIO) -> Iterator[str]:
 def _json(text: str, where: str, at: str | None) -> Iterator[Record]:
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError) as problem:
-        line = getattr(problem, "lineno", 1)
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 1)
         raise DataError(f"{where}: not valid JSON at line {line}") from None
     if at is not None:
         if not isinstance(value, dict) or at not in value:
             raise DataError(f"{where}: must be a JSON object with the key `{at}`")
         value = value[at]
     if not isinstance(value, list):
-        yield Record({"value": value}, where, 1)  # one nested value: a named reader takes it apart
+        yield Record({"value": value}, where, 1)  # one nested value, for a named reader
         return
     for number, item in enumerate(value, 1):
         yield _object({"text": item} if isinstance(item, str) else item, where, number)
