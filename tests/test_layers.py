@@ -16,6 +16,7 @@ PACKAGE = Path(guard.__file__).parent
 # A module may import modules of a lower rank, or of its own part. The longest matching prefix counts.
 RANKS = {
     "errors": 0,
+    "strict_json": 1,
     "assets": 1,
     "schema": 2,
     "v1": 2,

@@ -12,6 +12,7 @@ from guard.annotate.prompts import TEMPLATE_DIGEST
 from guard.annotate.question import Model
 from guard.bundle import file_digest
 from guard.errors import ConfigError, DataError
+from guard.jobs.rows import format_of
 
 SUFFIXES = (".jsonl", ".ndjson")
 PART_ROWS = 64  # rows that are committed together
@@ -72,9 +73,9 @@ def check_paths(job: Job) -> None:
     """DataError if a file is missing, in the way, or named twice."""
     if not job.source.is_file():
         raise DataError(f"{job.source}: no such file")
-    for path in (job.source, job.out):
-        if path.suffix not in SUFFIXES:
-            raise DataError(f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+    format_of(job.source)  # an unknown one is an error
+    if job.out.suffix not in SUFFIXES:
+        raise DataError(f"{job.out}: unknown suffix {job.out.suffix!r}; allowed: {', '.join(SUFFIXES)}")
     if not job.out.parent.is_dir():
         raise DataError(f"{job.out}: there is no folder {job.out.parent}; create it first")
     if job.out.is_dir():

@@ -20,9 +20,9 @@ class Row:
 
     `response` is None unless the kind is response or pair; of a pair it is the preferred answer, `rejected` the other.
     `turns` are the (role, content) before the response, or all of them where there is none; empty where `prompt` is the
-    only one. `categories` is None where the source tells nothing; `undecided`
-    are codes about which it says neither yes nor no. `groups` are keys: rows that share one must stay in one split.
-    `place` and `given_id` tell people where the row was read, and what it is called there.
+    only one, or is empty and nothing comes before the response. `categories` is None where the source tells nothing;
+    `undecided` are codes about which it says neither yes nor no. `groups` are keys: rows that share one must stay in
+    one split. `place` and `given_id` tell people where the row was read, and what it is called there.
     """
 
     source: str
@@ -51,7 +51,8 @@ class Row:
     @property
     def messages(self) -> tuple[tuple[Role, str], ...]:
         """(role, content) of every turn; of a pair, those before the two answers."""
-        turns = self.turns or (("user", self.prompt),)
+        alone: tuple[tuple[Role, str], ...] = (("user", self.prompt),) if self.prompt or self.response is None else ()
+        turns = self.turns or alone
         return (*turns, ("assistant", self.response)) if self.kind == "response" and self.response else turns
 
     @property

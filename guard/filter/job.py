@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from guard.bundle import file_digest
-from guard.conversation import Conversation, conversation_from_row
+from guard.conversation import Conversation, ConversationColumns, conversation_from_row
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
 from guard.jobs.ledger import Ledger, atomic, open_ledger
-from guard.jobs.row_files import ADDED, SUFFIXES, RowFile, Shard, open_rows
+from guard.jobs.rows import GZIP, Kind, RowFile, Shard, format_of, open_rows, reason_kind
 from guard.moderator import Moderator
 from guard.verdict import Outcome, Verdict, to_json
 
 Keep = Literal["safe", "unsafe", "all"]
 Progress = Callable[[int], None]
 _KEPT: dict[str, set[str]] = {"safe": {"SAFE"}, "unsafe": {"UNSAFE"}, "all": {"SAFE", "UNSAFE"}}
+ADDED: Mapping[str, Kind] = {
+    "guard_outcome": "text",
+    "guard_p_unsafe": "number",
+    "guard_flagged": "texts",
+    "guard_categories": "object",
+}
 SHARD_ROWS = 5000
 BATCH = 256  # texts of like length that go to the engine together
 REMEMBERED = 100_000  # texts whose verdict is kept for later shards: some 60 MB
@@ -34,7 +41,8 @@ REMEMBERED = 100_000  # texts whose verdict is kept for later shards: some 60 MB
 class Job:
     """What to filter. `keep` names the outcome of the rows that go to `out`; INCOMPLETE never does.
 
-    A row is read by `guard.conversation.conversation_from_row`, or as the bare text of `text_column`.
+    A row is read by `guard.conversation.conversation_from_row`, or as the bare text of `text_column`. A run reads
+    `source` more than once.
     """
 
     source: Path
@@ -48,7 +56,14 @@ class Job:
         if self.keep not in _KEPT:
             raise ConfigError(f"unknown outcome to keep {self.keep!r}; allowed: {', '.join(_KEPT)}")
         if self.shard_rows < 1:
-            raise ConfigError(f"a shard of {self.shard_rows} rows cannot be; give at least 1")
+            raise ConfigError(f"shard_rows must be >= 1 (got {self.shard_rows})")
+
+    @property
+    def columns(self) -> ConversationColumns:
+        return ConversationColumns.of_text(self.text_column)
+
+    def rows(self) -> RowFile:
+        return open_rows(self.source, self.columns, adding=ADDED)
 
     @property
     def parts(self) -> Path:
@@ -97,13 +112,13 @@ def filter_file(job: Job, moderator: Moderator, restart: bool = False, progress:
 
 
 def _check_paths(job: Job) -> None:
-    if not job.source.is_file():
+    if not job.source.exists():
         raise DataError(f"{job.source}: no such file")
-    for path in (job.source, job.out):
-        if path.suffix not in SUFFIXES:
-            raise DataError(f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
-    if (job.source.suffix == ".parquet") != (job.out.suffix == ".parquet"):
-        raise DataError(f"{job.source} and {job.out}: both must be JSONL or both Parquet")
+    if not job.source.is_file():
+        raise DataError(f"{job.source}: is not a regular file; a job that can be resumed reads it more than once")
+    formats = [format_of(path) for path in (job.source, job.out)]
+    if formats[0] != formats[1] or job.out.suffix == GZIP:
+        raise DataError(f"{job.source} is {formats[0]}; {job.out} must be a file of that format, not packed")
     for path in (job.out, job.quarantine):
         if not path.parent.is_dir():
             raise DataError(f"{path}: there is no folder {path.parent}; create it first")
@@ -114,8 +129,7 @@ def _check_paths(job: Job) -> None:
 
 
 def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> Tally:
-    before = _stamp(job.source)
-    rows = open_rows(job.source, job.text_column)
+    rows = job.rows()
     settings = {
         "input_sha256": file_digest(job.source),
         "model": moderator.engine.digest,
@@ -126,6 +140,7 @@ def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> T
         "shard_rows": job.shard_rows,
     }
     ledger = open_ledger(job.parts, settings, restart)
+    job.parts.chmod(0o700)  # its records hold the quarantined rows
     known: OrderedDict[str, str] = OrderedDict()
     tally, parts = Tally(), 0
     for part, shard in enumerate(rows.shards(job.shard_rows)):
@@ -136,15 +151,10 @@ def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> T
         record = ledger.record(part)
         _remember(known, record["verdicts"])
         tally, parts = tally + Tally(**record["tally"]), part + 1
-    if _stamp(job.source) != before:
+    if file_digest(job.source) != settings["input_sha256"]:
         raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
     _finish(job, rows, ledger, parts, {**settings, **asdict(tally)})
     return tally
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +173,7 @@ def _judge(shard: Shard, job: Job, moderator: Moderator, known: Mapping[str, str
     new: dict[str, Conversation] = {}
     for index in range(len(shard)):
         try:
-            conversation = _conversation(shard.row(index), job.text_column)
+            conversation = conversation_from_row(shard.row(index), job.columns)
         except InvalidInput as problem:
             reasons[index] = str(problem)
             continue
@@ -197,17 +207,9 @@ def _judge(shard: Shard, job: Job, moderator: Moderator, known: Mapping[str, str
         scored=len(new),
         outcomes=dict(outcomes),
         flagged=dict(flagged),
-        reasons=dict(Counter(reasons.values())),
+        reasons=dict(Counter(map(reason_kind, reasons.values()))),
     )
     return _Judged(kept, reasons, verdicts, tally)
-
-
-def _conversation(row: Mapping[str, Any], text_column: str | None) -> Conversation:
-    if text_column is None:
-        return conversation_from_row(row)
-    if not isinstance(text := row.get(text_column), str):
-        raise InvalidInput(f"`{text_column}` must be a string, not {type(text).__name__}")
-    return Conversation.of(text)
 
 
 def _digest(conversation: Conversation) -> str:
@@ -258,6 +260,7 @@ def _write(shard: Shard, judged: _Judged, ledger: Ledger, part: int) -> None:
 def _finish(job: Job, rows: RowFile, ledger: Ledger, parts: int, report: Mapping[str, Any]) -> None:
     """Joins the parts; the output appears last, so that where it is, all is."""
     with atomic(job.quarantine) as file:
+        _make_private(file)
         for part in range(parts):
             for entry in ledger.record(part)["quarantine"]:
                 file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
@@ -266,3 +269,8 @@ def _finish(job: Job, rows: RowFile, ledger: Ledger, parts: int, report: Mapping
     with atomic(job.out) as file:
         rows.join([ledger.path(part, "kept") for part in range(parts)], file)
     ledger.remove()
+
+
+def _make_private(file: BinaryIO) -> None:
+    """What was set aside may be the worst of a data set: it is its owner's alone to read."""
+    os.chmod(file.name, 0o600)
