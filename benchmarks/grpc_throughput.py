@@ -62,7 +62,7 @@ async def batched(client: AsyncGuardClient, texts: list[Conversation]) -> list[V
 
     async def one(start: int) -> list[Verdict]:
         async with turn:
-            answers = await client.moderate_batch(texts[start : start + BATCH])
+            answers = await client.moderate_each(texts[start : start + BATCH])
         for answer in answers:
             if not isinstance(answer, Verdict):
                 raise answer

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guard import policy
-from guard.bundle import MANIFEST, file_digest
+from guard.bundle import MANIFEST
 from guard.conversation import Conversation
+from guard.digest import file_digest
 from guard.engines.base import Reading, Score, Window, padded_batches
 from guard.moderator import Moderator, open_moderator
 from guard.policy import Policy

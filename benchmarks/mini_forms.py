@@ -7,7 +7,8 @@ weights, all else (embeddings, attention scores, softmax, LayerNorm, head) is le
 on training rows, one text at a time, so that no padding is counted; the layers that the mixed form leaves in fp32 are
 chosen on other training rows. Dev rows of kinds prompt and response are scored alone, and some again in random padded
 batches. Speed is measured in rounds, all forms in each, in another order every time; with one thread it is the CPU
-time of the process, which a busy machine disturbs less than the clock.
+time of the process, which a busy machine disturbs less than the clock. The OpenVINO forms need
+`pip install 'openvino>=2026.0'`.
 """
 
 from __future__ import annotations

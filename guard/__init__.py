@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from guard.errors import GuardError
     from guard.moderator import Moderator, open_moderator
     from guard.policy import Category, Policy
-    from guard.serve.client import AsyncGuardClient, GuardClient
+    from guard.serve.client import AsyncGuardClient, GuardClient, open_guard
     from guard.verdict import Outcome, Verdict
 
 _HOME = {
@@ -29,6 +29,7 @@ _HOME = {
     "Outcome": "guard.verdict",
     "Policy": "guard.policy",
     "Verdict": "guard.verdict",
+    "open_guard": "guard.serve.client",
     "open_moderator": "guard.moderator",
 }
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Outcome",
     "Policy",
     "Verdict",
+    "open_guard",
     "open_moderator",
 ]
 

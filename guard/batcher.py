@@ -23,7 +23,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from guard.engines.base import padded_batches
-from guard.errors import Closed, EngineError, InvalidInput, Overloaded
+from guard.errors import Closed, EngineError, Overloaded, TooLarge
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -80,7 +80,7 @@ class Slot(Generic[Item, Answer]):
     async def answer(self, items: Sequence[Item], deadline: float = math.inf) -> list[Done[Answer]]:
         """One Done for each item, in order.
 
-        deadline: on the event loop's clock. Raises TimeoutError at the deadline, Overloaded or InvalidInput if the
+        deadline: on the event loop's clock. Raises TimeoutError at the deadline, Overloaded or TooLarge if the
         items are more than was reserved and do not fit, Closed if the batcher has died. An item whose caller is gone
         or whose deadline has passed is never worked on, unless its batch had already begun.
         """
@@ -122,7 +122,7 @@ class Batcher(Generic[Item, Answer]):
     def reserve(self, items: int, tokens: int) -> Iterator[Slot[Item, Answer]]:
         """A slot with room for about so much.
 
-        Raises Overloaded if it does not fit now, InvalidInput if it never will, Closed after `close`.
+        Raises Overloaded if it does not fit now, TooLarge if it never will, Closed after `close`.
         """
         if self._closing:
             raise Closed(_CLOSED)
@@ -159,7 +159,7 @@ class Batcher(Generic[Item, Answer]):
         """Makes the slot hold so much; where that does not fit, raises and changes nothing."""
         bounds = self.bounds
         if items > bounds.queue_items or tokens > bounds.queue_tokens:
-            raise InvalidInput(
+            raise TooLarge(
                 f"the request needs {items} windows and about {tokens} tokens; the queue holds {bounds.queue_items} "
                 f"windows and {bounds.queue_tokens} tokens at most; send less at once"
             )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from guard import assets, calibration, policy, schema
 from guard.calibration import Calibration
+from guard.digest import file_digest
 from guard.errors import BundleError, DocumentError, PolicyError
 from guard.policy import Policy
 
@@ -122,11 +123,6 @@ def seal(root: Path, **fields: Any) -> Manifest:
 def model_digest(plain: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in plain.items() if key != "model"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def same_renderer(bundle: Bundle, digest: str) -> None:

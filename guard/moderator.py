@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, Self
 
 from guard.bundle import open_bundle
 from guard.calibration import MODES, Calibration, Mode, thresholds
@@ -17,6 +18,50 @@ from guard.errors import ConfigError, EngineError, GuardError, InvalidInput
 from guard.policy import Policy, load
 from guard.reading import read
 from guard.verdict import Coverage, Timings, Verdict, decide, sigmoid
+
+
+@dataclass(frozen=True, slots=True)
+class GuardInfo:
+    """What a guard judges by: `model` is its digest; policy and mode are those that apply where a call brings none.
+
+    thresholds: under that policy and mode, for each target the verdict's threshold and those of the categories.
+    """
+
+    model: str
+    kind: str
+    policy: Policy
+    mode: Mode
+    thresholds: Mapping[Target, tuple[float, Mapping[str, float]]]
+
+
+class Guard(Protocol):
+    """A guard wherever it runs: a Moderator in this process, or the client of a service. Thread-safe.
+
+    `guard.serve.client.open_guard` opens either. Use it as a context manager or `close` it.
+    """
+
+    @property
+    def info(self) -> GuardInfo:
+        """What it judges by. Raises PolicyError or ServiceError where a service must be asked and cannot answer."""
+
+    def moderate_each(
+        self,
+        conversations: Sequence[Conversation],
+        policy: Policy | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> list[Verdict | GuardError]:
+        """For each conversation, in order, its verdict or the error that it met; one never fails the others.
+
+        policy, mode: None for the guard's own. Raises PolicyError or ConfigError where the options cannot be followed.
+        """
+
+    def close(self) -> None:
+        """Frees the model, or the connection."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +91,31 @@ class Moderator:
         if self.mode not in MODES:
             raise ConfigError(f"unknown mode {self.mode!r}; allowed: {', '.join(MODES)}")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the engine."""
+
+    @property
+    def info(self) -> GuardInfo:
+        """What it judges by."""
+        return self.info_of(self.policy, self.mode)
+
+    def info_of(self, policy: Policy, mode: Mode) -> GuardInfo:
+        """What it would judge by under these options."""
+        cuts = {target: thresholds(self.calibration, policy, target, mode) for target in Target}
+        return GuardInfo(self.engine.digest, self.engine.kind, policy, mode, cuts)
+
     def moderate(
         self,
         conversations: Sequence[Conversation],
         policy: Policy | None = None,
         exclude: Collection[str] = (),
+        mode: Mode | None = None,
     ) -> list[Verdict]:
         """One verdict for each conversation, in order. A text that occurs twice is scored once."""
         plans = [self.plan(conversation, policy, exclude) for conversation in conversations]
@@ -63,7 +128,7 @@ class Moderator:
         scores = dict(zip(distinct, found, strict=True))
         return [
             self.conclude(
-                plan, [scores[key(w)] for w in plan.reading.windows], Timings(plan.tokenize_ms, 0.0, infer_ms)
+                plan, [scores[key(w)] for w in plan.reading.windows], Timings(plan.tokenize_ms, 0.0, infer_ms), mode
             )
             for plan in plans
         ]
@@ -73,14 +138,15 @@ class Moderator:
         conversations: Sequence[Conversation],
         policy: Policy | None = None,
         exclude: Collection[str] = (),
+        mode: Mode | None = None,
     ) -> list[Verdict | GuardError]:
         """As `moderate`, but a conversation that cannot be judged answers with its error and spares the others."""
         try:
-            return [*self.moderate(conversations, policy, exclude)]
+            return [*self.moderate(conversations, policy, exclude, mode)]
         except (InvalidInput, EngineError) as problem:
             if len(conversations) == 1:
                 return [problem]
-            return [self.moderate_each([conversation], policy, exclude)[0] for conversation in conversations]
+            return [self.moderate_each([conversation], policy, exclude, mode)[0] for conversation in conversations]
 
     def check(self, prompt: str, response: str | None = None, **options: object) -> Verdict:
         """The verdict on a single prompt, or on the response to it."""

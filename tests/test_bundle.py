@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard import calibration, policy
-from guard.bundle import MANIFEST, Bundle, Manifest, file_digest, model_digest, open_bundle, seal
+from guard.bundle import MANIFEST, Bundle, Manifest, model_digest, open_bundle, seal
 from guard.calibration import Calibration, TargetCalibration
+from guard.digest import file_digest
 from guard.engines import open_engine
 from guard.errors import BundleError
 from guard.prompts.encoder import LAYOUT_DIGEST

@@ -10,8 +10,9 @@ from guard.annotate.labels import Labelling
 from guard.annotate.pairs import Comparing
 from guard.annotate.prompts import TEMPLATE_DIGEST
 from guard.annotate.question import Model
-from guard.bundle import file_digest
+from guard.digest import file_digest
 from guard.errors import ConfigError, DataError
+from guard.jobs.paths import check_input, check_output
 from guard.jobs.rows import format_of
 
 SUFFIXES = (".jsonl", ".ndjson")
@@ -20,14 +21,14 @@ PART_ROWS = 64  # rows that are committed together
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to judge, by which rules, and who judges. answers: the file of answers; None: one beside `out`."""
+    """What to judge, by which rules, and who judges. completions: the file that caches them; None: one beside `out`."""
 
     source: Path
     out: Path
     rules: Labelling | Comparing
     judge: Model
     generator: Model | None = None
-    answers: Path | None = None
+    completions: Path | None = None
     threads: int = 8
 
     def __post_init__(self) -> None:
@@ -64,23 +65,20 @@ class Job:
         return self.beside("parts")
 
     @property
-    def known(self) -> Path:
-        """The file of answers."""
-        return self.answers or self.beside("answers.sqlite")
+    def cache(self) -> Path:
+        """The cache of completions."""
+        return self.completions or self.beside("completions.sqlite")
 
 
 def check_paths(job: Job) -> None:
     """DataError if a file is missing, in the way, or named twice."""
-    if not job.source.is_file():
-        raise DataError(f"{job.source}: no such file")
+    check_input(job.source)
     format_of(job.source)  # an unknown one is an error
     if job.out.suffix not in SUFFIXES:
         raise DataError(f"{job.out}: unknown suffix {job.out.suffix!r}; allowed: {', '.join(SUFFIXES)}")
-    if not job.out.parent.is_dir():
-        raise DataError(f"{job.out}: there is no folder {job.out.parent}; create it first")
-    if job.out.is_dir():
-        raise DataError(f"{job.out}: is a folder; give the name of a file")
-    paths = [job.source, job.out, job.dropped, job.quarantine, job.report, job.known]
+    for path in (job.out, job.dropped, job.quarantine, job.report):
+        check_output(path)
+    paths = [job.source, job.out, job.dropped, job.quarantine, job.report, job.cache]
     if len({path.resolve() for path in paths}) < len(paths):
         raise DataError(f"{job.source}: the input, the output and the files beside it must be different ones")
 

@@ -1,6 +1,6 @@
 """Judges a file of rows by a model behind a chat endpoint: labels, or preference pairs.
 
-Every answer is kept before the next question is asked (`guard.llm.answers`), and finished rows are committed part by
+Every completion is kept before the next request (`guard.llm.completions`), and finished rows are committed part by
 part, so a job that was killed asks nothing again and ends with the same bytes as one that was not.
 """
 
@@ -24,16 +24,18 @@ from guard.annotate.pairs import Comparing
 from guard.annotate.question import Voice, Voices
 from guard.annotate.report import report
 from guard.annotate.rows import Finding, line_of, read_case
+from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
-from guard.jobs.ledger import Ledger, atomic, open_ledger
+from guard.jobs.atomic import atomic
+from guard.jobs.ledger import Ledger, open_ledger
 from guard.jobs.rows import Shard, open_rows, reason_kind
-from guard.llm.answers import Answers, Usage
-from guard.llm.client import Client, Pace
+from guard.llm.client import Client, RateLimiter
+from guard.llm.completions import CompletionCache, Usage
 
 Progress = Callable[[int], None]
 MOST_FAILURES = 20  # rows that fail one after the other before the endpoint is given up
 AHEAD = 4  # rows begun for each thread, so that a slow one does not stop the others
-_PAYER = "payer"  # the file in the ledger that names this run in the file of answers
+_ACCOUNT = "account"  # the file in the ledger that names the cost account of this run
 
 
 def judge_file(job: Job, restart: bool = False, progress: Progress | None = None) -> dict[str, Any]:
@@ -96,43 +98,48 @@ def _rows(job: Job) -> Iterator[_Row]:
 
 
 def _open(job: Job, restart: bool, progress: Progress) -> dict[str, Any]:
-    known = job.parts / _PAYER
-    payer = known.read_text() if known.is_file() and not restart else uuid.uuid4().hex
-    with closing(Answers(job.known)) as answers:
-        pace = Pace(job.judge.endpoint.requests_per_minute)
-        with closing(Client(job.judge.endpoint, answers, f"{payer}:judge", pace)) as client:
+    known = job.parts / _ACCOUNT
+    account = known.read_text() if known.is_file() and not restart else uuid.uuid4().hex
+    with closing(CompletionCache(job.cache)) as cache:
+        limiter = RateLimiter(job.judge.endpoint.requests_per_minute)
+        with closing(Client(job.judge.endpoint, cache, f"{account}:judge", limiter)) as client:
             judge = Voice("judge", job.judge, client)
             if job.generator is None:
-                return _run(job, Voices(judge), answers, payer, restart, progress)
+                return _run(job, Voices(judge), cache, account, restart, progress)
             endpoint = job.generator.endpoint
-            shared = pace if endpoint.base_url == job.judge.endpoint.base_url else None
-            with closing(Client(endpoint, answers, f"{payer}:generator", shared)) as writer:
+            shared = limiter if endpoint.base_url == job.judge.endpoint.base_url else None
+            with closing(Client(endpoint, cache, f"{account}:generator", shared)) as writer:
                 voices = Voices(judge, Voice("generator", job.generator, writer))
-                return _run(job, voices, answers, payer, restart, progress)
+                return _run(job, voices, cache, account, restart, progress)
 
 
-def _run(job: Job, voices: Voices, answers: Answers, payer: str, restart: bool, progress: Progress) -> dict[str, Any]:
-    before = _stamp(job.source)
+def _run(
+    job: Job, voices: Voices, cache: CompletionCache, account: str, restart: bool, progress: Progress
+) -> dict[str, Any]:
     found = settings(job)
-    ledger = open_ledger(job.parts, found, restart)
-    if not (ledger.folder / _PAYER).is_file():
-        with atomic(ledger.folder / _PAYER) as file:
-            file.write(payer.encode())
+    outputs = () if _is_of(job, found) else (job.out, job.dropped, job.quarantine, job.report)
+    with open_ledger(job.parts, found, restart, outputs=outputs) as ledger:
+        if not (ledger.folder / _ACCOUNT).is_file():
+            with atomic(ledger.folder / _ACCOUNT) as file:
+                file.write(account.encode())
+        try:
+            _judge(job, voices, ledger, progress)
+        except (ConfigError, EngineError):
+            if not any(cache.usage(f"{account}:{name}").requests for name in ("judge", "generator")):
+                ledger.remove()  # nothing was paid for: the next try may have other settings
+            raise
+        if file_digest(job.source) != found["input_sha256"]:
+            raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
+        usage: dict[str, Usage] = {voice.name: cache.usage(f"{account}:{voice.name}") for voice in _each(voices)}
+        return _finish(job, ledger, found, usage)
+
+
+def _is_of(job: Job, settings: Mapping[str, Any]) -> bool:
+    """Whether this very job has finished before: then it is run again for the rows that failed."""
     try:
-        _judge(job, voices, ledger, progress)
-    except (ConfigError, EngineError):
-        if not any(answers.spent(f"{payer}:{name}").requests for name in ("judge", "generator")):
-            ledger.remove()  # nothing was paid for: the next try may have other settings
-        raise
-    if _stamp(job.source) != before:
-        raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
-    usage: dict[str, Usage] = {voice.name: answers.spent(f"{payer}:{voice.name}") for voice in _each(voices)}
-    return _finish(job, ledger, found, usage)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+        return bool(json.loads(job.report.read_bytes())["settings"] == settings)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _each(voices: Voices) -> list[Voice]:
@@ -253,6 +260,6 @@ def _finish(job: Job, ledger: Ledger, found: Mapping[str, Any], usage: Mapping[s
 
 
 def _join(path: Path, ledger: Ledger, parts: Iterable[int], lines: str) -> None:
-    with atomic(path) as file:
+    with atomic(path, private=lines != "kept") as file:
         for part in parts:
             file.writelines(line.encode() + b"\n" for line in ledger.record(part)[lines])

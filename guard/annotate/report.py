@@ -9,7 +9,7 @@ from typing import Any
 
 from guard.annotate.job import Job
 from guard.annotate.labels import Labelling
-from guard.llm.answers import Usage
+from guard.llm.completions import Usage
 
 _PAIRS, _CATEGORY = "pairs dropped: ", "category "
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from guard.calibration import Mode
 from guard.cli import output
 from guard.conversation import LONGEST, Conversation, ConversationColumns, conversation_from_row
 from guard.errors import GuardError, InvalidInput
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 CHUNK = 256
 STDIN = "-"
 _SURROGATE = re.compile("[\ud800-\udfff]")  # legal in JSON, but cannot be printed
-Mode = Literal["strict", "balanced", "permissive"]
 Judge = Callable[[Sequence[Conversation]], Sequence["Verdict | GuardError"]]
 
 

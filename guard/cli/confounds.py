@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from guard.report import tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from guard.data.build.columns import Columns, Floats
     from guard.data.dataset.confounds.measure import Confound, Report
 
-_WIDE = 160  # columns
 _TABLES = ("language", "length", "kind", "source", "role", "licence", "language × kind")
 
 
@@ -39,8 +39,7 @@ def confounds(
     confound: 0.5 is what a data set without this shortcut has.
     """
     from guard.data.build.select import SPLITS
-    from guard.data.dataset.confounds import measure as confounds
-    from guard.data.dataset.confounds import outline
+    from guard.data.dataset.confounds import measure, outline
     from guard.data.dataset.confounds import report as confound_report
     from guard.errors import DataError, InvalidInput
 
@@ -51,12 +50,12 @@ def confounds(
     path = data / f"{split}.parquet"
     if not path.is_file():
         raise DataError(f"no data at {path}; make it with: guard data build CONFIG --root DIR --out {data}")
-    stored = outline.read(path)
+    stored = outline.read_outline(path)
     weights = stored.weights if mixing is None else _tried(mixing, data, split, stored.columns)
     shown = stored.columns if kind is None else _of_kind(stored.columns, kind)
-    chosen = outline.read_sample(path, confounds.sample(shown.counted, seed))
-    before = confounds.report(shown, shown.base, chosen, warn_above)
-    after = confounds.report(shown, weights, chosen, warn_above)
+    sample = outline.read_sample(path, measure.draw_sample(shown.counted, seed))
+    before = measure.measure(shown, shown.base, sample, warn_above)
+    after = measure.measure(shown, weights, sample, warn_above)
     told = json.dumps(confound_report.to_json(before, after), indent=1, ensure_ascii=False)
     if out is not None:
         _write(out, told + "\n")
@@ -95,10 +94,10 @@ def _base(data: Path, columns: Columns) -> Floats:
     """The weight of each row's source, as the build was configured."""
     import numpy as np
 
-    from guard.data.dataset.open import open_built
+    from guard.data.dataset.open import open_dataset
     from guard.errors import DataError
 
-    config = open_built(data).manifest.config
+    config = open_dataset(data).manifest.config
     try:
         weights = {use["source"]: float(use["weight"]) for use in config["sources"]}
         weights |= {own["name"]: float(own["weight"]) for own in config.get("data", ())}
@@ -113,17 +112,14 @@ def _of_kind(columns: Columns, kind: str) -> Columns:
 
     column = columns.of["kind"]
     if kind not in column.values:
-        raise InvalidInput(f"there are no rows of kind {kind!r}; there are: {', '.join(column.values)}")
+        raise InvalidInput(f"no rows of kind {kind!r}; available: {', '.join(column.values)}")
     return dataclasses.replace(columns, counted=columns.counted & (column.codes == column.values.index(kind)))
 
 
 def _print(before: Report, after: Report) -> None:
-    from rich.console import Console
-
     from guard.data.dataset.confounds import report as confound_report
 
-    # A file or a pipe has no width to fold the last column to.
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
+    console = tables.console()
     later = {one.name: one for one in after.confounds}
     for one in before.confounds:
         if one.name in _TABLES and one.name in later:

@@ -56,6 +56,7 @@ def build(
 ) -> None:
     """Build a data set: read, map, clean, deduplicate, decontaminate, mix, split. A killed build goes on."""
     from guard.data.build.build import build as build_data
+    from guard.data.dataset.reports import write_reports
     from guard.errors import need
 
     need("datasets", "data").disable_progress_bars()
@@ -68,7 +69,7 @@ def build(
             allow_count_mismatch,
             allow_noncommercial,
             jobs or os.cpu_count() or 1,
-            report,
+            write_reports if report else None,
             progress,
         )
     if as_json:
@@ -120,23 +121,23 @@ def check(
 
     held_out = decontaminate.load(root / fingerprints)
     made = tables.table("source", "expected before", "read", "expected after", "kept", "flagged", "")
-    wrong: list[str] = []
+    mismatches: list[str] = []
     for name in names or description.names(taxonomy):
         source = description.load(name, taxonomy)
         if source.expected is None:
             if names:
                 raise ConfigError(f"source {name} states no counts to compare with")
             continue
-        counted = ingest.count(source, root, description.load_crosswalk(source, taxonomy), held_out)
-        before, after = ingest.label_counts(counted.before), ingest.label_counts(counted.after)
-        found = ingest.mismatches(source, before, after)
-        wrong += found
+        counts = ingest.count_rows(source, root, description.load_crosswalk(source, taxonomy), held_out)
+        before, after = ingest.label_counts(counts.before), ingest.label_counts(counts.after)
+        differing = ingest.count_mismatches(source, before, after)
+        mismatches += differing
         totals = (source.expected.before.total, before["total"], source.expected.after.total, after["total"])
-        tables.add(made, name, *totals, before["total"] - after["total"], "differs" if found else "ok")
+        tables.add(made, name, *totals, before["total"] - after["total"], "differs" if differing else "ok")
     tables.show(made)
-    for mismatch in wrong:
+    for mismatch in mismatches:
         typer.echo(mismatch, err=True)
-    if wrong:
+    if mismatches:
         raise typer.Exit(_USAGE)
 
 

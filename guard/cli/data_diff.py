@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from guard.data.dataset.diff import Diff
-    from guard.data.dataset.open import Built
+    from guard.data.dataset.open import Dataset
 
 DIFFERENT = 1
 _SHOWN = 12  # lines of a table of totals
@@ -35,9 +35,9 @@ def diff(
     """
     from guard.data.dataset.diff import as_dict
     from guard.data.dataset.diff import diff as compare
-    from guard.data.dataset.open import open_built
+    from guard.data.dataset.open import open_dataset
 
-    builds = open_built(a), open_built(b)
+    builds = open_dataset(a), open_dataset(b)
     found = compare(*builds, show_ids)
     if as_json:
         typer.echo(json.dumps(as_dict(found), indent=1, ensure_ascii=False))
@@ -47,7 +47,7 @@ def diff(
         raise typer.Exit(DIFFERENT)
 
 
-def _tell(builds: tuple[Built, Built], found: Diff) -> None:
+def _tell(builds: tuple[Dataset, Dataset], found: Diff) -> None:
     for name, build, rows in zip("AB", builds, found.rows, strict=True):
         policy = build.manifest.policy
         told = f"{rows:,} rows, data {build.manifest.data_digest[:12]}, {policy.id} {policy.version}"

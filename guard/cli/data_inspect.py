@@ -51,7 +51,7 @@ def inspect(
     wanted = samples.Filter(split, source, label, category, kind, language, reason, id)
     found = samples.files(path)
     of_drops = dropped or reason is not None or list(found) == ["drops"]
-    if of_drops and (told := wanted.of("split", "label", "category", "kind", "language")):
+    if of_drops and (told := wanted.values("split", "label", "category", "kind", "language")):
         raise InvalidInput(
             f"{', '.join(f'--{name}' for name in told)}: not known of dropped rows; take --source, --reason or --id"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from guard.evaluate.redteam.results import Evasion
     from guard.evaluate.report import Judged
     from guard.evaluate.suite import Suite
-    from guard.moderator import Moderator
+    from guard.moderator import Guard
 
 
 def evaluate(
@@ -36,13 +36,22 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the one shipped.")
     ] = None,
-    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: the bundle's own.")] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A running `guard serve` to evaluate instead.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Default: the bundle's or the server's own.")
+    ] = None,
     columns: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A mapping file: how the rows of FILE are to be read.")
     ] = None,
     mode: Annotated[
-        str, typer.Option(metavar="strict|balanced|permissive", help="Which thresholds decide.")
-    ] = "balanced",
+        str | None,
+        typer.Option(
+            metavar="strict|balanced|permissive",
+            help="Which thresholds decide; default: balanced, or the server's own.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="REPORT.json", help="Write the report there, too.")] = None,
     html: Annotated[
@@ -70,7 +79,7 @@ def evaluate(
     from guard.errors import InvalidInput, need
     from guard.evaluate import benchmarks, report
     from guard.evaluate.redteam.results import load
-    from guard.moderator import open_moderator
+    from guard.serve.client import open_guard
 
     for path in (out, html):
         if path is not None and not path.absolute().parent.is_dir():
@@ -80,15 +89,26 @@ def evaluate(
     if html is not None:
         need("matplotlib", "data")  # before the work, not after it
     bundle = None if card is None else open_bundle(card)
-    moderator = open_moderator(model or card, policy, cast("Mode", mode))
-    if bundle is not None and moderator.engine.digest != bundle.manifest.model:
-        raise InvalidInput(f"--card {card}: is not the model that --model names; its card would tell of another one")
-    attacks = None if evasion is None else load(evasion, moderator.engine.digest)
-    mapping = None if columns is None else load_mapping(columns)
-    suites = [benchmarks.load(name, root, moderator.policy, mapping) for name in names]
-    judged = _judge(moderator, suites)
-    results = [report.measure(done.suite, done.verdicts, moderator.policy) for done in judged]
-    told = report.report(moderator, results, _command(names, root, model, policy, columns, mode, card))
+    if card is not None and model is None and server is None:
+        model = str(card)
+    with open_guard(model, server, policy, cast("Mode | None", mode)) as guard:
+        info = guard.info
+        if bundle is not None and info.model != bundle.manifest.model:
+            raise InvalidInput(f"--card {card}: is not the model that is evaluated; its card would tell of another one")
+        attacks = None if evasion is None else load(evasion, info.model)
+        mapping = None if columns is None else load_mapping(columns)
+        suites = [benchmarks.load(name, root, info.policy, mapping) for name in names]
+        judged = _judge(guard, suites)
+    results = [report.measure(done.suite, done.verdicts, info.policy) for done in judged]
+    options = {
+        "--root": root,
+        "--model": model,
+        "--server": server,
+        "--policy": policy,
+        "--columns": columns,
+        "--mode": info.mode,
+    }
+    told = report.report(info, results, _command(names, options))
     if out is not None:
         _write(out, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     if html is not None:
@@ -101,7 +121,7 @@ def evaluate(
         _print(told)
 
 
-def _judge(moderator: Moderator, suites: Sequence[Suite]) -> list[Judged]:
+def _judge(guard: Guard, suites: Sequence[Suite]) -> list[Judged]:
     """The verdicts of every set, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import Progress
@@ -113,28 +133,13 @@ def _judge(moderator: Moderator, suites: Sequence[Suite]) -> list[Judged]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for suite in suites:
             task = progress.add_task(suite.title, total=len(suite.cases))
-            verdicts = report.judge(moderator, suite.cases, partial(progress.advance, task))
+            verdicts = report.judge(guard, suite.cases, partial(progress.advance, task))
             judged.append(report.Judged(suite, tuple(verdicts)))
     return judged
 
 
-def _command(
-    names: Sequence[str],
-    root: Path | None,
-    model: str | None,
-    policy: str | None,
-    columns: Path | None,
-    mode: str,
-    card: Path | None,
-) -> str:
+def _command(names: Sequence[str], options: Mapping[str, object]) -> str:
     """The command line that gives the same numbers again."""
-    options = {
-        "--root": root,
-        "--model": model or card,
-        "--policy": policy,
-        "--columns": columns,
-        "--mode": mode,
-    }
     given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
     return shlex.join(["guard", "eval", *names, *given])
 

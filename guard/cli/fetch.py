@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,10 @@ import typer
 from guard.report import tables
 
 if TYPE_CHECKING:
-    from guard.data.sources.fetch.fetching import Fetched, Progress
+    from guard.data.sources.fetch.fetching import Progress, Status
 
 _INCOMPLETE = 2
+_log = logging.getLogger(__name__)
 _THERE = ("present", "fetched")
 
 
@@ -43,51 +45,51 @@ def fetch(
     its own licence. Exit code 0 if every file is there and right, else 2.
     """
     from guard.data.sources.fetch import downloads, fetching
-    from guard.data.sources.fetch.transfer import hosts
+    from guard.data.sources.fetch.transfer import hosts_at
 
-    served = hosts(base_url)
-    done = fetching.survey(downloads.select(names or [], taxonomy), root, served)
+    hosts = hosts_at(base_url)
+    files = fetching.check(downloads.select(names or [], taxonomy), root, hosts)
     if not dry_run:
-        with _bar(done) as progress:
-            done = fetching.attempt(done, root, served, jobs, progress=progress)
+        with _bar(files) as progress:
+            files = fetching.fetch_missing(files, root, hosts, jobs, progress=progress)
     if as_json:
-        typer.echo(json.dumps([_plain(one) for one in done], indent=1))
+        typer.echo(json.dumps([_plain(file) for file in files], indent=1))
     elif dry_run:
-        _show_files(done)
+        _show_files(files)
     else:
-        _show_folders(done)
-        cautions = {one.wanted.folder: one.wanted.caution for one in done if one.state == "fetched"}
+        _show_folders(files)
+        cautions = {file.selected.folder: file.selected.caution for file in files if file.state == "fetched"}
         for folder, caution in cautions.items():
             if caution:
                 typer.echo(f"{folder}: {caution}")
-    for one in done:
-        if one.problem:
-            typer.echo(one.problem, err=True)
+    for file in files:
+        if file.error:
+            typer.echo(file.error, err=True)
     if not as_json:
         typer.echo(fetching.FINGERPRINTS)
-    if any(one.state not in _THERE for one in done):
+    if any(file.state not in _THERE for file in files):
         raise typer.Exit(_INCOMPLETE)
 
 
-def _plain(one: Fetched) -> dict[str, Any]:
-    problem = {} if one.problem is None else {"problem": one.problem}
-    file = one.wanted.file
+def _plain(status: Status) -> dict[str, Any]:
+    problem = {} if status.error is None else {"problem": status.error}
+    file = status.selected.file
     return {
-        "file": one.wanted.path,
+        "file": status.selected.path,
         "size": file.size,
         "sha256": file.sha256,
-        "licence": one.wanted.licence,
-        "address": one.address,
-        "state": one.state,
+        "licence": status.selected.licence,
+        "address": status.url,
+        "state": status.state,
         **problem,
     }
 
 
 @contextmanager
-def _bar(done: Sequence[Fetched]) -> Iterator[Progress | None]:
+def _bar(files: Sequence[Status]) -> Iterator[Progress | None]:
     """A progress bar over the bytes that are missing, on stderr; none where that is no terminal."""
-    total = sum(one.wanted.file.size for one in done if one.state != "present")
-    if not total or not sys.stderr.isatty():
+    total = sum(file.selected.file.size for file in files if file.state != "present")
+    if not total or not sys.stderr.isatty() or not _log.isEnabledFor(logging.WARNING):
         yield None
         return
     from rich.console import Console
@@ -99,26 +101,27 @@ def _bar(done: Sequence[Fetched]) -> Iterator[Progress | None]:
         yield lambda path, size: bar.update(task, advance=size, description=path)
 
 
-def _show_files(done: Sequence[Fetched]) -> None:
+def _show_files(files: Sequence[Status]) -> None:
     _show(
         ("file", "size", "state", "address"),
-        [(one.wanted.path, one.wanted.file.size, one.state, one.address) for one in done],
+        [(file.selected.path, file.selected.file.size, file.state, file.url) for file in files],
     )
-    states = Counter(one.state for one in done)
+    states = Counter(file.state for file in files)
     typer.echo(", ".join(f"{states[state]:,} {state}" for state in sorted(states)))
 
 
-def _show_folders(done: Sequence[Fetched]) -> None:
-    folders = {one.wanted.folder: one.wanted.licence for one in done}
+def _show_folders(files: Sequence[Status]) -> None:
+    licences = {file.selected.folder: file.selected.licence for file in files}
     rows = [
-        (folder, *_counts([one for one in done if one.wanted.folder == folder]), folders[folder]) for folder in folders
+        (folder, *_counts([file for file in files if file.selected.folder == folder]), licence)
+        for folder, licence in licences.items()
     ]
-    _show(("folder", "files", "already there", "fetched", "failed", "licence"), [*rows, ("all", *_counts(done), "")])
+    _show(("folder", "files", "already there", "fetched", "failed", "licence"), [*rows, ("all", *_counts(files), "")])
 
 
-def _counts(done: Sequence[Fetched]) -> tuple[int, int, int, int]:
-    states = Counter(one.state for one in done)
-    return len(done), states["present"], states["fetched"], states["failed"]
+def _counts(files: Sequence[Status]) -> tuple[int, int, int, int]:
+    states = Counter(file.state for file in files)
+    return len(files), states["present"], states["fetched"], states["failed"]
 
 
 def _show(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:

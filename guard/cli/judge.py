@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from guard.report import tables
+
 FAILED = 3
 DEFAULT_POLICY = "mlcommons"
-_WIDE = 200  # columns
 _ENDPOINT, _GENERATOR = "The judge", "Who writes answers (compare)"
 
 
@@ -72,9 +73,9 @@ def judge(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that an answer may take.")] = 120.0,
     cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Answers so far; default: OUT.answers.sqlite.")
+        Path | None, typer.Option(metavar="FILE", help="Completions so far; default: OUT.completions.sqlite.")
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished run of OUT away.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Replace OUT, or an unfinished run of it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report instead of the table.")] = False,
 ) -> None:
     """Judge the rows of IN by a model that answers at an OpenAI-compatible chat endpoint.
@@ -133,10 +134,10 @@ def judge(
 
 
 def _text(path: Path) -> str:
-    from guard import schema
+    from guard import document
     from guard.errors import ConfigError
 
-    text = schema.read(path, ConfigError).strip()
+    text = document.read_text(path, ConfigError).strip()
     if not text:
         raise ConfigError(f"{path}: is empty; write what makes an answer better")
     return text
@@ -194,7 +195,6 @@ def _summarise(job: Any, told: dict[str, Any]) -> None:
 
 def _print(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -206,8 +206,7 @@ def _print(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
         table.add_column(column, justify="right", no_wrap=True, min_width=max(width, len(column)))
     for row in told:
         table.add_row(*map(Text, row))
-    # A file or a pipe has no width to fold to.
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+    tables.show(table)
 
 
 def _figure(value: float | str | None) -> str:

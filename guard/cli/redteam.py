@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from guard.evaluate.redteam.attacks import Attack
     from guard.evaluate.redteam.robustness import Setting, Siege
     from guard.evaluate.redteam.sample import Sample
-    from guard.moderator import Moderator
+    from guard.moderator import Guard
 
 WIDTH = 160  # of what is written to a file or a pipe, which have no edge
 
@@ -32,16 +33,23 @@ def redteam(
     model: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the one shipped.")
     ] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A running `guard serve` to attack instead.")
+    ] = None,
     versus: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="A second guard, attacked in the same way.")
     ] = None,
-    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: each bundle's own.")] = None,
+    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: each guard's own.")] = None,
     columns: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A mapping file: how the rows of a file are to be read.")
     ] = None,
     mode: Annotated[
-        str, typer.Option(metavar="strict|balanced|permissive", help="The mode whose thresholds are told besides.")
-    ] = "balanced",
+        str | None,
+        typer.Option(
+            metavar="strict|balanced|permissive",
+            help="The mode whose thresholds are told besides; default: balanced, or the server's own.",
+        ),
+    ] = None,
     attacks: Annotated[
         str,
         typer.Option(
@@ -73,26 +81,28 @@ def redteam(
     from guard.evaluate.redteam import sample
     from guard.evaluate.redteam.attacks import choose
     from guard.evaluate.redteam.robustness import Setting
-    from guard.moderator import open_moderator
+    from guard.serve.client import open_guard
 
     if out is not None and not out.absolute().parent.is_dir():
         raise InvalidInput(f"{out}: there is no folder {out.absolute().parent}; make it first")
     setting = Setting(fpr, budget, seed)
     chosen = choose([word.strip() for word in attacks.split(",") if word.strip()])
-    guards = [open_moderator(model, policy, cast("Mode", mode))]
-    if versus is not None:
-        guards.append(open_moderator(versus, policy, cast("Mode", mode)))
     mapping = None if columns is None else load_mapping(columns)
-    suite = sample.seeds() if name is None else benchmarks.load(name, root, guards[0].policy, mapping)
-    drawn = sample.draw(suite, rows, longest, seed)
-    sieges = _run(guards, drawn, chosen, setting)
+    with ExitStack() as opened:
+        guards = [opened.enter_context(open_guard(model, server, policy, cast("Mode | None", mode)))]
+        if versus is not None:
+            guards.append(opened.enter_context(open_guard(versus, None, policy, guards[0].info.mode)))
+        suite = sample.seeds() if name is None else benchmarks.load(name, root, guards[0].info.policy, mapping)
+        drawn = sample.draw(suite, rows, longest, seed)
+        sieges = _run(guards, drawn, chosen, setting)
     options = {
         "--root": root,
         "--model": model,
+        "--server": server,
         "--versus": versus,
         "--policy": policy,
         "--columns": columns,
-        "--mode": mode,
+        "--mode": sieges[0].info.mode,
         "--attacks": attacks or None,
         "--rows": rows,
         "--longest": longest,
@@ -113,7 +123,7 @@ def redteam(
         _print(told)
 
 
-def _run(guards: Sequence[Moderator], drawn: Sample, attacks: Sequence[Attack], setting: Setting) -> list[Siege]:
+def _run(guards: Sequence[Guard], drawn: Sample, attacks: Sequence[Attack], setting: Setting) -> list[Siege]:
     """Every guard under all attacks, with a progress bar on a terminal; then says how fast it was."""
     from rich.console import Console
     from rich.progress import Progress
@@ -124,15 +134,15 @@ def _run(guards: Sequence[Moderator], drawn: Sample, attacks: Sequence[Attack], 
     sieges = []
     started = time.perf_counter()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for number, moderator in enumerate(guards, 1):
+        for number, guard in enumerate(guards, 1):
             task = progress.add_task(f"guard {number}", total=len(attacks))
             sieges.append(
                 robustness.run(
-                    moderator,
+                    guard,
                     drawn,
                     attacks,
                     setting,
-                    guards[0].policy,
+                    guards[0].info.policy,
                     lambda attack, task=task, number=number: progress.update(  # type: ignore[misc]
                         task, advance=1, description=f"guard {number}: {attack}"
                     ),

@@ -28,7 +28,6 @@ def serve(
     import asyncio
     import logging
 
-    from guard.batcher import Bounds
     from guard.moderator import open_moderator
     from guard.serve.grpc.server import Settings, run
     from guard.serve.limits import Limits
@@ -38,7 +37,7 @@ def serve(
     chosen: Mode = mode
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     moderator = open_moderator(model, policy, chosen, threads)
-    limits, bounds = Limits(conversation_characters=max_characters), Bounds(queue_items=max_queue)
+    limits = Limits(conversation_characters=max_characters, queue_windows=max_queue)
 
     def announce(address: str) -> None:
         applied = moderator.policy
@@ -47,4 +46,4 @@ def serve(
             f"policy {applied.id} {applied.digest[:12]})"
         )
 
-    asyncio.run(run(moderator, Settings(host, port, limits, bounds), announce))
+    asyncio.run(run(moderator, Settings(host, port, limits), announce))

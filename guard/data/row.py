@@ -1,4 +1,4 @@
-"""The row that the steps of a data build hand on: one labelled text of one source."""
+"""The row that the steps of a data build pass on: one labelled text of one source."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from guard.conversation import Role
 Label = Literal["safe", "unsafe", "unlabelled"]
 LABELS: tuple[Label, ...] = ("safe", "unsafe", "unlabelled")
 Kind = Literal["prompt", "response", "text", "pair"]
+UNKNOWN_LANGUAGE = "und"  # ISO 639: undetermined
 
 
 @dataclass(frozen=True, repr=False)
 class Row:
-    """One text with its label, or a pair of answers without one.
+    """One text with its label, or a preference pair without one.
 
-    `response` is None unless the kind is response or pair; of a pair it is the preferred answer, `rejected` the other.
-    `turns` are the (role, content) before the response, or all of them where there is none; empty where `prompt` is the
-    only one, or is empty and nothing comes before the response. `categories` is None where the source tells nothing;
-    `undecided` are codes about which it says neither yes nor no. `groups` are keys: rows that share one must stay in
-    one split. `place` and `given_id` tell people where the row was read, and what it is called there.
+    response: None unless the kind is response or pair; of a pair, the preferred response, and `rejected` the other.
+    turns: the (role, content) before the response, or all of them if there is none; empty if `prompt` is the only one,
+    or is empty and nothing comes before the response.
+    categories: None if the source does not say. undecided: codes about which it says neither yes nor no. groups: keys;
+    rows that share one stay in one split. place, given_id: where the row was read, and its id there, for people.
     """
 
     source: str
@@ -50,7 +51,7 @@ class Row:
 
     @property
     def messages(self) -> tuple[tuple[Role, str], ...]:
-        """(role, content) of every turn; of a pair, those before the two answers."""
+        """(role, content) of every turn; of a pair, those before the two responses."""
         alone: tuple[tuple[Role, str], ...] = (("user", self.prompt),) if self.prompt or self.response is None else ()
         turns = self.turns or alone
         return (*turns, ("assistant", self.response)) if self.kind == "response" and self.response else turns
@@ -63,9 +64,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A row left out of the build, and why; `detail` is the rule that it broke, or the id of the row that stays.
+    """A dropped row and the reason; `detail` is the rule that it broke, or the id of the row that it duplicates.
 
-    `id` is empty and `label` None where the record was too broken to make a row of.
+    `id` is empty and `label` None if the record was too broken to be parsed into a row.
     """
 
     source: str

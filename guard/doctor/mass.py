@@ -11,6 +11,7 @@ from guard.doctor.check import Check, fail, ok, warn
 from guard.doctor.installation import version
 from guard.doctor.prompt import ids
 from guard.doctor.texts import HARMFUL, HARMLESS
+from guard.errors import install_hint
 from guard.policy import Policy
 from guard.prompts.causal import Prompt
 
@@ -22,7 +23,7 @@ NAME = "label mass"
 def check(root: Path, made: Prompt, rules: Policy, size: int) -> Check:
     """Loads the weights (`size` bytes) and measures; a released guard must know its own prompt."""
     if version("torch") is None or version("transformers") is None:
-        return warn(NAME, "not measured: torch is not installed", "run: pip install 'guard-service[train]'")
+        return warn(NAME, "not measured: torch is not installed", install_hint("train"))
     import torch
 
     cuda = torch.cuda.is_available()

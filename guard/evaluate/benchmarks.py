@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from guard import policy as policies
-from guard.bundle import file_digest
 from guard.conversation import Example
 from guard.data.ingest.user_rows import read_labelled
 from guard.data.sources import formats, hub, user_files
 from guard.data.sources.description import LabelRule, Source, Text, local_copy
+from guard.digest import file_digest
 from guard.errors import DataError, InvalidInput
 from guard.evaluate.file_sets import FILE, FILE_SETS
 from guard.evaluate.hub_sets import CODES_OF, HUB_SETS

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from guard.bundle import Bundle, file_digest
+from guard.bundle import Bundle
 from guard.calibration import MODES
 from guard.conversation import Target
 from guard.data.sources import description
+from guard.digest import file_digest
 from guard.errors import ConfigError, DataError
 from guard.evaluate import peers
 from guard.evaluate.report import CATEGORY_COLUMNS, COLUMNS, category_cells, cells, figure, parts

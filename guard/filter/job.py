@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
-from guard.bundle import file_digest
 from guard.conversation import Conversation, ConversationColumns, conversation_from_row
+from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
-from guard.jobs.ledger import Ledger, atomic, open_ledger
+from guard.jobs.atomic import atomic
+from guard.jobs.ledger import Ledger, open_ledger
+from guard.jobs.paths import check_input, check_output
 from guard.jobs.rows import GZIP, Kind, RowFile, Shard, format_of, open_rows, reason_kind
 from guard.moderator import Moderator
 from guard.verdict import Outcome, Verdict, to_json
@@ -98,8 +99,9 @@ class Tally:
 def filter_file(job: Job, moderator: Moderator, restart: bool = False, progress: Progress | None = None) -> Tally:
     """Writes the rows to keep to `job.out`, the broken and the undecided to `job.quarantine`, and `job.report`.
 
-    restart: throw away the finished shards of an earlier run. progress: called with the number of rows that were done
-    since its last call. Raises DataError where a file cannot be read or written or finished shards are of another job.
+    restart: throw away the finished shards, or the output, of an earlier run. progress: called with the number of rows
+    that were done since its last call. Raises DataError where a file cannot be read or written, finished shards are of
+    another job, the output exists already, or another process writes it.
     """
     _check_paths(job)
     try:
@@ -112,18 +114,12 @@ def filter_file(job: Job, moderator: Moderator, restart: bool = False, progress:
 
 
 def _check_paths(job: Job) -> None:
-    if not job.source.exists():
-        raise DataError(f"{job.source}: no such file")
-    if not job.source.is_file():
-        raise DataError(f"{job.source}: is not a regular file; a job that can be resumed reads it more than once")
+    check_input(job.source)
     formats = [format_of(path) for path in (job.source, job.out)]
     if formats[0] != formats[1] or job.out.suffix == GZIP:
         raise DataError(f"{job.source} is {formats[0]}; {job.out} must be a file of that format, not packed")
-    for path in (job.out, job.quarantine):
-        if not path.parent.is_dir():
-            raise DataError(f"{path}: there is no folder {path.parent}; create it first")
-        if path.is_dir():
-            raise DataError(f"{path}: is a folder; give the name of a file")
+    for path in (job.out, job.quarantine, job.report):
+        check_output(path)
     if len({path.resolve() for path in (job.source, job.out, job.quarantine, job.report)}) < 4:
         raise DataError(f"{job.source}, {job.out}, {job.quarantine}, {job.report}: must be four different files")
 
@@ -139,21 +135,22 @@ def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> T
         "text_column": job.text_column,
         "shard_rows": job.shard_rows,
     }
-    ledger = open_ledger(job.parts, settings, restart)
-    job.parts.chmod(0o700)  # its records hold the quarantined rows
-    known: OrderedDict[str, str] = OrderedDict()
-    tally, parts = Tally(), 0
-    for part, shard in enumerate(rows.shards(job.shard_rows)):
-        if ledger.finished(part):
-            progress(len(shard))
-        else:
-            _write(shard, _judge(shard, job, moderator, known, progress), ledger, part)
-        record = ledger.record(part)
-        _remember(known, record["verdicts"])
-        tally, parts = tally + Tally(**record["tally"]), part + 1
-    if file_digest(job.source) != settings["input_sha256"]:
-        raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
-    _finish(job, rows, ledger, parts, {**settings, **asdict(tally)})
+    with open_ledger(job.parts, settings, restart, outputs=(job.out, job.quarantine, job.report)) as ledger:
+        known: OrderedDict[str, str] = OrderedDict()
+        tally, parts = Tally(), 0
+        for part, shard in enumerate(rows.shards(job.shard_rows)):
+            if ledger.finished(part):
+                progress(len(shard))
+            else:
+                _write(shard, _judge(shard, job, moderator, known, progress), ledger, part)
+            record = ledger.record(part)
+            _remember(known, record["verdicts"])
+            tally, parts = tally + Tally(**record["tally"]), part + 1
+        if file_digest(job.source) != settings["input_sha256"]:
+            raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
+        if not all(map(ledger.finished, range(parts))):
+            raise DataError(f"{job.parts}: was written to while the job ran; run again to redo the parts that differ")
+        _finish(job, rows, ledger, parts, {**settings, **asdict(tally)})
     return tally
 
 
@@ -259,8 +256,7 @@ def _write(shard: Shard, judged: _Judged, ledger: Ledger, part: int) -> None:
 
 def _finish(job: Job, rows: RowFile, ledger: Ledger, parts: int, report: Mapping[str, Any]) -> None:
     """Joins the parts; the output appears last, so that where it is, all is."""
-    with atomic(job.quarantine) as file:
-        _make_private(file)
+    with atomic(job.quarantine, private=True) as file:
         for part in range(parts):
             for entry in ledger.record(part)["quarantine"]:
                 file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
@@ -269,8 +265,3 @@ def _finish(job: Job, rows: RowFile, ledger: Ledger, parts: int, report: Mapping
     with atomic(job.out) as file:
         rows.join([ledger.path(part, "kept") for part in range(parts)], file)
     ledger.remove()
-
-
-def _make_private(file: BinaryIO) -> None:
-    """What was set aside may be the worst of a data set: it is its owner's alone to read."""
-    os.chmod(file.name, 0o600)

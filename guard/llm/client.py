@@ -1,12 +1,11 @@
-"""A client of OpenAI-compatible chat endpoints: retried, paced, cached, counted.
+"""A client of OpenAI-compatible chat endpoints: retried, rate-limited, cached, its usage counted.
 
-What goes wrong is told by address and status, never by what was sent or answered: both may hold user text, and the
-request holds the API key.
+Errors name the address and the status, never what was sent or answered: both may hold user text, and the request holds
+the API key.
 """
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
 import json
 import os
@@ -15,21 +14,22 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from guard.conversation import Message
 from guard.errors import ConfigError, EngineError, need
-from guard.llm.answers import Answers, Choice, Completion
+from guard.llm.completions import Choice, Completion, CompletionCache
+from guard.llm.retry import RetryPolicy, Transient, parse_retry_after, retrying
 
 PATH = "/chat/completions"
 CONNECT_S = 10.0
-LONGEST_WAIT_S = 300.0  # an endpoint that asks for more is given up
+RETRY = RetryPolicy(attempts=6, longest_retry_after_s=300.0)
 _RETRIED = {408, 429}  # and all from 500 on
 _MISCONFIGURED = {401: "check the API key", 404: "check the base URL and the model", 405: "check the base URL"}
-# Error codes that say what to change. Any other text of an error stays unread: it may repeat what was sent.
-_KNOWN = {
+# Error codes that say what to change. Any other text of an error is ignored: it may repeat what was sent.
+_ERROR_CODES = {
     "content_filter",
     "context_length_exceeded",
     "insufficient_quota",
@@ -53,8 +53,7 @@ class Endpoint:
     api_key_env: str | None = field(default=None, repr=False)  # someone will give the key itself
     requests_per_minute: float | None = None
     timeout_s: float = 120.0
-    attempts: int = 6
-    backoff_s: float = 0.5  # doubled at each attempt, up to a minute, then drawn at random from zero to that
+    retry: RetryPolicy = RETRY
     body: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,10 +63,10 @@ class Endpoint:
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ConfigError("the base URL must hold no user name, password, query or fragment; keys have own options")
         if not self.model:
-            raise ConfigError("the model has no name; give the one that the endpoint knows it by")
-        for name in ("requests_per_minute", "timeout_s", "attempts"):
+            raise ConfigError("the model name is empty; give the one that the endpoint knows the model by")
+        for name in ("requests_per_minute", "timeout_s"):
             if (value := getattr(self, name)) is not None and value <= 0:
-                raise ConfigError(f"{name} is {value}; it must be above 0")
+                raise ConfigError(f"{name} must be > 0 (got {value})")
 
     @property
     def _parts(self) -> SplitResult | None:
@@ -113,131 +112,115 @@ def encode(request: Request, endpoint: Endpoint) -> bytes:
     return json.dumps({key: value for key, value in body.items() if value is not None}, sort_keys=True).encode()
 
 
-class _Transient(Exception):
-    """May go well another time. wait_s: what the endpoint asked for."""
-
-    def __init__(self, message: str, wait_s: float | None = None) -> None:
-        super().__init__(message)
-        self.wait_s = wait_s
-
-
-class Pace:
-    """Spreads requests evenly over the minute; clients that share a limit share it."""
+class RateLimiter:
+    """Spreads requests evenly over the minute. Clients that share a limit share it; thread-safe."""
 
     def __init__(self, requests_per_minute: float | None) -> None:
         self._interval = 60 / requests_per_minute if requests_per_minute else 0.0
         self._lock = threading.Lock()
         self._next = 0.0
 
-    def turn(self) -> float:
-        """Takes the next turn and says in how many seconds it comes."""
+    def reserve(self) -> float:
+        """Takes the next slot and says in how many seconds it comes."""
         with self._lock:
             now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._interval
-        return turn - now
+            slot = max(now, self._next)
+            self._next = slot + self._interval
+        return slot - now
 
-    def hold(self, seconds: float) -> None:
-        """No turn comes before that."""
+    def pause(self, seconds: float) -> None:
+        """No slot comes before that."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
 
 
 class Client:
-    """Asks an endpoint, and no question twice. Thread-safe; it is the caller's threads that ask at the same time."""
+    """Asks an endpoint, and nothing twice. Thread-safe; requests are concurrent where the caller's threads are."""
 
-    def __init__(self, endpoint: Endpoint, answers: Answers, payer: str, pace: Pace | None = None) -> None:
-        """payer: whom the new answers are counted for (`Answers.spent`). ConfigError where there is no usable key."""
+    def __init__(
+        self, endpoint: Endpoint, cache: CompletionCache, account: str, limiter: RateLimiter | None = None
+    ) -> None:
+        """account: what new completions are counted for (`CompletionCache.usage`). limiter: one to share.
+
+        ConfigError where there is no usable key.
+        """
         self.endpoint = endpoint
-        self.answers = answers
-        self.payer = payer
-        self.pace = pace or Pace(endpoint.requests_per_minute)
-        self._tenacity = need("tenacity", "data")
+        self.cache = cache
+        self.account = account
+        self.limiter = limiter or RateLimiter(endpoint.requests_per_minute)
         self._httpx = need("httpx", "data")
         headers = {"Content-Type": "application/json", **_authorization(endpoint.api_key_env)}
         timeout = self._httpx.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s), pool=None)
         limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=None)
         self._http = self._httpx.Client(headers=headers, timeout=timeout, limits=limits)
+        self._retrying = retrying(endpoint.retry, self._sleep)
         self._stopped = threading.Event()
         self._lock = threading.Lock()
-        self._asking: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self._in_flight: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
     def complete(self, request: Request) -> Completion:
-        """The answer, from the file of answers if it is there.
+        """The completion, from the cache if it is there.
 
         Raises EngineError if there is none after all attempts or the request is refused, ConfigError if the endpoint
         refuses whatever it is asked.
         """
         body = encode(request, self.endpoint)
         # The seed counts even where `body` takes it out for an endpoint that knows none: it asks for another answer.
-        asked = hashlib.sha256(body + f" {request.seed}".encode()).hexdigest()
+        digest = hashlib.sha256(body + f" {request.seed}".encode()).hexdigest()
         with self._lock:
-            own = self._asking.setdefault(asked, threading.Lock())
-        with own:  # who asks the same at the same time gets the same answer
-            if known := self.answers.get(asked):
-                return known
-            answer = self._ask(body)
-            self.answers.put(asked, self.payer, answer)
-        return answer
+            own = self._in_flight.setdefault(digest, threading.Lock())
+        with own:  # equal requests at the same time share one completion
+            if cached := self.cache.get(digest):
+                return cached
+            completion = self._request(body)
+            self.cache.put(digest, self.account, completion)
+        return completion
 
     def stop(self) -> None:
-        """Nobody waits for another attempt from now on; answers that are under way still come."""
+        """No further attempts from now on; responses that are under way still come."""
         self._stopped.set()
 
     def close(self) -> None:
         self._http.close()
 
-    def _ask(self, body: bytes) -> Completion:
-        attempts = self._tenacity.Retrying(
-            stop=self._tenacity.stop_after_attempt(self.endpoint.attempts),
-            wait=self._backoff,
-            retry=self._tenacity.retry_if_exception_type(_Transient),
-            sleep=self._sleep,
-            reraise=True,
-        )
-        retries = -1
+    def _request(self, body: bytes) -> Completion:
+        attempts = 0
 
         def attempt() -> Completion:
-            nonlocal retries
-            retries += 1
-            self._sleep(self.pace.turn())
-            return self._send(body, retries)
+            nonlocal attempts
+            attempts += 1
+            self._sleep(self.limiter.reserve())
+            return replace(self._send(body), retries=attempts - 1)
 
         try:
-            answer: Completion = attempts(attempt)
-        except _Transient as problem:
-            raise EngineError(f"{problem}, after {retries + 1} attempts") from None
-        return answer
-
-    def _backoff(self, state: Any) -> float:
-        if state.outcome.exception().wait_s:
-            return 0.0  # the pace holds everybody back that long
-        drawn: float = self._tenacity.wait_random_exponential(multiplier=self.endpoint.backoff_s, max=60)(state)
-        return drawn
+            completion: Completion = self._retrying(attempt)
+        except Transient as error:
+            raise EngineError(f"{error}, after {attempts} attempt{'s' if attempts > 1 else ''}") from None
+        return completion
 
     def _sleep(self, seconds: float) -> None:
         if self._stopped.wait(seconds):
             raise EngineError("the client was stopped")
 
-    def _send(self, body: bytes, retries: int) -> Completion:
+    def _send(self, body: bytes) -> Completion:
         try:
             response = self._http.post(self.endpoint.url, content=body)
-        except self._httpx.HTTPError as problem:
-            raise _Transient(f"no answer ({type(problem).__name__})") from None
+        except self._httpx.HTTPError as error:
+            raise Transient(f"no answer ({type(error).__name__})") from None
         status = response.status_code
         if status == 200:
-            return _read(response.content, retries)
-        told = f"answered {status}{_code(response.content)}"
+            return _parse(response.content)
+        message = f"answered {status}{_error_code(response.content)}"
         if status in _MISCONFIGURED:
-            raise ConfigError(f"{self.endpoint.where} {told}: {_MISCONFIGURED[status]}")
+            raise ConfigError(f"{self.endpoint.where} {message}: {_MISCONFIGURED[status]}")
         if status not in _RETRIED and status < 500:
-            raise EngineError(told)
-        wait_s = _retry_after(response.headers.get("retry-after"))
-        if wait_s is not None:
-            if wait_s > LONGEST_WAIT_S:
-                raise EngineError(f"{told} and asks to wait longer than {LONGEST_WAIT_S:.0f} s")
-            self.pace.hold(wait_s)
-        raise _Transient(told, wait_s)
+            raise EngineError(message)
+        wait_s, retry = parse_retry_after(response.headers.get("retry-after")), self.endpoint.retry
+        if not retry.allows(wait_s):
+            raise Transient(f"{message} and asks to wait longer than {retry.longest_retry_after_s:.0f} s", wait_s)
+        if wait_s:
+            self.limiter.pause(wait_s)  # for all who share the limit
+        raise Transient(message, wait_s)  # the wait is no part of it: equal failures are counted together
 
 
 def _authorization(name: str | None) -> dict[str, str]:
@@ -254,7 +237,7 @@ def _authorization(name: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _read(content: bytes, retries: int) -> Completion:
+def _parse(content: bytes) -> Completion:
     """The completion in a response."""
     try:
         plain = json.loads(content)
@@ -265,29 +248,17 @@ def _read(content: bytes, retries: int) -> Completion:
         usage = plain.get("usage") or {}
         counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise _Transient("answered 200 with what is no chat completion") from None
+        raise Transient("answered 200 with what is no chat completion") from None
     if not choices or not all(isinstance(choice.text, str) for choice in choices):
-        raise _Transient("answered 200 with no text")
+        raise Transient("answered 200 with no text")
     tokens_in, tokens_out = (count if type(count) is int and count >= 0 else None for count in counts)
-    return Completion(choices, tokens_in, tokens_out, retries)
+    return Completion(choices, tokens_in, tokens_out)
 
 
-def _code(content: bytes) -> str:
-    """The code of an error response, if it is a known one."""
+def _error_code(content: bytes) -> str:
+    """The code of an error response, if it is one of those that are known."""
     try:
         code = json.loads(content)["error"]["code"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
-    return f" ({code})" if isinstance(code, str) and code in _KNOWN else ""
-
-
-def _retry_after(header: str | None) -> float | None:
-    """Seconds, from a number of them or a date."""
-    if header is None:
-        return None
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header.strip()):
-        return float(header)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
+    return f" ({code})" if isinstance(code, str) and code in _ERROR_CODES else ""

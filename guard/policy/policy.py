@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
-from guard import assets, schema
+from guard import assets, document, schema
 from guard.errors import PolicyError
 
 Detail = Literal["names", "short", "full"]  # how much of each category a guard is told
@@ -186,7 +186,7 @@ def canonical(policy: Policy) -> str:
 
 def from_text(text: str, where: str) -> Policy:
     """The policy of a YAML (or JSON) text; PolicyError lists every mistake with its line."""
-    data, lines = schema.parse(text, where, PolicyError)
+    data, lines = document.parse(text, where, PolicyError)
     return schema.convert(data, Policy, where, lines, PolicyError)
 
 
@@ -195,9 +195,8 @@ def load(name_or_path: str | Path) -> Policy:
 
     PolicyError lists every mistake.
     """
-    text = str(name_or_path)
-    if isinstance(name_or_path, str) and not text.endswith((".yaml", ".yml", ".json")) and "/" not in text:
-        names = shipped()
+    if is_name(name_or_path):
+        text, names = name_or_path, shipped()
         if text not in names:
             near = difflib.get_close_matches(text, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
@@ -206,6 +205,12 @@ def load(name_or_path: str | Path) -> Policy:
             )
         name_or_path = assets.asset(f"taxonomy/policies/{text}.yaml")
     return schema.load(Path(name_or_path), Policy, PolicyError)
+
+
+def is_name(name_or_path: str | Path) -> TypeGuard[str]:
+    """Whether this is the name of a policy, and not of a file: text without a `/` and without a file's suffix."""
+    text = str(name_or_path)
+    return isinstance(name_or_path, str) and not text.endswith((".yaml", ".yml", ".json")) and "/" not in text
 
 
 def shipped() -> list[str]:
@@ -217,7 +222,7 @@ def dump(policy: Policy) -> str:
     """The policy as YAML that `load` reads back to the same digest."""
     plain = as_dict(policy)
     plain["categories"] = plain.pop("categories")  # last, for people: all else fits above it
-    return schema.dump(json.loads(json.dumps(plain)))
+    return document.dump(json.loads(json.dumps(plain)))
 
 
 def json_schema() -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
-_WIDE = 300  # columns of a file or a pipe, which has no width to fold to
+WIDTH = 100  # columns of a file or a pipe, which has no width of its own; the variable COLUMNS gives another
 
 
 def table(*columns: str, rows: Iterable[tuple[object, ...]] = ()) -> Table:
@@ -32,6 +34,12 @@ def add(made: Table, *cells: object) -> None:
 
 
 def show(made: Table) -> None:
+    console().print(made)
+
+
+def console() -> Console:
+    """Standard output for plain text and tables: as wide as the terminal, or WIDTH where it goes elsewhere."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(made)
+    sized = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if sized else WIDTH, highlight=False, markup=False)

@@ -30,8 +30,9 @@ from guard.cli import main
 from guard.conversation import Conversation, Message
 from guard.data.ingest.user_rows import read_labelled
 from guard.errors import ConfigError, DataError, EngineError, VerdictError
-from guard.llm.answers import Answers
 from guard.llm.client import Endpoint
+from guard.llm.completions import CompletionCache
+from guard.llm.retry import RetryPolicy
 from guard.policy import Policy, load
 from tests.fixtures.chat_server import (
     ChatServer,
@@ -65,7 +66,8 @@ def write(path: Path, *rows: object) -> Path:
 
 def model(chat, name="m", **options) -> Model:
     priced = {key: options.pop(key) for key in ("price_in", "price_out", "temperature") if key in options}
-    return Model(Endpoint(chat.url, name, **{"backoff_s": 0.001, "attempts": 2, **options}), **priced)
+    retry = RetryPolicy(options.pop("attempts", 2), first_s=0.001)
+    return Model(Endpoint(chat.url, name, retry=retry, **options), **priced)
 
 
 def labelling(source: Path, chat, votes=2, **options) -> Job:
@@ -428,8 +430,8 @@ def test_jobs_that_cannot_be(chat, tmp_path):
         {"source": tmp_path / "none.jsonl"},
         {"out": tmp_path / "o.csv"},
         {"out": tmp_path / "none" / "o.jsonl"},
-        {"answers": source},
-        {"answers": job.out},
+        {"completions": source},
+        {"completions": job.out},
     ):
         with pytest.raises(DataError):
             judge_file(dataclasses.replace(job, **changed))
@@ -508,7 +510,7 @@ def test_finished_parts_are_not_judged_again(chat, tmp_path):
     job = labelling(write(tmp_path / "in.jsonl", *rows), chat, votes=1)
     with pytest.raises(EngineError):
         judge_file(job)
-    job.known.unlink()
+    job.cache.unlink()
     chat.requests.clear()
     chat.fault = lambda number, body: None
     assert judge_file(job)["kept"] == len(rows)
@@ -578,7 +580,9 @@ def test_cost_and_tokens_are_those_of_what_was_paid(chat, tmp_path):
     assert (again["cost"], again["usage"]["judge"]["requests"], again["usage"]["judge"]["cache_hits"]) == (0.0, 0, 6)
     assert len(chat.requests) == 6
     unpriced = dataclasses.replace(job, judge=model(chat, "other"))
-    assert judge_file(unpriced)["cost"] is None
+    with pytest.raises(DataError, match=r"out\.jsonl: exists already; give --restart to replace it"):
+        judge_file(unpriced)  # another judge
+    assert judge_file(unpriced, restart=True)["cost"] is None
 
 
 def test_rows_with_the_same_text_are_asked_about_once(chat, tmp_path):
@@ -628,12 +632,12 @@ def kill(process: subprocess.Popen, chat: ChatServer, requests: int, part: Path 
 
 
 def stored(job: Job) -> int:
-    """Answers in the file."""
-    if not job.known.exists():
+    """Completions in the cache that this run paid for."""
+    if not job.cache.exists():
         return 0
-    file = Answers(job.known)
-    (payer,) = [path.read_text() for path in job.parts.glob("payer")]
-    spent = file.spent(f"{payer}:judge").requests + file.spent(f"{payer}:generator").requests
+    file = CompletionCache(job.cache)
+    (account,) = [path.read_text() for path in job.parts.glob("account")]
+    spent = file.usage(f"{account}:judge").requests + file.usage(f"{account}:generator").requests
     file.close()
     return spent
 
@@ -870,7 +874,7 @@ def test_options_reach_the_job(chat, tmp_path, monkeypatch, capsys):
     assert "Criterion. Prefer the shorter one.\n" in judged[0]["messages"][1]["content"]
     assert set(chat.keys) == {f"Bearer {KEY}"}
     assert (tmp_path / "c.sqlite").exists()
-    assert not job.known.exists()
+    assert not job.cache.exists()
 
 
 def test_the_key_goes_to_no_other_endpoint(chat, tmp_path, monkeypatch):
@@ -911,12 +915,14 @@ def test_exit_code_3_where_rows_failed_or_none_could_be_judged(chat, tmp_path, c
     assert run(command(job)) == 3
     assert "failed 1" in capsys.readouterr().out
     write(job.source, "{")
-    assert run(command(job)) == 3
+    assert run(command(job)) == 2  # of another input
+    assert "exists already; give --restart" in capsys.readouterr().err
+    assert run(command(job, "--restart")) == 3
     write(job.source)
-    assert run(command(job)) == 0
+    assert run(command(job, "--restart")) == 0
     chat.fault = lambda number, body: Reply(400)
     write(job.source, *many(MOST_FAILURES + 3)[3:])  # the first ones are known by now
-    assert run(command(job)) == 3
+    assert run(command(job, "--restart")) == 3
     error = capsys.readouterr().err
     assert error.startswith("guard: 127.0.0.1:")
     assert "/v1/chat/completions: 20 rows failed" in error

@@ -5,6 +5,12 @@ import json
 import pytest
 
 from guard.cli import main
+from tests.fixtures import made_up_garden
+
+
+@pytest.fixture
+def world(tmp_path):
+    return made_up_garden.make(tmp_path)
 
 
 def run(capsys, *arguments):
@@ -14,7 +20,8 @@ def run(capsys, *arguments):
     return ended.value.code, captured.out, captured.err
 
 
-def test_list_shows_every_source_and_its_licence(capsys):
+def test_list_shows_every_source_and_its_licence(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     code, out, _ = run(capsys, "list", "--json")
     rows = json.loads(out)
     assert code == 0

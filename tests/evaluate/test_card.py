@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from guard.bundle import Bundle, Manifest, file_digest
+from guard.bundle import Bundle, Manifest
 from guard.calibration import Calibration, TargetCalibration, Thresholds
 from guard.conversation import Conversation
+from guard.digest import file_digest
 from guard.engines.fake import FakeEngine
 from guard.errors import DataError
 from guard.evaluate import peers, report
@@ -46,7 +47,7 @@ def told(command="guard eval set --model my-guard"):
     moderator = Moderator(FakeEngine(), MINIMAL)
     suite = Suite("set", "A set", "https://example.org/set", "CC0-1.0", "ab" * 32, cases)
     result = report.measure(suite, report.judge(moderator, cases), MINIMAL)
-    return report.report(moderator, [result], command)
+    return report.report(moderator.info, [result], command)
 
 
 def source(name, kept):

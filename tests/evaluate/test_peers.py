@@ -21,7 +21,7 @@ def told(*names, unsafe_only=False):
     cases = tuple(Case(Conversation.of(text), label, {}) for text, label in rows)
     verdicts = report.judge(moderator, cases)
     results = [report.measure(Suite(name, name, "", "", "", cases), verdicts, MINIMAL) for name in names]
-    return report.report(moderator, results, "guard eval")
+    return report.report(moderator.info, results, "guard eval")
 
 
 def test_a_published_score_has_its_source():

@@ -1,4 +1,4 @@
-"""Clusters: rows that must not be parted by a split, because they say nearly the same or belong together by source."""
+"""Clusters: rows that must stay in one split, because they say nearly the same or belong together in their source."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def clusters(
     group_keys: NDArray[np.uint64],
     prompts: NDArray[np.uint32],
 ) -> NDArray[np.int64]:
-    """The cluster of each row, named by the smallest index of a row in it.
+    """The cluster of each row, named by the smallest row index in it.
 
-    Rows are joined by an identical prompt, a group key of their source (`group_keys[i]` is one of row `group_rows[i]`),
-    or a near-duplicate prompt, by the signatures `prompts`. Responses do not join: refusals are alike everywhere. A
-    group key and a prompt key that are equal join as well.
+    Rows are joined by an identical prompt, by a group key of their source (`group_keys[i]` belongs to row
+    `group_rows[i]`), or by a near-duplicate prompt, by the signatures `prompts`. Responses do not join rows: refusals
+    are alike everywhere. A group key that equals a prompt key joins as well.
     """
     import numpy as np
 
-    everyone = np.arange(len(prompt_keys))
+    rows = np.arange(len(prompt_keys))
     keys = np.concatenate([prompt_keys, group_keys])
-    owners = np.concatenate([everyone, group_rows])
+    owners = np.concatenate([rows, group_rows])
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     distinct = np.unique(prompt_keys, return_index=True)[1]
     distinct.sort()

@@ -12,17 +12,17 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from guard import schema
-from guard.data.ingest.clean import Cleaning
 from guard.data.build.mix import Mixing
 from guard.data.build.split import Shares
+from guard.data.ingest.clean import Cleaning
 from guard.data.sources.user_files import UserData
 from guard.errors import ConfigError
 from guard.schema import Positive
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """A source to train on: `weight` of each of its rows, and at most `cap` of them (a fixed sample)."""
+class SourceUse:
+    """A source to train on: the `weight` of each of its rows, and a `cap` on their number (a fixed sample)."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -33,20 +33,19 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class BuildConfig:
-    """What goes into a data set. An empty `languages` keeps all of them.
+    """The configuration of a data set. An empty `languages` keeps all languages.
 
-    `data` are the user's own files. `decontaminate` is the folder of fingerprints under the data root, `against` are
-    files of held-out texts beside the configuration file: rows that repeat either are left out. `near_duplicates` is
-    the likeness (estimated Jaccard similarity of word 3-grams) from which the later of two texts of one label goes.
-    `taxonomy`, a folder with `sources/` and `crosswalks/` beside the configuration file, takes the place of the shipped
-    one.
+    data: the user's own files. decontaminate: the folder of fingerprints under the data root; against: files of
+    held-out texts, relative to the configuration file. Rows that repeat either are dropped. near_duplicates: the
+    estimated Jaccard similarity of word 3-grams from which the later of two texts of one label is dropped. taxonomy: a
+    folder with `sources/` and `crosswalks/`, relative to the configuration file, that replaces the shipped one.
     """
 
     __pydantic_config__ = schema.STRICT
 
     policy: str
     seed: int
-    sources: tuple[Use, ...] = ()
+    sources: tuple[SourceUse, ...] = ()
     data: tuple[UserData, ...] = ()
     decontaminate: str | None = None
     against: tuple[str, ...] = ()
@@ -59,19 +58,17 @@ class BuildConfig:
     taxonomy: str | None = None
 
     def __post_init__(self) -> None:
-        used = [*(use.source for use in self.sources), *self.development, *(own.name for own in self.data)]
-        twice = sorted({name for name in used if used.count(name) > 1})
-        if twice:
-            raise ValueError(f"source {twice[0]!r} is listed twice; list it once, under `sources` or `development`")
+        used = [*(use.source for use in self.sources), *self.development, *(entry.name for entry in self.data)]
+        repeated = sorted({name for name in used if used.count(name) > 1})
+        if repeated:
+            raise ValueError(f"source {repeated[0]!r} is listed twice; list it once, under `sources` or `development`")
         if not self.sources and not self.data:
-            raise ValueError(
-                "there is nothing to build from; list `sources` (see `guard data list`) or your own `data`"
-            )
+            raise ValueError("nothing to build from; list `sources` (see `guard data list`) or your own `data`")
 
     @property
-    def uses(self) -> dict[str, Use | UserData]:
-        """What is trained on, by the name of its source."""
-        return {use.source: use for use in self.sources} | {own.name: own for own in self.data}
+    def uses(self) -> dict[str, SourceUse | UserData]:
+        """The training sources and their settings, by name."""
+        return {use.source: use for use in self.sources} | {entry.name: entry for entry in self.data}
 
     @property
     def digest(self) -> str:

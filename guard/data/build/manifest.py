@@ -1,4 +1,4 @@
-"""The manifest of a data set: what it was made from, by which rules, and where every row that was read has gone."""
+"""The manifest of a data set: its inputs and settings, and an account of every row that was read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guard.data.build.config import BuildConfig
-from guard.data.build.select import REASONS, SPLITS, Placement
+from guard.data.build.row_index import KINDS, RowIndex
+from guard.data.build.select import REASONS, SPLITS, Selection
 from guard.data.row import LABELS
 from guard.data.sources.description import Source
-from guard.data.build.row_index import KINDS, Table
 from guard.errors import DataError
 from guard.policy import Policy, natural
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 NAME = "manifest.json"
 
 
-def manifest(
+def build_manifest(
     settings: BuildConfig,
     policy: Policy,
     sources: Sequence[Source],
     records: Sequence[Mapping[str, Any]],
-    table: Table,
-    placement: Placement,
+    index: RowIndex,
+    selection: Selection,
     warnings: Sequence[str],
     files: dict[str, str],
 ) -> dict[str, Any]:
-    """The manifest as plain data, equal for equal inputs. DataError if rows were lost: a fault of the build.
+    """The manifest as plain data, equal for equal inputs. DataError if rows were lost, which is a bug of the build.
 
-    `records` are those of the parts: `read`, `before`, `after`, `dropped` and `files` of each source.
+    records: those of the parts, with `read`, `before`, `after`, `dropped` and `files` of each source.
     """
     described = [
-        _source(number, source, record, table, placement)
+        _source(number, source, record, index, selection)
         for number, (source, record) in enumerate(zip(sources, records, strict=True))
     ]
-    kept = placement.kept
+    kept = selection.kept
     dropped = Counter[str]()
     for part in described:
         dropped.update(part["dropped"])
@@ -58,9 +58,9 @@ def manifest(
             "kept": int(kept.sum()),
         },
         "splits": {
-            split: _describe(kept & (placement.split == number), sources, table, placement)
+            split: _describe(kept & (selection.split == number), sources, index, selection)
             for number, split in enumerate(SPLITS)
-            if (kept & (placement.split == number)).any()
+            if (kept & (selection.split == number)).any()
         },
         "files": files,
         "sources": described,
@@ -69,12 +69,12 @@ def manifest(
 
 
 def _source(
-    number: int, source: Source, record: Mapping[str, Any], table: Table, placement: Placement
+    number: int, source: Source, record: Mapping[str, Any], index: RowIndex, selection: Selection
 ) -> dict[str, Any]:
-    own = table.source == number
-    kept = own & placement.kept
+    rows = index.source == number
+    kept = rows & selection.kept
     dropped = Counter[str](record["dropped"])
-    dropped.update(_tally(placement.reason[own & ~placement.kept], REASONS))
+    dropped.update(_count(selection.reason[rows & ~selection.kept], REASONS))
     if record["read"] != int(kept.sum()) + dropped.total():
         raise DataError(
             f"source {source.name}: {record['read']} rows read, but {int(kept.sum())} kept and {dropped.total()} "
@@ -95,31 +95,33 @@ def _source(
         "read": record["read"],
         "dropped": _sorted(dropped),
         "kept": int(kept.sum()),
-        "labels": _sorted(_tally(table.label[kept], LABELS)),
-        "splits": _sorted(_tally(placement.split[kept], SPLITS)),
+        "labels": _sorted(_count(index.label[kept], LABELS)),
+        "splits": _sorted(_count(selection.split[kept], SPLITS)),
     }
 
 
-def _describe(rows: NDArray[np.bool_], sources: Sequence[Source], table: Table, placement: Placement) -> dict[str, Any]:
+def _describe(
+    rows: NDArray[np.bool_], sources: Sequence[Source], index: RowIndex, selection: Selection
+) -> dict[str, Any]:
     import numpy as np
 
-    named = np.zeros(len(table), dtype=bool)
-    named[table.category_rows] = True
-    unknown = int((rows & ~named & (table.label == LABELS.index("unsafe"))).sum())
-    categories = _tally(table.category_codes[rows[table.category_rows]], table.codes)
+    categorised = np.zeros(len(index), dtype=bool)
+    categorised[index.category_rows] = True
+    unknown = int((rows & ~categorised & (index.label == LABELS.index("unsafe"))).sum())
+    categories = _count(index.category_codes[rows[index.category_rows]], index.codes)
     return {
         "rows": int(rows.sum()),
-        "clusters": len(np.unique(placement.cluster[rows])),
-        "labels": _sorted(_tally(table.label[rows], LABELS)),
-        "kinds": _sorted(_tally2(table.kind[rows], KINDS, table.label[rows])),
-        "languages": _sorted(_tally2(table.language[rows], table.languages, table.label[rows])),
+        "clusters": len(np.unique(selection.cluster[rows])),
+        "labels": _sorted(_count(index.label[rows], LABELS)),
+        "kinds": _sorted(_count_by_label(index.kind[rows], KINDS, index.label[rows])),
+        "languages": _sorted(_count_by_label(index.language[rows], index.languages, index.label[rows])),
         "categories": _sorted(categories + Counter({"unknown": unknown})),
-        "licences": _sorted(_tally(table.source[rows], [source.licence for source in sources])),
-        "roles": _sorted(_tally2(table.source[rows], [source.role for source in sources], table.label[rows])),
+        "licences": _sorted(_count(index.source[rows], [source.licence for source in sources])),
+        "roles": _sorted(_count_by_label(index.source[rows], [source.role for source in sources], index.label[rows])),
     }
 
 
-def _tally(indices: NDArray[Any], names: Sequence[str]) -> Counter[str]:
+def _count(indices: NDArray[Any], names: Sequence[str]) -> Counter[str]:
     import numpy as np
 
     counts = Counter[str]()
@@ -128,11 +130,11 @@ def _tally(indices: NDArray[Any], names: Sequence[str]) -> Counter[str]:
     return counts
 
 
-def _tally2(indices: NDArray[Any], names: Sequence[str], labels: NDArray[np.int8]) -> Counter[str]:
-    """Counts of `name/label`."""
+def _count_by_label(indices: NDArray[Any], names: Sequence[str], labels: NDArray[np.int8]) -> Counter[str]:
+    """Counts by `name/label`."""
     counts = Counter[str]()
     for number, label in enumerate(LABELS):
-        for name, count in _tally(indices[labels == number], names).items():
+        for name, count in _count(indices[labels == number], names).items():
             counts[f"{name}/{label}"] += count
     return counts
 

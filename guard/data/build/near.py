@@ -1,8 +1,8 @@
-"""Near-duplicates: MinHash signatures of texts, and the pairs of them that locality-sensitive hashing finds alike.
+"""Near-duplicates: MinHash signatures of texts, and the similar pairs that locality-sensitive hashing finds.
 
 Method: Broder, "On the resemblance and containment of documents" (1997); banding as in Leskovec, Rajaraman and Ullman,
-"Mining of Massive Datasets", ch. 3. Signatures are made by `rensa`. Each text is compared with the first of its bucket
-only, so that time and memory stay linear in the texts even where thousands are alike.
+"Mining of Massive Datasets", ch. 3. Signatures are computed by `rensa`. Each text is compared with the first of its
+bucket only, so that time and memory stay linear in the number of texts even where thousands are alike.
 """
 
 from __future__ import annotations
@@ -31,25 +31,28 @@ def signatures(texts: Sequence[str]) -> NDArray[np.uint32]:
     """MinHash signatures over word 3-shingles of the normalised texts, (texts, PERMUTATIONS)."""
     import numpy as np
 
-    made = need("rensa", "data").RMinHash.digests_from_token_sets(
+    digests = need("rensa", "data").RMinHash.digests_from_token_sets(
         [shingles(text) for text in texts], PERMUTATIONS, SEED
     )
-    return np.array(made, dtype=np.uint32).reshape(len(texts), PERMUTATIONS)
+    return np.array(digests, dtype=np.uint32).reshape(len(texts), PERMUTATIONS)
 
 
 def shingles(text: str) -> list[str]:
-    """The runs of three words of a normalised text, the whole of a shorter one."""
+    """The word 3-grams of a normalised text; the whole text if it is shorter."""
     words = _WORD.findall(text_key(text)) or [text]
     return [" ".join(words[i : i + SHINGLE_WORDS]) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))]
 
 
 def near_pairs(
-    rows: NDArray[np.int64], made: NDArray[np.uint32], likeness: float, classes: NDArray[np.int64] | None = None
+    rows: NDArray[np.int64],
+    signatures: NDArray[np.uint32],
+    min_similarity: float,
+    classes: NDArray[np.int64] | None = None,
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """(first, other) indices into `made` of near pairs among its `rows`, which are in order; first < other.
+    """(first, other) indices into `signatures` of near-duplicate pairs among the sorted `rows`; first < other.
 
-    `likeness` is the least estimated Jaccard similarity. With `classes` (one of each of `rows`) only rows of one class
-    are compared. `made` may be a memory map: it is read one band, and then CHUNK pairs, at a time.
+    min_similarity: an estimated Jaccard similarity. With `classes` (one per entry of `rows`) only rows of one class are
+    compared. `signatures` may be a memory map: it is read one band, and then CHUNK pairs, at a time.
     """
     import numpy as np
 
@@ -57,22 +60,22 @@ def near_pairs(
         band = np.zeros(len(rows), dtype=np.uint64) if classes is None else classes.astype(np.uint64)
         for column in range(start, start + BAND_ROWS):
             # An odd factor and a rotation: 64-bit products wrap on purpose.
-            band = (band ^ made[rows, column].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            band = (band ^ signatures[rows, column].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
             band ^= band >> np.uint64(29)
         _, leader, bucket = np.unique(band, return_index=True, return_inverse=True)
         first = rows[leader[bucket]]
         others = np.flatnonzero(first != rows)
         for begin in range(0, len(others), CHUNK):
-            some = others[begin : begin + CHUNK]
-            a, b = first[some], rows[some]
-            alike = (made[a] == made[b]).mean(axis=1) >= likeness
+            chunk = others[begin : begin + CHUNK]
+            a, b = first[chunk], rows[chunk]
+            similar = (signatures[a] == signatures[b]).mean(axis=1) >= min_similarity
             if classes is not None:
-                alike &= classes[leader[bucket[some]]] == classes[some]
-            yield a[alike], b[alike]
+                similar &= classes[leader[bucket[chunk]]] == classes[chunk]
+            yield a[similar], b[similar]
 
 
 def components(count: int, pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> NDArray[np.int64]:
-    """The smallest index of the connected component of each of 0..count-1, joined by `pairs`."""
+    """For each of 0..count-1 the smallest index in its connected component of the graph with the edges `pairs`."""
     import numpy as np
 
     sparse = need("scipy.sparse", "data")
@@ -80,7 +83,7 @@ def components(count: int, pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -
     a = np.concatenate([np.zeros(0, dtype=np.int64), *(first for first, _ in pairs)])
     b = np.concatenate([np.zeros(0, dtype=np.int64), *(other for _, other in pairs)])
     matrix = sparse.coo_matrix((np.ones(len(a), dtype=np.int8), (a, b)), shape=(count, count)).tocsr()
-    _, names = graph.connected_components(matrix, directed=False)
-    smallest = np.full(names.max(initial=-1) + 1, count, dtype=np.int64)
-    np.minimum.at(smallest, names, np.arange(count))
-    return np.asarray(smallest[names], dtype=np.int64)
+    _, component = graph.connected_components(matrix, directed=False)
+    smallest = np.full(component.max(initial=-1) + 1, count, dtype=np.int64)
+    np.minimum.at(smallest, component, np.arange(count))
+    return np.asarray(smallest[component], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The table of all rows of a build without their texts: what decides which are kept, and in which split."""
+"""The index of all rows of a build, without their texts: what selection, splits and weights are computed from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from guard.data.build import source_part as parts
+from guard.data.build import source_part
 from guard.data.build.near import PERMUTATIONS
 from guard.data.row import LABELS, Kind
 from guard.errors import need
@@ -24,11 +24,11 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Table:
-    """One entry a row, in the order of the parts and of their files. About a hundred bytes a row.
+class RowIndex:
+    """One entry per row, in the order of the parts and of their files; about a hundred bytes each.
 
     `kind`, `label` and `language` are indices into KINDS, LABELS and `languages`. Row `category_rows[i]` violates the
-    category `codes[category_codes[i]]`; likewise for `groups`.
+    category `codes[category_codes[i]]`; row `group_rows[i]` belongs to the group `group_keys[i]`.
     """
 
     source: NDArray[np.int16]
@@ -50,23 +50,23 @@ class Table:
         return len(self.id)
 
 
-def read(ledger: Ledger, count: int) -> Table:
-    """The table of the parts 0..count-1."""
+def read_index(ledger: Ledger, count: int) -> RowIndex:
+    """The index of the rows of the parts 0..count-1."""
     import numpy as np
 
     arrow, compute = need("pyarrow", "data"), need("pyarrow.compute", "data")
-    tables = [parts.read_keys(ledger, part) for part in range(count)]
+    tables = [source_part.read_index_columns(ledger, part) for part in range(count)]
     source = np.repeat(np.arange(count, dtype=np.int16), [table.num_rows for table in tables])
     table = arrow.concat_tables(tables)
     languages = tuple(sorted(compute.unique(table["language"]).to_pylist()))
 
-    def listed(name: str) -> tuple[NDArray[np.int64], Any]:
+    def flatten(name: str) -> tuple[NDArray[np.int64], Any]:
         return compute.list_parent_indices(table[name]).to_numpy(), compute.list_flatten(table[name])
 
-    group_rows, group_keys = listed("groups")
-    category_rows, categories = listed("categories")
+    group_rows, group_keys = flatten("groups")
+    category_rows, categories = flatten("categories")
     codes = tuple(sorted(compute.unique(categories).to_pylist()))
-    return Table(
+    return RowIndex(
         source=source,
         **{name: table[name].to_numpy() for name in ("id", "key", "prompt_key", "characters")},
         kind=_index(table["kind"], KINDS).astype(np.int8),
@@ -87,7 +87,7 @@ def _index(values: Any, known: Sequence[str]) -> Any:
 
 
 class Signatures:
-    """The signatures of all rows, (rows, PERMUTATIONS) uint32, mapped from a file that is made at `path`."""
+    """The signatures of all rows, (rows, PERMUTATIONS) uint32, memory-mapped from a file written at `path`."""
 
     def __init__(self, ledger: Ledger, count: int, name: str, path: Path) -> None:
         import numpy as np
@@ -104,7 +104,7 @@ class Signatures:
         self.array = np.frombuffer(raw, dtype=np.uint32).reshape(-1, PERMUTATIONS)
 
     def release(self) -> None:
-        """Lets go of the pages read so far, which would count as this process's memory."""
+        """Release the pages read so far, which would count as this process's memory."""
         if self._map is not None:
-            with suppress(AttributeError, OSError):  # a hint that not every system takes
+            with suppress(AttributeError, OSError):  # a hint that not every platform supports
                 self._map.madvise(mmap.MADV_DONTNEED)

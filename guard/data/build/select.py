@@ -1,4 +1,4 @@
-"""Placement: which rows of a build are kept, why the others are not, and each one's cluster, split and weight."""
+"""Selection: which rows of a build are kept, why the others are dropped, and each row's cluster, split and weight."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from guard.data.build import columns, dedupe, mix
 from guard.data.build.cluster import clusters
 from guard.data.build.columns import Columns
 from guard.data.build.config import BuildConfig
+from guard.data.build.row_index import KINDS, RowIndex, Signatures
+from guard.data.build.split import split_of, unit_hash
 from guard.data.row import LABELS
 from guard.data.sources.description import Source
-from guard.data.build.split import split_of, unit_hash
-from guard.data.build.row_index import KINDS, Signatures, Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,12 +26,12 @@ SPLITS = ("train", "dev", "test", DEVELOPMENT)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Placement:
-    """One entry a row of the table: `reason` (index into REASONS), `stays` (the row that it repeats, else itself),
-    `cluster` (its smallest row id), `split` (index into SPLITS) and `weight`."""
+class Selection:
+    """One entry per row of the index: `reason` (index into REASONS), `duplicate_of` (the row that it repeats, or
+    itself), `cluster` (its smallest row id), `split` (index into SPLITS) and `weight`."""
 
     reason: NDArray[np.int8]
-    stays: NDArray[np.int64]
+    duplicate_of: NDArray[np.int64]
     cluster: NDArray[np.uint64]
     split: NDArray[np.int8]
     weight: NDArray[np.float64]
@@ -42,110 +42,112 @@ class Placement:
         return kept
 
 
-def place(
-    table: Table, settings: BuildConfig, sources: Sequence[Source], prompts: Signatures, judged: Signatures
-) -> Placement:
-    """The placement of every row; `sources` are those of the table. Depends on nothing but its arguments."""
+def select_rows(
+    index: RowIndex, settings: BuildConfig, sources: Sequence[Source], prompts: Signatures, judged: Signatures
+) -> Selection:
+    """The selection over all rows; `sources` are those of the index. Depends on nothing but its arguments."""
     import numpy as np
 
     names = [source.name for source in sources]
-    reason = np.zeros(len(table), dtype=np.int8)
-    stays = np.arange(len(table))
+    reason = np.zeros(len(index), dtype=np.int8)
+    duplicate_of = np.arange(len(index))
 
-    def drop(rows: NDArray[np.int64], why: str, instead: NDArray[np.int64] | None = None) -> None:
+    def drop(rows: NDArray[np.int64], why: str, kept: NDArray[np.int64] | None = None) -> None:
         reason[rows] = REASONS.index(why)
-        if instead is not None:
-            stays[rows] = instead
+        if kept is not None:
+            duplicate_of[rows] = kept
 
-    conflict, first = dedupe.duplicates(table.key, table.label)
+    conflict, first = dedupe.duplicates(index.key, index.label)
     drop(np.flatnonzero(conflict), dedupe.CONFLICT)
-    repeated = np.flatnonzero(~conflict & (first != stays))
+    repeated = np.flatnonzero(~conflict & (first != duplicate_of))
     drop(repeated, dedupe.DUPLICATE, first[repeated])
-    cluster = clusters(table.prompt_key, table.group_rows, table.group_keys, prompts.array)
+    cluster = clusters(index.prompt_key, index.group_rows, index.group_keys, prompts.array)
     prompts.release()
     if settings.near_duplicates is not None:
-        left = np.flatnonzero((reason == 0) & ~_held(table, settings, names))  # a development set stays as it is made
-        classes = (cluster[left] * len(LABELS) + table.label[left]) * len(KINDS) + table.kind[left]
-        same = dedupe.near_duplicates(left, judged.array, classes, settings.near_duplicates)
-        drop(left[same != left], dedupe.NEAR, same[same != left])
+        remaining = np.flatnonzero((reason == 0) & ~_development(index, settings, names))  # dev sets stay as published
+        classes = (cluster[remaining] * len(LABELS) + index.label[remaining]) * len(KINDS) + index.kind[remaining]
+        kept = dedupe.near_duplicates(remaining, judged.array, classes, settings.near_duplicates)
+        drop(remaining[kept != remaining], dedupe.NEAR, kept[kept != remaining])
         judged.release()
     uses = settings.uses
     for source, name in enumerate(names):
-        own = np.flatnonzero((reason == 0) & (table.source == source))
+        rows = np.flatnonzero((reason == 0) & (index.source == source))
         cap = uses[name].cap if name in uses else None
-        if cap is not None and len(own) > cap:
-            drop(own[_ranks(table, own, settings.seed, "cap").argsort(kind="stable")[cap:]], OVER_CAP)
-    left = np.flatnonzero((reason == 0) & ~_held(table, settings, names))
-    if settings.mixing.category_caps and len(left):
-        drop(left[~_within_caps(table, left, settings)], OVER_CATEGORY_CAP)
-    named = _cluster_names(table, cluster)
-    split = _splits(table, named, settings, names)
-    weight = mix.weights(_columns(table, sources, settings, (reason == 0) & (split == 0)), settings.mixing)
-    return Placement(reason, stays, named, split, weight)
+        if cap is not None and len(rows) > cap:
+            drop(rows[_ranks(index, rows, settings.seed, "cap").argsort(kind="stable")[cap:]], OVER_CAP)
+    remaining = np.flatnonzero((reason == 0) & ~_development(index, settings, names))
+    if settings.mixing.category_caps and len(remaining):
+        drop(remaining[~_within_caps(index, remaining, settings)], OVER_CATEGORY_CAP)
+    named = _cluster_names(index, cluster)
+    split = _splits(index, named, settings, names)
+    weight = mix.weights(_columns(index, sources, settings, (reason == 0) & (split == 0)), settings.mixing)
+    return Selection(reason, duplicate_of, named, split, weight)
 
 
-def _held(table: Table, settings: BuildConfig, names: Sequence[str]) -> NDArray[np.bool_]:
+def _development(index: RowIndex, settings: BuildConfig, names: Sequence[str]) -> NDArray[np.bool_]:
+    """[rows]: whether the row is of a development source."""
     import numpy as np
 
-    return np.array([name in settings.development for name in names])[table.source]
+    return np.array([name in settings.development for name in names])[index.source]
 
 
-def _within_caps(table: Table, rows: NDArray[np.int64], settings: BuildConfig) -> NDArray[np.bool_]:
+def _within_caps(index: RowIndex, rows: NDArray[np.int64], settings: BuildConfig) -> NDArray[np.bool_]:
     """Which of the sorted `rows` the category caps have room for."""
     import numpy as np
 
-    place = np.searchsorted(rows, table.category_rows).clip(max=len(rows) - 1)
-    listed = (rows[place] == table.category_rows) & (table.label[table.category_rows] == LABELS.index("unsafe"))
-    codes = columns.Column(table.codes, table.category_codes[listed])
-    ranks = _ranks(table, rows, settings.seed, "category cap")
-    return mix.within_caps(place[listed], codes, ranks, settings.mixing.category_caps)
+    position = np.searchsorted(rows, index.category_rows).clip(max=len(rows) - 1)
+    present = (rows[position] == index.category_rows) & (index.label[index.category_rows] == LABELS.index("unsafe"))
+    codes = columns.Column(index.codes, index.category_codes[present])
+    ranks = _ranks(index, rows, settings.seed, "category cap")
+    return mix.within_caps(position[present], codes, ranks, settings.mixing.category_caps)
 
 
-def _columns(table: Table, sources: Sequence[Source], settings: BuildConfig, train: NDArray[np.bool_]) -> Columns:
+def _columns(index: RowIndex, sources: Sequence[Source], settings: BuildConfig, train: NDArray[np.bool_]) -> Columns:
     import numpy as np
 
     uses = settings.uses
     base = np.array([uses[source.name].weight if source.name in uses else 1.0 for source in sources])
-    labelled = table.label < LABELS.index("unlabelled")
-    source = columns.Column(tuple(one.name for one in sources), table.source)
+    labelled = index.label < LABELS.index("unlabelled")
     of = {
-        "source": source,
-        "kind": columns.Column(KINDS, table.kind),
-        "language": columns.Column(table.languages, table.language),
-        "length": columns.lengths(table.characters),
+        "source": columns.Column(tuple(source.name for source in sources), index.source),
+        "kind": columns.Column(KINDS, index.kind),
+        "language": columns.Column(index.languages, index.language),
+        "length": columns.lengths(index.characters),
     }
     for name in ("role", "licence"):
-        told = columns.encode(getattr(one, name) for one in sources)
-        of[name] = columns.Column(told.values, told.codes[table.source])
+        by_source = columns.encode(getattr(source, name) for source in sources)
+        of[name] = columns.Column(by_source.values, by_source.codes[index.source])
     return Columns(
-        labels=np.where(labelled, table.label, columns.NO_LABEL).astype(np.int8),
+        labels=np.where(labelled, index.label, columns.NO_LABEL).astype(np.int8),
         counted=train & labelled,
-        base=base[table.source],
+        base=base[index.source],
         of=of,
     )
 
 
-def _ranks(table: Table, rows: NDArray[np.int64], seed: int, purpose: str) -> NDArray[np.float64]:
+def _ranks(index: RowIndex, rows: NDArray[np.int64], seed: int, purpose: str) -> NDArray[np.float64]:
     import numpy as np
 
-    ids = table.id[rows].tolist()
+    ids = index.id[rows].tolist()
     return np.fromiter((unit_hash(seed, purpose, f"{id:016x}") for id in ids), dtype=np.float64, count=len(rows))
 
 
-def _cluster_names(table: Table, cluster: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """The smallest row id in the cluster of each row: a name that does not depend on the order of the rows."""
+def _cluster_names(index: RowIndex, cluster: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The smallest row id in the cluster of each row: a name that does not depend on the row order."""
     import numpy as np
 
     heads, member = np.unique(cluster, return_inverse=True)
     smallest = np.full(len(heads), np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(smallest, member, table.id)
+    np.minimum.at(smallest, member, index.id)
     return np.asarray(smallest[member], dtype=np.uint64)
 
 
-def _splits(table: Table, cluster: NDArray[np.uint64], settings: BuildConfig, names: Sequence[str]) -> NDArray[np.int8]:
+def _splits(
+    index: RowIndex, cluster: NDArray[np.uint64], settings: BuildConfig, names: Sequence[str]
+) -> NDArray[np.int8]:
     import numpy as np
 
     clusters, member = np.unique(cluster, return_inverse=True)
     splits = (SPLITS.index(split_of(f"{name:016x}", settings.shares, settings.seed)) for name in clusters.tolist())
     by_cluster = np.fromiter(splits, dtype=np.int8, count=len(clusters))
-    return np.where(_held(table, settings, names), np.int8(SPLITS.index(DEVELOPMENT)), by_cluster[member])
+    return np.where(_development(index, settings, names), np.int8(SPLITS.index(DEVELOPMENT)), by_cluster[member])

@@ -1,4 +1,4 @@
-"""The finished intake of one source on disk: its rows with the keys that later steps compare, and its drops."""
+"""The part of one ingested source on disk: its rows with the keys that later steps compare, and its drops."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from contextlib import ExitStack
 from typing import Any
 
 from guard.data.build import near
-from guard.data.build.dedupe import duplicate_key, hash64
-from guard.data.ingest.fingerprint import text_key
-from guard.data.ingest.ingest import Count
+from guard.data.ingest.fingerprint import duplicate_key, hash64, text_key
+from guard.data.ingest.ingest import IngestCounts
 from guard.data.row import Drop, Row
 from guard.errors import need
-from guard.jobs.ledger import Ledger, atomic
+from guard.jobs.atomic import atomic
+from guard.jobs.ledger import Ledger
 
 BATCH = 2000
 ROWS, DROPS = "rows.parquet", "drops.parquet"
-PROMPTS, JUDGED = "prompts.u32", "judged.u32"  # signatures of the rows, one after the other
+PROMPTS, JUDGED = "prompts.u32", "judged.u32"  # concatenated MinHash signatures of the rows
 
 
 def row_schema() -> Any:
@@ -49,10 +49,10 @@ def drop_schema() -> Any:
     return arrow.schema([(name, arrow.string()) for name in ("source", "id", "place", "reason", "detail")])
 
 
-def write_part(rows: Iterable[Row | Drop], ledger: Ledger, part: int) -> Count:
-    """Writes the files of a part, batch by batch; the caller commits it."""
+def write_part(rows: Iterable[Row | Drop], ledger: Ledger, part: int) -> IngestCounts:
+    """Write the files of a part, batch by batch, and count its rows; the caller commits it."""
     arrow, parquet = need("pyarrow", "data"), need("pyarrow.parquet", "data")
-    counted = Count()
+    counts = IngestCounts()
     kept: list[Row] = []
     drops: list[Drop] = []
     with ExitStack() as stack:
@@ -69,7 +69,7 @@ def write_part(rows: Iterable[Row | Drop], ledger: Ledger, part: int) -> Count:
             drops.clear()
 
         for row in rows:
-            counted.see(row)
+            counts.add(row)
             if isinstance(row, Drop):
                 drops.append(row)
             else:
@@ -77,7 +77,7 @@ def write_part(rows: Iterable[Row | Drop], ledger: Ledger, part: int) -> Count:
             if len(kept) + len(drops) >= BATCH:
                 flush()
         flush()
-    return counted
+    return counts
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -104,10 +104,10 @@ def _drop(drop: Drop) -> dict[str, Any]:
     return {name: getattr(drop, name) for name in ("source", "id", "place", "reason", "detail")}
 
 
-def read_keys(ledger: Ledger, part: int) -> Any:
-    """The columns of a part that fit in memory for all rows, as a pyarrow table: all but texts and places."""
-    texts = ("messages", "chosen", "rejected", "place")
-    columns = [name for name in row_schema().names if name not in texts]
+def read_index_columns(ledger: Ledger, part: int) -> Any:
+    """The columns of a part that fit in memory for all rows, as a pyarrow table: all but texts and locations."""
+    large = ("messages", "chosen", "rejected", "place")
+    columns = [name for name in row_schema().names if name not in large]
     return need("pyarrow.parquet", "data").read_table(ledger.path(part, ROWS), columns=columns)
 
 

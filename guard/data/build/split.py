@@ -1,4 +1,4 @@
-"""Train, dev and test by cluster, decided by a seeded hash of its name: adding rows never moves the others."""
+"""Train, dev and test splits by cluster, assigned by a seeded hash of its name: adding rows never moves others."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Shares:
 
 
 def unit_hash(*parts: object) -> float:
-    """A number in [0, 1) that depends on the parts only, evenly spread."""
+    """A number in [0, 1), uniformly distributed, that depends on the parts only."""
     raw = hashlib.sha256("\x00".join(map(str, parts)).encode()).digest()
     return int.from_bytes(raw[:7], "big") / 2**56
 
 
 def split_of(cluster: str, shares: Shares, seed: int) -> Split:
     """The split of a whole cluster."""
-    place = unit_hash(seed, "split", cluster)
-    if place < shares.test:
+    position = unit_hash(seed, "split", cluster)
+    if position < shares.test:
         return "test"
-    return "dev" if place < shares.test + shares.dev else "train"
+    return "dev" if position < shares.test + shares.dev else "train"

@@ -1,23 +1,23 @@
-"""The stored form of a data set: one parquet file a split, with declared columns, and one for the rows dropped."""
+"""The stored form of a data set: one parquet file per split, with declared columns, and one for the dropped rows."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from guard.data.build import source_part as parts
-from guard.data.build.select import DEVELOPMENT, REASONS, SPLITS, Placement
+from guard.data.build import source_part
+from guard.data.build.row_index import KINDS, RowIndex
+from guard.data.build.select import DEVELOPMENT, REASONS, SPLITS, Selection
 from guard.data.sources.description import Source
-from guard.data.build.row_index import KINDS, Table
+from guard.digest import file_digest
 from guard.errors import need
 from guard.jobs.ledger import Ledger
 
 PAIRS = "pairs"  # files of preference pairs: pairs-train.parquet and so on
 DROPS = "drops.parquet"
-GROUP = 5000  # rows that are written together
+GROUP = 5000  # rows of a row group
 
 
 def features() -> Any:
@@ -52,67 +52,68 @@ def pair_features() -> Any:
     return datasets.Features({"id": text, "prompt": turns, **named, "weight": datasets.Value("float64")})
 
 
-def write(
-    ledger: Ledger, sources: Sequence[Source], table: Table, placement: Placement, folder: Path
+def write_splits(
+    ledger: Ledger, sources: Sequence[Source], index: RowIndex, selection: Selection, folder: Path
 ) -> dict[str, str]:
-    """The sha256 (hex) of each file written, by name.
+    """Write the files of all splits and of the dropped rows into `folder`; return their sha256 (hex) by name.
 
-    train, dev and test are always written; development, the files of pairs and their splits if they have rows.
+    train, dev and test are always written, development and the files of pairs only if they have rows.
     """
     import numpy as np
 
     arrow, parquet = need("pyarrow", "data"), need("pyarrow.parquet", "data")
-    pair = table.kind == KINDS.index("pair")
-    kept = placement.kept
+    pair = index.kind == KINDS.index("pair")
+    kept = selection.kept
     names = {(split, False): f"{split}.parquet" for split in SPLITS}
     names |= {(split, True): f"{PAIRS}-{split}.parquet" for split in SPLITS}
-    wanted = {
+    files = {
         key: name
         for key, name in names.items()
         if (not key[1] and key[0] != DEVELOPMENT)
-        or (kept & (placement.split == SPLITS.index(key[0])) & (pair == key[1])).any()
+        or (kept & (selection.split == SPLITS.index(key[0])) & (pair == key[1])).any()
     }
     with ExitStack() as stack:
         writers = {
             key: stack.enter_context(
                 parquet.ParquetWriter(folder / name, (pair_features() if key[1] else features()).arrow_schema)
             )
-            for key, name in wanted.items()
+            for key, name in files.items()
         }
-        waiting: dict[tuple[str, bool], list[Any]] = {key: [] for key in wanted}
-        drops = stack.enter_context(parquet.ParquetWriter(folder / DROPS, parts.drop_schema()))
+        buffers: dict[tuple[str, bool], list[Any]] = {key: [] for key in files}
+        drops = stack.enter_context(parquet.ParquetWriter(folder / DROPS, source_part.drop_schema()))
 
         def flush(key: tuple[str, bool]) -> None:
-            if waiting[key]:
-                whole = arrow.concat_tables(waiting[key]).combine_chunks()
-                writers[key].write_table(whole, row_group_size=GROUP)
-                waiting[key].clear()
+            if buffers[key]:
+                group = arrow.concat_tables(buffers[key]).combine_chunks()
+                writers[key].write_table(group, row_group_size=GROUP)
+                buffers[key].clear()
 
         start = 0
         for number, source in enumerate(sources):
-            for batch in parts.batches(ledger, number, parts.DROPS):
+            for batch in source_part.batches(ledger, number, source_part.DROPS):
                 drops.write_table(arrow.Table.from_batches([batch]))
-            for batch in parts.batches(ledger, number, parts.ROWS):
+            for batch in source_part.batches(ledger, number, source_part.ROWS):
                 rows = np.arange(start, start + batch.num_rows)
                 start += batch.num_rows
-                gone = rows[~kept[rows]]
-                if len(gone):
-                    drops.write_table(_dropped(batch.filter(arrow.array(~kept[rows])), gone, source, table, placement))
-                for key in wanted:
-                    chosen = kept[rows] & (placement.split[rows] == SPLITS.index(key[0])) & (pair[rows] == key[1])
-                    if chosen.any():
-                        made = _pairs if key[1] else _examples
-                        columns = made(batch.filter(arrow.array(chosen)), rows[chosen], source, placement)
+                dropped = rows[~kept[rows]]
+                if len(dropped):
+                    unselected = batch.filter(arrow.array(~kept[rows]))
+                    drops.write_table(_drops(unselected, dropped, source, index, selection))
+                for key in files:
+                    mask = kept[rows] & (selection.split[rows] == SPLITS.index(key[0])) & (pair[rows] == key[1])
+                    if mask.any():
+                        convert = _pairs if key[1] else _examples
+                        columns = convert(batch.filter(arrow.array(mask)), rows[mask], source, selection)
                         schema = writers[key].schema
-                        waiting[key].append(arrow.table([columns[name] for name in schema.names], schema=schema))
-                        if sum(waited.num_rows for waited in waiting[key]) >= GROUP:
+                        buffers[key].append(arrow.table([columns[name] for name in schema.names], schema=schema))
+                        if sum(buffer.num_rows for buffer in buffers[key]) >= GROUP:
                             flush(key)
-        for key in wanted:
+        for key in files:
             flush(key)
-    return {name: _digest(folder / name) for name in (*wanted.values(), DROPS)}
+    return {name: file_digest(folder / name) for name in (*files.values(), DROPS)}
 
 
-def _common(batch: Any, rows: Any, source: Source, placement: Placement) -> dict[str, Any]:
+def _common(batch: Any, rows: Any, source: Source, selection: Selection) -> dict[str, Any]:
     arrow = need("pyarrow", "data")
     count = batch.num_rows
     return {
@@ -121,17 +122,17 @@ def _common(batch: Any, rows: Any, source: Source, placement: Placement) -> dict
         "licence": arrow.repeat(source.licence, count),
         "role": arrow.repeat(source.role, count),
         "language": batch["language"],
-        "cluster": _hex(arrow.array(placement.cluster[rows])),
-        "weight": arrow.array(placement.weight[rows]),
+        "cluster": _hex(arrow.array(selection.cluster[rows])),
+        "weight": arrow.array(selection.weight[rows]),
     }
 
 
-def _examples(batch: Any, rows: Any, source: Source, placement: Placement) -> dict[str, Any]:
-    """A safe row violates nothing; an unsafe one is known if its source says what it violates."""
+def _examples(batch: Any, rows: Any, source: Source, selection: Selection) -> dict[str, Any]:
+    """A safe row violates nothing; the categories of an unsafe one are known if its source names them."""
     arrow, compute = need("pyarrow", "data"), need("pyarrow.compute", "data")
     named = compute.greater(compute.list_value_length(batch["categories"]), 0)
     return {
-        **_common(batch, rows, source, placement),
+        **_common(batch, rows, source, selection),
         "messages": batch["messages"].cast(features().arrow_schema.field("messages").type),
         "label": batch["label"],
         "categories": batch["categories"].cast(arrow.list_(arrow.string())),
@@ -141,34 +142,30 @@ def _examples(batch: Any, rows: Any, source: Source, placement: Placement) -> di
     }
 
 
-def _pairs(batch: Any, rows: Any, source: Source, placement: Placement) -> dict[str, Any]:
+def _pairs(batch: Any, rows: Any, source: Source, selection: Selection) -> dict[str, Any]:
     turns = batch["messages"].cast(pair_features().arrow_schema.field("prompt").type)
     return {
-        **_common(batch, rows, source, placement),
+        **_common(batch, rows, source, selection),
         "prompt": turns,
         "chosen": batch["chosen"],
         "rejected": batch["rejected"],
     }
 
 
-def _dropped(batch: Any, rows: Any, source: Source, table: Table, placement: Placement) -> Any:
+def _drops(batch: Any, rows: Any, source: Source, index: RowIndex, selection: Selection) -> Any:
     arrow = need("pyarrow", "data")
-    reasons = [REASONS[code] for code in placement.reason[rows].tolist()]
-    others = placement.stays[rows]
+    reasons = [REASONS[code] for code in selection.reason[rows].tolist()]
+    originals = selection.duplicate_of[rows]
     detail = [
-        "" if other == row else f"{id:016x}"
-        for row, other, id in zip(rows.tolist(), others.tolist(), table.id[others].tolist(), strict=True)
+        "" if original == row else f"{id:016x}"
+        for row, original, id in zip(rows.tolist(), originals.tolist(), index.id[originals].tolist(), strict=True)
     ]
     columns = [arrow.repeat(source.name, len(rows)), _hex(batch["id"]), batch["place"], reasons, detail]
     return arrow.table(
-        [arrow.array(column) if isinstance(column, list) else column for column in columns], schema=parts.drop_schema()
+        [arrow.array(column) if isinstance(column, list) else column for column in columns],
+        schema=source_part.drop_schema(),
     )
 
 
 def _hex(ids: Any) -> Any:
     return need("pyarrow", "data").array([f"{id:016x}" for id in ids.to_pylist()])
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

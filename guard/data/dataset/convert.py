@@ -21,18 +21,17 @@ from typing import Any, BinaryIO, Literal, get_args
 from guard.conversation import Message
 from guard.data.build import manifest
 from guard.data.build import write as store
-from guard.data.dataset.open import columns, open_built
+from guard.data.dataset.open import columns, open_dataset
 from guard.data.ingest import source_rows
-from guard.data.ingest.language import UNKNOWN
 from guard.data.ingest.source_rows import Broken
 from guard.data.ingest.user_description import BrokenRows, Described, describe
 from guard.data.ingest.user_rows import conversation_of
-from guard.data.row import Row
+from guard.data.row import UNKNOWN_LANGUAGE, Row
 from guard.data.sources import formats
 from guard.data.sources.folders import ALL
 from guard.data.sources.user_files import Mapping, of_file
 from guard.errors import ConfigError, DataError, InvalidInput, need
-from guard.jobs.ledger import atomic
+from guard.jobs.atomic import atomic
 from guard.policy import Policy
 from guard.verdict import write
 
@@ -113,7 +112,7 @@ def _built(source: Path, split: str) -> list[Path]:
         return [source] if names >= _EXAMPLE or names >= _PAIR else []
     if not (source / manifest.NAME).is_file():
         return []
-    built = open_built(source)
+    built = open_dataset(source)
     if split == ALL:
         return list(built.labelled.values())
     parts = built.labelled | built.pairs
@@ -205,7 +204,7 @@ def _as_jsonl(row: Stored, policy: Policy) -> Stored | str:
         made = {"id": row["id"], "messages": turns}
     names = ("chosen", "rejected", "label", "categories", "undecided", "language", "source", "licence")
     told = {name: row[name] for name in names if row.get(name)}
-    return made | {name: value for name, value in told.items() if (name, value) != ("language", UNKNOWN)}
+    return made | {name: value for name, value in told.items() if (name, value) != ("language", UNKNOWN_LANGUAGE)}
 
 
 def _as_parquet(row: Stored, policy: Policy) -> Stored | str:

@@ -1,4 +1,4 @@
-"""Examples read back from a built data set, or from a user's own files, for training and evaluation."""
+"""Examples of a built data set, or of a user's own files, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def load_examples(
 ) -> list[Example]:
     """The examples of one split in stored order: of a folder made by `guard data build`, or of a user's own data.
 
-    Those need the `policy` whose codes their rows name, and have the splits train and dev (see user_rows.py);
-    `columns`, a mapping or the file of one, says how they are to be read.
-    `split` is train, dev, test, or development (whose examples count as dev). DataError if there is no such file.
+    A user's data need the `policy` whose codes they name, and have the splits train and dev (see user_rows.py);
+    `columns` is their mapping, or the file that holds it. `split` is train, dev, test, or development (whose examples
+    count as dev). DataError if there is no such file.
     """
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
@@ -45,7 +45,7 @@ def load_examples(
 
 
 def weighed(examples: Iterable[Example], by_source: collections.abc.Mapping[str, float]) -> list[Example]:
-    """The examples, each weight times that of its source (1 if it has none), less those of weight 0."""
+    """The examples with their weights multiplied by those of their sources (default 1); weight 0 drops an example."""
     return [
         dataclasses.replace(example, weight=weight)
         for example in examples

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from guard.conversation import conversation_from_row
 from guard.errors import DataError, InvalidInput
-from guard.jobs.ledger import atomic
+from guard.jobs.atomic import atomic
 from guard.jobs.rows import as_json, open_rows
 from guard.policy.crosswalk import Crosswalk, Entry, Meaning, meaning
 from guard.strict_json import parse

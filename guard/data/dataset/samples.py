@@ -1,4 +1,4 @@
-"""Samples of a build: rows that match a filter, chosen by a seeded hash of their ids, so that all agree on them."""
+"""Samples of a data set: rows that match a filter, ordered by a seeded hash of their ids, so that they are stable."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 from guard.data.build.write import DROPS
-from guard.data.dataset.open import batches, columns, hashes, open_built, rows_at
+from guard.data.dataset.open import batches, columns, hash_texts, open_dataset, rows_at
 from guard.errors import DataError, need
 
 PAIR = "pair"
 _DROPS = Path(DROPS).stem
-_LISTED = 60  # values that a message names
+_MAX_LISTED = 60  # values in an error
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What rows must be to be shown; None is anything. `reason` is of dropped rows only."""
+    """The values that rows must have; None matches any. `reason` applies to dropped rows only."""
 
     split: str | None = None
     source: str | None = None
@@ -34,17 +34,17 @@ class Filter:
     reason: str | None = None
     id: str | None = None
 
-    def of(self, *fields: str) -> dict[str, str]:
-        """Those of `fields` that are not None."""
-        told = ((field, getattr(self, field)) for field in fields)
-        return {field: value for field, value in told if value is not None}
+    def values(self, *fields: str) -> dict[str, str]:
+        """The values of those `fields` that are not None."""
+        values = ((field, getattr(self, field)) for field in fields)
+        return {field: value for field, value in values if value is not None}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sample:
-    """One row. `messages` are (role, content); of a pair the last two are the preferred and the rejected answer.
+    """One row. `messages` are (role, content); of a pair, the last two are the preferred and the rejected response.
 
-    characters: of the judged turn, of a pair of the preferred answer. cluster_rows: how many rows share the cluster.
+    characters: of the judged turn, or of the preferred response. cluster_rows: the number of rows of its cluster.
     """
 
     id: str
@@ -65,7 +65,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """One row that was left out: its text is not kept, `place` says where it was read."""
+    """One dropped row: its text is not stored, `place` is where it was read."""
 
     source: str
     id: str
@@ -75,91 +75,94 @@ class Dropped:
 
 
 def files(path: Path) -> dict[str, Path]:
-    """The parquet files of a build by name without suffix, or the one file `path`; DataError if it is neither."""
+    """The parquet files of a data set by name without suffix, or the one file `path`; DataError if it is neither."""
     if path.is_dir():
-        built = open_built(path)
-        dropped = {} if built.drops is None else {built.drops.stem: built.drops}
-        return {**built.labelled, **built.pairs, **dropped}
+        dataset = open_dataset(path)
+        drops = {} if dataset.drops is None else {dataset.drops.stem: dataset.drops}
+        return {**dataset.labelled, **dataset.pairs, **drops}
     if path.suffix != ".parquet" or not path.is_file():
-        raise DataError(f"{path}: is no folder and no parquet file; give a build's folder, or one file of it")
+        raise DataError(f"{path}: neither a folder nor a parquet file; give a build's folder, or one file of it")
     return {path.stem: path}
 
 
-def sample(found: Mapping[str, Path], wanted: Filter, count: int, seed: int) -> list[Sample]:
-    """At most `count` rows of the files `found` that are as `wanted`; the first ones stay if `count` grows.
+def sample(paths: Mapping[str, Path], criteria: Filter, count: int, seed: int) -> list[Sample]:
+    """At most `count` rows that match `criteria`; a larger sample begins with the smaller one.
 
-    Pairs are among them only if `wanted` asks for their kind, their file, or an id. DataError for a file without such a
-    column, and where a value of the filter does not occur at all.
+    Pairs are included only if the criteria name their kind, their file, or an id. DataError for a file that lacks a
+    column, and if a value of the criteria does not occur at all.
     """
-    chosen = {name: path for name, path in found.items() if _is_asked_for(name, path, wanted)}
-    if wanted.split is not None and not chosen:
-        raise DataError(f"there is no {wanted.split!r} here{_near(wanted.split, found.keys() - {_DROPS})}")
-    picked = _pick(chosen, wanted.of("source", "label", "category", "kind", "language", "id"), count, seed)
-    rows = {name: rows_at(chosen[name], {row for its, row in picked if its == name}) for name in {n for n, _ in picked}}
-    clusters = _cluster_rows(found, {rows[name][row]["cluster"] for name, row in picked})
+    selected = {name: path for name, path in paths.items() if _is_selected(name, path, criteria)}
+    if criteria.split is not None and not selected:
+        raise DataError(f"no {criteria.split!r} here{_alternatives(criteria.split, paths.keys() - {_DROPS})}")
+    picked = _pick(selected, criteria.values("source", "label", "category", "kind", "language", "id"), count, seed)
+    rows = {
+        name: rows_at(selected[name], {row for file, row in picked if file == name})
+        for name in {file for file, _ in picked}
+    }
+    clusters = _cluster_rows(paths, {rows[name][row]["cluster"] for name, row in picked})
     return [_sample(name, rows[name][row], clusters) for name, row in picked]
 
 
-def sample_drops(found: Mapping[str, Path], wanted: Filter, count: int, seed: int) -> list[Dropped]:
-    """At most `count` dropped rows as `wanted`: by source, reason and id. DataError if the build kept no list."""
-    if _DROPS not in found:
-        raise DataError(f"there is no {DROPS} here (there are: {', '.join(found)}); give the folder of a build")
-    picked = _pick({_DROPS: found[_DROPS]}, wanted.of("source", "reason", "id"), count, seed)
-    rows = rows_at(found[_DROPS], {row for _, row in picked})
+def sample_drops(paths: Mapping[str, Path], criteria: Filter, count: int, seed: int) -> list[Dropped]:
+    """At most `count` dropped rows that match source, reason and id. DataError if the data set has no file of them."""
+    if _DROPS not in paths:
+        raise DataError(f"no {DROPS} here (available: {', '.join(paths)}); give the folder of a build")
+    picked = _pick({_DROPS: paths[_DROPS]}, criteria.values("source", "reason", "id"), count, seed)
+    rows = rows_at(paths[_DROPS], {row for _, row in picked})
     fields = [field.name for field in dataclasses.fields(Dropped)]
     return [Dropped(**{field: rows[row].get(field) or "" for field in fields}) for _, row in picked]
 
 
-def _is_asked_for(name: str, path: Path, wanted: Filter) -> bool:
+def _is_selected(name: str, path: Path, criteria: Filter) -> bool:
     if name == _DROPS:
         return False
-    if wanted.split is not None:
-        return name == wanted.split
-    return (wanted.kind == PAIR or wanted.id is not None) or "messages" in columns(path)
+    if criteria.split is not None:
+        return name == criteria.split
+    return (criteria.kind == PAIR or criteria.id is not None) or "messages" in columns(path)
 
 
-def _pick(found: Mapping[str, Path], wanted: Mapping[str, str], count: int, seed: int) -> list[tuple[str, int]]:
-    """(file, row) of the matching rows of smallest seeded hash, in its order."""
+def _pick(paths: Mapping[str, Path], criteria: Mapping[str, str], count: int, seed: int) -> list[tuple[str, int]]:
+    """(file, row) of the matching rows with the smallest seeded hashes, in their order."""
     best: list[tuple[int, str, int]] = []
-    seen: dict[str, Counter[str]] = {field: Counter() for field in wanted}
-    for name, path in found.items():
+    seen: dict[str, Counter[str]] = {field: Counter() for field in criteria}
+    for name, path in paths.items():
         start = 0
-        for batch in _batches(path, wanted):
+        for batch in _batches(path, criteria):
             match = np.ones(batch.num_rows, dtype=bool)
-            for field, value in wanted.items():
+            for field, value in criteria.items():
                 match &= _matches(batch, field, value, seen[field])
             rows = np.flatnonzero(match)
             ids = batch.column("id").take(need("pyarrow", "data").array(rows)).to_pylist()
-            ranks = hashes(f"{seed}\0{id}" for id in ids)
+            ranks = hash_texts(f"{seed}\0{id}" for id in ids)
             first = np.argsort(ranks, kind="stable")[:count]
-            best += [(int(ranks[place]), name, start + int(rows[place])) for place in first]
+            best += [(int(ranks[index]), name, start + int(rows[index])) for index in first]
             best = sorted(best)[:count]
             start += batch.num_rows
     if not best:
-        _check_values(wanted, seen)
+        _check_values(criteria, seen)
     return [(name, row) for _, name, row in best]
 
 
-def _batches(path: Path, wanted: Mapping[str, str]) -> Iterator[Any]:
+def _batches(path: Path, criteria: Mapping[str, str]) -> Iterator[Any]:
     present = columns(path)
-    fields = ["categories" if field == "category" else field for field in wanted]
-    named = [field for field in fields if field in present or field not in ("kind", "label", "categories")]
-    extra = ["label"] if "category" in wanted and "label" in present else []
-    yield from batches(path, list(dict.fromkeys(["id", *named, *extra])))
+    fields = ["categories" if field == "category" else field for field in criteria]
+    required = [field for field in fields if field in present or field not in ("kind", "label", "categories")]
+    extra = ["label"] if "category" in criteria and "label" in present else []
+    yield from batches(path, list(dict.fromkeys(["id", *required, *extra])))
 
 
 def _matches(batch: Any, field: str, value: str, seen: Counter[str]) -> Any:
-    """Whether each row has the value; the values of all rows are added to `seen`."""
+    """Whether each row has the value; the values of all rows are counted in `seen`."""
     arrow, compute = need("pyarrow", "data"), need("pyarrow.compute", "data")
     name = "categories" if field == "category" else field
-    if name not in batch.schema.names:  # pairs have no label and no kind of their own
-        own = PAIR if field == "kind" else ""
-        seen[own] += batch.num_rows
-        return np.full(batch.num_rows, own == value)
+    if name not in batch.schema.names:  # pairs have no label and no kind column
+        constant = PAIR if field == "kind" else ""
+        seen[constant] += batch.num_rows
+        return np.full(batch.num_rows, constant == value)
     column = batch.column(name)
     values = column.flatten() if field == "category" else column
     if field != "id":
-        seen.update({told["values"]: told["counts"] for told in compute.value_counts(values).to_pylist()})
+        seen.update({entry["values"]: entry["counts"] for entry in compute.value_counts(values).to_pylist()})
     equal = compute.fill_null(compute.equal(values, arrow.scalar(value)), False).to_numpy(zero_copy_only=False)
     if field != "category":
         return equal
@@ -168,32 +171,33 @@ def _matches(batch: Any, field: str, value: str, seen: Counter[str]) -> Any:
     return match
 
 
-def _check_values(wanted: Mapping[str, str], seen: Mapping[str, Counter[str]]) -> None:
-    """DataError naming the values there are, where one of the filter does not occur at all."""
-    if "id" in wanted:
+def _check_values(criteria: Mapping[str, str], seen: Mapping[str, Counter[str]]) -> None:
+    """DataError, with the values that occur, if a value of the criteria does not occur at all."""
+    if "id" in criteria:
         return
-    for field, value in wanted.items():
+    for field, value in criteria.items():
         if value not in seen[field]:
-            raise DataError(f"no row has the {field} {value!r}{_near(value, filter(None, seen[field]))}")
+            raise DataError(f"no row has the {field} {value!r}{_alternatives(value, filter(None, seen[field]))}")
 
 
-def _near(value: str, known: Any) -> str:
+def _alternatives(value: str, known: Any) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(value, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"{hint} (there are: {', '.join(names[:_LISTED]) or 'none'}{more})"
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"{hint} (available: {', '.join(names[:_MAX_LISTED]) or 'none'}{more})"
 
 
-def _cluster_rows(found: Mapping[str, Path], clusters: set[str]) -> Counter[str]:
+def _cluster_rows(paths: Mapping[str, Path], clusters: set[str]) -> Counter[str]:
+    """The number of rows of each of the clusters."""
     arrow, compute = need("pyarrow", "data"), need("pyarrow.compute", "data")
     counts: Counter[str] = Counter()
-    wanted = arrow.array(sorted(clusters), arrow.string())
-    for name, path in found.items():
+    names = arrow.array(sorted(clusters), arrow.string())
+    for name, path in paths.items():
         if clusters and name != _DROPS:
             for batch in batches(path, ["cluster"]):
                 column = batch.column("cluster")
-                counts.update(column.filter(compute.is_in(column, value_set=wanted)).to_pylist())
+                counts.update(column.filter(compute.is_in(column, value_set=names)).to_pylist())
     return counts
 
 
@@ -221,18 +225,18 @@ def _sample(name: str, row: Mapping[str, Any], clusters: Mapping[str, int]) -> S
 
 
 def printable(text: str, at_most: int) -> str:
-    """The first characters of a text, safe for a terminal: what would not print, or would steer it, is escaped.
+    """The first `at_most` characters of a text, with unprintable and control characters escaped for a terminal.
 
-    Line breaks stay. What is left out is counted at the end.
+    Line breaks stay. The number of omitted characters is appended.
     """
-    left_out = len(text) - at_most
-    shown = "".join(sign if sign.isprintable() or sign == "\n" else _escaped(sign) for sign in text[:at_most])
-    return shown if left_out <= 0 else f"{shown} … {left_out:,} characters left out"
+    omitted = len(text) - at_most
+    shown = "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text[:at_most])
+    return shown if omitted <= 0 else f"{shown} … {omitted:,} characters left out"
 
 
-def _escaped(sign: str) -> str:
-    point = ord(sign)
-    named = {"\t": "\\t", "\r": "\\r"}
-    return named.get(sign) or (
+def _escaped(char: str) -> str:
+    point = ord(char)
+    names = {"\t": "\\t", "\r": "\\r"}
+    return names.get(char) or (
         f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
     )

@@ -1,4 +1,4 @@
-"""Texts made fit to learn from: Unicode repaired, and what is empty, too short, too long or no language set aside."""
+"""Text cleaning: Unicode repair, and the reasons to drop a text: empty, too short, too long, unreadable, repetitive."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ EMPTY, TOO_SHORT, TOO_LONG = "empty", "too short", "too long"
 NO_WORDS, UNREADABLE, REPETITIVE = "no words", "unreadable", "repetitive"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN = re.compile(r"[\x20-\x7e\n]*")  # nothing to repair, except where an ampersand may start an HTML entity
-_WORTH_PACKING = 400  # characters from which the packed size says something
+_MIN_COMPRESSIBLE = 400  # characters from which the compression ratio is meaningful
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaning:
-    """What a build does to texts. Lengths are in characters of the judged text.
+    """How a build cleans texts. Lengths are in characters of the judged text.
 
-    `repair` mends broken encodings (mojibake), HTML entities, control characters and line ends, and composes characters
-    (NFC); it leaves look-alike letters, widths, quotes and invisible characters, which attacks are made of. A text is
-    unreadable from a share of `replaced` characters lost in decoding, and repetitive where zlib packs it to less than
-    `packed` of its size.
+    repair: fix mojibake, HTML entities, control characters and line ends, and compose characters (NFC); look-alike
+    letters, widths, quotes and invisible characters stay, because attacks are made of them. replaced: the share of
+    characters lost in decoding from which a text is unreadable. packed: the zlib compression ratio below which it is
+    repetitive.
     """
 
     __pydantic_config__ = schema.STRICT
@@ -43,20 +43,20 @@ class Cleaning:
 
 
 def clean(row: Row, cleaning: Cleaning) -> tuple[Row, str | None]:
-    """The row with clean texts, and the reason to drop it, None if it is fit."""
-    mend = _mend if cleaning.repair else _strip
+    """The row with clean texts, and the reason to drop it, None if it is usable."""
+    repair = _repair if cleaning.repair else _strip
     changed = dataclasses.replace(
         row,
-        prompt=mend(row.prompt),
-        response=None if row.response is None else mend(row.response),
-        rejected=None if row.rejected is None else mend(row.rejected),
-        turns=tuple((role, mend(content)) for role, content in row.turns),
+        prompt=repair(row.prompt),
+        response=None if row.response is None else repair(row.response),
+        rejected=None if row.rejected is None else repair(row.rejected),
+        turns=tuple((role, repair(content)) for role, content in row.turns),
     )
     texts = [changed.judged, *(() if changed.rejected is None else (changed.rejected,))]
-    return changed, next((reason for text in texts if (reason := _unfit(text, cleaning))), None)
+    return changed, next((reason for text in texts if (reason := _rejection(text, cleaning))), None)
 
 
-def _unfit(text: str, cleaning: Cleaning) -> str | None:
+def _rejection(text: str, cleaning: Cleaning) -> str | None:
     if not text:
         return EMPTY
     if len(text) < cleaning.shortest:
@@ -67,22 +67,22 @@ def _unfit(text: str, cleaning: Cleaning) -> str | None:
         return NO_WORDS
     if text.count("\ufffd") >= cleaning.replaced * len(text):
         return UNREADABLE
-    if len(text) >= _WORTH_PACKING and _packed(text) < cleaning.packed:
+    if len(text) >= _MIN_COMPRESSIBLE and _compression_ratio(text) < cleaning.packed:
         return REPETITIVE
     return None
 
 
-def _packed(text: str) -> float:
+def _compression_ratio(text: str) -> float:
     raw = text.encode()
     return len(zlib.compress(raw, 1)) / len(raw)
 
 
 def _strip(text: str) -> str:
-    """Without outer white space, each lone surrogate as U+FFFD, so that it always encodes as UTF-8."""
+    """The text without outer white space, lone surrogates replaced by U+FFFD, so that it always encodes as UTF-8."""
     return _SURROGATE.sub("\ufffd", text).strip()
 
 
-def _mend(text: str) -> str:
+def _repair(text: str) -> str:
     if _PLAIN.fullmatch(text) and "&" not in text:
         return text.strip()
     fix, settings = _fixer()

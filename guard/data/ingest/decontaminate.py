@@ -1,4 +1,4 @@
-"""Rows that repeat held-out benchmark material, found by hashes, without holding the benchmark text."""
+"""Decontamination: rows that repeat held-out benchmark texts, matched by hashes instead of the texts themselves."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 PROMPTS = "prompts.sha256_16.txt.gz"
 RESPONSES = "responses.sha256_16.txt.gz"
 GRAMS = "prompt_8grams.sha256_16.part-*.txt.gz"
-BOILERPLATE = 20  # an 8-gram in more held-out prompts than these says nothing about any of them
-SHORTEST_RESPONSE = 40  # normalised characters; shorter answers repeat by chance
+BOILERPLATE = 20  # an 8-gram that occurs in more held-out prompts than this identifies none of them
+SHORTEST_RESPONSE = 40  # normalised characters; shorter responses repeat by chance
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
-    """Which rules a row breaks: its prompt is held out, contains a held-out prompt, or its response is held out."""
+class Match:
+    """How a row matches held-out texts: its prompt equals or contains a held-out prompt, or its response equals one.
+
+    False where nothing matches.
+    """
 
     prompt_exact: bool = False
     prompt_contains: bool = False
@@ -39,13 +42,13 @@ class Flag:
 
     @property
     def rules(self) -> str:
-        """The names of the rules broken, joined by a comma and a space."""
-        return ", ".join(name.replace("_", " ") for name, broken in dataclasses.asdict(self).items() if broken)
+        """The names of the matching rules, joined by a comma and a space."""
+        return ", ".join(name.replace("_", " ") for name, matches in dataclasses.asdict(self).items() if matches)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Fingerprints:
-    """Hashes of held-out texts. `gram_hashes` is sorted; `gram_owners` names the held-out prompt of each entry."""
+    """Hashes of held-out texts. `gram_hashes` is sorted; `gram_owners` is the index of the held-out prompt of each."""
 
     prompts: frozenset[str]
     responses: frozenset[str]
@@ -55,9 +58,9 @@ class Fingerprints:
 
 
 def load(folder: Path) -> Fingerprints:
-    """The fingerprints in `folder`; DataError if it is missing, a file of it is, or a line is broken."""
-    parts = sorted(folder.glob(GRAMS))
-    if not parts:
+    """The fingerprints in `folder`; DataError if the folder or a file is missing, or a line is malformed."""
+    paths = sorted(folder.glob(GRAMS))
+    if not paths:
         raise DataError(
             f"no fingerprints in {folder}: expected {PROMPTS}, {RESPONSES} and {GRAMS}; without them take "
             "`decontaminate` out of the configuration, and name the test sets that you have under `against`"
@@ -65,15 +68,15 @@ def load(folder: Path) -> Fingerprints:
     owners: list[int] = []
     hashes: list[int] = []
     totals: dict[int, int] = {}
-    for path in parts:
+    for path in paths:
         for number, line in enumerate(_lines(path), 1):
             try:
-                owner, _, total, *listed = line.split(" ")
+                owner, _, total, *digests = line.split(" ")
                 totals[int(owner)] = int(total)
-                hashes += [int(value, 16) for value in listed]
+                hashes += [int(value, 16) for value in digests]
             except ValueError:
                 raise DataError(f"{path} line {number}: must be `<prompt> <sets> <n> <hash> …`") from None
-            owners += [int(owner)] * len(listed)
+            owners += [int(owner)] * len(digests)
     return _fingerprints(
         frozenset(line.split(" ")[0] for line in _lines(folder / PROMPTS)),
         frozenset(line.split(" ")[0] for line in _lines(folder / RESPONSES)),
@@ -84,22 +87,22 @@ def load(folder: Path) -> Fingerprints:
 
 
 def fingerprint(prompts: Iterable[str], responses: Iterable[str] = ()) -> Fingerprints:
-    """The fingerprints of held-out texts that are at hand, by the same rule as those in files."""
-    listed = sorted({text for text in map(normalise, prompts) if text})
-    runs = [grams(text) for text in listed]
-    spread = Counter(gram for own in runs for gram in own)
+    """The fingerprints of held-out texts, by the same rules as those in files."""
+    distinct = sorted({text for text in map(normalise, prompts) if text})
+    prompt_grams = [grams(text) for text in distinct]
+    frequency = Counter(gram for of_prompt in prompt_grams for gram in of_prompt)
     hashes: list[int] = []
     owners: list[int] = []
-    for owner, own in enumerate(runs):
-        rare = sorted(gram for gram in own if spread[gram] <= BOILERPLATE)
+    for owner, of_prompt in enumerate(prompt_grams):
+        rare = sorted(gram for gram in of_prompt if frequency[gram] <= BOILERPLATE)
         hashes += [int(digest(gram), 16) for gram in rare]
         owners += [owner] * len(rare)
     return _fingerprints(
-        frozenset(map(digest, listed)),
+        frozenset(map(digest, distinct)),
         frozenset(digest(text) for text in map(normalise, responses) if len(text) > SHORTEST_RESPONSE),
         hashes,
         owners,
-        {owner: len(own) for owner, own in enumerate(runs) if own},
+        {owner: len(of_prompt) for owner, of_prompt in enumerate(prompt_grams) if of_prompt},
     )
 
 
@@ -128,7 +131,7 @@ def from_file(path: Path) -> Fingerprints:
 
 
 def join(first: Fingerprints, second: Fingerprints) -> Fingerprints:
-    """What is held out by either."""
+    """The union of two sets of fingerprints."""
     shift = max(first.gram_totals, default=-1) + 1
     return _fingerprints(
         first.prompts | second.prompts,
@@ -158,42 +161,42 @@ def _lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path}: cannot be read: {problem.strerror or 'it is not gzip'}") from None
 
 
-def flags(rows: Sequence[Row], held_out: Fingerprints) -> list[Flag]:
-    """One flag a row, in order; a row whose flag is true must not be trained on.
+def match_rows(rows: Sequence[Row], held_out: Fingerprints) -> list[Match]:
+    """The match of each row, in order; a row whose match is true must not be trained on.
 
-    Of a row with several turns each user turn is looked at as well as the whole, of a pair both answers.
+    Of a conversation each user turn is compared as well as the whole, of a pair both responses.
     """
-    known: dict[str, tuple[bool, bool]] = {}  # many rows share a prompt
-    result = []
+    cache: dict[str, tuple[bool, bool]] = {}  # many rows share a prompt
+    matches = []
     for row in rows:
         texts = [row.prompt, *(content for role, content in row.turns if role == "user")]
         for text in texts:
-            if text not in known:
+            if text not in cache:
                 normalised = normalise(text)
-                known[text] = (digest(normalised) in held_out.prompts, _contains(normalised, held_out))
-        exact, contains = (any(known[text][rule] for text in texts) for rule in (0, 1))
-        answered = any(_repeats_response(text, held_out) for text in (row.response, row.rejected))
-        result.append(Flag(exact, contains, answered))
-    return result
+                cache[text] = (digest(normalised) in held_out.prompts, _contains_prompt(normalised, held_out))
+        exact, contains = (any(cache[text][rule] for text in texts) for rule in (0, 1))
+        response = any(_is_response(text, held_out) for text in (row.response, row.rejected))
+        matches.append(Match(exact, contains, response))
+    return matches
 
 
-def _repeats_response(response: str | None, held_out: Fingerprints) -> bool:
+def _is_response(response: str | None, held_out: Fingerprints) -> bool:
     normalised = normalise(response or "")
     return len(normalised) > SHORTEST_RESPONSE and digest(normalised) in held_out.responses
 
 
-def _contains(normalised: str, held_out: Fingerprints) -> bool:
+def _contains_prompt(normalised: str, held_out: Fingerprints) -> bool:
     """Whether at least half of the 8-grams of some held-out prompt are among those of this text."""
     import numpy as np
 
-    own = grams(normalised)
-    if not own:
+    text_grams = grams(normalised)
+    if not text_grams:
         return False
-    keys = np.fromiter((int(digest(gram), 16) for gram in own), dtype=np.uint64, count=len(own))
+    keys = np.fromiter((int(digest(gram), 16) for gram in text_grams), dtype=np.uint64, count=len(text_grams))
     start = np.searchsorted(held_out.gram_hashes, keys, "left")
     stop = np.searchsorted(held_out.gram_hashes, keys, "right")
-    found = [held_out.gram_owners[a:b] for a, b in zip(start, stop, strict=True) if a < b]
-    if not found:
+    hits = [held_out.gram_owners[a:b] for a, b in zip(start, stop, strict=True) if a < b]
+    if not hits:
         return False
-    owners, counts = np.unique(np.concatenate(found), return_counts=True)
+    owners, counts = np.unique(np.concatenate(hits), return_counts=True)
     return any(2 * count >= held_out.gram_totals[owner] for owner, count in zip(owners.tolist(), counts, strict=True))

@@ -1,9 +1,11 @@
-"""Normalised text and its hashes: how two texts are told to be the same, here and in held-out benchmarks."""
+"""Normalised text and its hashes: what makes two texts, or two rows, the same here and in held-out benchmarks."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+
+from guard.data.row import Row
 
 GRAM_WORDS = 8
 _NOT_WORD = re.compile(r"[^\w]+")
@@ -26,5 +28,22 @@ def grams(normalised: str) -> set[str]:
 
 
 def text_key(text: str) -> str:
-    """What equal texts share: the normalised text, or the text itself where nothing of it remains."""
+    """The key of equal texts: the normalised text, or the text itself where normalising leaves nothing."""
     return normalise(text) or text
+
+
+def hash64(*parts: str | None) -> int:
+    """The first 64 bits of the SHA-256 of the parts; None differs from every text."""
+    joined = "\x00".join("\x01" if part is None else part for part in parts)
+    return int.from_bytes(hashlib.sha256(joined.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+
+
+def repeat_key(row: Row) -> int:
+    """The key of repeats within one source: the texts, the label and the language, exactly as read."""
+    return hash64(row.prompt, row.response, row.rejected, row.label, row.language)
+
+
+def duplicate_key(row: Row) -> int:
+    """The key of duplicates across sources, whatever their labels: the normalised texts and the kind."""
+    texts = (row.prompt, row.response, row.rejected)
+    return hash64(row.kind, *(None if text is None else text_key(text) for text in texts))

@@ -1,11 +1,11 @@
-"""Whether an answer refuses, told by its words alone: a rule of high precision that says nothing where it is unsure.
+"""Refusal detection by the wording of an answer alone: a high-precision rule that abstains where it is unsure.
 
-An answer refuses that declines what it was asked, whether it then stops, explains why, or offers something else. It is
-the question of the refusal task of WildGuard (Han et al. 2024, arXiv:2406.18495): does the response refuse or comply?
-Labels for training come from the many answers that say it plainly; those that only hint at it, or decline and then may
-comply, get none.
+An answer refuses if it declines what it was asked, whether it then stops, explains why, or offers something else. This
+is the refusal task of WildGuard (Han et al. 2024, arXiv:2406.18495): does the response refuse or comply? Training
+labels come from the many answers that say so plainly; answers that only hint at it, or decline and then may comply, get
+none.
 
-The rule reads English and does not know the request.
+The rule is for English and does not see the request.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import re
 import unicodedata
 
 _OPENING = 320  # characters in which a refusal must begin
-_SENTENCES = 2  # whole sentences that may come before it
+_SENTENCES = 2  # whole sentences that may precede it
 _SHORT = 700  # characters; in a longer answer words of blame may be its topic
 _LECTURE = 500  # characters in which a long answer that lectures does so more than once
-_CUT_OFF = 300  # characters; a shorter refusal that stops in mid-sentence has gone on to something else
-_FOREIGN = 0.05  # share of letters outside the Latin script
+_CUT_OFF = 300  # characters; a shorter refusal that stops in mid-sentence has moved on to something else
+_NON_LATIN = 0.05  # share of letters
 
 _MARKS = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"', "*": "", "_": " "})
 
@@ -150,7 +150,7 @@ _GIVES_IN = re.compile(  # after a refusal, the beginning of what it refuses
 )
 _ITEM = re.compile(r"(?m)^\s*(?:\d{1,2}[.)]|[-•]|step \d+)\s*\S")
 _NAME = r"\w(?:[\w.+-]{0,14}\w)?"
-_VOICE = re.compile(  # a line that a named voice begins: "[GPT]: ", "(normal output) ", "Dan: ", "As Dan, "
+_SPEAKER = re.compile(  # a line that begins with a speaker: "[GPT]: ", "(normal output) ", "Dan: ", "As Dan, "
     r"(?m)^\W{0,4}(?:[\[(][^\])\n]{1,30}[\])]:?|[α-ω]:?|[^\w\s]{1,4}:|as (?!an?\b|the\b)" + _NAME + r","
     r"|(?!(?:i|we|no|not|sorry|that|this|it|my)\b"
     r"|(?:\w+ )?(?:note|disclaimer|warning|error|answer|response|output|step)\b)"
@@ -163,35 +163,35 @@ _ENDED = re.compile(r"[.!?)\]\"'~>]\W*$|[^\w\s,;:\-–—]$")
 
 
 def refuses(answer: str) -> bool | None:
-    """True: the answer declines what it was asked, wholly or with another offer. False: it answers. None: unclear.
+    """True if the answer declines what it was asked, entirely or with an alternative; False if it answers; else None.
 
-    None also for an empty answer, one that declines and then may comply, and one whose voices disagree.
+    None also for an empty answer, one that declines and then may comply, and one whose named speakers disagree.
     """
     text = _plain(answer)
-    if _foreign(text):
+    if _non_latin(text):
         return None
-    found = {_one_voice(voice) for voice in _voices(text)}
-    return found.pop() if len(found) == 1 else None
+    verdicts = {_refuses(speech) for speech in _speeches(text)}
+    return verdicts.pop() if len(verdicts) == 1 else None
 
 
 def _plain(answer: str) -> str:
-    """The answer in lower case, with straight quotation marks and without marks of emphasis."""
+    """The answer in lower case, with straight quotation marks and without emphasis marks."""
     text = unicodedata.normalize("NFKC", answer).translate(_MARKS).lower()
     return re.sub(r"[^\S\n]+", " ", text).strip()
 
 
-def _foreign(text: str) -> bool:
+def _non_latin(text: str) -> bool:
     letters = [character for character in text if character.isalpha()]
-    return sum(character > "\u02ff" for character in letters) > _FOREIGN * len(letters)
+    return sum(character > "\u02ff" for character in letters) > _NON_LATIN * len(letters)
 
 
-def _voices(text: str) -> list[str]:
-    """What each voice of a play says, without its name; the whole text where nobody is named."""
-    parts = [part.strip() for part in _VOICE.split(text)]
+def _speeches(text: str) -> list[str]:
+    """The text of each named speaker of a role play, without the name; the whole text if nobody is named."""
+    parts = [part.strip() for part in _SPEAKER.split(text)]
     return [part for part in parts if part] or [text]
 
 
-def _one_voice(text: str) -> bool | None:
+def _refuses(text: str) -> bool | None:
     declined = _DECLINES.search(text)
     if declined:
         return True if _opens(text, declined.start()) and not _gives_in(text, declined.end()) else None
@@ -205,7 +205,7 @@ def _one_voice(text: str) -> bool | None:
 
 
 def _opens(text: str, start: int) -> bool:
-    """Whether all before the refusal is its lead-in: no letter, speech or list, and no quotation that is still open."""
+    """Whether everything before the refusal is its lead-in: no letter, speech, list or open quotation."""
     before = text[:start]
     return (
         start <= _OPENING

@@ -1,4 +1,4 @@
-"""Reading: the raw files of a described source, as rows, by its rules."""
+"""The rows of a described source: its raw files, read by the rules of its description."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import cast
 from guard.conversation import ROLES, Role
 from guard.data.ingest import own_row
 from guard.data.ingest.fingerprint import text_key
-from guard.data.ingest.labels import Rule, label_of, meaning_of
-from guard.data.ingest.language import UNKNOWN
+from guard.data.ingest.labels import Labeller, label_of, meaning_of
 from guard.data.ingest.own_row import Texts
-from guard.data.row import Row
+from guard.data.row import UNKNOWN_LANGUAGE, Row
 from guard.data.sources import description, formats, hub
 from guard.data.sources.description import Source
 from guard.data.sources.fields import first, has, text_of, value_at
@@ -27,14 +26,14 @@ from guard.policy.crosswalk import Crosswalk
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A record that no row can be made of: where it stands and why."""
+    """A record that cannot be parsed into a row: its location and the problem."""
 
     place: str
     problem: str
 
 
 def records(source: Source, root: Path) -> Iterator[Record]:
-    """The records of a source after its named reader, each with the `language` and `part` of its file."""
+    """The records of a source, after its named reader, each with the `language` and `part` of its file."""
     raw = hub.records(source, root) if source.hub else _raw_records(source, root)
     yield from READERS[source.reader](raw) if source.reader else raw
 
@@ -52,10 +51,10 @@ def _raw_records(source: Source, root: Path) -> Iterator[Record]:
 
 
 def rows(source: Source, root: Path, table: Crosswalk | None, policy: Policy | None = None) -> Iterator[Row]:
-    """The rows of a source in file order, with repeats but without empty ones; `table` is the source's crosswalk.
+    """The rows of a source in file order, repeats included and empty rows skipped; `table` is the source's crosswalk.
 
-    Raises DataError at the first record that the description does not fit. Without a `policy`, codes that a source
-    names itself are not checked.
+    Raises DataError at the first record that does not fit the description. Without a `policy`, codes in the data are
+    not checked.
     """
     for row in each(source, root, table, policy):
         if isinstance(row, Broken):
@@ -64,15 +63,15 @@ def rows(source: Source, root: Path, table: Crosswalk | None, policy: Policy | N
 
 
 def each(source: Source, root: Path, table: Crosswalk | None, policy: Policy | None = None) -> Iterator[Row | Broken]:
-    """Like `rows`, but a record that does not fit comes as Broken in its place, and the reading goes on."""
+    """Like `rows`, but a record that does not fit is yielded as Broken, and reading continues."""
     if table is not None and policy is not None:
         table = crosswalks.closed(table, policy)
-    rule = Rule(source, table, None if policy is None else policy.codes)
+    labeller = Labeller(source, table, None if policy is None else policy.codes)
     for record in records(source, root):
         try:
             if record.problem:
                 raise InvalidInput(record.problem)
-            row = _row(rule, record)
+            row = _row(labeller, record)
         except (InvalidInput, DataError) as mistake:
             yield Broken(record.place, str(mistake))
             continue
@@ -80,16 +79,16 @@ def each(source: Source, root: Path, table: Crosswalk | None, policy: Policy | N
             yield row
 
 
-def _row(rule: Rule, record: Record) -> Row | None:
-    source = rule.source
+def _row(labeller: Labeller, record: Record) -> Row | None:
+    source = labeller.source
     prompt, response, turns, rejected = (own_row.texts_of if source.own else _texts)(source, record)
     lacking = any(not str(value_at(record, name) or "").strip() for name in source.require)
     if not source.own and (lacking or not (prompt or response)):
         return None
     kind = ("prompt" if response is None else "response") if source.kind == "either" else source.kind
-    said = meaning_of(rule, record)
-    label = label_of(rule, record, said)
-    if source.own and label == "safe" and said.codes and not (source.categories and source.categories.always):
+    meaning = meaning_of(labeller, record)
+    label = label_of(labeller, record, meaning)
+    if source.own and label == "safe" and meaning.codes and not (source.categories and source.categories.always):
         raise InvalidInput("a safe row violates no category; leave its categories out or change the label")
     return Row(
         source=source.name,
@@ -97,10 +96,10 @@ def _row(rule: Rule, record: Record) -> Row | None:
         prompt=prompt,
         response=response,
         label=label,
-        categories=() if label == "safe" else said.codes or None,
+        categories=() if label == "safe" else meaning.codes or None,
         language=_language(source, record),
         groups=_groups(source, record),
-        undecided=said.undecided if label == "unsafe" else (),
+        undecided=meaning.undecided if label == "unsafe" else (),
         rejected=rejected,
         turns=turns,
         place=record.place,
@@ -158,7 +157,7 @@ def _language(source: Source, record: Record) -> str:
     if rule is not None:
         value = value_at(record, rule.field)
         if value is not None:
-            return rule.names.get(value, str(value).strip().lower()) or rule.otherwise or UNKNOWN
+            return rule.names.get(value, str(value).strip().lower()) or rule.otherwise or UNKNOWN_LANGUAGE
         if rule.otherwise is not None:
             return rule.otherwise
     language = record.fields.get("language")

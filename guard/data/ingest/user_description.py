@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from guard.data.ingest import source_rows
-from guard.data.ingest.language import UNKNOWN
 from guard.data.ingest.source_rows import Broken
-from guard.data.row import Row
+from guard.data.row import UNKNOWN_LANGUAGE, Row
 from guard.data.sources import description, folders, formats
 from guard.data.sources.description import CategoryRule, File, Group, LabelRule, LanguageRule, Source, Text
 from guard.data.sources.formats import Format
@@ -210,7 +209,7 @@ def _source(columns: _Columns, format: Format, files: Sequence[Path], table: Cro
 
 def _language(columns: _Columns) -> str | LanguageRule:
     entry = columns.entry
-    if entry.language != UNKNOWN and entry.columns.language is None:
+    if entry.language != UNKNOWN_LANGUAGE and entry.columns.language is None:
         return entry.language
     name = columns.optional("language")
     return entry.language if name is None else LanguageRule(name, {}, otherwise=entry.language)

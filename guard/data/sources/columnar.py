@@ -1,4 +1,4 @@
-"""Parquet and Arrow files as rows of plain values, some hundred rows in memory at a time."""
+"""Parquet and Arrow files as rows of plain values, a few hundred rows in memory at a time."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from guard.errors import DataError, need
 from guard.jobs.rows import parquet
 
 _BATCH = 500  # rows
-_AS_WRITTEN = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
+_AS_TEXT = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
 
 
 def rows(path: Path, where: str, format: Literal["parquet", "arrow"]) -> Iterator[dict[str, Any]]:
-    """Each row by the names of its columns; of names that repeat, the later ones have `#2`, `#3` … after them.
+    """Each row as a dict by column name; repeated names get the suffixes `#2`, `#3` ….
 
-    Dates and decimals are texts. A ClassLabel of `datasets` is its name, which says more than its number, and None
-    where it is missing. DataError if the file is damaged.
+    Dates and decimals become strings. A ClassLabel of `datasets` becomes its name, None where it is missing. DataError
+    if the file is damaged.
     """
     arrow = need("pyarrow", "data")
     done = 0
     with ExitStack() as stack:
         try:
             schema, batches = _open(path, where, format, stack)
-            names, labels = distinct(schema.names), _class_labels(schema)
+            names, labels = unique_names(schema.names), _class_labels(schema)
             for batch in batches:
                 for start in range(0, batch.num_rows, _BATCH):
                     columns = [column.to_pylist() for column in batch.slice(start, _BATCH).columns]
@@ -38,17 +38,22 @@ def rows(path: Path, where: str, format: Literal["parquet", "arrow"]) -> Iterato
                         done += 1
                         fields = dict(zip(names, map(_plain, values), strict=True))
                         for name in labels:
-                            fields[name] = _named(fields[name], labels[name])
+                            fields[name] = _label_name(fields[name], labels[name])
                         yield fields
         except (FileNotFoundError, DataError):
             raise
-        except (arrow.ArrowException, OSError, ValueError, RecursionError) as problem:  # arrow's words may hold a value
-            after = f"damaged after row {done}" if done else f"not a file of {format} that can be read"
-            raise DataError(f"{where}: {after} ({type(problem).__name__}); restore it") from None
+        except (
+            arrow.ArrowException,
+            OSError,
+            ValueError,
+            RecursionError,
+        ) as error:  # it may quote a value
+            problem = f"damaged after row {done}" if done else f"not a readable {format} file"
+            raise DataError(f"{where}: {problem} ({type(error).__name__}); restore it") from None
 
 
-def distinct(header: Sequence[str]) -> list[str]:
-    """Column names with `#2`, `#3` … after a name that repeats, so that no column is lost."""
+def unique_names(header: Sequence[str]) -> list[str]:
+    """Column names, with the suffixes `#2`, `#3` … on repeated ones, so that no column is lost."""
     seen: Counter[str] = Counter()
     names = []
     for name in header:
@@ -79,27 +84,27 @@ def _plain(value: Any) -> Any:
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
-    return str(value) if isinstance(value, _AS_WRITTEN) else value
+    return str(value) if isinstance(value, _AS_TEXT) else value
 
 
 def _class_labels(schema: Any) -> dict[str, list[str]]:
-    """The names of the classes of each column of ClassLabels, or of lists of them, that `datasets` wrote."""
+    """The class names of each column of ClassLabels, or of lists of them, that `datasets` wrote."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     except (ValueError, AttributeError, RecursionError):
         return {}
-    found = {}
+    labels = {}
     for name, feature in features.items() if isinstance(features, dict) else ():
         while isinstance(feature, dict) and "feature" in feature:
             feature = feature["feature"]
         if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and schema.names.count(name) == 1:
-            found[name] = [str(label) for label in feature.get("names") or ()]
-    return found
+            labels[name] = [str(label) for label in feature.get("names") or ()]
+    return labels
 
 
-def _named(value: Any, names: list[str]) -> Any:
+def _label_name(value: Any, names: list[str]) -> Any:
     if isinstance(value, list):
-        return [_named(inner, names) for inner in value]
+        return [_label_name(inner, names) for inner in value]
     if not isinstance(value, int):
         return value
     if value < 0:

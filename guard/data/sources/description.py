@@ -1,10 +1,9 @@
-"""Source descriptions: one YAML a public data set, with the rules that read it."""
+"""Source descriptions: one YAML file per public data set, with the rules by which its rows are read."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from guard import assets, schema
 from guard.data.row import Kind, Label
 from guard.data.sources.formats import Format
 from guard.data.sources.readers import READERS
+from guard.digest import file_digest
 from guard.errors import ConfigError, DataError
 from guard.policy import Policy, unknown_codes
 from guard.policy import crosswalk as crosswalks
@@ -25,7 +25,7 @@ _NONCOMMERCIAL = re.compile(r"\bNC\b|non-?commercial|research[- ]only", re.IGNOR
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """Files of a source: a path or glob under the root. `language` and `part` become fields of its records."""
+    """Files of a source: a path or glob under the root. `language` and `part` become fields of their records."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -36,7 +36,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """A data set of the Hugging Face Hub; a local copy under `hub/<source name>` of the root is read in its place."""
+    """A data set of the Hugging Face Hub; a local copy in `hub/<source name>` under the root takes precedence."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -48,7 +48,7 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Fields whose texts, less the empty ones, are joined. A dotted name goes into objects and lists."""
+    """Fields whose non-empty texts are joined. A dotted name reaches into objects and lists."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -58,7 +58,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A label for numbers up to `at_most`, or `below`, or for all that remain. Bands are tried in order."""
+    """A label for numbers up to `at_most`, below `below`, or any number. Bands are tried in order."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -74,7 +74,7 @@ class Band:
 class LabelRule:
     """The label by the first of `fields` that is present: `bands` of a number, then listed values, then `otherwise`.
 
-    With `flags` it follows the category flags: unsafe if one is set, safe if all are there and none is set.
+    With `flags` it follows the category flags: unsafe if one is set, safe if all are present and none is set.
     """
 
     __pydantic_config__ = schema.STRICT
@@ -94,11 +94,11 @@ class LabelRule:
 
 @dataclass(frozen=True, slots=True)
 class CategoryRule:
-    """Categories by the first of `fields` that is present, by columns of `flags`, or the same codes for `always`.
+    """Categories by the first of `fields` that is present, by `flags` (a column per category), or constant (`always`).
 
-    A field holds a label, a list of them, or a text of several parted by `separator`. Labels and names of flags are
-    native ones where there is a crosswalk, else codes of the policy. A missing flag says neither yes nor no; nor does
-    a code in the field `undecided`.
+    A field holds a label, a list of labels, or a text of several labels separated by `separator`. Labels and the values
+    of `flags` are native labels if there is a crosswalk, else codes of the policy. A missing flag leaves its code
+    undecided, as do the codes in the field `undecided`.
     """
 
     __pydantic_config__ = schema.STRICT
@@ -117,9 +117,9 @@ class CategoryRule:
 
 @dataclass(frozen=True, slots=True)
 class LanguageRule:
-    """The language by a field, through `names`; a name not listed is the lower-case value itself.
+    """The language by a field, mapped by `names`; a value that is not listed is lower-cased.
 
-    `otherwise` is that of rows whose field is missing or empty.
+    otherwise: the language of rows whose field is missing or empty.
     """
 
     __pydantic_config__ = schema.STRICT
@@ -131,7 +131,7 @@ class LanguageRule:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that agree in the first of `fields` present belong together; `across`: also with prompts of that text."""
+    """Rows with the same value of the first present of `fields` stay together; `across`: also with equal prompts."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -141,7 +141,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows after exact de-duplication inside the source."""
+    """Row counts after exact deduplication within the source."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -153,7 +153,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Counts before and after held-out benchmark rows are removed."""
+    """The counts before and after held-out benchmark rows are removed."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -163,7 +163,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One public data set: where it is from, what it may be used for, how it is read, how many rows it must give."""
+    """One data set: its origin and licence, the rules by which its rows are read, and its expected row counts."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -184,9 +184,9 @@ class Source:
     cautions: str = ""
     response: Text | None = None
     rejected: Text | None = None
-    messages: str | None = None  # a field with the turns: all of them, or those before `response`
-    id: str | None = None  # a field with a name for the row, for people to find it by
-    own: bool = False  # a user's: what is odd in a row is told, not passed over
+    messages: str | None = None  # the field that holds the turns: all of them, or those before `response`
+    id: str | None = None  # the field that holds an id, by which people find the row
+    own: bool = False  # a user's own data: anomalies in a row are errors, where public sources skip them
     categories: CategoryRule | None = None
     language: str | LanguageRule | None = None
     group: Group | None = None
@@ -216,21 +216,21 @@ class Source:
 
     @property
     def noncommercial(self) -> bool:
-        """Whether the licence, by its name, forbids commercial use."""
+        """Whether the name of the licence says that it forbids commercial use."""
         return _NONCOMMERCIAL.search(self.licence) is not None
 
 
 def names(taxonomy: Path | None = None) -> list[str]:
-    """Names of the source descriptions in `taxonomy` (default: the shipped one), sorted."""
+    """The names of the source descriptions in `taxonomy` (default: the shipped one), sorted."""
     return sorted(path.stem for path in _folder(taxonomy).glob("*.yaml"))
 
 
 def load(name: str, taxonomy: Path | None = None) -> Source:
-    """The description `name` from the folder `sources` of `taxonomy`; ConfigError lists the mistakes of its file."""
+    """The description `name` from the folder `sources` of `taxonomy`; ConfigError lists every mistake in its file."""
     if name not in (known := names(taxonomy)):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"no source description {name!r}{hint} (there are: {', '.join(known)})")
+        raise ConfigError(f"no source description {name!r}{hint} (available: {', '.join(known)})")
     path = _folder(taxonomy) / f"{name}.yaml"
     source = schema.load(path, Source, ConfigError)
     if source.name != name:
@@ -243,25 +243,25 @@ def _folder(taxonomy: Path | None) -> Path:
 
 
 def load_crosswalk(source: Source, taxonomy: Path | None = None) -> Crosswalk | None:
-    """The crosswalk that the source's category rule names, if it names one."""
+    """The crosswalk that the source's category rule names, None if it names none."""
     if source.categories is None or source.categories.crosswalk is None:
         return None
     return crosswalks.load(source.categories.crosswalk, taxonomy)
 
 
 def check_codes(source: Source, table: Crosswalk | None, policy: Policy) -> None:
-    """ConfigError if the source, or its crosswalk, names a category that `policy` lacks."""
+    """ConfigError if the source or its crosswalk names a category that `policy` lacks."""
     if table is not None:
         crosswalks.check_codes(table, policy)
     rule = source.categories
-    named = () if rule is None else (*rule.always, *(rule.flags.values() if table is None else ()))
-    for code in named:
+    codes = () if rule is None else (*rule.always, *(rule.flags.values() if table is None else ()))
+    for code in codes:
         if code not in policy.codes:
             raise ConfigError(f"source {source.name}: `categories`: {unknown_codes(policy, [code])}")
 
 
 def home(source: Source, root: Path) -> Path:
-    """The folder that the source's file paths start from; DataError if --root is not a folder."""
+    """The folder that the source's file paths are relative to; DataError if --root is not a folder."""
     if source.within == "taxonomy":
         return assets.asset("taxonomy")
     if not root.is_dir():
@@ -270,35 +270,30 @@ def home(source: Source, root: Path) -> Path:
 
 
 def paths(source: Source, root: Path) -> list[tuple[File, Path]]:
-    """The files of a source, globs in sorted order; DataError if the root or a file is missing."""
+    """The files of a source, those of a glob sorted; DataError if the root or a file is missing."""
     folder = home(source, root)
-    found: list[tuple[File, Path]] = []
+    result: list[tuple[File, Path]] = []
     for file in source.files:
         matches = sorted(path for path in folder.glob(file.path) if path.is_file())
         if not matches:
             raise DataError(
                 f"source {source.name}: no file {file.path} under {folder}; fetch it from {source.upstream}"
             )
-        found += [(file, path) for path in matches]
-    return found
+        result += [(file, path) for path in matches]
+    return result
 
 
 def digests(source: Source, root: Path) -> dict[str, str]:
-    """sha256 (hex) of every raw file by its path under its folder; of what comes from the Hub, its address."""
+    """The sha256 (hex) of every raw file by relative path; of a Hub data set without local copy, its revision by id."""
     folder = home(source, root)
     files = [path for _, path in paths(source, root)]
     if source.hub is not None:
         files = sorted(path for path in local_copy(source, root).rglob("*") if path.is_file())
         if not files:
             return {source.hub.dataset: source.hub.revision or "unpinned"}
-    return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
 
 
 def local_copy(source: Source, root: Path) -> Path:
-    """The folder that may hold a copy of a data set of the Hub."""
+    """The folder in which a local copy of a Hub data set is looked for."""
     return root / "hub" / source.name
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

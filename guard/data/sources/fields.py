@@ -1,4 +1,4 @@
-"""Fields of a record by their names, as the rules of a description use them."""
+"""Access to the fields of a record by the names that the rules of a description use."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def first(record: Record, fields: tuple[str, ...]) -> tuple[str, Any]:
         value = value_at(record, name)
         if value is not None:
             return name, value
-    raise InvalidInput(f"has no field {either(fields)}")
+    raise InvalidInput(f"has no field {alternatives(fields)}")
 
 
-def either(fields: tuple[str, ...]) -> str:
-    """The names as an error tells them."""
+def alternatives(fields: tuple[str, ...]) -> str:
+    """The names as an error lists them."""
     return " or ".join(f"`{name}`" for name in fields)
 
 
 def has(text: Text, record: Record) -> bool:
-    """Whether the record has any field of a text."""
+    """Whether the record has any of the text's fields."""
     return any(name in record.fields or name.partition(".")[0] in record.fields for name in text.fields)
 
 
 def text_of(text: Text, record: Record) -> str:
-    """The texts of the fields joined, less the empty ones; InvalidInput if there is no such field, or it is no text."""
+    """The non-empty texts of the fields, joined; InvalidInput if no field is present, or one is not a text."""
     if not has(text, record):
-        raise InvalidInput(f"has no field {either(text.fields)}")
+        raise InvalidInput(f"has no field {alternatives(text.fields)}")
     parts = []
     for name in text.fields:
         value = value_at(record, name)

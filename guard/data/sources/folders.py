@@ -1,4 +1,4 @@
-"""Data set folders in the layouts of Hugging Face: what `save_to_disk` writes, or plain files of one format."""
+"""Data set folders in the layouts of Hugging Face: those that `save_to_disk` writes, or plain files of one format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from guard.data.sources.formats import Format, format_of
 from guard.errors import ConfigError, DataError
 
 ALL = "all"
-_STATE, _SPLITS = "state.json", "dataset_dict.json"  # of one saved split, of several
+_STATE, _SPLITS = "state.json", "dataset_dict.json"  # of a saved split, of a saved dict of splits
 _INFO = ("dataset_info.json", "dataset_infos.json", _STATE, _SPLITS)
 _PLAIN: tuple[Format, ...] = ("parquet", "arrow", "jsonl", "csv", "tsv")
 _NAMES = {
@@ -24,10 +24,10 @@ _WORD = re.compile(r"[a-z]+")
 
 
 def files(folder: Path, split: str | None = None) -> tuple[Format, list[Path]]:
-    """The format and the files of one split, or of `all` of them, in their order.
+    """The format and the files, in order, of one split or of all of them (`all`).
 
-    ConfigError where the folder has several splits and none is chosen, or not the one that is; DataError where it has
-    no data, files of several formats, or lost some.
+    ConfigError if the folder has several splits and none is chosen, or lacks the chosen one; DataError if it has no
+    data, files of several formats, or lacks a file that its metadata lists.
     """
     if (folder / _SPLITS).is_file():
         names = _json(folder / _SPLITS).get("splits")
@@ -43,27 +43,27 @@ def files(folder: Path, split: str | None = None) -> tuple[Format, list[Path]]:
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether the folder was made by `save_to_disk`."""
+    """Whether the folder was written by `save_to_disk`."""
     return (folder / _SPLITS).is_file() or (folder / _STATE).is_file()
 
 
 def _saved(folder: Path) -> list[Path]:
-    """The files of one saved split, which its state lists."""
+    """The files of one saved split, as listed in its state file."""
     listed = _json(folder / _STATE).get("_data_files")
     names = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed or ()]
     if not names or not all(isinstance(name, str) for name in names):
         raise DataError(f"{folder / _STATE}: lists no data files; save the data set again")
     paths = [folder / str(name) for name in names]
-    if lost := [path.name for path in paths if not path.is_file()]:
-        raise DataError(f"{folder}: {_STATE} lists {lost[0]}, which is not there; save the data set again")
+    if missing := [path.name for path in paths if not path.is_file()]:
+        raise DataError(f"{folder}: {_STATE} lists {missing[0]}, which is not there; save the data set again")
     return paths
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except OSError as problem:
-        raise DataError(f"{path}: cannot be read: {problem.strerror}; save the data set again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; save the data set again") from None
     except ValueError:
         value = None
     if not isinstance(value, dict):
@@ -95,16 +95,16 @@ def _plain(folder: Path, split: str | None) -> tuple[Format, list[Path]]:
         if format in _PLAIN:
             by_format.setdefault(format, {}).setdefault(_split_of(parts), []).append(path)
     if len(by_format) != 1:
-        found = f"of several formats ({', '.join(by_format)})" if by_format else f"of none of: {', '.join(_PLAIN)}"
-        raise DataError(f"{folder}: holds data files {found}; give a folder of one format, or the file itself")
+        formats = f"of several formats ({', '.join(by_format)})" if by_format else f"of none of: {', '.join(_PLAIN)}"
+        raise DataError(f"{folder}: holds data files {formats}; give a folder of one format, or the file itself")
     ((format, splits),) = by_format.items()
     aliases = {name: split_ for split_, names in _NAMES.items() for name in names if split_ in splits}
-    wanted = aliases.get(split or "", split)
-    return format, [path for name in _chosen(folder, list(splits), wanted) for path in splits[name]]
+    requested = aliases.get(split or "", split)
+    return format, [path for name in _chosen(folder, list(splits), requested) for path in splits[name]]
 
 
 def _split_of(parts: Sequence[str]) -> str:
-    """The split that a word in the file's path names, the first folder before the file; `data` if there is none."""
+    """The split named by a word of the path, folders before the file name; `data` if there is none."""
     for part in parts:
         words = set(_WORD.findall(part.lower()))
         for split, names in _NAMES.items():

@@ -1,6 +1,6 @@
-"""File formats: a raw file as records, which are plain fields with the place they were read from.
+"""File formats: a raw file as records, which are plain fields with the location they were read from.
 
-Files are read as a stream, but for json and yaml. A text file may be compressed (`rows.jsonl.gz`).
+Files are streamed, except for json and yaml. A text file may be compressed (`rows.jsonl.gz`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from guard import schema
+from guard import document
 from guard.data.sources import columnar, workbook
-from guard.data.sources.columnar import distinct
+from guard.data.sources.columnar import unique_names
 from guard.errors import ConfigError, DataError, InvalidInput
 from guard.jobs.rows.separated import mismatch, records
 from guard.jobs.rows.text_file import GZIP, lines, open_bytes, too_long
@@ -34,7 +34,7 @@ SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
-_BINARY = ("xlsx", "parquet", "arrow")  # formats that are no text, and are not read through gzip
+_BINARY = ("xlsx", "parquet", "arrow")  # not text, and not read through gzip
 _CHUNK = 1 << 20
 
 
@@ -43,7 +43,7 @@ class Record:
     """The native fields of one row, read from row `number` (from 1) of the file `where`.
 
     In a workbook, rows have the numbers that the sheet shows; in other files with a header, they are counted after it.
-    Where there is a `problem`, the row could not be made out and has no fields.
+    A record with a `problem` could not be parsed and has no fields.
     """
 
     fields: dict[str, Any]
@@ -56,7 +56,7 @@ class Record:
         return f"{self.where} row {self.number}"
 
     def text(self, name: str) -> str:
-        """The text of a field; DataError if the record has it not, or as anything but text."""
+        """The text of a field; DataError if it is missing or not a text."""
         value = self.fields.get(name)
         if not isinstance(value, str):
             kind = type(value).__name__ if name in self.fields else "missing"
@@ -64,7 +64,7 @@ class Record:
         return value
 
     def mapping(self, name: str) -> dict[str, Any]:
-        """The object in a field; DataError if it holds anything else."""
+        """The JSON object in a field; DataError if it holds anything else."""
         value = self.fields.get(name)
         if not isinstance(value, dict):
             raise DataError(f"{self.place}: must hold a JSON object, not {type(value).__name__}")
@@ -72,7 +72,7 @@ class Record:
 
 
 def format_of(path: Path) -> Format:
-    """The format of a user's file by its suffix; ConfigError lists the suffixes that are known."""
+    """The format of a user's file by its suffix; ConfigError lists the supported suffixes."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compressed = suffixes[-1:] == [GZIP]
     suffix = suffixes[-2:-1] if compressed else suffixes[-1:]
@@ -87,17 +87,17 @@ def format_of(path: Path) -> Format:
 
 
 def is_known(path: Path) -> bool:
-    """Whether a user's file has a suffix that is read."""
+    """Whether a user's file has a supported suffix."""
     return (path.with_suffix("") if path.suffix.lower() == GZIP else path).suffix.lower() in SUFFIXES
 
 
 def read(
     path: Path, where: str, format: Format, at: str | None = None, encoding: str = "utf-8", undecodable: str = "strict"
 ) -> Iterator[Record]:
-    """The records of a file, which errors call `where`.
+    """The records of a file; errors call it `where`.
 
-    `at` names the key that holds the list in a JSON object, or the sheet of a workbook (default: the first).
-    DataError if the file is missing, not in `encoding`, or broken; it names the file and the row.
+    at: the key that holds the list in a JSON object, or the sheet of a workbook (default: the first). DataError, with
+    file and row, if the file is missing, not in `encoding`, or broken.
     """
     for record in each(path, where, format, at, encoding, undecodable):
         if record.problem:
@@ -108,7 +108,7 @@ def read(
 def each(
     path: Path, where: str, format: Format, at: str | None = None, encoding: str = "utf-8", undecodable: str = "strict"
 ) -> Generator[Record, None, None]:
-    """Like `read`, but a row that cannot be made out comes as a record with its problem, and the reading goes on."""
+    """Like `read`, but a row that cannot be parsed is yielded as a record with its problem, and reading continues."""
     try:
         if format == "first_column" and path.suffix == ".xlsx":
             yield from _first_cells(path, where)
@@ -117,19 +117,19 @@ def each(
         elif format == "parquet" or format == "arrow":
             yield from _numbered(columnar.rows(path, where, format), where)
         else:
-            yield from _of_text(path, where, format, at, encoding, undecodable)
+            yield from _text_records(path, where, format, at, encoding, undecodable)
     except UnicodeDecodeError:
-        place = _first_bad_byte(path, where, encoding)
+        offset = _first_bad_byte(path, where, encoding)
         raise DataError(
-            f"{where}: byte {place} is not {encoding}; is the file damaged, or of another encoding?"
+            f"{where}: byte {offset} is not {encoding}; is the file damaged, or of another encoding?"
         ) from None
-    except OSError as problem:
-        reason = os.strerror(problem.errno) if problem.errno else type(problem).__name__
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise DataError(f"{where}: cannot be read: {reason}") from None
 
 
 def _first_bad_byte(path: Path, where: str, encoding: str) -> int:
-    """Where decoding fails; a reader of lines tells only the place in its own buffer."""
+    """The offset at which decoding fails; a text stream reports only the offset in its own buffer."""
     decoder = codecs.getincrementaldecoder(encoding)()
     done = 0
     with open_bytes(path, where) as file:
@@ -137,20 +137,22 @@ def _first_bad_byte(path: Path, where: str, encoding: str) -> int:
             chunk = file.read(_CHUNK)
             try:
                 decoder.decode(chunk, not chunk)
-            except UnicodeDecodeError as problem:
-                return done - (len(problem.object) - len(chunk)) + problem.start
+            except UnicodeDecodeError as error:
+                return done - (len(error.object) - len(chunk)) + error.start
             if not chunk:
                 return done
             done += len(chunk)
 
 
-def _of_text(path: Path, where: str, format: str, at: str | None, encoding: str, undecodable: str) -> Iterator[Record]:
-    newline = "\n" if format == "jsonl" else ""  # a line of JSON may hold other line breaks, bare
+def _text_records(
+    path: Path, where: str, format: str, at: str | None, encoding: str, undecodable: str
+) -> Iterator[Record]:
+    newline = "\n" if format == "jsonl" else ""  # a JSON line may contain other line breaks unescaped
     with io.TextIOWrapper(open_bytes(path, where), encoding, undecodable, newline) as file:
         if file.read(1) != "\ufeff":
             file.seek(0)
         if format == "yaml":
-            yield Record({"value": schema.parse(file.read(), where)[0]}, where, 1)
+            yield Record({"value": document.parse(file.read(), where)[0]}, where, 1)
         elif format == "json":
             yield from _json(file.read(), where, at)
         else:
@@ -168,7 +170,7 @@ def _separated(delimiter: str) -> Callable[[TextIO, str], Iterator[Record]]:
         first = next(rows, None)
         if first is not None and first.problem:
             raise DataError(f"{where} header: {first.problem}")
-        header = distinct(first.cells if first else [])
+        header = unique_names(first.cells if first else [])
         for number, row in enumerate(rows, 1):
             if row.blank:
                 continue
@@ -183,7 +185,7 @@ def _separated(delimiter: str) -> Callable[[TextIO, str], Iterator[Record]]:
 
 
 def _first_column(file: TextIO, where: str) -> Iterator[Record]:
-    """The first cell of each csv row, without a header; rows longer than the first one are broken and left out."""
+    """The first cell of each CSV row, without a header; rows longer than the first one are broken and skipped."""
     rows = csv.reader(file)
     width = None
     try:
@@ -191,8 +193,8 @@ def _first_column(file: TextIO, where: str) -> Iterator[Record]:
             width = len(row) if width is None else width
             if row and len(row) <= width:
                 yield Record({"text": row[0]}, where, number)
-    except csv.Error as problem:
-        raise DataError(f"{where}: not valid csv text: {problem}") from None
+    except csv.Error as error:
+        raise DataError(f"{where}: not valid CSV: {error}") from None
 
 
 def _first_cells(path: Path, where: str) -> Iterator[Record]:
@@ -202,9 +204,9 @@ def _first_cells(path: Path, where: str) -> Iterator[Record]:
 
 
 def _sheet(path: Path, where: str, at: str | None) -> Iterator[Record]:
-    """The rows of a sheet under its first row that is not empty; empty cells are empty texts."""
+    """The rows of a sheet below its first non-empty row, the header; empty cells are empty texts."""
     rows = workbook.rows(path, where, at)
-    header = distinct(next((cells for _, cells in rows), []))
+    header = unique_names(next((cells for _, cells in rows), []))
     for number, cells in rows:
         if len(cells) > len(header):
             yield Record({}, where, number, f"has {len(cells)} cells, the header names {len(header)}")
@@ -232,10 +234,10 @@ def _lines(file: TextIO, where: str) -> Iterator[Record]:
 
 
 def _split(file: TextIO) -> Iterator[str]:
-    """The lines of a file by every line break that `str.splitlines` knows, which are more than those of a file."""
+    """The lines of a file at every line break of `str.splitlines`, which knows more of them than text files do."""
     unfinished: list[str] = []
     while chunk := file.read(_CHUNK):
-        while chunk.endswith("\r") and (after := file.read(1)):  # its line feed may still be to come
+        while chunk.endswith("\r") and (after := file.read(1)):  # the line feed of a CRLF may follow
             chunk += after
         first, *others = (chunk + "x").splitlines()
         if others:
@@ -257,7 +259,7 @@ def _json(text: str, where: str, at: str | None) -> Iterator[Record]:
             raise DataError(f"{where}: must be a JSON object with the key `{at}`")
         value = value[at]
     if not isinstance(value, list):
-        yield Record({"value": value}, where, 1)  # one nested value: a named reader takes it apart
+        yield Record({"value": value}, where, 1)  # one nested value, for a named reader
         return
     for number, item in enumerate(value, 1):
         yield _object({"text": item} if isinstance(item, str) else item, where, number)

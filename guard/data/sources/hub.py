@@ -1,8 +1,8 @@
 """Data sets of the Hugging Face Hub as records: from a local copy under the data root, or loaded by `datasets`.
 
-A local copy is the folder `hub/<source name>` of the root. A snapshot of the whole data set, with its card (README.md),
-is loaded as from the Hub, so that only the described configuration and split count; without a card all data files are
-read, which must then be those of the split.
+A local copy is the folder `hub/<source name>` under the root. A snapshot of the whole data set, with its card
+(README.md), is loaded as from the Hub, by configuration and split; without a card all data files are read, which must
+then be those of the split.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _OTHER_SPLITS = {"test", "validation", "valid", "val", "dev", "eval"}
 
 
 def records(source: Source, root: Path) -> Iterator[Record]:
-    """The records of a source that has `hub`. DataError if it can be had neither from `root`/hub/NAME nor the Hub."""
-    assert source.hub is not None  # the caller's part
+    """The records of a source with `hub`. DataError if it can be loaded neither from `root`/hub/NAME nor the Hub."""
+    assert source.hub is not None  # by contract
     folder = local_copy(source, root)
     if not folder.is_dir():
         yield from _loaded(source, source.hub, source.hub.dataset, source.hub.revision, folder)
@@ -41,15 +41,15 @@ def _loaded(source: Source, hub: Hub, dataset: str, revision: str | None, folder
     datasets = need("datasets", "data")
     where = f"hub:{hub.dataset}:{hub.split}"
     try:
-        part: dict[str, Any] = {}
+        config_arguments: dict[str, Any] = {}
         if hub.config is not None:
-            # A data set whose card names no configurations has folders in their place.
+            # A data set whose card names no configurations has folders instead.
             known = datasets.get_dataset_config_names(dataset, revision=revision)
-            part = {"name" if hub.config in known else "data_dir": hub.config}
-        found = datasets.load_dataset(dataset, split=hub.split, revision=revision, streaming=True, **part)
-        for number, fields in enumerate(found, 1):
+            config_arguments = {"name" if hub.config in known else "data_dir": hub.config}
+        rows = datasets.load_dataset(dataset, split=hub.split, revision=revision, streaming=True, **config_arguments)
+        for number, fields in enumerate(rows, 1):
             yield Record({name: _plain(value) for name, value in fields.items()}, where, number)
-    except Exception as problem:  # noqa: BLE001 - those of datasets, its HTTP client, file systems and parsers
+    except Exception as error:  # noqa: BLE001 - those of datasets, its HTTP client, file systems and parsers
         config = "" if hub.config is None else f", configuration {hub.config}"
         advice = (
             f"if it is gated, accept its terms at https://huggingface.co/datasets/{dataset} and log in with "
@@ -57,14 +57,14 @@ def _loaded(source: Source, hub: Hub, dataset: str, revision: str | None, folder
             if dataset == hub.dataset
             else "its README.md must name the configuration and the split, and its files must be whole"
         )
-        raise DataError(  # without their message, which may quote the data
+        raise DataError(  # without its message, which may quote the data
             f"source {source.name}: {dataset} (split {hub.split}{config}) could not be loaded: "
-            f"{type(problem).__name__}; {advice}"
+            f"{type(error).__name__}; {advice}"
         ) from None
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON could hold it; what Arrow makes of dates and of numbers is none."""
+    """The value as JSON types; Arrow's dates become strings, its arrays lists."""
     if isinstance(value, dict):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -75,7 +75,7 @@ def _plain(value: Any) -> Any:
 
 
 def _files(source: Source, hub: Hub, folder: Path) -> list[Path]:
-    """The data files of a local copy, sorted; DataError for those of another split, or that cannot be read."""
+    """The data files of a local copy, sorted; DataError if there are none, or one is packed or of another split."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _bookkeeping(path, folder)]
     for path in paths:
         name = path.relative_to(folder).as_posix()
@@ -86,16 +86,16 @@ def _files(source: Source, hub: Hub, folder: Path) -> list[Path]:
                 f"source {source.name}: {folder} holds {name}, by its name of another split than {hub.split!r}; leave "
                 "only files of that split there, or add the README.md of the data set, which tells them apart"
             )
-    found = [path for path in paths if _suffix(path) in _FORMATS]
-    if not found:
+    data_files = [path for path in paths if _suffix(path) in _FORMATS]
+    if not data_files:
         raise DataError(
             f"source {source.name}: no data files in {folder}; allowed: {', '.join(_FORMATS)}, texts also as .gz"
         )
-    return found
+    return data_files
 
 
 def _bookkeeping(path: Path, folder: Path) -> bool:
-    """Whether a download, or a data set saved to disk, keeps its own notes in the file."""
+    """Whether the file is metadata of a download or of a data set saved to disk."""
     return path.name in _BOOKKEEPING or any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
@@ -108,7 +108,7 @@ def _suffix(path: Path) -> str:
 
 
 def _format(path: Path) -> Format:
-    """The format by the name; of JSON by the first character, because lists are also found under the name .jsonl."""
+    """The format by the suffix; of JSON by the first character, because some .jsonl files hold one list."""
     named = _FORMATS[_suffix(path)]
     if named not in ("json", "jsonl"):
         return named

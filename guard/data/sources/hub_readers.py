@@ -1,4 +1,4 @@
-"""Named readers for data sets of the Hugging Face Hub, in the same shape as those of `guard.data.sources.readers`."""
+"""Named readers for data sets of the Hugging Face Hub, of the same type as those of `guard.data.sources.readers`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from guard.data.sources.formats import Record
 
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _REDACTED = "REDACTED"
-_SURE = 0.5  # share of raters from which a comment has a property
-_FREE = 0.2  # ... and up to which it has not
+_PRESENT = 0.5  # share of raters from which a comment has an attribute
+_ABSENT = 0.2  # ... and up to which it has not
 
 
 def _with(record: Record, **fields: Any) -> Record:
@@ -24,20 +24,20 @@ def _blank(value: object) -> bool:
 
 
 def nulls_as_blank(records: Iterable[Record]) -> Iterator[Record]:
-    """Fields without a value as empty text, so that a missing label can be listed and a missing answer required."""
+    """Null fields as empty texts, so that a rule can list a missing label or require a response."""
     for record in records:
         yield replace(record, fields={name: "" if value is None else value for name, value in record.fields.items()})
 
 
 def without_redacted(records: Iterable[Record]) -> Iterator[Record]:
-    """Like `nulls_as_blank`, without the records whose `prompt` the publisher took out."""
+    """Like `nulls_as_blank`, without the records whose `prompt` the publisher redacted."""
     for record in nulls_as_blank(records):
         if str(record.fields.get("prompt", "")).strip() != _REDACTED:
             yield record
 
 
 def rated_answers(records: Iterable[Record]) -> Iterator[Record]:
-    """Prompts with two rated answers: two records, `response` with its `is_safe` and `harm_category`."""
+    """Prompts with two rated responses: two records, `response` with its `is_safe` and `harm_category`."""
     for record in records:
         for side in ("0", "1"):
             yield _with(
@@ -49,7 +49,7 @@ def rated_answers(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def safer_answer(records: Iterable[Record]) -> Iterator[Record]:
-    """Prompts with two answers as pairs: `chosen` is the one of `safer_response_id`. Without one it is no pair."""
+    """Prompts with two responses as pairs: `chosen` is that of `safer_response_id`; records without it are skipped."""
     for record in records:
         safer = str(record.fields.get("safer_response_id"))
         if safer in ("0", "1"):
@@ -60,11 +60,11 @@ def safer_answer(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def answered_transcripts(records: Iterable[Record]) -> Iterator[Record]:
-    """Dialogues framed as `Human: ... Assistant: ...`: `turns` up to the last answer; those without one are out."""
+    """Dialogues in the form `Human: ... Assistant: ...`: `turns` up to the last response; others are skipped."""
     for record in records:
         transcript = record.fields.get("transcript")
         if not isinstance(transcript, str):
-            yield record  # the description finds no turns, and tells where
+            yield record  # the description reports the missing turns, with the location
             continue
         turns = dialogue_turns(transcript)
         while turns and (turns[-1]["role"] != "assistant" or not turns[-1]["content"]):
@@ -74,7 +74,7 @@ def answered_transcripts(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def dialogue_turns(text: str) -> list[dict[str, str]]:
-    """The turns of a dialogue, each from `Human:` or `Assistant:` at the start or after a blank line to the next."""
+    """The turns of a dialogue; each begins with `Human:` or `Assistant:` at the start or after a blank line."""
     pieces = _SPEAKER.split(text)
     return [
         {"role": "user" if speaker == "Human" else "assistant", "content": content.strip()}
@@ -83,7 +83,7 @@ def dialogue_turns(text: str) -> list[dict[str, str]]:
 
 
 def vanilla_or_adversarial(records: Iterable[Record]) -> Iterator[Record]:
-    """Prompts in a plain and, where there is one, an adversarial form: `prompt` is the latter, else the former."""
+    """Prompts in a plain and perhaps an adversarial form: `prompt` is the adversarial one if there is one."""
     for record in records:
         plain, adversarial = record.fields.get("vanilla"), record.fields.get("adversarial")
         yield _with(
@@ -92,19 +92,19 @@ def vanilla_or_adversarial(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def listed_categories(records: Iterable[Record]) -> Iterator[Record]:
-    """Like `nulls_as_blank`, with the two columns of category codes as lists: `None` is none of them."""
+    """Like `nulls_as_blank`, with the two columns of category codes as lists; `None` is an empty list."""
     for record in nulls_as_blank(records):
         yield _with(record, **{f"{part}_safety_categories": _codes(record, part) for part in ("prompt", "response")})
 
 
 def _codes(record: Record, part: str) -> list[str]:
-    """Codes parted by commas or spaces: publishers of this kind of column are not of one mind."""
+    """Codes separated by commas or spaces: publishers of such columns use both."""
     codes = re.split(r"[,\s]+", str(record.fields.get(f"{part}_safety_categories", "")))
     return [code for code in codes if code and code.lower() not in ("none", "nan", "safe")]
 
 
 def rated_comments(records: Iterable[Record]) -> Iterator[Record]:
-    """Comments with shares of raters; three of the shares become flags: yes, no, or None where the raters disagree."""
+    """Comments with shares of raters; three of the shares become flags: true, false, or None if raters disagree."""
     for record in records:
         yield _with(record, **{name: _share(record, name) for name in ("threat", "identity_attack", "sexual_explicit")})
 
@@ -114,7 +114,7 @@ def _share(record: Record, name: str) -> bool | None:
         share = float(str(record.fields.get(name)))
     except ValueError:
         return None
-    return True if share >= _SURE else False if share <= _FREE else None
+    return True if share >= _PRESENT else False if share <= _ABSENT else None
 
 
 HUB_READERS: dict[str, Callable[[Iterable[Record]], Iterator[Record]]] = {

@@ -1,6 +1,6 @@
-"""Named readers: the few sources whose format no declarative rule fits.
+"""Named readers, for the few sources whose format the declarative rules cannot express.
 
-A reader takes the records of a source's files, in order, and gives the records to which its description is applied.
+A reader maps the records of a source's files, in order, to the records to which the description is applied.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _REFUSAL = re.compile(
     r"|is illegal and|is unethical and",
     re.IGNORECASE,
 )
-_REFUSAL_WINDOW = 300  # characters in which a refusal shows itself
-_SHORTEST_ANSWER = 80  # characters; a shorter answer to a harmful question is rarely the harm itself
+_REFUSAL_WINDOW = 300  # characters in which a refusal phrase is looked for
+_SHORTEST_ANSWER = 80  # characters; a shorter answer to a harmful question rarely holds the harm itself
 _ANSWER = "\n\nAssistant:"
 _CJK = re.compile("[\u4e00-\u9fff]")
 
@@ -41,7 +41,7 @@ def _with(record: Record, **fields: Any) -> Record:
 
 
 def _entry(record: Record, number: int, fields: object) -> Record:
-    """Entry `number` of a nested value: its own fields in place of the value, beside those of the file."""
+    """Entry `number` of a nested value: its fields replace the value; the other fields of the record stay."""
     entry = replace(record, number=number, fields={"value": fields})
     kept = {name: value for name, value in record.fields.items() if name != "value"}
     return replace(entry, fields={**kept, **entry.mapping("value")})
@@ -61,7 +61,7 @@ def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 def nested_lists(records: Iterable[Record]) -> Iterator[Record]:
-    """Objects of lists of strings, of any depth: `text`, `topic` (keys joined by " / ") and `position`."""
+    """Nested objects of lists of strings, of any depth: `text`, `topic` (keys joined by " / ") and `position`."""
     for record in records:
         for number, (path, position, text) in enumerate(_leaves(record.mapping("value")), 1):
             topic = " / ".join(key.rstrip(":") for key in path)
@@ -77,7 +77,7 @@ def answers_by_prompt(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def human_assistant(records: Iterable[Record]) -> Iterator[Record]:
-    """Prompts framed as `Human: ... Assistant:`: `prompt`, `response` and `answer` (given, refused or short)."""
+    """Prompts in the form `Human: ... Assistant:`: `prompt`, `response` and `answer` (given, refused or short)."""
     for record in records:
         prompt = record.text("prompts").strip().removeprefix("Human: ").removesuffix("Assistant:")
         response = record.text("results").strip()
@@ -86,7 +86,7 @@ def human_assistant(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def rater_share(records: Iterable[Record]) -> Iterator[Record]:
-    """Comments joined with their raters' rows: `share`, the mean of `not toxic`. Comments without raters are out."""
+    """Comments joined with the rows of their raters: `share`, the mean of `not toxic`. Unrated comments are skipped."""
     votes: dict[str, list[bool]] = defaultdict(list)
     comments = []
     for record in records:
@@ -100,7 +100,7 @@ def rater_share(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def annotator_votes(records: Iterable[Record]) -> Iterator[Record]:
-    """Rows with a column for each annotator's rating: `share` of ratings below 0, and `hate` (yes or no)."""
+    """Rows with one column per annotator and rating: `share` of ratings below 0, and `hate` (yes or no)."""
     hateful = ("_ableist", "_homophobic", "_racist", "_sexist", "_transphobic")
     for record in records:
         ticked = [name.partition("#")[0] for name, value in record.fields.items() if value == "1"]
@@ -111,7 +111,7 @@ def annotator_votes(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def language_columns(records: Iterable[Record]) -> Iterator[Record]:
-    """Rows with one column a language (two letters): `text`, `language`; `tags` becomes a list."""
+    """Rows with one column per language (two letters): one record each, with `text`, `language` and a list `tags`."""
     for record in records:
         try:
             tags = ast.literal_eval(record.text("tags"))
@@ -125,20 +125,20 @@ def language_columns(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def embedded_targets(records: Iterable[Record]) -> Iterator[Record]:
-    """Objects from target group to rows: adds `language` by script and `template`, the context less its target.
+    """Objects from target group to rows: adds `language`, by script, and `template`, the context without its target.
 
-    Where the same texts carry both labels, unsafe wins: a doubtful answer is not a good example of a safe one.
+    Where the same texts carry both labels, unsafe wins: a doubtful response is no good example of a safe one.
     """
-    found = []
+    entries = []
     for record in records:
         rows = [(target, row) for target, rows in record.mapping("value").items() for row in rows]
         for number, (target, row) in enumerate(rows, 1):
             entry = _entry(record, number, row)
             language = "zh" if _CJK.search(entry.text("response")) else "en"
-            found.append(_with(entry, language=language, template=entry.text("context").replace(target, "_")))
-    unsafe = {_texts(record) for record in found if record.text("safety") == "unsafe"}
-    for record in found:
-        yield _with(record, safety="unsafe") if _texts(record) in unsafe else record
+            entries.append(_with(entry, language=language, template=entry.text("context").replace(target, "_")))
+    unsafe = {_texts(entry) for entry in entries if entry.text("safety") == "unsafe"}
+    for entry in entries:
+        yield _with(entry, safety="unsafe") if _texts(entry) in unsafe else entry
 
 
 def _texts(record: Record) -> tuple[str, str]:
@@ -146,7 +146,7 @@ def _texts(record: Record) -> tuple[str, str]:
 
 
 def violating_and_safe(records: Iterable[Record]) -> Iterator[Record]:
-    """Questions with a violating and a safe answer: two records, `response` and `answer` (violating or safe)."""
+    """Questions with a violating and a safe answer: two records with `response` and `answer` (violating or safe)."""
     for record in records:
         yield _with(record, response=record.text("违规回答"), answer="violating")
         yield _with(record, response=record.text("安全有用回答"), answer="safe")
@@ -159,10 +159,10 @@ def answer_pairs(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def dialogue_pairs(records: Iterable[Record]) -> Iterator[Record]:
-    """Pairs of dialogues framed as `Human: ... Assistant: ...` that differ in their last answer.
+    """Pairs of dialogues in the form `Human: ... Assistant: ...` that differ in their last response.
 
-    Gives `prompt` (what precedes the last answer in `chosen`), its `turns`, and the two answers as `chosen` and
-    `rejected`.
+    Adds `prompt` (what precedes the last response of `chosen`) and its `turns`; `chosen` and `rejected` become the two
+    responses.
     """
     for record in records:
         prompt, _, chosen = record.text("chosen").rpartition(_ANSWER)
@@ -171,7 +171,7 @@ def dialogue_pairs(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def questions_by_index(records: Iterable[Record]) -> Iterator[Record]:
-    """Answers joined with the question list (read first) by index: adds `prompt`."""
+    """Answers joined by index with the question list, which is read first: adds `prompt`."""
     questions: dict[str, str] = {}
     for record in records:
         if "text" in record.fields:
@@ -189,7 +189,7 @@ def dashed_lines(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def seed_prompts(records: Iterable[Record]) -> Iterator[Record]:
-    """`{code, unsafe: [...], safe: [...]}`: one record a prompt."""
+    """`{code, unsafe: [...], safe: [...]}`: one record per prompt."""
     for record in records:
         value = record.mapping("value")
         texts = [(text, label) for label in ("unsafe", "safe") for text in value.get(label) or ()]
@@ -198,7 +198,7 @@ def seed_prompts(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def seed_responses(records: Iterable[Record]) -> Iterator[Record]:
-    """`{code, responses: [{prompt, response, label}, ...]}`: one record a pair; a file may have none."""
+    """`{code, responses: [{prompt, response, label}, ...]}`: one record per response; a file may have none."""
     for record in records:
         value = record.mapping("value")
         for number, entry in enumerate(value.get("responses") or (), 1):

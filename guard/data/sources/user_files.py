@@ -20,8 +20,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from guard import schema
-from guard.data.ingest.language import UNKNOWN
-from guard.data.row import Label
+from guard.data.row import UNKNOWN_LANGUAGE, Label
 from guard.data.sources.description import Role
 from guard.data.sources.formats import Format
 from guard.errors import ConfigError
@@ -110,7 +109,7 @@ class Mapping:
     __pydantic_config__ = schema.STRICT
 
     licence: str = "not stated"
-    language: str = UNKNOWN  # to be identified
+    language: str = UNKNOWN_LANGUAGE  # to be identified
     columns: Columns = field(default_factory=Columns)
     labels: Labels = field(default_factory=Labels)
     categories: Categories = field(default_factory=Categories)

@@ -48,13 +48,12 @@ def report(
 
 
 def _guard(siege: Siege, show_text: bool) -> dict[str, Any]:
-    moderator = siege.moderator
-    policy = moderator.policy
+    info, policy = siege.info, siege.info.policy
     return {
-        "model": moderator.engine.digest,
-        "kind": moderator.engine.kind,
+        "model": info.model,
+        "kind": info.kind,
         "policy": {"id": policy.id, "version": policy.version, "digest": policy.digest},
-        "mode": moderator.mode,
+        "mode": info.mode,
         "errors": int(np.isnan(siege.unsafe.p).sum() + np.isnan(siege.safe.p).sum()),
         "before": {point: _before(siege, siege.cuts[point]) for point in POINTS},
         "attacks": [_attack(siege, trial, show_text) for trial in siege.trials],

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from guard import schema
+from guard import document
 from guard.errors import DocumentError
 
 _LONGEST_NAME = 60
@@ -29,7 +29,7 @@ class Evasion:
 def load(path: Path, model: str) -> Evasion:
     """The table in a file; DocumentError if it is not of a form above, or tells of other guards than `model`."""
     try:
-        data = json.loads(schema.read(path))
+        data = json.loads(document.read_text(path))
     except ValueError as problem:
         if isinstance(problem, DocumentError):
             raise

@@ -15,14 +15,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from guard.calibration import thresholds
 from guard.conversation import Conversation, Target
 from guard.errors import InvalidInput
 from guard.evaluate.redteam import suffix_search
 from guard.evaluate.redteam.attacks import SEARCH, Attack, material, with_suffix
 from guard.evaluate.redteam.sample import Sample, attacked, of_target
 from guard.metrics.classification import Bools, Floats
-from guard.moderator import Moderator
+from guard.moderator import Guard, GuardInfo
 from guard.policy import Policy
 from guard.verdict import Verdict
 
@@ -90,7 +89,7 @@ class Cuts:
 class Siege:
     """A guard before and under all attacks."""
 
-    moderator: Moderator
+    info: GuardInfo
     unsafe: Scores
     safe: Scores
     cuts: Mapping[Point, Cuts]
@@ -120,14 +119,14 @@ def threshold(p: Floats, fpr: float) -> float:
     return middle if middle > first else math.nextafter(first, math.inf)
 
 
-def _cuts(moderator: Moderator, drawn: Sample, safe: Scores, fpr: float) -> dict[Point, Cuts]:
+def _cuts(info: GuardInfo, drawn: Sample, safe: Scores, fpr: float) -> dict[Point, Cuts]:
     """The thresholds at both points, for prompts and responses by themselves: their scores are not alike."""
     fixed, own = {}, {}
     for target in Target:
         rows = of_target(drawn.safe, target)
         if rows.any():
             fixed[target] = threshold(safe.p[rows], fpr)
-            own[target] = thresholds(moderator.calibration, moderator.policy, target, moderator.mode)[0]
+            own[target] = info.thresholds[target][0]
     return {"fixed": _spread(fixed, drawn), "mode": _spread(own, drawn)}
 
 
@@ -142,7 +141,7 @@ def _spread(of: Mapping[Target, float], drawn: Sample) -> Cuts:
 
 
 def run(
-    moderator: Moderator,
+    guard: Guard,
     drawn: Sample,
     attacks: Sequence[Attack],
     setting: Setting,
@@ -153,21 +152,22 @@ def run(
 
     policy: whose categories injections name (default: the guard's own); the same one gives two guards equal texts.
     """
-    unsafe, safe = score(moderator, drawn.unsafe), score(moderator, drawn.safe)
-    cuts = _cuts(moderator, drawn, safe, setting.fpr)
+    info = guard.info
+    unsafe, safe = score(guard, drawn.unsafe), score(guard, drawn.safe)
+    cuts = _cuts(info, drawn, safe, setting.fpr)
     flagged = np.any([unsafe.flagged(cut.unsafe) for cut in cuts.values()], axis=0)
     targets = [int(index) for index in np.flatnonzero(flagged)]
     goals = np.min([np.where(unsafe.flagged(cut.unsafe), cut.unsafe, np.inf) for cut in cuts.values()], axis=0)
     trials = []
     for attack in attacks:
-        change = _Change(attack, policy or moderator.policy, setting.seed)
+        change = _Change(attack, policy or info.policy, setting.seed)
         if attack.name == SEARCH:
-            trial = _searched(moderator, drawn, change, unsafe, targets, goals, setting.budget)
+            trial = _searched(guard, drawn, change, unsafe, targets, goals, setting.budget)
         else:
-            trial = _tried(moderator, drawn, change, targets)
+            trial = _tried(guard, drawn, change, targets)
         trials.append(trial)
         advance(attack.name)
-    return Siege(moderator, unsafe, safe, cuts, tuple(trials))
+    return Siege(info, unsafe, safe, cuts, tuple(trials))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +186,15 @@ class _Change:
         return self.attack.apply(conversation.judged.content, rng, self.policy)
 
 
-def _tried(moderator: Moderator, drawn: Sample, change: _Change, targets: Sequence[int]) -> Trial:
+def _tried(guard: Guard, drawn: Sample, change: _Change, targets: Sequence[int]) -> Trial:
     texts = {index: change(drawn.unsafe[index], "unsafe", index) for index in targets}
-    unsafe = score(moderator, [attacked(drawn.unsafe[index], text) for index, text in texts.items()])
+    unsafe = score(guard, [attacked(drawn.unsafe[index], text) for index, text in texts.items()])
     safe = [attacked(text, change(text, "safe", index)) for index, text in enumerate(drawn.safe)]
-    return _trial(change.attack, drawn, texts, unsafe, score(moderator, safe), len(texts))
+    return _trial(change.attack, drawn, texts, unsafe, score(guard, safe), len(texts))
 
 
 def _searched(
-    moderator: Moderator,
+    guard: Guard,
     drawn: Sample,
     change: _Change,
     before: Scores,
@@ -205,7 +205,7 @@ def _searched(
     """The search on every text; the safe ones get, in turn, the suffixes that were found."""
 
     def scores(pairs: Sequence[tuple[int, str]]) -> Sequence[float]:
-        found = score(moderator, [attacked(drawn.unsafe[targets[at]], text) for at, text in pairs])
+        found = score(guard, [attacked(drawn.unsafe[targets[at]], text) for at, text in pairs])
         return [float(p) if whole else math.nan for p, whole in zip(found.p, found.complete, strict=True)]
 
     starts = [
@@ -231,7 +231,7 @@ def _searched(
         attacked(text, with_suffix(text.judged.content, suffixes[index % len(suffixes)]))
         for index, text in enumerate(drawn.safe)
     ]
-    return _trial(change.attack, drawn, texts, after, score(moderator, safe), sum(best.queries for best in found))
+    return _trial(change.attack, drawn, texts, after, score(guard, safe), sum(best.queries for best in found))
 
 
 def _trial(attack: Attack, drawn: Sample, texts: Mapping[int, str], after: Scores, safe: Scores, queries: int) -> Trial:
@@ -250,11 +250,11 @@ def _trial(attack: Attack, drawn: Sample, texts: Mapping[int, str], after: Score
     )
 
 
-def score(moderator: Moderator, conversations: Sequence[Conversation]) -> Scores:
+def score(guard: Guard, conversations: Sequence[Conversation]) -> Scores:
     """The guard's scores, in order, by large batches."""
     found = []
     for start in range(0, len(conversations), CHUNK):
-        found += moderator.moderate_each(conversations[start : start + CHUNK])
+        found += guard.moderate_each(conversations[start : start + CHUNK])
     return Scores(
         np.array([one.p_unsafe if isinstance(one, Verdict) else math.nan for one in found], dtype=np.float64),
         np.array([isinstance(one, Verdict) and one.coverage.complete for one in found], dtype=bool),

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from guard import policy as policies
 from guard.calibration import MODES, Mode
 from guard.conversation import ROLES, Conversation, Message, Role, Target
-from guard.errors import ConfigError, GuardError, InvalidInput, ServiceError
+from guard.errors import ConfigError, GuardError, InvalidInput, PolicyError, ServiceError
+from guard.moderator import GuardInfo
 from guard.policy import Policy
 from guard.serve.grpc.status import from_status, to_status
 from guard.serve.limits import Limits
@@ -28,17 +29,10 @@ CLIENT_ID_CHARACTERS = 128
 
 
 @dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """What a server runs and accepts. `model`, `policy`: digests; `codes`: of the policy that applies by default."""
+class ServerInfo(GuardInfo):
+    """What a server judges by, the version of its guard package, and what it accepts."""
 
     version: str
-    model: str
-    kind: str
-    policy_id: str
-    policy_version: str
-    policy: str
-    codes: tuple[str, ...]
-    mode: Mode
     limits: Limits
 
 
@@ -161,29 +155,51 @@ def item_from_proto(item: pb.BatchItem) -> Verdict | GuardError:
 
 
 def info_to_proto(info: ServerInfo) -> pb.GetInfoResponse:
+    policy = info.policy
     return pb.GetInfoResponse(
         version=info.version,
         model_digest=info.model,
         model_kind=info.kind,
-        policy=pb.PolicyInfo(id=info.policy_id, version=info.policy_version, digest=info.policy, codes=info.codes),
+        policy=pb.PolicyInfo(
+            id=policy.id,
+            version=policy.version,
+            digest=policy.digest,
+            codes=policy.codes,
+            names=[category.name for category in policy.categories],
+            yaml=policies.dump(policy),
+        ),
         mode=_MODE_NUMBERS[info.mode],
         limits=pb.Limits(**dataclasses.asdict(info.limits)),
+        thresholds=[
+            pb.Thresholds(target=_TARGET_NUMBERS[target], unsafe=unsafe, categories=categories)
+            for target, (unsafe, categories) in info.thresholds.items()
+        ],
     )
 
 
 def info_from_proto(sent: pb.GetInfoResponse) -> ServerInfo:
-    if sent.mode not in _MODES:
-        raise ServiceError(f"the server has mode {int(sent.mode)}, which this version does not know; upgrade it")
-    limits = Limits(**{field.name: getattr(sent.limits, field.name) for field in dataclasses.fields(Limits)})
-    policy = sent.policy
+    """What a server told of itself; ServiceError if its policy or mode means nothing here."""
+    try:
+        policy = policies.from_text(sent.policy.yaml, "the server's policy")
+    except PolicyError:
+        policy = None
+    if sent.mode not in _MODES or policy is None or policy.digest != sent.policy.digest:
+        raise ServiceError(
+            f"the server told of mode {int(sent.mode)} and of policy {sent.policy.id[:64]!r} in a way that this "
+            "version does not know; upgrade guard-service"
+        )
+    # A limit that the server does not tell is taken to be the usual one.
+    told = {field.name: getattr(sent.limits, field.name) for field in dataclasses.fields(Limits)}
     return ServerInfo(
-        sent.version,
-        sent.model_digest,
-        sent.model_kind,
-        policy.id,
-        policy.version,
-        policy.digest,
-        tuple(policy.codes),
-        _MODES[sent.mode],
-        limits,
+        model=sent.model_digest,
+        kind=sent.model_kind,
+        policy=policy,
+        mode=_MODES[sent.mode],
+        thresholds={
+            _TARGETS[each.target]: (each.unsafe, dict(each.categories))
+            for each in sent.thresholds
+            if each.target in _TARGETS
+        },
+        version=sent.version,
+        limits=Limits(**{name: value for name, value in told.items() if value > 0}),
     )

@@ -30,13 +30,14 @@ class Settings:
     """Where a server listens (port 0: a free one) and what it takes.
 
     lame_duck_seconds: how long new requests are still told to go elsewhere; those that arrive later are cut off.
+    least_ping_seconds: a client that pings its connection more often than that, three times, is cut off.
     """
 
     host: str = "127.0.0.1"
     port: int = 50051
     limits: Limits = field(default_factory=Limits)
-    bounds: Bounds = field(default_factory=Bounds)
     lame_duck_seconds: float = 1.0
+    least_ping_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,9 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
     """
     address = _free_address(settings.host, settings.port)
     readers = ThreadPoolExecutor(1, thread_name_prefix="guard-reader")
-    async with Batcher(moderator.engine.score, lambda window: len(window.ids), settings.bounds) as batcher:
-        server = grpc.aio.server(options=_options(settings.limits))
+    bounds = Bounds(queue_items=settings.limits.queue_windows, queue_tokens=settings.limits.queue_tokens)
+    async with Batcher(moderator.engine.score, lambda window: len(window.ids), bounds) as batcher:
+        server = grpc.aio.server(options=_options(settings))
         server.add_generic_rpc_handlers((handlers(Servicer(moderator, batcher, settings.limits, readers)),))
         health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -90,10 +92,14 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
             readers.shutdown(wait=False)
 
 
-def _options(limits: Limits) -> tuple[tuple[str, int], ...]:
+def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
     return (
-        ("grpc.max_receive_message_length", limits.request_bytes),
+        ("grpc.max_receive_message_length", settings.limits.request_bytes),
         ("grpc.so_reuseport", 0),  # otherwise two servers share a port without a word
+        # Clients and gateways ping every 10 s or so. By gRPC's own rules (5 minutes, and only during calls) the third
+        # ping would end the connection, and with it the calls that still wait for the engine.
+        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.least_ping_seconds * 1e3)),
+        ("grpc.keepalive_permit_without_calls", 1),
         # Calls that Python has not yet seen. gRPC's own bounds (1000, 3000) turn a burst away with a bare CANCELLED,
         # which tells a caller nothing; within these ours answer, with RESOURCE_EXHAUSTED.
         ("grpc.server.max_pending_requests", 8192),

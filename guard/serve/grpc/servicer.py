@@ -18,18 +18,17 @@ from guard.batcher import Batcher, Done
 from guard.calibration import Mode
 from guard.conversation import Conversation
 from guard.engines.base import Score, Window
-from guard.errors import DISTRIBUTION, InvalidInput
+from guard.errors import DISTRIBUTION, InvalidInput, TooLarge
 from guard.moderator import Moderator, Plan
 from guard.policy import Policy
 from guard.serve.grpc import messages
 from guard.serve.grpc.status import DETAILS_KEY, code_of, to_status
-from guard.serve.limits import Limits
+from guard.serve.limits import BYTES_PER_TOKEN, Limits
 from guard.serve.policies import Policies
 from guard.v1 import moderation_pb2 as pb
 from guard.verdict import Timings, Verdict
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["ModerationService"].full_name
-BYTES_PER_TOKEN = 4  # of a text not yet tokenised; the true number, views included, replaces it once it is known
 INLINE_BYTES = 2048  # less than this is tokenised on the event loop: the way to a thread and back would cost as much
 
 Answer = Verdict | Exception
@@ -58,7 +57,7 @@ class Servicer:
     async def batch_moderate(self, request: pb.BatchModerateRequest, context: Context) -> pb.BatchModerateResponse:
         sent = request.conversations
         if len(sent) > self.limits.batch_conversations:
-            raise InvalidInput(
+            raise TooLarge(
                 f"the batch has {len(sent)} conversations; this server takes {self.limits.batch_conversations}"
             )
         answers = await self._judge(sent, request.options, context)
@@ -67,18 +66,13 @@ class Servicer:
         )
 
     async def get_info(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoResponse:
-        policy, engine = self.moderator.policy, self.moderator.engine
+        mode = messages.mode_from_proto(request.options.mode) or self.moderator.mode
+        loop = asyncio.get_running_loop()
+        policy = await loop.run_in_executor(self.readers, self.policies.of, request.options)
+        info = self.moderator.info_of(policy, mode)
         return messages.info_to_proto(
             messages.ServerInfo(
-                version=version(DISTRIBUTION),
-                model=engine.digest,
-                kind=engine.kind,
-                policy_id=policy.id,
-                policy_version=policy.version,
-                policy=policy.digest,
-                codes=policy.codes,
-                mode=self.moderator.mode,
-                limits=self.limits,
+                info.model, info.kind, policy, mode, info.thresholds, version(DISTRIBUTION), self.limits
             )
         )
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from guard.errors import ConfigError, DataError
-from guard.jobs.ledger import atomic
+from guard.jobs.atomic import atomic
 
 CLIP = 1.0  # the largest norm of a step's gradient
 _TOLD = 50  # steps between two lines of progress

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from guard.bundle import file_digest
+from guard.digest import file_digest
 from guard.errors import GuardError
-from guard.jobs.ledger import atomic
+from guard.jobs.atomic import atomic
 
 PACKAGES = (
     "guard-service",

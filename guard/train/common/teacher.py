@@ -1,6 +1,6 @@
 """What a finished guard says of training rows, for another to learn from: kept on disk, so that no row is scored twice.
 
-A score is kept by what was scored, under which policy, and by whom: a changed row, policy or teacher is scored anew,
+The key of a score is what was scored, under which policy, and by whom: a changed row, policy or teacher is scored anew,
 and what a killed run had scored is found again.
 """
 
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +18,12 @@ from torch import Tensor
 
 from guard.conversation import Conversation, Example
 from guard.engines.base import Engine, Score, Window
-from guard.errors import DataError, InvalidInput
+from guard.errors import InvalidInput
+from guard.jobs.cache import Cache
 from guard.policy import Policy
 from guard.train.common.labels import Item
 
 CHUNK = 128  # rows that are scored and kept together
-_FORMAT = 1
-_TABLE = "CREATE TABLE IF NOT EXISTS scores (row TEXT PRIMARY KEY, log_odds TEXT NOT NULL) WITHOUT ROWID"
 
 Progress = Callable[[int, int], None]  # rows done, rows to do
 
@@ -44,33 +41,33 @@ class Taught(Item):
         return cls(*known, score.unsafe, score.categories)
 
 
-def row_key(teacher: str, policy: Policy, conversation: Conversation) -> str:
-    """What a score is kept by. `teacher`: the digest of its bundle."""
+def cache_key(teacher: str, policy: Policy, conversation: Conversation) -> str:
+    """The key of a score in the cache. `teacher`: the digest of its bundle."""
     messages = [[message.role, message.content] for message in conversation.messages]
-    return hashlib.sha256(json.dumps([teacher, policy.digest, messages]).encode()).hexdigest()
+    return "score/1:" + hashlib.sha256(json.dumps([teacher, policy.digest, messages]).encode()).hexdigest()
 
 
 def teach(
-    engine: Engine, examples: Sequence[Example], policy: Policy, store: Path, progress: Progress = lambda *_: None
+    engine: Engine, examples: Sequence[Example], policy: Policy, path: Path, progress: Progress = lambda *_: None
 ) -> list[Score | None]:
-    """The worst window's score of each example as it is stored; None where the teacher cannot read it.
+    """The worst window's score of each example as it is cached; None where the teacher cannot read it.
 
-    DataError if `store` cannot be used; what the engine raises, after what was scored before is kept.
+    DataError if the cache at `path` cannot be used; what the engine raises, after what was scored before is kept.
     """
-    keys = [row_key(engine.digest, policy, example.conversation) for example in examples]
-    with _opened(store) as file:
-        held = {key for key in set(keys) if file.execute("SELECT 1 FROM scores WHERE row = ?", (key,)).fetchone()}
-        todo = list({key: at for at, key in enumerate(keys) if key not in held}.items())
-        for start in range(0, len(todo), CHUNK):
-            part = todo[start : start + CHUNK]
-            scored = _scores(engine, [examples[at] for _, at in part], policy)
-            with file:  # all of the chunk or nothing
-                told = [(key, json.dumps(odds)) for (key, _), odds in zip(part, scored, strict=True)]
-                file.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", told)
-            progress(min(start + CHUNK, len(todo)), len(todo))
-        kept = (file.execute("SELECT log_odds FROM scores WHERE row = ?", (key,)).fetchone() for key in keys)
-        odds = [json.loads(text) for (text,) in kept]
-    return [Score(row[0], tuple(row[1:])) if row else None for row in odds]
+    keys = [cache_key(engine.digest, policy, example.conversation) for example in examples]
+    with Cache(path) as cache:
+        log_odds = cache.get_many(keys)
+        missing = list(
+            {key: example for key, example in zip(keys, examples, strict=True) if key not in log_odds}.items()
+        )
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start : start + CHUNK]
+            scored = _scores(engine, [example for _, example in chunk], policy)
+            new = {key: odds for (key, _), odds in zip(chunk, scored, strict=True)}
+            cache.put_many(new)
+            log_odds |= new
+            progress(min(start + CHUNK, len(missing)), len(missing))
+    return [Score(odds[0], tuple(odds[1:])) if (odds := log_odds[key]) else None for key in keys]
 
 
 def _scores(engine: Engine, examples: Sequence[Example], policy: Policy) -> list[list[float]]:
@@ -89,21 +86,6 @@ def _scores(engine: Engine, examples: Sequence[Example], policy: Policy) -> list
         said = [score.unsafe, *score.categories]
         odds[index] = np.maximum(odds[index], said).tolist() if odds[index] else said
     return odds
-
-
-@contextmanager
-def _opened(store: Path) -> Iterator[sqlite3.Connection]:
-    try:
-        with closing(sqlite3.connect(store)) as file:
-            (found,) = file.execute("PRAGMA user_version").fetchone()
-            if found not in (0, _FORMAT):
-                raise DataError(f"{store}: holds scores in format {found}, not {_FORMAT}; remove it")
-            file.execute(_TABLE)
-            file.execute(f"PRAGMA user_version = {_FORMAT}")
-            yield file
-    except sqlite3.Error as problem:
-        kind = getattr(problem, "sqlite_errorname", type(problem).__name__)
-        raise DataError(f"{store}: cannot be used as a file of scores ({kind}); remove it or name another") from None
 
 
 def teachers_loss(

@@ -2,15 +2,13 @@
 
 import json
 from collections import Counter, defaultdict
-from functools import partial
 
 import pytest
 
-from guard.data.build.build import build as whole_build
+from guard.data.build.build import build
 from guard.data.dataset.examples import load_examples
+from guard.data.dataset.reports import write_reports
 from guard.errors import ConfigError, DataError
-
-build = partial(whole_build, report=False)
 
 
 def stored(out):
@@ -289,7 +287,7 @@ def test_rows_and_pairs_of_ones_own_are_built_like_any_source(tmp_path):
     (tmp_path / "rows.csv").write_text("\n".join([*lines, "Whose lawn is greener?,,0"]), encoding="utf-8")
     pairs = [{"prompt": "May I mow at night?", "chosen": "Better not.", "rejected": "Yes, loudly."}]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)), encoding="utf-8")
-    manifest = whole_build(tmp_path / "build.yaml", tmp_path, tmp_path / "out")  # with its report, tiny as it is
+    manifest = build(tmp_path / "build.yaml", tmp_path, tmp_path / "out", finalize=write_reports)
     splits = stored(tmp_path / "out")
     assert [(row["label"], row["categories"], row["undecided"], row["language"]) for row in splits["train"]] == [
         ("safe", [], [], "en"),
@@ -326,7 +324,7 @@ def test_a_build_without_rows_says_where_they_went_and_one_of_pairs_alone_is_bui
     (tmp_path / "own.yaml").write_text("policy: mlcommons\nseed: 1\ndata: [{path: p.jsonl}]\n", encoding="utf-8")
     pair = {"prompt": "May I mow at night?", "chosen": "Better not.", "rejected": "Yes, loudly."}
     (tmp_path / "p.jsonl").write_text(json.dumps(pair), encoding="utf-8")
-    whole_build(tmp_path / "own.yaml", tmp_path, tmp_path / "pairs")
+    build(tmp_path / "own.yaml", tmp_path, tmp_path / "pairs", finalize=write_reports)
     assert not (tmp_path / "pairs" / "confounds.json").exists()
     assert (tmp_path / "pairs" / "card.html").is_file()
     assert sum(len(rows) for name, rows in stored(tmp_path / "pairs").items() if name.startswith("pairs")) == 1

@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard.data.build import cluster
-from guard.data.build.dedupe import hash64
-from guard.data.ingest.fingerprint import text_key
 from guard.data.build.near import signatures
-from guard.data.row import Row
 from guard.data.build.split import Shares, split_of, unit_hash
+from guard.data.ingest.fingerprint import hash64, text_key
+from guard.data.row import Row
 
 LONG = (
     "I planted three rows of beans beside the old stone wall last spring, and since then a hedgehog has moved in under "

@@ -7,10 +7,10 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.data.build import source_part, select, row_index
-from guard.data.build.config import BuildConfig, Use
-from guard.data.ingest.fingerprint import text_key
+from guard.data.build import row_index, select, source_part
+from guard.data.build.config import BuildConfig, SourceUse
 from guard.data.build.mix import Mixing
+from guard.data.ingest.fingerprint import text_key
 from guard.data.row import Row
 from guard.data.sources.description import File, LabelRule, Source, Text
 from guard.jobs.ledger import open_ledger
@@ -38,27 +38,29 @@ def source(name):
     return Source(name, name, "MIT", "train", "either", label, files=(File("x"),), format="jsonl", prompt=Text(("p",)))
 
 
-def placed(given_rows, **wanted):
-    """Each row with the reason why it is dropped (empty if it is kept) and the row that stays in its place."""
+def selected(given_rows, **settings):
+    """Each row with the reason why it is dropped (empty if it is kept) and the row that it duplicates."""
     ordered = [row for name in SOURCES for row in given_rows if row.source == name]
-    chosen = {"policy": "mlcommons", "seed": 1, "sources": tuple(Use(name) for name in SOURCES), **wanted}
+    config = {"policy": "mlcommons", "seed": 1, "sources": tuple(SourceUse(name) for name in SOURCES), **settings}
     with tempfile.TemporaryDirectory() as folder:
         ledger = open_ledger(Path(folder) / "parts", {})
         for number, name in enumerate(SOURCES):
             source_part.write_part((row for row in ordered if row.source == name), ledger, number)
-        read = row_index.read(ledger, len(SOURCES))
-        made = (
-            row_index.Signatures(ledger, len(SOURCES), name, Path(folder) / name) for name in (source_part.PROMPTS, source_part.JUDGED)
+        index = row_index.read_index(ledger, len(SOURCES))
+        signatures = (
+            row_index.Signatures(ledger, len(SOURCES), name, Path(folder) / name)
+            for name in (source_part.PROMPTS, source_part.JUDGED)
         )
-        found = select.place(read, BuildConfig(**chosen), [source(name) for name in SOURCES], *made)
-    reasons = [select.REASONS[code] for code in found.reason.tolist()]
-    return list(zip(ordered, reasons, (ordered[index] for index in found.stays.tolist()), strict=True)), found
+        selection = select.select_rows(index, BuildConfig(**config), [source(name) for name in SOURCES], *signatures)
+    reasons = [select.REASONS[code] for code in selection.reason.tolist()]
+    originals = (ordered[place] for place in selection.duplicate_of.tolist())
+    return list(zip(ordered, reasons, originals, strict=True)), selection
 
 
 @given(rows)
 @settings(max_examples=40, deadline=None)
 def test_one_row_and_one_label_a_text_remain(given_rows):
-    done, _ = placed(given_rows)
+    done, _ = selected(given_rows)
     keys = Counter(text_key(row.prompt) for row, reason, _ in done if not reason)
     assert set(keys.values()) <= {1}
     for key in {text_key(row.prompt) for row in given_rows}:
@@ -74,7 +76,7 @@ def test_one_row_and_one_label_a_text_remain(given_rows):
 @given(rows)
 @settings(max_examples=40, deadline=None)
 def test_near_duplicates_go_within_one_label_only(given_rows):
-    done, _ = placed(given_rows, near_duplicates=0.8)
+    done, _ = selected(given_rows, near_duplicates=0.8)
     assert len(done) == len(given_rows)
     for row, reason, stays in done:
         if reason == "near-duplicate":
@@ -88,7 +90,7 @@ def test_near_duplicates_go_within_one_label_only(given_rows):
 @settings(max_examples=20, deadline=None)
 def test_a_cap_keeps_that_many_and_a_higher_one_keeps_them_too(given_rows, cap):
     def kept(cap):
-        done, _ = placed(given_rows, sources=(Use("one", cap=cap), Use("two")))
+        done, _ = selected(given_rows, sources=(SourceUse("one", cap=cap), SourceUse("two")))
         return [row for row, reason, _ in done if not reason and row.source == "one"]
 
     without = kept(None)
@@ -98,7 +100,7 @@ def test_a_cap_keeps_that_many_and_a_higher_one_keeps_them_too(given_rows, cap):
 
 def test_the_first_of_equal_rows_wins():
     first, second = (Row(name, "prompt", "Prune it", None, "safe", (), "en") for name in SOURCES)
-    done, _ = placed([second, first])
+    done, _ = selected([second, first])
     assert [(row.source, reason, stays.source) for row, reason, stays in done] == [
         ("one", "", "one"),
         ("two", "duplicate", "one"),
@@ -108,7 +110,7 @@ def test_the_first_of_equal_rows_wins():
 def test_a_response_and_a_prompt_are_not_duplicates():
     prompt = Row("one", "prompt", "Prune it", None, "safe", (), "en")
     response = Row("one", "response", "Prune it", "No.", "unsafe", None, "en")
-    done, found = placed([prompt, response])
+    done, found = selected([prompt, response])
     assert {reason for _, reason, _ in done} == {""}
     assert len(set(found.split.tolist())) == len(set(found.cluster.tolist())) == 1
 
@@ -119,9 +121,9 @@ def test_equal_answers_to_different_questions_all_stay():
         Row("one", "response", f"May I fell the {tree}?", answer, "safe", (), "en")
         for tree in ("willow", "old fig in the yard", "hazel that my aunt planted")
     ]
-    assert {reason for _, reason, _ in placed(asked, near_duplicates=0.8)[0]} == {""}
+    assert {reason for _, reason, _ in selected(asked, near_duplicates=0.8)[0]} == {""}
     again = Row("two", "response", "May I fell the willow?", answer + " Sorry.", "safe", (), "en")
-    assert [reason for _, reason, _ in placed([*asked, again], near_duplicates=0.8)[0]] == [
+    assert [reason for _, reason, _ in selected([*asked, again], near_duplicates=0.8)[0]] == [
         "",
         "",
         "",
@@ -135,7 +137,7 @@ def test_category_caps_leave_rows_that_another_category_needs():
 
     given_rows = [*(unsafe(number, "S1") for number in range(6)), unsafe(7, "S1", "S2"), unsafe(8)]
     given_rows.append(Row("two", "prompt", "a safe row", None, "safe", (), "en"))
-    done, _ = placed(given_rows, mixing=Mixing(category_caps={"S1": 2}))
+    done, _ = selected(given_rows, mixing=Mixing(category_caps={"S1": 2}))
     over = [row for row, reason, _ in done if reason == "over category cap"]
     assert len(over) in (4, 5)
     assert all(row.categories == ("S1",) for row in over)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard import schema
-from guard.data.build.columns import NO_LABEL, Column, Columns, GrowingColumn, by_label, crossed, encode, lengths
-from guard.data.build.mix import Mixing, Reweigh, reweighing, unknown_categories, weights, within_caps
+from guard.data.build.columns import NO_LABEL, Column, ColumnBuilder, Columns, by_label, cross, encode, lengths
+from guard.data.build.mix import Mixing, Reweigh, check_category_caps, reweighing, weights, within_caps
 from guard.errors import ConfigError, DataError
 
 
@@ -103,7 +103,7 @@ def test_reweighing_makes_label_and_stratum_independent_where_both_labels_are(ro
     made = columns(rows, base=[1 + place % 3 for place in range(len(rows))])
     reweigh = Reweigh(by=("language", "kind"), at_most=1e9, one_sided=one_sided)
     factors = reweighing(made, made.base, reweigh)
-    strata = crossed([made.of["language"], made.of["kind"]])
+    strata = cross([made.of["language"], made.of["kind"]])
     before, after = by_label(strata, made, made.base), by_label(strata, made, made.base * factors)
     both = (before > 0).all(axis=1)
     np.testing.assert_allclose(after[both].sum(axis=1), before[both].sum(axis=1))  # a stratum weighs what it weighed
@@ -153,7 +153,7 @@ def test_without_rows_that_count_there_is_nothing_to_do():
 
 
 def test_a_missing_column_is_named():
-    with pytest.raises(DataError, match="needs the column licence; these are known: source, language, kind"):
+    with pytest.raises(DataError, match="needs the column licence; available: source, language, kind"):
         weights(columns([(True, "a", "en", "text")]), Mixing(reweigh=(Reweigh(by=("licence",)),)))
 
 
@@ -192,9 +192,9 @@ def test_a_row_of_two_categories_stays_while_one_has_room():
 
 
 def test_a_cap_for_an_unknown_category_is_an_error():
-    unknown_categories(Mixing(category_caps={"S1": 5}), ["S1", "S2"])
+    check_category_caps(Mixing(category_caps={"S1": 5}), ["S1", "S2"])
     with pytest.raises(ConfigError, match="category_caps: S9: not in the policy; it has: S1, S2"):
-        unknown_categories(Mixing(category_caps={"S1": 5, "S9": 5}), ["S1", "S2"])
+        check_category_caps(Mixing(category_caps={"S1": 5, "S9": 5}), ["S1", "S2"])
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_whole_section_is_read(tmp_path: Path):
 @FEW
 @given(st.lists(st.lists(st.sampled_from(["", "b", "a", "é"]), max_size=5), max_size=4))
 def test_a_column_read_in_batches_gives_back_its_values(batches):
-    growing = GrowingColumn()
+    growing = ColumnBuilder()
     for batch in batches:
         growing.extend(batch)
     column = growing.column()

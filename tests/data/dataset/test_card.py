@@ -20,8 +20,9 @@ from typer.testing import CliRunner
 from guard.cli.data_card import card as command
 from guard.data.build.build import build
 from guard.data.dataset.card.card import write_card
-from guard.data.dataset.open import open_built
-from guard.data.dataset.statistics import census, quantiles
+from guard.data.dataset.open import open_dataset
+from guard.data.dataset.reports import write_reports
+from guard.data.dataset.statistics import compute_statistics, quantiles
 from guard.errors import DataError
 from guard.report import html
 from tests.fixtures import made_up_garden
@@ -89,7 +90,7 @@ def folder(tmp_path_factory):
     world.edit(world.source("gardens"), "title: Garden questions", f"title: '{EVIL}'")
     world.edit(world.source("notes"), "upstream: https://example.org/notes", "upstream: 'javascript:alert(1)'")
     world.edit(world.source("talks"), "https://example.org/talks", "https://github.com/example/talks")
-    build(world.config, world.root, world.root / "out")
+    build(world.config, world.root, world.root / "out", finalize=write_reports)
     return world.root / "out"
 
 
@@ -105,7 +106,7 @@ def page(text):
 
 def stored(folder):
     return [
-        one for path in open_built(folder).labelled.values() for one in pyarrow.parquet.read_table(path).to_pylist()
+        one for path in open_dataset(folder).labelled.values() for one in pyarrow.parquet.read_table(path).to_pylist()
     ]
 
 
@@ -307,7 +308,7 @@ BREAKS = {
         folder, lambda told: told["files"].update({"../x": "1"})
     ),
     "dev.parquet: sha256 is": lambda folder: shutil.copy(folder / "train.parquet", folder / "dev.parquet"),
-    "train has 2 rows, the manifest tells 9": lambda folder: _manifest(
+    "train has 2 rows, the manifest states 9": lambda folder: _manifest(
         folder, lambda told: told["splits"]["train"].update(rows=9)
     ),
     "counts of dropped rows differ": lambda folder: _manifest(
@@ -336,7 +337,7 @@ def test_undecided_clusters_and_weights_are_counted(tmp_path):
         row("2", "dev", cluster="a", weight=0.5),
         row("3", undecided=["S1", "S2"], weight=2.0),
     ]
-    found = census(open_built(write(tmp_path / "out", rows)))
+    found = compute_statistics(open_dataset(write(tmp_path / "out", rows)))
     assert found.cluster_sizes == {2: 1, 1: 1}
     assert found.shared_clusters == {("train", "dev"): 1}
     assert found.undecided == {"S1": 1, "S2": 1}

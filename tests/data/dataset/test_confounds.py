@@ -14,12 +14,11 @@ from typer.testing import CliRunner
 from guard.cli.confounds import confounds as command
 from guard.data.build.columns import Columns, encode
 from guard.data.build.mix import Mixing, Reweigh, weights
-from guard.data.dataset.confounds import measure as confounds
-from guard.data.dataset.confounds import outline
+from guard.data.dataset.confounds import measure, outline
 from guard.data.dataset.confounds import report as confound_report
-from guard.data.dataset.confounds.measure import SURFACE, VISIBLE, Report, Sample, sample
+from guard.data.dataset.confounds.measure import SURFACE, VISIBLE, Report, Sample, draw_sample
 from guard.data.dataset.confounds.probe import probe
-from guard.data.dataset.confounds.surface import TRAITS, surface, surfaces
+from guard.data.dataset.confounds.surface import FEATURES, surface, surface_matrix
 from guard.errors import DataError, InvalidInput
 
 ROWS = 2000
@@ -37,14 +36,14 @@ def made(unsafe, clusters=None, texts=None, **of) -> tuple[Columns, Sample]:
         {name: encode(values) for name, values in of.items()},
     )
     groups = rows if clusters is None else np.asarray(clusters)
-    return columns, Sample(rows, groups, None if texts is None else surfaces(texts))
+    return columns, Sample(rows, groups, None if texts is None else surface_matrix(texts))
 
 
 def report(columns: Columns, chosen: Sample, made_weights=None) -> Report:
-    return confounds.report(columns, columns.base if made_weights is None else made_weights, chosen)
+    return measure.measure(columns, columns.base if made_weights is None else made_weights, chosen)
 
 
-def of(told: Report, name: str) -> confounds.Confound:
+def of(told: Report, name: str) -> measure.Confound:
     return next(one for one in told.confounds if one.name == name)
 
 
@@ -139,7 +138,7 @@ def test_many_values_are_shown_as_others_and_lose_no_row():
     table = of(told, "source").table
     assert of(told, "source").values == 30
     assert len(table) == 20
-    assert table[-1].value == confounds.OTHER
+    assert table[-1].value == measure.OTHER
     assert sum(one.safe_rows + one.unsafe_rows for one in table) == 120
 
 
@@ -198,13 +197,13 @@ def test_without_rows_there_is_nothing_to_report_on():
 
 def test_a_sample_is_bounded_sorted_and_the_same_each_time():
     counted = coin(0.5)
-    first = sample(counted, 3, 100)
+    first = draw_sample(counted, 3, 100)
     assert len(first) == 100
     assert (np.diff(first) > 0).all()
     assert counted[first].all()
-    assert (sample(counted, 3, 100) == first).all()
-    assert (sample(counted, 4, 100) != first).any()
-    assert len(sample(counted, 3)) == counted.sum()
+    assert (draw_sample(counted, 3, 100) == first).all()
+    assert (draw_sample(counted, 4, 100) != first).any()
+    assert len(draw_sample(counted, 3)) == counted.sum()
 
 
 def test_the_same_columns_give_the_same_report():
@@ -218,7 +217,7 @@ def test_the_same_columns_give_the_same_report():
 
 
 def trait(text: str, name: str) -> int:
-    return surface(text)[TRAITS.index(name)]
+    return surface(text)[FEATURES.index(name)]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +247,7 @@ def test_surfaces_tell_texts_apart_by_their_looks(name, alike, other):
 @given(st.text())
 def test_any_text_has_a_surface_of_small_numbers(text):
     found = surface(text)
-    assert len(found) == len(TRAITS)
+    assert len(found) == len(FEATURES)
     assert all(0 <= number < 16 for number in found)
     assert surface("") == surface("")
 
@@ -300,7 +299,7 @@ def test_the_outline_measures_the_last_message_and_keeps_the_stored_weights(tmp_
     turns = [{"role": "user", "content": "x" * 40}, {"role": "assistant", "content": "Why?"}]
     rows = [row(0, True, 2.0, messages=turns), row(1, False, 0.5, messages=[]), row(2, True, 1.0, messages=turns[:1])]
     write(tmp_path / "data", [*rows, row(3, False, 1.0, messages=turns, label="unlabelled")])
-    stored = outline.read(tmp_path / "data" / "train.parquet")
+    stored = outline.read_outline(tmp_path / "data" / "train.parquet")
     length = stored.columns.of["length"]
     assert [length.values[code] for code in length.codes] == ["4-7", "0-1", "32-63", "4-7"]
     assert stored.weights.tolist() == [2.0, 0.5, 1.0, 1.0]
@@ -337,7 +336,7 @@ def test_the_command_writes_json(built, tmp_path):
     [
         (["--split", "tain"], InvalidInput, "unknown split 'tain'"),
         (["--split", "dev"], DataError, "no data at"),
-        (["--kind", "poem"], InvalidInput, "no rows of kind 'poem'; there are: prompt, response"),
+        (["--kind", "poem"], InvalidInput, "no rows of kind 'poem'; available: prompt, response"),
         (["--out", "nowhere/report.json"], InvalidInput, "there is no folder"),
     ],
 )

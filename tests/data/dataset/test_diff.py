@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from functools import partial
 
 import pyarrow.parquet
 import pytest
@@ -12,18 +11,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from guard.cli.data_diff import diff as command
-from guard.data.build.build import build as whole_build
+from guard.data.build.build import build
 from guard.data.dataset.diff import NO_LIST, NOT_READ, NOT_USED, Move, diff
-from guard.data.dataset.open import open_built
+from guard.data.dataset.open import open_dataset
 from guard.errors import DataError
 from tests.fixtures.made_up_build import drop, pair, row, write
 
 
 def compare(a, b, show_ids=0):
-    return diff(open_built(a), open_built(b), show_ids)
-
-
-build = partial(whole_build, report=False)
+    return diff(open_dataset(a), open_dataset(b), show_ids)
 
 
 def run(*arguments):
@@ -67,7 +63,7 @@ def test_every_change_of_a_configuration_is_counted(world, tmp_path):
 
 def stored(folder):
     return [
-        one for path in open_built(folder).labelled.values() for one in pyarrow.parquet.read_table(path).to_pylist()
+        one for path in open_dataset(folder).labelled.values() for one in pyarrow.parquet.read_table(path).to_pylist()
     ]
 
 

@@ -115,11 +115,11 @@ def test_filters(folder):
 
 
 def test_a_value_that_no_row_has_is_an_error_that_names_the_others(folder):
-    with pytest.raises(DataError, match=r"no row has the source 'garden'; did you mean 'gardens'\? \(there are: "):
+    with pytest.raises(DataError, match=r"no row has the source 'garden'; did you mean 'gardens'\? \(available: "):
         ids(folder, source="garden")
-    with pytest.raises(DataError, match=r"no row has the category 'S9' \(there are: S10, S2\)"):
+    with pytest.raises(DataError, match=r"no row has the category 'S9' \(available: S10, S2\)"):
         ids(folder, category="S9")
-    with pytest.raises(DataError, match=r"there is no 'tests' here; did you mean 'test'\?"):
+    with pytest.raises(DataError, match=r"no 'tests' here; did you mean 'test'\?"):
         ids(folder, split="tests")
     assert run(folder, "--label", "safe", "--language", "de") == (0, "", "no row matches\n")
 
@@ -143,7 +143,7 @@ def test_an_id_that_is_nowhere(folder):
 
 
 def test_what_is_no_build(tmp_path):
-    with pytest.raises(DataError, match="no folder and no parquet file"):
+    with pytest.raises(DataError, match="neither a folder nor a parquet file"):
         files(tmp_path / "x.csv")
     (tmp_path / "x.parquet").write_bytes(b"PAR1 is not enough")
     with pytest.raises(DataError, match="not a parquet file"):

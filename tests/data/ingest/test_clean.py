@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from guard.data.ingest import clean, language
 from guard.data.ingest.clean import Cleaning
-from guard.data.row import Row
+from guard.data.row import UNKNOWN_LANGUAGE, Row
 
 
 def row(prompt, response=None, **given_fields):
@@ -93,5 +93,5 @@ def test_languages():
     assert language.language_of(spanish, "en") == "es"  # surely not what is declared
     assert language.language_of("no", "en") == "en"  # too short to tell
     assert language.language_of("How do I prune the old apple tree behind the house?", "en") == "en"
-    assert language.language_of("Wie schneide ich den Apfelbaum?", language.UNKNOWN) == "de"
-    assert language.identify("12345 !!") == (language.UNKNOWN, 0.0)
+    assert language.language_of("Wie schneide ich den Apfelbaum?", UNKNOWN_LANGUAGE) == "de"
+    assert language.identify("12345 !!") == (UNKNOWN_LANGUAGE, 0.0)

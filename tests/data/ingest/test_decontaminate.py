@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.data.ingest.decontaminate import Flag, flags, load
+from guard.data.ingest.decontaminate import Match, load, match_rows
 from guard.data.row import Row
 from guard.errors import DataError
 from tests.fixtures.made_up_garden import HELD_OUT_ANSWER, HELD_OUT_PROMPT, write_fingerprints
@@ -25,32 +25,32 @@ def held_out(tmp_path_factory):
 @pytest.mark.parametrize(
     ("prompt", "response", "expected"),
     [
-        ("please tell my neighbour's GARDENER that the blue watering can leaks!", None, Flag(True, True, False)),
-        ("hello, there", None, Flag(prompt_exact=True)),
-        (f"Dear model. {HELD_OUT_PROMPT} Thank you.", None, Flag(prompt_contains=True)),
+        ("please tell my neighbour's GARDENER that the blue watering can leaks!", None, Match(True, True, False)),
+        ("hello, there", None, Match(prompt_exact=True)),
+        (f"Dear model. {HELD_OUT_PROMPT} Thank you.", None, Match(prompt_contains=True)),
         # 3 of the 5 8-grams, then 2: at least half is the rule.
-        ("tell my neighbour's gardener that the blue watering can", None, Flag(prompt_contains=True)),
-        ("neighbour's gardener that the blue watering can leaks", None, Flag()),
-        ("Why is it blue?", HELD_OUT_ANSWER.upper(), Flag(response_exact=True)),
-        ("Why is it blue?", "Short.", Flag()),
-        (HELD_OUT_ANSWER, None, Flag()),
+        ("tell my neighbour's gardener that the blue watering can", None, Match(prompt_contains=True)),
+        ("neighbour's gardener that the blue watering can leaks", None, Match()),
+        ("Why is it blue?", HELD_OUT_ANSWER.upper(), Match(response_exact=True)),
+        ("Why is it blue?", "Short.", Match()),
+        (HELD_OUT_ANSWER, None, Match()),
     ],
 )
 def test_rules(held_out, prompt, response, expected):
-    assert flags([row(prompt, response)], held_out) == [expected]
-    assert bool(expected) == (expected != Flag())
+    assert match_rows([row(prompt, response)], held_out) == [expected]
+    assert bool(expected) == (expected != Match())
 
 
 @given(before=st.text(), after=st.text())
 def test_a_prompt_that_holds_a_held_out_one_is_flagged(held_out, before, after):
-    assert all(flags([row(f"{before} {HELD_OUT_PROMPT} {after}")], held_out))
+    assert all(match_rows([row(f"{before} {HELD_OUT_PROMPT} {after}")], held_out))
 
 
 def test_half_of_an_even_number_of_grams_is_enough(tmp_path):
     words = [f"word{number}" for number in range(11)]  # 4 8-grams
     write_fingerprints(tmp_path, [" ".join(words)], [])
-    found = flags([row(" ".join(words[:9])), row(" ".join(words[:8]))], load(tmp_path))
-    assert [bool(flag) for flag in found] == [True, False]
+    found = match_rows([row(" ".join(words[:9])), row(" ".join(words[:8]))], load(tmp_path))
+    assert [bool(match) for match in found] == [True, False]
 
 
 def test_missing_and_broken_files_say_where(tmp_path):

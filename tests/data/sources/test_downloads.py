@@ -26,7 +26,7 @@ def garden(tmp_path):
         yield garden
 
 
-SHIPPED = downloads.names()
+SHIPPED = downloads.folders()
 
 
 def test_every_source_is_covered_by_a_download_of_its_licence_and_commit():
@@ -142,7 +142,7 @@ def test_mistakes_in_a_description_are_told(garden, old, new, message):
         (b'{"canary": 1}', {}, "must hold a list of rows, not dict"),
         (b'[{"text": 1}, "canary"]', {}, "row 2: must be a JSON object, not str"),
         (b'[{"text": "canary \\ud83d"}]', {}, "half of a surrogate pair"),
-        (b'[{"text": "\\ud83d"}]', {"picks": {"beds.json": "00000000"}}, "1 of the 1 described rows are not in it"),
+        (b'[{"text": "\\ud83d"}]', {"picks": {"beds.json": "00000000"}}, "1 of the 1 described rows are missing"),
         (b'{"text": 1}\n{canary}\n', {"format": "jsonl"}, "is not the JSONL in UTF-8"),
         (b"canary", {"member": "all/beds.json"}, r"all/beds\.json cannot be unpacked \(BadZipFile\)"),
         (zipped(beds="[]"), {"member": "all/canary.json"}, "the archive has no file all/canary.json"),

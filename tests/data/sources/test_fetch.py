@@ -23,10 +23,11 @@ from guard.cli.fetch import fetch as fetch_command
 from guard.data.sources.fetch import downloads
 from guard.data.sources.fetch.extract import line_digest
 from guard.data.sources.fetch.fetching import FINGERPRINTS, fetch
-from guard.data.sources.fetch.transfer import Hosts, Patience, hosts
+from guard.data.sources.fetch.transfer import Hosts, Timeouts, hosts_at
 from guard.errors import ConfigError, DataError
+from guard.llm.retry import RetryPolicy
 from tests.fixtures import made_up_mirror
-from tests.fixtures.made_up_mirror import COMMIT, HASTE, LINES, Answer, Garden, Handler, zipped
+from tests.fixtures.made_up_mirror import COMMIT, LINES, RETRY, Answer, Garden, Handler, zipped
 
 RED = b"red\n"
 ROWS = [
@@ -102,7 +103,7 @@ def test_wrong_bytes_are_told_at_the_end_and_leave_nothing(garden):
     gone, roses = sorted(str(failure.value).split("\n"))
     assert gone.startswith("raw/garden/gone.txt: http://127.0.0.1:")
     assert gone.endswith("gone.txt answered 404 Not Found")
-    assert f"wanted 4 bytes of sha256 {hashlib.sha256(RED).hexdigest()}, got 4 of" in roses
+    assert f"expected 4 bytes of sha256 {hashlib.sha256(RED).hexdigest()}, got 4 of" in roses
     assert hashlib.sha256(b"bad\n").hexdigest() in roses
     assert garden.there == {"raw/garden/figs.txt": LINES, "raw/garden/gone.txt": b"an older version\n"}
 
@@ -120,7 +121,7 @@ def test_a_server_that_stays_busy_is_left_after_so_many_attempts(garden):
     garden.first("roses.txt", *[busy(503)] * 9)
     with pytest.raises(DataError, match=r"roses\.txt answered 503; try again later"):
         garden.fetch()
-    assert len(garden.server.seen) == HASTE.attempts
+    assert len(garden.server.seen) == RETRY.attempts
     assert garden.there == {}
 
 
@@ -211,7 +212,7 @@ def test_a_resumed_file_is_verified_as_a_whole(garden):
             206, LINES[int(handler.headers["Range"][6:-1]) :], Content_Range=f"bytes {handler.headers['Range'][6:]}"
         ),
     )
-    with pytest.raises(DataError, match=f"wanted {len(LINES)} bytes of sha256 .* got {len(LINES)} of"):
+    with pytest.raises(DataError, match=f"expected {len(LINES)} bytes of sha256 .* got {len(LINES)} of"):
         garden.fetch()
     assert garden.there == {}
 
@@ -223,7 +224,7 @@ def test_another_range_than_was_asked_for_is_refused(garden):
         lambda handler: handler.send(200, LINES, cut=40_000, ETag='"v1"'),
         lambda handler: handler.send(206, LINES, Content_Range=f"bytes 0-{len(LINES) - 1}/{len(LINES)}"),
     )
-    with pytest.raises(DataError, match="answered with another range than was asked for"):
+    with pytest.raises(DataError, match="answered with another range than was requested"):
         garden.fetch()
 
 
@@ -274,7 +275,7 @@ def test_when_the_server_is_down_the_rest_is_not_tried(garden):
         for number in range(6):
             garden.describe(f"{number}.txt", b"red\n")
         with pytest.raises(DataError) as failure:
-            fetch([], garden.root, f"http://127.0.0.1:{port}", jobs=1, patience=HASTE, taxonomy=garden.taxonomy)
+            fetch([], garden.root, f"http://127.0.0.1:{port}", jobs=1, retry=RETRY, taxonomy=garden.taxonomy)
     problems = str(failure.value).split("\n")
     assert len(problems) == 6
     assert "ConnectError" in problems[0]
@@ -287,7 +288,7 @@ def test_when_the_server_is_down_the_rest_is_not_tried(garden):
 def test_a_silent_server_is_not_waited_for_for_ever(garden):
     garden.add("roses.txt")
     garden.first("roses.txt", lambda handler: time.sleep(0.5))
-    garden.fetch(patience=Patience(attempts=2, first_s=0.01, read_s=0.1))
+    garden.fetch(retry=RetryPolicy(attempts=2, first_s=0.01), timeouts=Timeouts(read_s=0.1))
     assert garden.there["raw/garden/roses.txt"] == LINES
 
 
@@ -330,7 +331,7 @@ def test_a_git_lfs_pointer_is_followed(garden, data):
 def test_a_pointer_to_another_file_is_not_followed(garden):
     garden.describe("roses.txt", b"red\n")
     garden.serve("roses.txt", pointer(b"bad\n"))
-    with pytest.raises(DataError, match=r"is a Git LFS pointer to sha256 [0-9a-f]{64}; wanted [0-9a-f]{64}"):
+    with pytest.raises(DataError, match=r"is a Git LFS pointer to sha256 [0-9a-f]{64}; expected [0-9a-f]{64}"):
         garden.fetch()
     assert len(garden.server.seen) == 1
 
@@ -340,7 +341,7 @@ def test_what_stands_behind_the_pointer_of_an_archive_must_be_what_it_names(gard
     garden.describe("beds.jsonl", KEPT, upstream="all.zip", extract={**RULE, "member": "all/beds.json"})
     garden.serve("all.zip", pointer(archive))
     garden.server.files[f"media/{garden.at('all.zip')}"] = zipped(beds=json.dumps(ROWS[::-1]))
-    with pytest.raises(DataError, match=r"wanted sha256 [0-9a-f]{64}, which its pointer names, got [0-9a-f]{64}"):
+    with pytest.raises(DataError, match=r"expected sha256 [0-9a-f]{64}, which its pointer names, got [0-9a-f]{64}"):
         garden.fetch()
     garden.server.files[f"media/{garden.at('all.zip')}"] = archive
     garden.fetch()
@@ -411,7 +412,9 @@ def test_an_extract_with_other_bytes_is_refused_and_its_neighbour_is_not(garden)
     garden.serve("all.zip", zipped(beds=json.dumps(ROWS), trees=json.dumps(ROWS)))
     garden.describe("beds.jsonl", b"other\n", upstream="all.zip", extract={**RULE, "member": "all/beds.json"})
     garden.describe("trees.jsonl", KEPT, upstream="all.zip", extract={**RULE, "member": "all/trees.json"})
-    with pytest.raises(DataError, match=rf"^raw/garden/beds\.jsonl: the extract: wanted 6 bytes .* got {len(KEPT)} of"):
+    with pytest.raises(
+        DataError, match=rf"^raw/garden/beds\.jsonl: the extract: expected 6 bytes .* got {len(KEPT)} of"
+    ):
         garden.fetch()
     assert garden.there == {"raw/garden/trees.jsonl": KEPT}
 
@@ -437,23 +440,23 @@ def test_rows_are_picked_by_digest_from_many_files(garden):
     assert sorted(garden.server.seen) == [garden.at(f"templates/{name}.jsonl") for name in ("beds", "trees")]
     rule["picks"] = {**picks, "beds.jsonl": "00000000 " + picks["beds.jsonl"]}
     garden.describe("sample.jsonl", data + b"\n", upstream="templates", extract=rule)
-    with pytest.raises(DataError, match=r"beds\.jsonl: 1 of the 4 described rows are not in it \(first: 00000000\)"):
+    with pytest.raises(DataError, match=r"beds\.jsonl: 1 of the 4 described rows are missing \(first: 00000000\)"):
         garden.fetch()
 
 
 @pytest.mark.parametrize("url", ["ftp://a", "mirror.example.org", "https://", "https://me:word@a", "https://a/?x=1"])
 def test_a_base_address_that_is_none_is_refused(url):
-    with pytest.raises(ConfigError, match="the base address must be like https://") as failure:
-        hosts(url)
+    with pytest.raises(ConfigError, match="the base URL must look like https://") as failure:
+        hosts_at(url)
     assert "word" not in str(failure.value)
 
 
 def test_addresses_are_those_of_github_with_every_character_escaped():
-    place = downloads.Place("https://github.com/anyone/garden", COMMIT, "MHC Final Cases/für 100%#1.csv")
+    file = downloads.UpstreamFile("https://github.com/anyone/garden", COMMIT, "MHC Final Cases/für 100%#1.csv")
     tail = f"anyone/garden/{COMMIT}/MHC%20Final%20Cases/f%C3%BCr%20100%25%231.csv"
-    assert hosts(None).address(place) == f"https://raw.githubusercontent.com/{tail}"
-    assert hosts("https://mirror.example.org/github/").address(place) == f"https://mirror.example.org/github/{tail}"
-    assert hosts(None).media == Hosts().media == "https://media.githubusercontent.com/media"
+    assert hosts_at(None).url(file) == f"https://raw.githubusercontent.com/{tail}"
+    assert hosts_at("https://mirror.example.org/github/").url(file) == f"https://mirror.example.org/github/{tail}"
+    assert hosts_at(None).media == Hosts().media == "https://media.githubusercontent.com/media"
 
 
 def run(garden: Garden, *arguments: object) -> tuple[int, str, str]:
@@ -465,7 +468,8 @@ def run(garden: Garden, *arguments: object) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-def test_the_command_shows_what_it_would_fetch_then_fetches_it(garden):
+def test_the_command_shows_what_it_would_fetch_then_fetches_it(garden, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     garden.add("beds/roses [red].txt")
     garden.add("LICENSE", b"take care\n")
     garden.write("garden", garden.described["garden"], caution="Mind the thorns.")

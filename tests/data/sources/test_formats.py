@@ -162,7 +162,7 @@ def test_an_empty_file_has_no_records(tmp_path, name, content):
         ("a.xlsx", b"canary", "first_column", {}, "a.xlsx: is not an Excel workbook"),
         ("a.xlsx", b"canary", "xlsx", {}, "a.xlsx: is not an Excel workbook"),
         ("a.parquet", b"canary", "parquet", {}, "a.parquet: cannot be read as Parquet (ArrowInvalid)"),
-        ("a.arrow", b"canary", "arrow", {}, "a.arrow: not a file of arrow that can be read"),
+        ("a.arrow", b"canary", "arrow", {}, "a.arrow: not a readable arrow file"),
         ("a.csv.gz", b"canary", "csv", {}, "a.csv.gz: is not a whole gzip file"),
         ("a.csv.gz", gzip.compress(b"a\ncanary\n" * 99, mtime=0)[:-9], "csv", {}, "a.csv.gz: is not a whole gzip file"),
     ],

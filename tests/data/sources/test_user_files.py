@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard import schema
+from guard import document, schema
 from guard.data.dataset.examples import load_examples
 from guard.data.ingest import source_rows
 from guard.data.ingest.user_description import check, describe
@@ -26,11 +26,11 @@ QUESTIONS = ["How do I prune a rose?", "How do I steal a hedge?", "Is moss a pla
 
 
 def entry(text):
-    return schema.convert(schema.parse(text, "a.yaml", ConfigError)[0], UserData, "a.yaml", error=ConfigError)
+    return schema.convert(document.parse(text, "a.yaml", ConfigError)[0], UserData, "a.yaml", error=ConfigError)
 
 
 def described(path, **settings):
-    return describe(entry(schema.dump({"path": path.name, **settings})), path.parent, RULES)
+    return describe(entry(document.dump({"path": path.name, **settings})), path.parent, RULES)
 
 
 def rows(path, **settings):
@@ -370,7 +370,7 @@ def test_the_first_ten_broken_rows_are_shown_and_the_others_counted(tmp_path):
     assert shown[0] == "a:"
     assert shown[1].startswith("a.csv row 2: field `label` holds a label (6 characters) that the label rule does not")
     assert shown[2] == "a.csv row 3: the judged (last) message is empty; send at least one visible character"
-    assert shown[3].startswith("a.csv row 4: `categories` names 1 codes that the policy has not; it has: S1, S2")
+    assert shown[3].startswith("a.csv row 4: `categories` names 1 codes that are not in the policy; it has: S1, S2")
     assert shown[4].startswith("a.csv row 5: a safe row violates no category; ")
     assert shown[5].startswith("a.csv row 6: field `label` holds a label (0 characters)")
     assert shown[11:] == ["… and 6 more broken rows"]
@@ -425,7 +425,7 @@ def test_a_list_inside_an_object_and_a_sheet_are_named_by_at(tmp_path):
     ],
 )
 def test_a_wrong_description_is_told_by_its_line(text, message):
-    data, lines = schema.parse(text, "a.yaml", ConfigError)
+    data, lines = document.parse(text, "a.yaml", ConfigError)
     with pytest.raises(ConfigError, match=message):
         schema.convert(data, UserData, "a.yaml", lines, ConfigError)
 

@@ -20,14 +20,14 @@ pytest.importorskip("torch")
 
 import torch
 
-from guard import assets, schema
+from guard import assets, document
 from guard.bundle import open_bundle
 from guard.conversation import Conversation, Example
 from guard.engines.base import Reading, Score, Window
 from guard.errors import DataError, EngineError, InvalidInput
 from guard.policy import Policy, load
 from guard.train.common.labels import Item
-from guard.train.common.teacher import CHUNK, Taught, row_key, teach, teachers_loss
+from guard.train.common.teacher import CHUNK, Taught, cache_key, teach, teachers_loss
 from guard.train.encoder.step import in_force
 
 RULES = load("minimal")  # M1 and M2
@@ -102,13 +102,13 @@ def test_what_cannot_be_read_has_no_score_and_is_not_asked_again(tmp_path: Path)
 
 def test_a_file_of_something_else_is_told(tmp_path: Path) -> None:
     (tmp_path / "scores").write_text("not a database, and rather longer than nothing at all" * 30, encoding="utf-8")
-    with pytest.raises(DataError, match="cannot be used as a file of scores"):
+    with pytest.raises(DataError, match="cannot be used as a cache"):
         teach(Counting(), [example("one")], RULES, tmp_path / "scores")
 
 
 def test_a_key_is_of_the_words_and_who_says_them() -> None:
     texts = [Conversation.of("a"), Conversation.of("b"), Conversation.of("a", "b"), Conversation.of("ab")]
-    keys = {row_key(teacher, rules, text) for teacher in "xy" for rules in (RULES, LARGE) for text in texts}
+    keys = {cache_key(teacher, rules, text) for teacher in "xy" for rules in (RULES, LARGE) for text in texts}
     assert len(keys) == 16
 
 
@@ -274,8 +274,8 @@ def test_mistakes_are_told_in_one_line(folder: Path) -> None:
 
 
 def test_the_shipped_config_is_what_the_recipe_reads() -> None:
-    plain, _ = schema.parse(assets.asset("training/configs/distill.yaml").read_text(encoding="utf-8"), "distill")
-    encoder, _ = schema.parse(assets.asset("training/configs/encoder.yaml").read_text(encoding="utf-8"), "encoder")
+    plain, _ = document.parse(assets.asset("training/configs/distill.yaml").read_text(encoding="utf-8"), "distill")
+    encoder, _ = document.parse(assets.asset("training/configs/encoder.yaml").read_text(encoding="utf-8"), "encoder")
     assert plain["recipe"] == "distill"
     for key in ("policy", "data", "max_tokens", "overlap", "source_weights", "base"):
         assert plain[key] == encoder[key], key

@@ -10,10 +10,10 @@ from pathlib import Path
 from guard.data.dataset import open as builds
 from guard.data.dataset.card import content as card_content
 from guard.data.dataset.card import origin as card_origin
-from guard.data.dataset.open import Built, Confounds, open_built
-from guard.data.dataset.statistics import UNKNOWN, Census, census, largest
+from guard.data.dataset.open import Confounds, Dataset, open_dataset
+from guard.data.dataset.statistics import UNKNOWN, Statistics, compute_statistics, largest
 from guard.errors import DataError
-from guard.jobs.ledger import atomic
+from guard.jobs.atomic import atomic
 from guard.report.html import Html, bullets, code, element, joined, note, page, section, share, table
 
 NAME = "card.html"
@@ -46,8 +46,8 @@ def write_card(folder: Path) -> Path:
 
     DataError if the folder is not a build, or a file of it is damaged or not the one that the manifest tells of.
     """
-    built = open_built(folder, verify=True)
-    made = card(built, census(built), builds.confounds(folder))
+    dataset = open_dataset(folder, verify=True)
+    made = card(dataset, compute_statistics(dataset), builds.read_confounds(folder))
     path = folder / NAME
     try:
         with atomic(path) as file:
@@ -57,22 +57,22 @@ def write_card(folder: Path) -> Path:
     return path
 
 
-def card(built: Built, counted: Census, confounds: Confounds | None) -> str:
+def card(dataset: Dataset, statistics: Statistics, confounds: Confounds | None) -> str:
     """The page."""
-    manifest = built.manifest
+    manifest = dataset.manifest
     sections = {
-        "use": ("Use", _use(built)),
-        "labels": ("Labels and categories", card_content.labels(built, counted)),
-        "languages": ("Languages", card_content.languages(counted)),
-        "lengths": ("Lengths", card_content.lengths(counted)),
-        "clusters": ("Clusters of near-duplicates", card_content.clusters(counted)),
+        "use": ("Use", _use(dataset)),
+        "labels": ("Labels and categories", card_content.labels(dataset, statistics)),
+        "languages": ("Languages", card_content.languages(statistics)),
+        "lengths": ("Lengths", card_content.lengths(statistics)),
+        "clusters": ("Clusters of near-duplicates", card_content.clusters(statistics)),
         "confounds": ("What predicts the label", card_content.confounds(confounds)),
-        "pairs": ("Preference pairs", card_content.pairs(counted)),
-        "sources": ("Sources and licences", card_origin.sources(manifest.sources, card_content.licences(counted))),
-        "accounting": ("Where the rows went", card_origin.accounting(built, counted)),
+        "pairs": ("Preference pairs", card_content.pairs(statistics)),
+        "sources": ("Sources and licences", card_origin.sources(manifest.sources, card_content.licences(statistics))),
+        "accounting": ("Where the rows went", card_origin.accounting(dataset, statistics)),
         "cautions": ("Cautions of the sources", card_origin.cautions(manifest.sources)),
-        "limits": ("Limitations", _limits(built, counted)),
-        "rebuild": ("How to build it again", card_origin.rebuild(built)),
+        "limits": ("Limitations", _limits(dataset, statistics)),
+        "rebuild": ("How to build it again", card_origin.rebuild(dataset)),
     }
     shown = {name: (title, blocks) for name, (title, blocks) in sections.items() if blocks}
     contents = element(
@@ -83,7 +83,7 @@ def card(built: Built, counted: Census, confounds: Confounds | None) -> str:
         title,
         joined(
             [
-                element("header", element("h1", "Data card"), *_summary(built, counted)),
+                element("header", element("h1", "Data card"), *_summary(dataset, statistics)),
                 element("nav", contents, aria_label="Contents"),
                 element("main", *(section(name, heading, *blocks) for name, (heading, blocks) in shown.items())),
                 element(
@@ -98,21 +98,21 @@ def card(built: Built, counted: Census, confounds: Confounds | None) -> str:
     )
 
 
-def _summary(built: Built, counted: Census) -> list[Html]:
-    manifest, rows = built.manifest, counted.rows.total()
-    labels = counted.tally(lambda cell: cell.label)
-    splits = counted.tally(lambda cell: cell.split)
+def _summary(dataset: Dataset, statistics: Statistics) -> list[Html]:
+    manifest, rows = dataset.manifest, statistics.rows.total()
+    labels = statistics.count_by(lambda cell: cell.label)
+    splits = statistics.count_by(lambda cell: cell.split)
     used = [part for part in manifest.sources if part.kept]
-    languages = counted.tally(lambda cell: cell.language)
+    languages = statistics.count_by(lambda cell: cell.language)
     unsafe = f": {share(labels['unsafe'], rows)} unsafe" if rows else ""
     lead = (
         f"{rows:,} conversations labelled under policy {manifest.policy.id} {manifest.policy.version}, from "
         f"{len(used):,} sources{unsafe}."
     )
     facts = [
-        ("rows", ", ".join(f"{split} {splits[split]:,}" for split in built.labelled)),
+        ("rows", ", ".join(f"{split} {splits[split]:,}" for split in dataset.labelled)),
         ("languages", ", ".join(f"{language} {count:,}" for language, count in largest(languages, 8))),
-        ("preference pairs", counted.pairs.total()),
+        ("preference pairs", statistics.pairs.total()),
         ("policy", joined([f"{manifest.policy.id} {manifest.policy.version}, ", code(manifest.policy.digest)])),
         ("data digest", code(manifest.data_digest)),
         ("configuration digest", code(manifest.config_digest)),
@@ -124,13 +124,13 @@ def _summary(built: Built, counted: Census) -> list[Html]:
             "Many rows are hateful, sexual or violent, or ask for help with harm; that is what they are for. "
             "This page shows none of them.",
         ),
-        *_alarms(built, counted),
+        *_alarms(dataset, statistics),
         table("The build in short", ("", ""), [fact for fact in facts if fact[1]]),
     ]
 
 
-def _alarms(built: Built, counted: Census) -> list[Html]:
-    manifest = built.manifest
+def _alarms(dataset: Dataset, statistics: Statistics) -> list[Html]:
+    manifest = dataset.manifest
     forbidden = [part for part in manifest.sources if part.name in manifest.noncommercial and part.kept]
     alarms = []
     if forbidden:
@@ -144,7 +144,7 @@ def _alarms(built: Built, counted: Census) -> list[Html]:
                 alarm=True,
             )
         )
-    for (first, second), clusters in sorted(counted.shared_clusters.items()):
+    for (first, second), clusters in sorted(statistics.shared_clusters.items()):
         alarms.append(
             note(
                 "Leak",
@@ -158,8 +158,8 @@ def _alarms(built: Built, counted: Census) -> list[Html]:
     return alarms
 
 
-def _use(built: Built) -> list[Html]:
-    present = set(builds.columns(next(iter(built.labelled.values())))) if built.labelled else set()
+def _use(dataset: Dataset) -> list[Html]:
+    present = set(builds.columns(next(iter(dataset.labelled.values())))) if dataset.labelled else set()
     rows = [(code(name), meaning) for name, meaning in _COLUMNS.items() if name in present]
     return [
         element(
@@ -174,11 +174,11 @@ def _use(built: Built) -> list[Html]:
     ]
 
 
-def _limits(built: Built, counted: Census) -> list[Html]:
-    languages = largest(counted.tally(lambda cell: cell.language))
-    rows = counted.rows.total()
-    topics = counted.tally(lambda cell: cell.topics == (UNKNOWN,))
-    unsafe = counted.tally(lambda cell: cell.label)["unsafe"]
+def _limits(dataset: Dataset, statistics: Statistics) -> list[Html]:
+    languages = largest(statistics.count_by(lambda cell: cell.language))
+    rows = statistics.rows.total()
+    topics = statistics.count_by(lambda cell: cell.topics == (UNKNOWN,))
+    unsafe = statistics.count_by(lambda cell: cell.label)["unsafe"]
     part = "all" if len(languages) == 1 else share(languages[0][1], rows) if languages else "none"
     main = f"{part} of the rows are {languages[0][0] if languages else 'labelled'}"
     return [

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from guard import policy as policies
-from guard.data.dataset.open import Built, Confound, Confounds
-from guard.data.dataset.statistics import SAFE, UNKNOWN, Census, by_rows, largest, quantiles
+from guard.data.dataset.open import Confound, Confounds, Dataset
+from guard.data.dataset.statistics import SAFE, UNKNOWN, Statistics, by_rows, largest, quantiles
 from guard.policy import natural
 from guard.report import plots
 from guard.report.html import Html, bullets, element, figure, note, share, table
@@ -29,17 +29,20 @@ _ROLES = {
 }
 
 
-def labels(built: Built, counted: Census) -> list[Html]:
-    topics = counted.topics()
+def labels(dataset: Dataset, statistics: Statistics) -> list[Html]:
+    topics = statistics.topics()
     if not topics:
         return []
     codes = sorted({topic for _, topic in topics} - {SAFE, UNKNOWN}, key=natural)
     columns = [SAFE, *codes, UNKNOWN]
-    kept = [part.name for part in built.manifest.sources if any(topics[part.name, topic] for topic in columns)]
+    kept = [part.name for part in dataset.manifest.sources if any(topics[part.name, topic] for topic in columns)]
     grid = np.array([[topics[name, topic] for topic in columns] for name in kept]).reshape(len(kept), len(columns))
-    kinds = counted.tally(lambda cell: (f"{cell.split}: {cell.kind}", cell.label))
+    kinds = statistics.count_by(lambda cell: (f"{cell.split}: {cell.kind}", cell.label))
     groups = [
-        name for split in built.labelled for name in sorted({name for name, _ in kinds}) if name.startswith(f"{split}:")
+        name
+        for split in dataset.labelled
+        for name in sorted({name for name, _ in kinds})
+        if name.startswith(f"{split}:")
     ]
     one_label = [name for name, line in zip(kept, grid, strict=True) if not line[0] or not line[1:].any()]
     return [
@@ -64,47 +67,47 @@ def labels(built: Built, counted: Census) -> list[Html]:
                 [(name, *map(int, line)) for name, line in zip(kept, grid, strict=True)],
             ),
         ),
-        _categories(built, counted, codes),
+        _categories(dataset, statistics, codes),
         _by_label("kinds", "split, kind", kinds, groups),
-        _roles(counted),
+        _roles(statistics),
     ]
 
 
-def _categories(built: Built, counted: Census, codes: Sequence[str]) -> Html:
-    splits = list(built.labelled)
+def _categories(dataset: Dataset, statistics: Statistics, codes: Sequence[str]) -> Html:
+    splits = list(dataset.labelled)
     counts: Counter[tuple[str, str]] = Counter()
     sources: dict[str, set[str]] = {}
-    for cell, count in counted.rows.items():
+    for cell, count in statistics.rows.items():
         for topic in cell.topics:
             counts[topic, cell.split] += count
             sources.setdefault(topic, set()).add(cell.source)
-    names = _category_names(built)
-    undecided = bool(counted.undecided)
+    names = _category_names(dataset)
+    undecided = bool(statistics.undecided)
     rows = [
         (
             topic,
             names.get(topic, ""),
             *(counts[topic, split] for split in splits),
             len(sources.get(topic, ())),
-            *([counted.undecided[topic]] if undecided else []),
+            *([statistics.undecided[topic]] if undecided else []),
         )
-        for topic in (*sorted({*codes, *names, *counted.undecided}, key=natural), UNKNOWN)
+        for topic in (*sorted({*codes, *names, *statistics.undecided}, key=natural), UNKNOWN)
     ]
     columns = ("category", "name", *splits, "sources", *(["undecided rows"] if undecided else []))
     return table("Unsafe rows by category and split", columns, rows)
 
 
-def _category_names(built: Built) -> dict[str, str]:
+def _category_names(dataset: Dataset) -> dict[str, str]:
     """Names of the categories, if the policy of the build is one that is shipped."""
-    told = built.manifest.policy
+    told = dataset.manifest.policy
     if told.id not in policies.shipped() or (policy := policies.load(told.id)).digest != told.digest:
         return {}
     return {one.code: one.name for one in policy.categories}
 
 
-def _roles(counted: Census) -> Html:
-    roles = counted.tally(lambda cell: cell.role)
-    train = {cell: weight for cell, weight in counted.weights.items() if cell.split == "train"}
+def _roles(statistics: Statistics) -> Html:
+    roles = statistics.count_by(lambda cell: cell.role)
+    train = {cell: weight for cell, weight in statistics.weights.items() if cell.split == "train"}
     weighed: defaultdict[str, float] = defaultdict(float)
     for cell, weight in train.items():
         weighed[cell.role] += weight
@@ -116,16 +119,16 @@ def _roles(counted: Census) -> Html:
     return table("How labels came about", columns, rows)
 
 
-def languages(counted: Census) -> list[Html]:
-    counts = counted.tally(lambda cell: (cell.language, cell.label))
-    for pair, rows in counted.pairs.items():
+def languages(statistics: Statistics) -> list[Html]:
+    counts = statistics.count_by(lambda cell: (cell.language, cell.label))
+    for pair, rows in statistics.pairs.items():
         counts[pair.language, _PAIR] += rows
     return [_by_label("languages", "language", counts, by_rows(counts))] if counts else []
 
 
-def licences(counted: Census) -> list[Html]:
-    counts = counted.tally(lambda cell: (cell.licence, cell.label))
-    for pair, rows in counted.pairs.items():
+def licences(statistics: Statistics) -> list[Html]:
+    counts = statistics.count_by(lambda cell: (cell.licence, cell.label))
+    for pair, rows in statistics.pairs.items():
         counts[pair.licence, _PAIR] += rows
     return [_by_label("licences", "licence", counts, by_rows(counts))] if counts else []
 
@@ -158,14 +161,14 @@ def _by_label(name: str, noun: str, counts: Counter[tuple[str, str]], groups: Se
     )
 
 
-def lengths(counted: Census) -> list[Html]:
-    kinds = sorted({kind for kind, _ in counted.lengths})
+def lengths(statistics: Statistics) -> list[Html]:
+    kinds = sorted({kind for kind, _ in statistics.lengths})
     panels = {
-        kind: {label: counts for (its, label), counts in counted.lengths.items() if its == kind} for kind in kinds
+        kind: {label: counts for (its, label), counts in statistics.lengths.items() if its == kind} for kind in kinds
     }
     rows = [
         (f"{kind}, {label}", counts.total(), *quantiles(counts, (0.05, 0.5, 0.95, 1.0)))
-        for (kind, label), counts in sorted(counted.lengths.items())
+        for (kind, label), counts in sorted(statistics.lengths.items())
     ]
     if not rows:
         return []
@@ -184,10 +187,10 @@ def lengths(counted: Census) -> list[Html]:
     ]
 
 
-def clusters(counted: Census) -> list[Html]:
+def clusters(statistics: Statistics) -> list[Html]:
     bins: Counter[int] = Counter()
     rows: Counter[int] = Counter()
-    for size, found in counted.cluster_sizes.items():
+    for size, found in statistics.cluster_sizes.items():
         place = min((size - 1).bit_length(), _CLUSTER_BINS)
         bins[place] += found
         rows[place] += size * found
@@ -199,7 +202,7 @@ def clusters(counted: Census) -> list[Html]:
             "p",
             "Rows are joined into a cluster by an equal or nearly equal prompt, or where their source says that they "
             "belong together. A whole cluster goes into one split. The largest has "
-            f"{max(counted.cluster_sizes):,} rows.",
+            f"{max(statistics.cluster_sizes):,} rows.",
         ),
         figure(
             "Clusters by number of rows.",
@@ -279,9 +282,9 @@ def _auroc(one: Confound) -> str:
     return f"{one.probe.auroc:.2f}" if one.probe else ""
 
 
-def pairs(counted: Census) -> list[Html]:
+def pairs(statistics: Statistics) -> list[Html]:
     rows = [
-        (cell.source, cell.file, cell.language, cell.licence, count) for cell, count in sorted(counted.pairs.items())
+        (cell.source, cell.file, cell.language, cell.licence, count) for cell, count in sorted(statistics.pairs.items())
     ]
     if not rows:
         return []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from guard import schema
-from guard.data.dataset.open import Built, Part
-from guard.data.dataset.statistics import Census, largest
+from guard import document
+from guard.data.dataset.open import Dataset, SourceEntry
+from guard.data.dataset.statistics import Statistics, largest
 from guard.errors import DataError
 from guard.report import plots
 from guard.report.html import Html, code, element, figure, link, table
@@ -16,9 +16,9 @@ _REASONS_SHOWN = 8  # colours of the plot of drops; the rest of the reasons are 
 _RULES_SHOWN = 20
 
 
-def rebuild(built: Built) -> list[Html]:
-    manifest = built.manifest
-    settings = schema.dump(manifest.config)
+def rebuild(dataset: Dataset) -> list[Html]:
+    manifest = dataset.manifest
+    settings = document.dump(manifest.config)
     return [
         element("p", "Equal configuration and raw files give equal bytes, and so the data digest above:"),
         element(
@@ -43,7 +43,7 @@ def rebuild(built: Built) -> list[Html]:
     ]
 
 
-def sources(parts: Iterable[Part], licences: Iterable[Html]) -> list[Html]:
+def sources(parts: Iterable[SourceEntry], licences: Iterable[Html]) -> list[Html]:
     """`licences`: what to show of the rows by licence."""
     rows = [
         (part.name, link(_address(part), part.title or part.name), part.licence, part.attribution, part.role, part.kept)
@@ -64,7 +64,7 @@ def sources(parts: Iterable[Part], licences: Iterable[Html]) -> list[Html]:
     ]
 
 
-def _address(part: Part) -> str:
+def _address(part: SourceEntry) -> str:
     """Where the source lies, at the commit that was read where the host is known to show one."""
     upstream = part.upstream.rstrip("/")
     if part.commit and upstream.startswith(("https://github.com/", "https://huggingface.co/")):
@@ -72,12 +72,12 @@ def _address(part: Part) -> str:
     return upstream
 
 
-def accounting(built: Built, counted: Census) -> list[Html]:
-    parts = built.manifest.sources
+def accounting(dataset: Dataset, statistics: Statistics) -> list[Html]:
+    parts = dataset.manifest.sources
     reasons: Counter[str] = Counter()
     for part in parts:
         reasons.update(part.dropped)
-    _check_drops(built, counted)
+    _check_drops(dataset, statistics)
     ordered = [reason for reason, _ in reasons.most_common()]
     shown, rest = ordered[:_REASONS_SHOWN], ordered[_REASONS_SHOWN:]
     read = [part for part in parts if part.read]
@@ -91,7 +91,7 @@ def accounting(built: Built, counted: Census) -> list[Html]:
     rows = [(part.name, part.read, part.kept, *(part.dropped.get(reason, 0) for reason in ordered)) for part in parts]
     rows.append(("all", total, sum(part.kept for part in parts), *(reasons[reason] for reason in ordered)))
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
-    rules = [(reason, rule, count) for (reason, rule), count in largest(counted.rules, _RULES_SHOWN)]
+    rules = [(reason, rule, count) for (reason, rule), count in largest(statistics.rules, _RULES_SHOWN)]
     return [
         element(
             "p",
@@ -115,16 +115,16 @@ def accounting(built: Built, counted: Census) -> list[Html]:
     ]
 
 
-def _check_drops(built: Built, counted: Census) -> None:
-    if counted.drops is None:
+def _check_drops(dataset: Dataset, statistics: Statistics) -> None:
+    if statistics.drops is None:
         return
     told = Counter(
-        {(part.name, reason): rows for part in built.manifest.sources for reason, rows in part.dropped.items()}
+        {(part.name, reason): rows for part in dataset.manifest.sources for reason, rows in part.dropped.items()}
     )
-    if +told != +counted.drops:
-        raise DataError(f"{built.drops}: counts of dropped rows differ from the manifest's; build it again")
+    if +told != +statistics.drops:
+        raise DataError(f"{dataset.drops}: counts of dropped rows differ from the manifest's; build it again")
 
 
-def cautions(parts: Iterable[Part]) -> list[Html]:
+def cautions(parts: Iterable[SourceEntry]) -> list[Html]:
     rows = [(part.name, part.cautions) for part in parts if part.cautions and part.kept]
     return [table("What to know before trusting a source", ("source", "caution"), rows)] if rows else []

@@ -1,4 +1,4 @@
-"""The outline of a stored split: its columns, and the surfaces of a sample; texts are measured, never kept."""
+"""The outline of a stored split: its columns, and the surface features of a sample; texts are measured, never kept."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guard.data.build.columns import LABELS, NO_LABEL, Columns, Floats, GrowingColumn, lengths
+from guard.data.build.columns import LABELS, NO_LABEL, ColumnBuilder, Columns, Floats, lengths
 from guard.data.dataset.confounds.measure import Sample
-from guard.data.dataset.confounds.surface import TRAITS, surfaces
+from guard.data.dataset.confounds.surface import FEATURES, surface_matrix
 from guard.data.dataset.open import batches
 from guard.errors import need
 
@@ -20,23 +20,23 @@ _STORED = ("source", "kind", "language", "role", "licence")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Outline:
-    """Every labelled row of a split counts, with base 1; `weights` are those that the build stored."""
+    """The columns of a split, in which every labelled row is counted with base 1, and the stored weights."""
 
     columns: Columns
     weights: Floats
 
 
-def read(path: Path) -> Outline:
-    """The outline of a parquet file that a build wrote; DataError if it is none."""
+def read_outline(path: Path) -> Outline:
+    """The outline of a parquet file of a built data set; DataError if it is not one."""
     compute = need("pyarrow.compute", "data")
-    growing = {name: GrowingColumn() for name in (*_STORED, "label")}
+    builders = {name: ColumnBuilder() for name in (*_STORED, "label")}
     weights, characters = [np.zeros(0)], [np.zeros(0, np.int64)]
-    for batch in batches(path, (*growing, "weight", "messages")):
-        for name, column in growing.items():
-            column.extend(batch.column(name).to_pylist())
+    for batch in batches(path, (*builders, "weight", "messages")):
+        for name, builder in builders.items():
+            builder.extend(batch.column(name).to_pylist())
         weights.append(batch.column("weight").to_numpy(zero_copy_only=False))
         characters.append(compute.utf8_length(_judged(batch)).fill_null(0).to_numpy(zero_copy_only=False))
-    of = {name: column.column() for name, column in growing.items()}
+    of = {name: builder.column() for name, builder in builders.items()}
     label = of.pop("label")
     labels = np.array([LABELS.get(name, NO_LABEL) for name in label.values], np.int8)[label.codes]
     of["length"] = lengths(np.concatenate(characters))
@@ -44,20 +44,20 @@ def read(path: Path) -> Outline:
 
 
 def read_sample(path: Path, rows: npt.NDArray[np.int64]) -> Sample:
-    """These rows (in ascending order) of the same file as probes want them."""
-    clusters = GrowingColumn()
-    surface = [np.zeros((0, len(TRAITS)), np.uint8)]
+    """The sample of these rows (in ascending order) of the same file, for the probes."""
+    clusters = ColumnBuilder()
+    features = [np.zeros((0, len(FEATURES)), np.uint8)]
     start = 0
     for batch in batches(path, ("cluster", "messages")):
-        wanted = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)] - start
+        selected = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)] - start
         start += batch.num_rows
-        clusters.extend(batch.column("cluster").take(wanted).to_pylist())
-        surface.append(surfaces(text or "" for text in _judged(batch).take(wanted).to_pylist()))
-    return Sample(rows, clusters.column().codes, np.concatenate(surface))
+        clusters.extend(batch.column("cluster").take(selected).to_pylist())
+        features.append(surface_matrix(text or "" for text in _judged(batch).take(selected).to_pylist()))
+    return Sample(rows, clusters.column().codes, np.concatenate(features))
 
 
 def _judged(batch: Any) -> Any:
-    """The content of the last message of each row, null where there is none."""
+    """The content of the last message of each row, null if there is none."""
     compute, arrow = need("pyarrow.compute", "data"), need("pyarrow", "data")
     messages = batch.column("messages")
     ends = messages.offsets.to_numpy()

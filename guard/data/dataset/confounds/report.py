@@ -1,4 +1,4 @@
-"""A confound report told: warnings in words, before beside after, and plain data for JSON."""
+"""A confound report for output: warnings in words, a before/after comparison, and plain data for JSON."""
 
 from __future__ import annotations
 
@@ -8,73 +8,76 @@ from typing import Any
 from guard.data.dataset.confounds.measure import PROVENANCE, SURFACE, Confound, Report
 from guard.data.dataset.confounds.probe import Probe
 
-_NAMED, _DIGITS = 6, 6
+_MAX_LISTED = 6  # values in a warning
+_DIGITS = 6
 
 
 def warnings(report: Report) -> list[str]:
-    """One line for each confound that tells the label: how strongly, through which values, and what to do."""
-    return [_warning(one, one.probe, report.warn_above) for one in report.warned if one.probe]
+    """A line for each confound that predicts the label: how well, through which values, and what to do."""
+    return [_warning(confound, confound.probe, report.warn_above) for confound in report.warned if confound.probe]
 
 
-def _warning(one: Confound, found: Probe, warn_above: float) -> str:
-    measured = f"AUROC {found.auroc:.2f} (0.50 tells nothing), balanced accuracy {found.balanced_accuracy:.2f}"
-    beyond = found.auroc > warn_above
-    line = (
-        f"{one.name} {'predicts the label' if beyond else 'has values of one label, which can be learnt'}: {measured}"
-    )
-    if one.one_sided:
-        named = ", ".join(
+def _warning(confound: Confound, probe: Probe, warn_above: float) -> str:
+    scores = f"AUROC {probe.auroc:.2f} (0.50 is chance), balanced accuracy {probe.balanced_accuracy:.2f}"
+    problem = "predicts the label" if probe.auroc > warn_above else "has values of one label, which can be learnt"
+    line = f"{confound.name} {problem}: {scores}"
+    if confound.one_sided:
+        values = ", ".join(
             f"{value.value} ({value.safe_rows:,} safe, {value.unsafe_rows:,} unsafe)"
-            for value in one.one_sided[:_NAMED]
+            for value in confound.one_sided[:_MAX_LISTED]
         )
-        more = f" and {one.one_sided_values - _NAMED} more" if one.one_sided_values > _NAMED else ""
-        line += f"; of one label: {named}{more}, {one.one_sided_share:.1%} of the weight"
-    if one.parts:
-        line += "; most of it: " + ", ".join(f"{name} ({bits:.2f} bits)" for name, bits in one.parts[:3])
-    return f"{line}. {_advice(one)}"
+        omitted = confound.one_sided_values - _MAX_LISTED
+        more = f" and {omitted} more" if omitted > 0 else ""
+        line += f"; of one label: {values}{more}, {confound.one_sided_share:.1%} of the weight"
+    if confound.parts:
+        line += "; most of it: " + ", ".join(f"{name} ({bits:.2f} bits)" for name, bits in confound.parts[:3])
+    return f"{line}. {_advice(confound)}"
 
 
-def _advice(one: Confound) -> str:
-    if one.name == SURFACE:
+def _advice(confound: Confound) -> str:
+    if confound.name == SURFACE:
         return (
             "Add rows of the other label in the same style (near misses); reweigh by length (`mixing.reweigh`); "
             "cap the sources of one style."
         )
-    if set(one.columns) & set(PROVENANCE):
+    if set(confound.columns) & set(PROVENANCE):
         return (
-            "Add sources that hold both labels; cap the largest of one label; `mixing.reweigh` by source evens those "
-            "that hold both, and its `one_sided` below 1 lightens the others."
+            "Add sources that hold both labels; cap the largest of one label; `mixing.reweigh` by source balances "
+            "those that hold both, and its `one_sided` below 1 lowers the weight of the others."
         )
-    factor = ", or weigh kinds by `mixing.kinds`" if one.columns == ("kind",) else ""
-    lighten = ", with `one_sided` below 1" if one.one_sided else ""
-    return f"Add rows of the missing label; reweigh by {', '.join(one.columns)} (`mixing.reweigh`){lighten}{factor}."
+    factor = ", or weigh kinds by `mixing.kinds`" if confound.columns == ("kind",) else ""
+    one_sided = ", with `one_sided` below 1" if confound.one_sided else ""
+    by = ", ".join(confound.columns)
+    return f"Add rows of the missing label; reweigh by {by} (`mixing.reweigh`){one_sided}{factor}."
 
 
 def compare(before: Report, after: Report) -> list[dict[str, Any]]:
     """For each confound of both reports: bits, AUROC, balanced accuracy and one-sided share, before and after."""
-    later = {one.name: one for one in after.confounds}
+    later = {confound.name: confound for confound in after.confounds}
     return [
-        {"name": one.name, "values": one.values, "before": _measures(one), "after": _measures(later[one.name])}
-        for one in before.confounds
-        if one.name in later
+        {"name": old.name, "values": old.values, "before": _measures(old), "after": _measures(later[old.name])}
+        for old in before.confounds
+        if old.name in later
     ]
 
 
-def _measures(one: Confound) -> dict[str, float | None]:
-    found = one.probe
+def _measures(confound: Confound) -> dict[str, float | None]:
+    probe = confound.probe
     return {
-        "bits": None if one.bits is None else round(one.bits, _DIGITS),
-        "auroc": None if found is None else round(found.auroc, _DIGITS),
-        "balanced_accuracy": None if found is None else round(found.balanced_accuracy, _DIGITS),
-        "one_sided_share": round(one.one_sided_share, _DIGITS),
+        "bits": None if confound.bits is None else round(confound.bits, _DIGITS),
+        "auroc": None if probe is None else round(probe.auroc, _DIGITS),
+        "balanced_accuracy": None if probe is None else round(probe.balanced_accuracy, _DIGITS),
+        "one_sided_share": round(confound.one_sided_share, _DIGITS),
     }
 
 
 def to_json(before: Report, after: Report) -> dict[str, Any]:
     """Both reports with their warnings, and their comparison, as plain data."""
     reports = {"before": before, "after": after}
-    told = {when: {**_rounded(dataclasses.asdict(one)), "warnings": warnings(one)} for when, one in reports.items()}
-    return {**told, "compared": compare(before, after)}
+    plain = {
+        when: {**_rounded(dataclasses.asdict(report)), "warnings": warnings(report)} for when, report in reports.items()
+    }
+    return {**plain, "compared": compare(before, after)}
 
 
 def _rounded(value: Any) -> Any:

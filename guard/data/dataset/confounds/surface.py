@@ -1,4 +1,4 @@
-"""The surface of a text: traits that say nothing about its meaning, each as a small number."""
+"""Surface features of a text: small numbers that say nothing about its meaning."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-READ = 2000  # characters from the start; the length and the end are those of the whole text
-TRAITS = ("length", "end", "capitals", "digits", "punctuation", "beginning", "lines", "script")
-_SCRIPTS = {  # by the blocks that most of their letters lie in; letters elsewhere are Latin
+HEAD = 2000  # characters from the start; the length and the end are those of the whole text
+FEATURES = ("length", "end", "capitals", "digits", "punctuation", "beginning", "lines", "script")
+_SCRIPTS = {  # by the blocks that hold most of their letters; letters elsewhere are Latin
     "Greek": "\u0370-\u03ff",
     "Cyrillic": "\u0400-\u052f",
     "Hebrew": "\u0590-\u05ff",
@@ -27,8 +27,8 @@ _ENDS = {end: place for place, ends in enumerate((".。।", "?？؟", "!！", "
 
 
 def surface(text: str) -> tuple[int, ...]:
-    """One small number for each of TRAITS; two texts with equal numbers look alike, whatever they say."""
-    head = text[:READ]
+    """One small number per FEATURE; two texts with equal numbers look alike, whatever they say."""
+    head = text[:HEAD]
     letters = sum(map(str.isalpha, head))
     digits = sum(map(str.isdigit, head))
     spaces = sum(map(str.isspace, head))
@@ -45,13 +45,13 @@ def surface(text: str) -> tuple[int, ...]:
     )
 
 
-def surfaces(texts: Iterable[str]) -> npt.NDArray[np.uint8]:
-    """[texts, traits]"""
-    return np.array([surface(text) for text in texts], dtype=np.uint8).reshape(-1, len(TRAITS))
+def surface_matrix(texts: Iterable[str]) -> npt.NDArray[np.uint8]:
+    """[texts, features]"""
+    return np.array([surface(text) for text in texts], dtype=np.uint8).reshape(-1, len(FEATURES))
 
 
 def _share(part: int, whole: int) -> int:
-    """0 for none, then a bin more for each doubling of the share from 1/64 on: 1 is below 1/64, 7 is half and more."""
+    """0 for none, then one bin per doubling of the share from 1/64 on: 1 is below 1/64, 7 is half or more."""
     return 0 if not part else min(64 * part // max(whole, 1), 63).bit_length() + 1
 
 
@@ -68,12 +68,12 @@ def _beginning(first: str) -> int:
 
 
 def _script(text: str, letters: int) -> int:
-    """0 without letters, 1 Latin, else the place of the script that most letters are of."""
+    """0 without letters, 1 for Latin, else the index of the script of most letters."""
     if not letters:
         return 0
     if text.isascii():
         return 1
-    found = Counter(match.lastindex or 0 for match in _SCRIPT.finditer(text))
-    found[-1] = max(letters - found.total(), 0)
-    place = max(found, key=lambda place: (found[place], place))
-    return 1 if place == -1 else place + 1
+    counts = Counter(match.lastindex or 0 for match in _SCRIPT.finditer(text))
+    counts[-1] = max(letters - counts.total(), 0)  # Latin
+    most = max(counts, key=lambda script: (counts[script], script))
+    return 1 if most == -1 else most + 1

@@ -1,4 +1,4 @@
-"""Download descriptions: one YAML a folder under `raw/`, with the digest and the upstream place of every file in it."""
+"""Download descriptions: one YAML a folder under `raw/`, with the digest and the upstream of every file in it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _LICENCE = re.compile(r"licen[cs]e", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A file in a public repository at a commit."""
+class UpstreamFile:
+    """A file of a public repository at a commit."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -41,11 +41,11 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteFile:
+class RawFile:
     """A raw file: its digest, and how it comes from upstream where it is not the file of the same path.
 
-    `upstream` is the path in the repository, of a folder if the extract has `picks`. The places in `elsewhere` hold the
-    same bytes and are tried in turn if the repository has them not.
+    `upstream` is the path in the repository, of a folder if the extract has `picks`. The files in `elsewhere` hold the
+    same bytes and are tried in turn if the repository does not have them.
     """
 
     __pydantic_config__ = schema.STRICT
@@ -53,7 +53,7 @@ class RemoteFile:
     sha256: str
     size: int
     upstream: str | None = None
-    elsewhere: tuple[Place, ...] = ()
+    elsewhere: tuple[UpstreamFile, ...] = ()
     extract: Extract | None = None
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class Download:
     repository: str
     commit: str
     licence: str
-    files: dict[str, RemoteFile]
+    files: dict[str, RawFile]
     caution: str = ""
 
     def __post_init__(self) -> None:
@@ -91,18 +91,18 @@ class Download:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A raw file to have: its path under the data root and, for each upstream file it is made of, the places to try."""
+class Selected:
+    """A raw file to fetch: its path under the data root and, for each upstream file in it, the copies to try."""
 
     path: str
     folder: str
     licence: str
     caution: str
-    file: RemoteFile
-    upstream: tuple[tuple[Place, ...], ...]
+    file: RawFile
+    upstream: tuple[tuple[UpstreamFile, ...], ...]
 
 
-def names(taxonomy: Path | None = None) -> list[str]:
+def folders(taxonomy: Path | None = None) -> list[str]:
     """Folders that have a download description in `taxonomy` (default: the shipped one), sorted."""
     return sorted(path.stem for path in _home(taxonomy).glob("*.yaml"))
 
@@ -119,25 +119,25 @@ def load(folder: str, taxonomy: Path | None = None) -> Download:
     return download
 
 
-def select(wanted: Iterable[str], taxonomy: Path | None = None) -> list[Wanted]:
+def select(names: Iterable[str], taxonomy: Path | None = None) -> list[Selected]:
     """The files of the raw folders and sources named, of all folders if none is; no file twice, sorted by path.
 
-    A source's name stands for the files that it reads and the licences beside them. ConfigError tells why a name has
-    nothing to download.
+    A source's name stands for its input files and the licences beside them. ConfigError says why a name has nothing to
+    download.
     """
-    known = names(taxonomy)
+    known = folders(taxonomy)
     if not known:
         raise ConfigError(f"{_home(taxonomy)}: holds no download descriptions (*.yaml)")
-    found: dict[str, Wanted] = {}
-    for name in list(wanted) or known:
+    selected: dict[str, Selected] = {}
+    for name in list(names) or known:
         patterns = None if name in known else _patterns(name, known, taxonomy)
         for folder in [name] if patterns is None else sorted({pattern.split("/")[1] for pattern in patterns}):
             download = load(folder, taxonomy)
             for path, file in download.files.items():
                 if patterns is None or _LICENCE.match(path) or _matches(f"raw/{folder}/{path}", patterns):
-                    one = _wanted(download, path, file)
-                    found[one.path] = one
-    return [found[path] for path in sorted(found)]
+                    one = _selected(download, path, file)
+                    selected[one.path] = one
+    return [selected[path] for path in sorted(selected)]
 
 
 def _patterns(name: str, known: list[str], taxonomy: Path | None) -> list[str]:
@@ -170,17 +170,17 @@ def _matches(path: str, patterns: list[str]) -> bool:
     return any(pattern.count("/") == depth and PurePosixPath(path).match(pattern) for pattern in patterns)
 
 
-def _wanted(download: Download, path: str, file: RemoteFile) -> Wanted:
+def _selected(download: Download, path: str, file: RawFile) -> Selected:
     upstream = file.upstream or path
     parts = [f"{upstream}/{name}" for name in file.extract.picks] if file.extract and file.extract.picks else [upstream]
-    places = tuple((Place(download.repository, download.commit, part), *file.elsewhere) for part in parts)
-    return Wanted(
+    copies = tuple((UpstreamFile(download.repository, download.commit, part), *file.elsewhere) for part in parts)
+    return Selected(
         path=f"raw/{download.folder}/{path}",
         folder=download.folder,
         licence=download.licence,
         caution=download.caution,
         file=file,
-        upstream=places,
+        upstream=copies,
     )
 
 
@@ -196,11 +196,11 @@ def _check_repository(repository: str, commit: str) -> None:
 
 
 def _check_path(path: str, *key: str) -> None:
-    """Nothing that is written or asked for may lie outside its folder."""
+    """Nothing that is written or requested may lie outside its folder."""
     parts = path.split("/")
     if (
         not path.isprintable()
         or set(path) & set('\\:*?"<>|')
         or any(part.strip(" ") in ("", ".", "..") for part in parts)
     ):
-        raise schema.Misplaced("must be a relative path of plain names parted by `/`, without `.` or `..`", *key)
+        raise schema.Misplaced("must be a relative path of plain names separated by `/`, without `.` or `..`", *key)

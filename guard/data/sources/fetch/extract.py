@@ -67,13 +67,15 @@ def _line(rule: Extract, row: dict[str, Any], path: str) -> str:
 
 def _picked(lines: list[str], digests: list[str], path: str) -> list[str]:
     known = {line_digest(line): line for line in lines}
-    if lost := [digest for digest in digests if digest not in known]:
-        raise DataError(f"{path}: {len(lost)} of the {len(digests)} described rows are not in it (first: {lost[0]})")
+    if missing := [digest for digest in digests if digest not in known]:
+        raise DataError(
+            f"{path}: {len(missing)} of the {len(digests)} described rows are missing (first: {missing[0]})"
+        )
     return [known[digest] for digest in digests]
 
 
 def _rows(rule: Extract, upstream: BinaryIO, path: str) -> Iterator[dict[str, Any]]:
-    data = _read(rule, upstream, path)
+    data = _content(rule, upstream, path)
     try:
         text = data.decode("utf-8-sig")
         rows = json.loads(text) if rule.format == "json" else [json.loads(line) for line in text.split("\n") if line]
@@ -87,7 +89,7 @@ def _rows(rule: Extract, upstream: BinaryIO, path: str) -> Iterator[dict[str, An
         yield row
 
 
-def _read(rule: Extract, upstream: BinaryIO, path: str) -> bytes:
+def _content(rule: Extract, upstream: BinaryIO, path: str) -> bytes:
     upstream.seek(0)
     if rule.member is None:
         return upstream.read()

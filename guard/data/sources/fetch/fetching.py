@@ -10,11 +10,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from guard.data.sources.fetch.downloads import Place, RemoteFile, Wanted, select
+from guard.data.sources.fetch.downloads import RawFile, Selected, UpstreamFile, select
 from guard.data.sources.fetch.extract import Extract, extract
-from guard.data.sources.fetch.transfer import SLACK, Body, Hosts, Patience, Session, download, hosts, session
+from guard.data.sources.fetch.transfer import (
+    RETRY,
+    SLACK,
+    TIMEOUTS,
+    Body,
+    Hosts,
+    Session,
+    Timeouts,
+    download,
+    hosts_at,
+    session,
+)
+from guard.digest import file_digest
 from guard.errors import DataError
-from guard.jobs.ledger import atomic
+from guard.jobs.atomic import atomic
+from guard.llm.retry import RetryPolicy
 
 JOBS = 4
 FINGERPRINTS = (
@@ -23,17 +36,17 @@ FINGERPRINTS = (
 )
 
 State = Literal["present", "missing", "wrong", "fetched", "failed"]
-Progress = Callable[[str, int], None]  # the path of a raw file, bytes that came (negative: that count no more)
+Progress = Callable[[str, int], None]  # the path of a raw file, bytes received (negative: those are void)
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """What became of a raw file. `problem` tells why it could not be had."""
+class Status:
+    """Where a raw file stands. `error` says why it could not be fetched."""
 
-    wanted: Wanted
-    address: str
+    selected: Selected
+    url: str
     state: State
-    problem: str | None = None
+    error: str | None = None
 
 
 def fetch(
@@ -42,135 +55,143 @@ def fetch(
     base_url: str | None = None,
     *,
     jobs: int = JOBS,
-    patience: Patience | None = None,
+    retry: RetryPolicy = RETRY,
+    timeouts: Timeouts = TIMEOUTS,
     progress: Progress | None = None,
     taxonomy: Path | None = None,
-) -> list[Fetched]:
+) -> list[Status]:
     """All files of the raw folders and sources named (default: all), fetched where they are not there already.
 
-    Raises DataError, when all are done, with a line for each that could not be had.
+    Raises DataError, when all are done, with a line for each that could not be fetched.
     """
-    served = hosts(base_url)
-    done = attempt(survey(select(names, taxonomy), root, served), root, served, jobs, patience, progress)
-    if problems := [one.problem for one in done if one.problem]:
-        raise DataError("\n".join(problems))
-    return done
+    hosts = hosts_at(base_url)
+    files = fetch_missing(check(select(names, taxonomy), root, hosts), root, hosts, jobs, retry, timeouts, progress)
+    if errors := [file.error for file in files if file.error]:
+        raise DataError("\n".join(errors))
+    return files
 
 
-def survey(wanted: Iterable[Wanted], root: Path, served: Hosts) -> list[Fetched]:
+def check(selected: Iterable[Selected], root: Path, hosts: Hosts) -> list[Status]:
     """The state of each file under `root`: present (the digest is right), missing or wrong. Nothing is fetched."""
-    return [Fetched(one, served.address(one.upstream[0][0]), _state(one, root)) for one in wanted]
+    return [Status(one, hosts.url(one.upstream[0][0]), _state(one, root)) for one in selected]
 
 
-def _state(one: Wanted, root: Path) -> State:
-    path = root / one.path
+def _state(selected: Selected, root: Path) -> State:
+    path = root / selected.path
     try:
-        if path.stat().st_size != one.file.size:
+        if path.stat().st_size != selected.file.size:
             return "wrong"
-        return "present" if hashlib.sha256(path.read_bytes()).hexdigest() == one.file.sha256 else "wrong"
+        return "present" if file_digest(path) == selected.file.sha256 else "wrong"
     except FileNotFoundError:
         return "missing"
     except OSError:
         return "wrong"
 
 
-def attempt(
-    found: Sequence[Fetched],
+def fetch_missing(
+    checked: Sequence[Status],
     root: Path,
-    served: Hosts,
+    hosts: Hosts,
     jobs: int = JOBS,
-    patience: Patience | None = None,
+    retry: RetryPolicy = RETRY,
+    timeouts: Timeouts = TIMEOUTS,
     progress: Progress | None = None,
-) -> list[Fetched]:
-    """What became of the files of a survey, in its order. A file appears whole and verified, or is left as it was."""
-    groups: dict[Any, list[Fetched]] = {}  # extracts of one upstream file share its transfer
-    for one in found:
+) -> list[Status]:
+    """The states after fetching what `check` did not find present, in its order.
+
+    A file appears whole and verified, or is left as it was.
+    """
+    groups: dict[Any, list[Status]] = {}  # extracts of one upstream file share its transfer
+    for one in checked:
         if one.state != "present":
-            groups.setdefault(one.wanted.upstream if one.wanted.file.extract else one.wanted.path, []).append(one)
-    done = {one.wanted.path: one for one in found}
-    with session(served, patience) as opened, ThreadPoolExecutor(jobs) as pool:
+            group = one.selected.upstream if one.selected.file.extract else one.selected.path
+            groups.setdefault(group, []).append(one)
+    states = {one.selected.path: one for one in checked}
+    with session(hosts, retry, timeouts) as opened, ThreadPoolExecutor(jobs) as pool:
         count = progress or (lambda path, size: None)
-        futures = [pool.submit(_group, opened, group, root, count) for group in groups.values()]
+        futures = [pool.submit(_fetch_group, opened, group, root, count) for group in groups.values()]
         try:
             for future in as_completed(futures):
-                done |= {one.wanted.path: one for one in future.result()}
+                states |= {one.selected.path: one for one in future.result()}
         except BaseException:
             opened.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [done[one.wanted.path] for one in found]
+    return [states[one.selected.path] for one in checked]
 
 
-def _group(opened: Session, group: list[Fetched], root: Path, count: Progress) -> list[Fetched]:
-    rules = {one.wanted.path: one.wanted.file.extract for one in group if one.wanted.file.extract}
+def _fetch_group(opened: Session, group: list[Status], root: Path, count: Progress) -> list[Status]:
+    rules = {one.selected.path: one.selected.file.extract for one in group if one.selected.file.extract}
     try:
-        made = _extracts(opened, group[0].wanted.upstream, rules) if rules else {}
-    except (DataError, OSError) as problem:
-        return [_failed(one, problem) for one in group]
-    done = []
+        extracts = _extracts(opened, group[0].selected.upstream, rules) if rules else {}
+    except (DataError, OSError) as error:
+        return [_failed(one, error) for one in group]
+    states = []
     for one in group:
         try:
             if rules:
-                _write(one.wanted, made[one.wanted.path], root, count)
+                _write_extract(one.selected, extracts[one.selected.path], root, count)
             else:
-                _plain(opened, one.wanted, root, count)
-            done.append(replace(one, state="fetched"))
-        except (DataError, OSError) as problem:
-            done.append(_failed(one, problem))
-    return done
+                _fetch_file(opened, one.selected, root, count)
+            states.append(replace(one, state="fetched"))
+        except (DataError, OSError) as error:
+            states.append(_failed(one, error))
+    return states
 
 
-def _failed(one: Fetched, problem: DataError | OSError) -> Fetched:
-    told = f"cannot be written: {problem.strerror or problem}" if isinstance(problem, OSError) else str(problem)
-    return replace(one, state="failed", problem=f"{one.wanted.path}: {told}")
+def _failed(one: Status, error: DataError | OSError) -> Status:
+    reason = f"cannot be written: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+    return replace(one, state="failed", error=f"{one.selected.path}: {reason}")
 
 
-def _plain(opened: Session, wanted: Wanted, root: Path, count: Progress) -> None:
-    target = root / wanted.path
+def _fetch_file(opened: Session, selected: Selected, root: Path, count: Progress) -> None:
+    target = root / selected.path
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic(target) as out:
-        body = Body(out, wanted.file.size + SLACK, lambda size: count(wanted.path, size))
-        _first(opened, wanted.upstream[0], body, wanted.file)
+        body = Body(out, selected.file.size + SLACK, lambda size: count(selected.path, size))
+        _download_first(opened, selected.upstream[0], body, selected.file)
 
 
-def _first(opened: Session, places: tuple[Place, ...], body: Body, file: RemoteFile | None) -> None:
-    """Fills `body` from the first place that has the described bytes; DataError tells what each place answered."""
-    problems = []
-    for place in places:
+def _download_first(opened: Session, copies: tuple[UpstreamFile, ...], body: Body, file: RawFile | None) -> None:
+    """Fills `body` from the first copy that has the described bytes; DataError says what each answered."""
+    errors = []
+    for copy in copies:
         try:
-            address = download(opened, place, body, file.sha256 if file else None)
+            url = download(opened, copy, body, file.sha256 if file else None)
             if file is not None:
-                _compare(file, body.size, body.sha256, address)
+                _verify(file, body.size, body.sha256, url)
             return
-        except DataError as problem:
-            problems.append(str(problem))
+        except DataError as error:
+            errors.append(str(error))
             body.restart()
-    raise DataError("; then ".join(problems))
+    raise DataError("; then ".join(errors))
 
 
-def _compare(file: RemoteFile, size: int, sha256: str, what: str) -> None:
+def _verify(file: RawFile, size: int, sha256: str, what: str) -> None:
     if (size, sha256) != (file.size, file.sha256):
         raise DataError(
-            f"{what}: wanted {file.size} bytes of sha256 {file.sha256}, got {size} of {sha256}; it was not kept"
+            f"{what}: expected {file.size} bytes of sha256 {file.sha256}, got {size} of {sha256}; it was not kept"
         )
 
 
-def _extracts(opened: Session, upstream: tuple[tuple[Place, ...], ...], rules: dict[str, Extract]) -> dict[str, bytes]:
+def _extracts(
+    opened: Session, upstream: tuple[tuple[UpstreamFile, ...], ...], rules: dict[str, Extract]
+) -> dict[str, bytes]:
     """The extracts of the same upstream files, by the path of the raw file. One upstream file is open at a time."""
-    made = {path: bytearray() for path in rules}
+    extracts = {path: bytearray() for path in rules}
     limit = max(rule.limit for rule in rules.values())
-    for places in upstream:
+    for copies in upstream:
         with tempfile.TemporaryFile() as file:
-            _first(opened, places, Body(file, limit), None)
+            _download_first(opened, copies, Body(file, limit), None)
             for path, rule in rules.items():
-                made[path] += extract(rule, file, places[0].path)
-    return {path: bytes(data) for path, data in made.items()}
+                extracts[path] += extract(rule, file, copies[0].path)
+    return {path: bytes(data) for path, data in extracts.items()}
 
 
-def _write(wanted: Wanted, data: bytes, root: Path, count: Progress) -> None:
-    _compare(wanted.file, len(data), hashlib.sha256(data).hexdigest(), "the extract")
-    target = root / wanted.path
+def _write_extract(selected: Selected, data: bytes, root: Path, count: Progress) -> None:
+    _verify(selected.file, len(data), hashlib.sha256(data).hexdigest(), "the extract")
+    target = root / selected.path
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic(target) as out:
         out.write(data)
-    count(wanted.path, len(data))
+    count(selected.path, len(data))

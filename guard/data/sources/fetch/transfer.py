@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
+import logging
+import math
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
-from guard.data.sources.fetch.downloads import Place
+from guard.data.sources.fetch.downloads import UpstreamFile
 from guard.errors import DISTRIBUTION, ConfigError, DataError, need
+from guard.llm.retry import RetryPolicy, Transient, parse_retry_after, retrying
 
 SLACK = 1024  # bytes that a body may have over the expected size: room for a pointer in place of a tiny file
 _REDIRECTS = 5
+_log = logging.getLogger(__name__)
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _BUSY = {408, 416, 429, 500, 502, 503, 504}  # 416: the file is shorter than the part that was there
 
@@ -28,21 +30,21 @@ class Hosts:
     raw: str = "https://raw.githubusercontent.com"
     media: str = "https://media.githubusercontent.com/media"
 
-    def address(self, place: Place) -> str:
-        """The address of the file, or of its pointer."""
-        return f"{self.raw}/{quote(place.name)}"
+    def url(self, file: UpstreamFile) -> str:
+        """The URL of the file, or of its pointer."""
+        return f"{self.raw}/{quote(file.name)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a server is borne with; waits are random below a bound that doubles from `first_s`,
-    or what the server asks for."""
+class Timeouts:
+    """Seconds until a server is given up: to be connected, and between two pieces of an answer."""
 
-    attempts: int = 5
-    first_s: float = 0.5
-    longest_s: float = 60.0
     connect_s: float = 10.0
     read_s: float = 30.0
+
+
+RETRY = RetryPolicy()
+TIMEOUTS = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,17 @@ class Session:
 
     client: Any
     hosts: Hosts
-    patience: Patience
+    retry: RetryPolicy
     stop: threading.Event = field(default_factory=threading.Event)
-    down: set[str] = field(default_factory=set)  # hosts that could not be reached by any attempt
+    unreachable: set[str] = field(default_factory=set)  # hosts that no attempt could connect to
 
 
 @dataclass(slots=True)
 class Body:
-    """What has come of one file so far. `count` is told the bytes that came, negative where they count no more."""
+    """What has been received of one file. `count` is called with the bytes that came, negative where those are void."""
 
     out: BinaryIO
-    most: int
+    limit: int  # bytes
     count: Callable[[int], None] = lambda size: None
     size: int = 0
     tag: str | None = None  # of the version that the server is sending
@@ -80,8 +82,8 @@ class Body:
         self.out.truncate()
 
     def write(self, chunk: bytes, url: str) -> None:
-        if self.size + len(chunk) > self.most:
-            raise DataError(f"{url} sends more than {self.most} bytes, the most that was expected")
+        if self.size + len(chunk) > self.limit:
+            raise DataError(f"{url} sends more than {self.limit} bytes, the most that is expected")
         self.out.write(chunk)
         self.hash.update(chunk)
         self.head += chunk[: SLACK - len(self.head)]
@@ -89,122 +91,108 @@ class Body:
         self.count(len(chunk))
 
 
-class _Busy(Exception):
-    """The server answered that it cannot serve now, or not so."""
-
-    def __init__(self, url: str, status: int, wait_s: float | None) -> None:
-        asked = f" and asks to wait {wait_s:.0f} s" if wait_s else ""
-        super().__init__(f"{url} answered {status}{asked}; try again later")
-        self.wait_s = wait_s
-
-
-def hosts(base_url: str | None) -> Hosts:
-    """The hosts of GitHub, or a mirror with BASE/OWNER/REPOSITORY/COMMIT/PATH (LFS files the same below BASE/media)."""
+def hosts_at(base_url: str | None) -> Hosts:
+    """GitHub's hosts, or a mirror with BASE/OWNER/REPOSITORY/COMMIT/PATH (LFS files the same below BASE/media)."""
     if base_url is None:
         return Hosts()
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ConfigError("the base address must be like https://mirror.example.org/github, without user, ? or #")
+        raise ConfigError("the base URL must look like https://mirror.example.org/github, without user, ? or #")
     base = base_url.rstrip("/")
     return Hosts(base, f"{base}/media")
 
 
 @contextmanager
-def session(served: Hosts, patience: Patience | None = None) -> Iterator[Session]:
+def session(hosts: Hosts, retry: RetryPolicy = RETRY, timeouts: Timeouts = TIMEOUTS) -> Iterator[Session]:
     """A session with the proxies and certificates of the environment."""
     httpx = need("httpx", "data")
-    patience = patience or Patience()
     client = httpx.Client(
-        timeout=httpx.Timeout(patience.read_s, connect=patience.connect_s, pool=None),
+        timeout=httpx.Timeout(timeouts.read_s, connect=timeouts.connect_s, pool=None),
         # What is hashed is the file itself, and a range of it must mean the same each time.
         headers={"Accept-Encoding": "identity", "User-Agent": DISTRIBUTION},
     )
     with client:
-        yield Session(client, served, patience)
+        yield Session(client, hosts, retry)
 
 
-def download(session: Session, place: Place, body: Body, sha256: str | None) -> str:
-    """Fills `body` with the file at `place` and returns the address that it came from.
+def download(session: Session, file: UpstreamFile, body: Body, sha256: str | None) -> str:
+    """Fills `body` with an upstream file and returns the URL that it came from.
 
     A Git LFS pointer is followed if it names `sha256` (or that is None), and what comes must be what it names.
-    DataError if there is no such file, the server cannot be had, or sends too much.
+    DataError if there is no such file, the server cannot be reached, or sends too much.
     """
-    address = session.hosts.address(place)
-    _receive(session, address, body)
-    pointer = _pointer(body)
-    if pointer is None:
-        return address
-    if sha256 not in (None, pointer):
-        raise DataError(f"{address} is a Git LFS pointer to sha256 {pointer}; wanted {sha256}")
-    address = f"{session.hosts.media}/{quote(place.name)}"
-    _receive(session, address, body)
-    if body.sha256 != pointer:
-        raise DataError(f"{address}: wanted sha256 {pointer}, which its pointer names, got {body.sha256}")
-    return address
+    url = session.hosts.url(file)
+    _receive(session, url, body)
+    pointed = _pointed(body)
+    if pointed is None:
+        return url
+    if sha256 not in (None, pointed):
+        raise DataError(f"{url} is a Git LFS pointer to sha256 {pointed}; expected {sha256}")
+    url = f"{session.hosts.media}/{quote(file.name)}"
+    _receive(session, url, body)
+    if body.sha256 != pointed:
+        raise DataError(f"{url}: expected sha256 {pointed}, which its pointer names, got {body.sha256}")
+    return url
 
 
-def _pointer(body: Body) -> str | None:
-    """The sha256 of the file that stands behind a Git LFS pointer, if `body` is one."""
+def _pointed(body: Body) -> str | None:
+    """The sha256 that a Git LFS pointer names, if `body` is one."""
     if body.size > SLACK or not body.head.startswith(_POINTER):
         return None
-    found = dict(line.partition(b" ")[::2] for line in body.head.splitlines())
-    return found.get(b"oid", b"").decode("ascii", "replace").removeprefix("sha256:")
+    fields = dict(line.partition(b" ")[::2] for line in body.head.splitlines())
+    return fields.get(b"oid", b"").decode("ascii", "replace").removeprefix("sha256:")
 
 
 def _receive(session: Session, url: str, body: Body) -> None:
     """Fills `body` with what `url` serves, in several attempts if need be."""
-    httpx, tenacity = need("httpx", "data"), need("tenacity", "data")
-    patience, host = session.patience, urlsplit(url).netloc
-    if host in session.down:
+    httpx, host = need("httpx", "data"), urlsplit(url).netloc
+    if host in session.unreachable:
         raise DataError(f"not tried, because {host} could not be reached")
-    backoff = tenacity.wait_random_exponential(patience.first_s, patience.longest_s)
-    again = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(patience.attempts),
-        retry=tenacity.retry_if_exception(lambda problem: _passing(problem, httpx, patience)),
-        wait=lambda state: getattr(state.outcome.exception(), "wait_s", None) or backoff(state),
-        sleep=session.stop.wait,  # ends at once when the run is stopped
-        reraise=True,
-    )
     body.restart()
     try:
-        again(_stream, session, url, body)
-    except _Busy as problem:
-        raise DataError(str(problem)) from None
-    except httpx.HTTPError as problem:
-        if isinstance(problem, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-            session.down.add(host)
-        reason = str(problem) or "no answer in time"
-        raise DataError(f"{url}: {reason} ({type(problem).__name__})") from None
-
-
-def _passing(problem: BaseException, httpx: Any, patience: Patience) -> bool:
-    """Whether another attempt may fare better."""
-    if isinstance(problem, _Busy):
-        return (problem.wait_s or 0) <= patience.longest_s
-    return isinstance(problem, httpx.TransportError)
+        retrying(session.retry, session.stop.wait)(_stream, session, url, body)  # waiting ends when the run is stopped
+    except Transient as error:
+        if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+            session.unreachable.add(host)
+        raise DataError(str(error)) from None
 
 
 def _stream(session: Session, url: str, body: Body) -> None:
-    """One attempt. It goes on where the last one broke off, if the server still has that version of the file."""
-    headers = {"Range": f"bytes={body.size}-", "If-Range": body.tag} if body.size and body.tag else {}
+    """One attempt. It continues where the last one broke off, if the server still has that version of the file."""
+    httpx = need("httpx", "data")
     _check_stop(session)
-    with _open(session.client, url, headers) as response:
-        status = response.status_code
-        if status in _BUSY:
-            if status == 416:
-                body.restart()
-            raise _Busy(url, status, _wait(response.headers.get("retry-after")))
-        if status not in (200, 206):
-            raise DataError(f"{url} answered {status} {response.reason_phrase}")
-        if status == 200:
+    _log.info("GET %s from byte %d", url, body.size)
+    try:
+        headers = {"Range": f"bytes={body.size}-", "If-Range": body.tag} if body.size and body.tag else {}
+        with _open(session.client, url, headers) as response:
+            _check_status(response, url, body)
+            tag = response.headers.get("etag", "")
+            body.tag = tag if tag.startswith('"') and "content-encoding" not in response.headers else None
+            for chunk in response.iter_bytes():
+                _check_stop(session)
+                body.write(chunk, url)
+    except httpx.HTTPError as error:
+        message = f"{url}: {str(error) or 'no answer in time'} ({type(error).__name__})"
+        if isinstance(error, httpx.TransportError):
+            raise Transient(message) from error
+        raise DataError(message) from None
+
+
+def _check_status(response: Any, url: str, body: Body) -> None:
+    """DataError or Transient unless the response continues `body`, or is whole: then that starts anew."""
+    status = response.status_code
+    if status in _BUSY:
+        if status == 416:
             body.restart()
-        elif not response.headers.get("content-range", "").startswith(f"bytes {body.size}-"):
-            raise DataError(f"{url} answered with another range than was asked for")
-        tag = response.headers.get("etag", "")
-        body.tag = tag if tag.startswith('"') and "content-encoding" not in response.headers else None
-        for chunk in response.iter_bytes():
-            _check_stop(session)
-            body.write(chunk, url)
+        wait_s = parse_retry_after(response.headers.get("retry-after"))
+        asks = f" and asks to wait {math.ceil(wait_s)} s" if wait_s else ""
+        raise Transient(f"{url} answered {status}{asks}; try again later", wait_s)
+    if status not in (200, 206):
+        raise DataError(f"{url} answered {status} {response.reason_phrase}")
+    if status == 200:
+        body.restart()
+    elif not response.headers.get("content-range", "").startswith(f"bytes {body.size}-"):
+        raise DataError(f"{url} answered with another range than was requested")
 
 
 def _check_stop(session: Session) -> None:
@@ -214,7 +202,10 @@ def _check_stop(session: Session) -> None:
 
 @contextmanager
 def _open(client: Any, url: str, headers: dict[str, str]) -> Iterator[Any]:
-    """The answer of `url` after redirects, which may go to https, or stay on the host."""
+    """The response of `url` after redirects, which may go to https, or stay on the host.
+
+    httpx would follow them too, but reads the body of each, however long, and to whatever scheme.
+    """
     for _ in range(_REDIRECTS + 1):
         with client.stream("GET", url, headers=headers) as response:
             if not response.has_redirect_location:
@@ -226,15 +217,3 @@ def _open(client: Any, url: str, headers: dict[str, str]) -> Iterator[Any]:
             raise DataError(f"{url} redirects to {new.scheme}://{new.netloc}, which is not https; not followed")
         url = target
     raise DataError(f"{url}: more than {_REDIRECTS} redirects")
-
-
-def _wait(asked: str | None) -> float | None:
-    """The seconds of a Retry-After header: a number, or a date."""
-    if asked is None:
-        return None
-    if asked.strip().isdecimal():
-        return float(asked)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(asked).timestamp() - time.time())
-    except ValueError:
-        return None

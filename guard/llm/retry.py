@@ -1,0 +1,89 @@
+"""One retry policy for everything that goes over a network: how many attempts, after which waits."""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from guard.errors import ConfigError, need
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Waits are drawn at random below a bound that doubles from `first_s` to `longest_s`, so that clients that failed
+    together do not come back together; or they are what the server asks for. One that asks for more than
+    `longest_retry_after_s` is given up.
+    """
+
+    attempts: int = 5  # the first one included
+    first_s: float = 0.5
+    longest_s: float = 60.0
+    longest_retry_after_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ConfigError(f"attempts must be >= 1 (got {self.attempts})")
+        for name in ("first_s", "longest_s", "longest_retry_after_s"):
+            if (value := getattr(self, name)) < 0:
+                raise ConfigError(f"{name} must be >= 0 (got {value})")
+
+    def allows(self, wait_s: float | None) -> bool:
+        """Whether a server that asks for this wait is worth another attempt."""
+        return wait_s is None or wait_s <= self.longest_retry_after_s
+
+
+class Transient(Exception):
+    """A failure that may not happen again. retry_after_s: the wait that the server asked for."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+def retrying(policy: RetryPolicy, sleep: Callable[[float], object]) -> Any:
+    """A `tenacity.Retrying`: called with a function and its arguments, it calls that until it raises no Transient.
+
+    Raises what the last attempt raised. sleep: called with the seconds before the next attempt; may raise to stop.
+    """
+    tenacity = need("tenacity", "data")
+    backoff = tenacity.wait_random_exponential(policy.first_s, policy.longest_s)
+    return tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(policy.attempts),
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, Transient) and policy.allows(error.retry_after_s)
+        ),
+        wait=lambda state: state.outcome.exception().retry_after_s or backoff(state),
+        before_sleep=lambda state: _log.info(
+            "attempt %d of %d: %s; the next in %.1f s",
+            state.attempt_number,
+            policy.attempts,
+            state.outcome.exception(),
+            state.next_action.sleep,
+        ),
+        sleep=sleep,
+        reraise=True,
+    )
+
+
+def parse_retry_after(header: str | None) -> float | None:
+    """The seconds of a Retry-After header, which holds a number of them or an HTTP date (RFC 9110, 10.2.3).
+
+    None where there is none or it makes no sense; 0 for a date that has passed.
+    """
+    if header is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", header.strip()):
+        return float(header)
+    try:
+        date = email.utils.parsedate_to_datetime(header)
+        aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(0.0, (aware - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):
+        return None
