@@ -110,7 +110,7 @@ async def measure(model: str | None, items: int, threads: int) -> dict[str, obje
         "batch_size": BATCH,
         "batches_in_flight": BATCHES_IN_FLIGHT,
         "threads": threads,
-        "model": {"kind": moderator.engine.kind, "digest": moderator.engine.digest},
+        "model": {"kind": moderator.engine.info.kind, "digest": moderator.engine.info.digest},
         "machine": {"cores": os.cpu_count(), "processor": processor(), "python": platform.python_version()},
         "packages": {name: version(name) for name in ("guard-service", "grpcio", "protobuf", "onnxruntime")},
     }

@@ -227,7 +227,7 @@ def windows(bundle: Bundle, data: Path, split: str, limit: int | None) -> Dev:
     examples = [example for example in load_examples(data, split) if example.kind in ("prompt", "response")]
     if limit is not None and limit < len(examples):
         examples = random.Random(0).sample(examples, limit)
-    read = [reader.read(example.conversation, bundle.policy).windows for example in examples]
+    read = [reader.tokenize(example.conversation, bundle.policy).windows for example in examples]
     return Dev(
         [[(window.ids, window.segments) for window in found] for found in read],
         np.array([example.label == "unsafe" for example in examples]),

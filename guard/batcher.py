@@ -90,13 +90,13 @@ class Slot(Generic[Item, Answer]):
 class Batcher(Generic[Item, Answer]):
     """Runs `work` on batches of items in one thread of its own. Use as `async with`: leaving it drains the queue.
 
-    work: items -> as many answers, in order; batch-mates must not matter. If it fails for several items, each is
-    tried alone, so that a bad one fails alone. cost: the tokens of an item.
+    work: items -> as many answers, in order, of which some may be errors; batch-mates must not matter. If it raises
+    for several items, each is tried alone, so that a bad one fails alone. cost: the tokens of an item in a batch.
     """
 
     def __init__(
         self,
-        work: Callable[[Sequence[Item]], Sequence[Answer]],
+        work: Callable[[Sequence[Item]], Sequence[Answer | Exception]],
         cost: Callable[[Item], int],
         bounds: Bounds | None = None,
     ) -> None:
@@ -230,7 +230,7 @@ class Batcher(Generic[Item, Answer]):
         """Whether the batch is answered. An error answers an entry that was alone, and no other."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        answers = await loop.run_in_executor(self._thread, _call, self._work, [entry.item for entry in batch])
+        answers = await loop.run_in_executor(self._thread, self._call, [entry.item for entry in batch])
         work_ms = (loop.time() - started) * 1e3
         if isinstance(answers, Exception):
             if len(batch) > 1:
@@ -243,17 +243,14 @@ class Batcher(Generic[Item, Answer]):
                 job.finished.set_result(None)
         return True
 
-
-def _call(
-    work: Callable[[Sequence[Item]], Sequence[Answer]], items: list[Item]
-) -> Sequence[Answer | Exception] | Exception:
-    """The answers, or the error as a value: a future cannot carry every kind (StopIteration would hang its waiter)."""
-    try:
-        answers = work(items)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told
-        return error
-    if len(answers) != len(items):
-        return EngineError(
-            f"the engine gave {len(answers)} answers for {len(items)} items; this is a bug of the engine"
-        )
-    return answers
+    def _call(self, items: list[Item]) -> Sequence[Answer | Exception] | Exception:
+        """The answers, or the error as a value: no future can carry a StopIteration, which would hang its waiter."""
+        try:
+            answers = self._work(items)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told
+            return error
+        if len(answers) != len(items):
+            return EngineError(
+                f"the engine gave {len(answers)} answers for {len(items)} items; this is a bug of the engine"
+            )
+        return answers

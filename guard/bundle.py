@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from guard import assets, calibration, policy, schema
 from guard.calibration import Calibration
@@ -28,7 +28,7 @@ class Manifest:
 
     format: int
     name: str
-    kind: Literal["mini", "causal"]
+    kind: str  # of engine, see guard.engines.registry
     base: str  # what the weights started from
     policy: str  # digest of the policy that it was trained for
     renderer: str  # digest of the layout that made its training inputs

@@ -13,8 +13,7 @@ from pydantic import Field
 
 from guard import schema
 from guard.conversation import Target
-from guard.errors import BundleError, ConfigError, DocumentError
-from guard.policy import Policy
+from guard.errors import BundleError, DocumentError
 from guard.verdict import sigmoid
 
 Mode = Literal["strict", "balanced", "permissive"]
@@ -66,24 +65,6 @@ class Calibration:
 
     def of(self, target: Target) -> TargetCalibration:
         return self.prompt if target is Target.PROMPT else self.response
-
-
-def thresholds(calibration: Calibration, policy: Policy, target: Target, mode: Mode) -> tuple[float, dict[str, float]]:
-    """The threshold of the verdict and of each category: the policy's own where written, else the mode's.
-
-    A category that the bundle was not calibrated for takes the verdict's threshold.
-    """
-    if mode not in MODES:
-        raise ConfigError(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
-    calibrated = calibration.of(target)
-    overall = policy.threshold if policy.threshold is not None else calibrated.thresholds.of(mode)
-    each = {
-        category.code: category.threshold
-        if category.threshold is not None
-        else (calibrated.categories[category.code].of(mode) if category.code in calibrated.categories else overall)
-        for category in policy.categories
-    }
-    return overall, each
 
 
 def read(path: Path) -> Calibration:

@@ -15,7 +15,7 @@ from guard import calibration, policy
 from guard.bundle import MANIFEST, Bundle, Manifest, model_digest, open_bundle, seal
 from guard.calibration import Calibration, TargetCalibration
 from guard.digest import file_digest
-from guard.engines import open_engine
+from guard.engines.registry import open_engine
 from guard.errors import BundleError
 from guard.prompts.encoder import LAYOUT_DIGEST
 
@@ -227,7 +227,8 @@ def test_what_is_no_manifest_is_told(root: Path, text: str) -> None:
 
 def test_an_unknown_kind_is_told(root: Path) -> None:
     resealed(root, kind="fake")
-    assert "must be 'mini' or 'causal'" in refused(root)
+    with pytest.raises(BundleError, match="a bundle of kind 'fake'; this version opens mini, causal"):
+        open_engine(open_bundle(root))
 
 
 def test_another_policy_names_both_digests(root: Path) -> None:

@@ -13,46 +13,22 @@ import guard
 
 PACKAGE = Path(guard.__file__).parent
 
-# A module may import modules of a lower rank, or of its own part. The longest matching prefix counts.
-RANKS = {
-    "errors": 0,
-    "strict_json": 1,
-    "digest": 1,
-    "document": 1,
-    "assets": 1,
-    "schema": 2,
-    "v1": 2,
-    "conversation": 2,
-    "policy": 3,
-    "verdict": 4,
-    "calibration": 5,
-    "bundle": 6,
-    "metrics": 6,
-    "engines.base": 6,
-    "prompts": 7,
-    "views": 7,
-    "engines": 8,
-    "reading": 9,
-    "moderator": 10,
-    "batcher": 11,
-    "jobs": 12,
-    "llm": 13,
-    "report": 14,
-    "data": 15,
-    "data.sources": 15.1,
-    "data.ingest": 15.2,
-    "data.build": 15.3,
-    "data.dataset": 15.4,
-    "annotate": 16,
-    "filter": 17,
-    "serve": 18,
-    "reward": 19,
-    "train": 20,
-    "evaluate": 21,
-    "doctor": 22,
-    "cli": 23,
-    "__main__": 24,
-}
+# The order of the parts. A module may import modules of the parts before its own, and of its own. The longest matching
+# prefix counts. `v1` are generated stubs.
+# fmt: off
+ORDER = (
+    "errors", "strict_json", "digest", "document", "assets", "schema", "v1",
+    "conversation", "verdict", "calibration",
+    "policy", "bundle", "metrics",
+    "prompts", "views", "engines",
+    "moderator", "batcher",
+    "jobs", "llm", "report",
+    "data", "data.sources", "data.ingest", "data.build", "data.dataset",
+    "annotate", "filter", "serve", "train", "reward", "evaluate",
+    "doctor", "cli", "__main__",
+)
+# fmt: on
+RANKS = {part: rank for rank, part in enumerate(ORDER)}
 # What the base install must be able to import lazily, and must never import at the top of a light module.
 HEAVY = {
     "torch",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from guard import verdict
 from guard.annotate.prompts import TEMPLATE, TEMPLATE_DIGEST, label_question, read_verdict
 from guard.annotate.question import Voice, Voices, ask
 from guard.annotate.rows import Case, Finding, Task
 from guard.policy import Policy
+from guard.prompts.grammar import write
 
 UNPARSED = "unparsed"
 OTHER_LABEL = "votes disagree on the label"
@@ -66,7 +66,7 @@ class Labelling:
         return ask(judge, question, partial(_read, policy), TEMPLATE.label.reminder, counts, seed)
 
     def _dropped(self, reason: str, case: Case, told: list[Codes], reasons: list[str]) -> Finding:
-        verdicts = [verdict.write(codes, self.policy, safe=not codes) for codes in told]
+        verdicts = [write(codes, self.policy, safe=not codes) for codes in told]
         entry = {"id": case.id, "reason": reason, "verdicts": verdicts, "answers": reasons}
         return Finding("dropped", reason, dropped=(entry,))
 

@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from guard import schema, verdict
+from guard import schema
 from guard.assets import asset
 from guard.conversation import Conversation, Message, Role
 from guard.errors import VerdictError
 from guard.policy import Policy, ordered
+from guard.prompts.grammar import parse
 
 LAYOUT = 1  # raise it when the questions change for a reason that is not in the template
 Messages = tuple[Message, ...]
@@ -137,7 +138,7 @@ def read_verdict(answer: str, policy: Policy, alone: bool = False) -> tuple[tupl
         reason, told = "", answer
     else:
         raise VerdictError(f"no line {marker!r} in the judge's answer ({len(answer)} characters)")
-    unsafe, codes = verdict.parse(told, policy)
+    unsafe, codes = parse(told, policy)
     if unsafe and not codes:
         raise VerdictError("the judge names no category; every unsafe message falls under one of the policy's")
     return codes, reason.strip()

@@ -42,7 +42,7 @@ def serve(
     def announce(address: str) -> None:
         applied = moderator.policy
         typer.echo(
-            f"guard serving on {address} (model {moderator.engine.digest[:12]}, "
+            f"guard serving on {address} (model {moderator.engine.info.digest[:12]}, "
             f"policy {applied.id} {applied.digest[:12]})"
         )
 

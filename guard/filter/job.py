@@ -128,7 +128,7 @@ def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> T
     rows = job.rows()
     settings = {
         "input_sha256": file_digest(job.source),
-        "model": moderator.engine.digest,
+        "model": moderator.engine.info.digest,
         "policy": moderator.policy.digest,
         "mode": moderator.mode,
         "keep": job.keep,

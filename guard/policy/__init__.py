@@ -15,11 +15,11 @@ from guard.policy.policy import (
     is_name,
     json_schema,
     load,
-    natural,
     ordered,
     shipped,
     unknown_codes,
 )
+from guard.verdict import natural
 
 __all__ = [
     "CODE",

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from guard import assets, document, schema
 from guard.errors import PolicyError
+from guard.verdict import natural
 
 Detail = Literal["names", "short", "full"]  # how much of each category a guard is told
 CODE = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[/_-][A-Za-z0-9]+)*")
@@ -86,12 +87,6 @@ class Category:
             object.__setattr__(self, field, _line(getattr(self, field)))
         for field in ("includes", "excludes"):
             object.__setattr__(self, field, tuple(_line(line) for line in getattr(self, field)))
-
-
-def natural(code: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that puts S2 before S10; different codes have different keys."""
-    parts = re.findall(r"\d+|\D+", code)
-    return *((0, int(part), "") if part[0].isdecimal() else (1, 0, part) for part in parts), (-1, 0, code)
 
 
 @dataclass(frozen=True)

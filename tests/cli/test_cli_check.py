@@ -92,7 +92,7 @@ def test_json_has_the_fields_of_the_contract(shell: Shell) -> None:
     assert tuple(told["categories"]) == RULES.codes
     assert told["p_unsafe"] == told["categories"]["S2"] == pytest.approx(0.982, abs=1e-3)
     assert told["coverage"] == {"tokens_seen": 10, "tokens_total": 10, "windows": 1, "worst": [0, len(BAD)]}
-    assert (told["policy"], told["model"], told["target"]) == (RULES.digest, FakeEngine.digest, "prompt")
+    assert (told["policy"], told["model"], told["target"]) == (RULES.digest, FakeEngine.info.digest, "prompt")
 
 
 def test_the_table_is_for_people(shell: Shell) -> None:

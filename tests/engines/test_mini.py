@@ -23,13 +23,15 @@ from hypothesis import strategies as st
 from guard import policy
 from guard.bundle import open_bundle
 from guard.conversation import Conversation
-from guard.engines import mini, open_engine
-from guard.engines.base import Score, Window
+from guard.engines import mini
 from guard.engines.mini import MiniEngine
-from guard.errors import BundleError
+from guard.engines.registry import open_engine
+from guard.errors import BundleError, EngineError
 from guard.moderator import Moderator, open_moderator
 from guard.policy import Category, Policy
+from guard.prompts.window import Score, Window
 from guard.verdict import Outcome, sigmoid
+from guard.views.tokenize import tokenize
 from tests.fixtures import tiny_encoder
 
 MINIMAL, LARGE = policy.load("minimal"), policy.load("mlcommons")
@@ -59,7 +61,7 @@ def engine(root: Path) -> MiniEngine:
 
 
 def windows(engine: MiniEngine, *policies: Policy) -> list[Window]:
-    return [window for rules in policies for chat in CHATS for window in engine.read(chat, rules).windows]
+    return [window for rules in policies for chat in CHATS for window in engine.tokenize(chat, rules).windows]
 
 
 def flat(score: Score) -> list[float]:
@@ -146,22 +148,35 @@ def test_threads_get_the_scores_of_a_single_one(root: Path) -> None:
         assert largest(scores, engine.score(batch)) <= 1e-3
 
 
-def test_the_vectors_of_old_policies_are_forgotten(root: Path) -> None:
+def test_a_part_of_a_policy_costs_no_run_of_the_model(root: Path) -> None:
     engine = open_engine(open_bundle(root), threads=1)
     assert isinstance(engine, MiniEngine)
-    first = MINIMAL
-    kept = engine.category_vectors(first)
-    for number in range(mini.POLICIES_KEPT - 1):
-        engine.category_vectors(Policy("own", str(number), "Own", (Category("A", "a", "b"),)))
-    assert engine.category_vectors(first) is kept  # used again: the youngest now
-    for number in range(mini.POLICIES_KEPT - 1):
-        engine.category_vectors(Policy("own", f"x{number}", "Own", (Category("A", "a", "b"),)))
-        assert len(engine._policies) == mini.POLICIES_KEPT
-    assert engine.category_vectors(first) is kept
-    for number in range(mini.POLICIES_KEPT):
-        engine.category_vectors(Policy("own", f"y{number}", "Own", (Category("A", "a", "b"),)))
-    assert engine.category_vectors(first) is not kept
-    np.testing.assert_allclose(engine.category_vectors(first), kept, atol=1e-5)
+    whole = engine.category_vectors(LARGE)
+    kept = (len(engine._vectors), engine._vectors.bytes)
+    part = engine.category_vectors(LARGE.without(["S1", "S7"]))
+    assert (len(engine._vectors), engine._vectors.bytes) == kept == (14, kept[1])
+    assert part.tolist() == [
+        row for code, row in zip(LARGE.codes, whole.tolist(), strict=True) if code not in ("S1", "S7")
+    ]
+
+
+def test_a_prepared_policy_gives_the_same_scores(root: Path) -> None:
+    prepared, other = (open_engine(open_bundle(root), threads=1) for _ in range(2))
+    prepared.prepare(LARGE)
+    prepared.warm()
+    assert largest(prepared.score(windows(other, LARGE)), other.score(windows(other, LARGE))) == 0
+
+
+def test_a_closed_engine_scores_nothing(root: Path) -> None:
+    engine = open_engine(open_bundle(root), threads=1)
+    engine.close()
+    with pytest.raises(EngineError, match="is closed"):
+        engine.score(windows(engine, MINIMAL))
+
+
+def test_what_it_is(engine: MiniEngine) -> None:
+    assert (engine.info.kind, engine.info.languages, engine.info.device) == ("mini", ("en",), "cpu")
+    assert all(engine.cost(window) == len(window.ids) for window in windows(engine, MINIMAL))
 
 
 def test_nothing_in_nothing_out(engine: MiniEngine) -> None:
@@ -184,13 +199,13 @@ def test_a_long_text_is_as_unsafe_as_its_worst_part(root: Path) -> None:
     moderator = open_moderator(root, threads=1)
     text = tiny_encoder.TEXTS[2][0]
     verdict = moderator.check(text)
-    plan = moderator.plan(Conversation.of(text))
-    scores = moderator.engine.score(plan.reading.windows)
+    windows = tokenize(moderator.engine, Conversation.of(text), moderator.policy).windows
+    scores = moderator.engine.score(windows)
     worst = max(range(len(scores)), key=lambda index: scores[index].unsafe)
     assert verdict.p_unsafe == pytest.approx(sigmoid(scores[worst].unsafe), abs=1e-3)
     assert (verdict.coverage.worst_start, verdict.coverage.worst_end) == (
-        plan.reading.windows[worst].start,
-        plan.reading.windows[worst].end,
+        windows[worst].start,
+        windows[worst].end,
     )
 
 

@@ -107,7 +107,7 @@ def test_every_case_gets_its_verdict_over_many_chunks():
 
 def test_the_report_names_what_was_measured_and_holds_no_text():
     told = report.report(MODERATOR.info, [measured()], "guard eval set")
-    assert told["model"] == FakeEngine.digest
+    assert told["model"] == FakeEngine.info.digest
     assert told["policy"] == {"id": "minimal", "version": "1", "digest": MINIMAL.digest}
     assert told["command"] == "guard eval set"
     assert "canary" not in json.dumps(told)

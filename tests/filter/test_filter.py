@@ -20,12 +20,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.engines.base import Reading
 from guard.engines.fake import FakeEngine
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
 from guard.filter.job import ADDED, REMEMBERED, Job, Tally, _remember, filter_file
 from guard.moderator import Moderator, open_moderator
 from guard.policy import load
+from guard.prompts.window import TokenizedConversation
 
 FAKE = open_moderator("fake", policy="minimal")
 SAFE, UNSAFE = '{"prompt": "good morning"}', '{"prompt": "please violates:M1 now"}'
@@ -37,18 +37,18 @@ class SpyEngine(FakeEngine):
     def __init__(self) -> None:
         self.scored: list[bytes] = []
 
-    def read(self, conversation, policy):
+    def tokenize(self, conversation, policy):
         text = conversation.judged.content
         if "unreadable" in text:
             raise InvalidInput("the text cannot be read")
-        reading = super().read(conversation, policy)
-        return Reading(reading.windows, 1, 2) if "endless" in text else reading
+        reading = super().tokenize(conversation, policy)
+        return TokenizedConversation(reading.windows, 1, 2) if "endless" in text else reading
 
     def score(self, windows):
-        if any(b"crash" in bytes(window.ids) for window in windows):
-            raise EngineError("the session died")
         self.scored += [bytes(window.ids) for window in windows]
-        return super().score(windows)
+        broken = [b"crash" in bytes(window.ids) for window in windows]
+        scores = zip(broken, super().score(windows), strict=True)
+        return [EngineError("the session died") if each else score for each, score in scores]
 
 
 class MortalEngine(FakeEngine):
@@ -157,7 +157,7 @@ def test_report_names_input_model_and_policy(tmp_path):
     filter_file(wanted, FAKE)
     report = json.loads(wanted.report.read_bytes())
     assert (report["read"], report["kept"], report["dropped"], report["quarantined"]) == (3, 1, 1, 1)
-    assert report["model"] == FAKE.engine.digest
+    assert report["model"] == FAKE.engine.info.digest
     assert report["policy"] == FAKE.policy.digest
     told = "not valid JSON: Expecting property name enclosed in double quotes at column N"
     assert report["reasons"] == {told: 1}

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard.conversation import Conversation
-from guard.engines.base import Reading, Score
 from guard.engines.fake import FakeEngine
 from guard.errors import ConfigError, EngineError, PolicyError
 from guard.moderator import Moderator
 from guard.policy import load
+from guard.prompts.window import Score, TokenizedConversation
 from guard.reward import safety
 from guard.reward.safety import EMPTY, make_safety_reward, safety_reward
 from guard.serve.grpc.server import Settings, serving
@@ -195,14 +195,17 @@ def test_threads_share_one_guard():
 class Trying(FakeEngine):
     """Reads some texts in part, cannot score others, and tells refusals."""
 
-    def read(self, conversation, policy):
-        reading = super().read(conversation, policy)
-        return Reading(reading.windows, 1, 2) if "endless" in conversation.judged.content else reading
+    def tokenize(self, conversation, policy):
+        reading = super().tokenize(conversation, policy)
+        return TokenizedConversation(reading.windows, 1, 2) if "endless" in conversation.judged.content else reading
 
     def score(self, windows):
-        if any(b"crash" in bytes(window.ids) for window in windows):
-            raise EngineError("the session died")
-        return [Score(score.unsafe, score.categories, refusal=0.0) for score in super().score(windows)]
+        return [
+            EngineError("the session died")
+            if b"crash" in bytes(window.ids)
+            else Score(score.unsafe, score.categories, refusal=0.0)
+            for window, score in zip(windows, super().score(windows), strict=True)
+        ]
 
 
 @asynccontextmanager

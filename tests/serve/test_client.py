@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from guard import AsyncGuardClient, Conversation, GuardClient, Moderator, Outcome, Verdict
 from guard.batcher import Batcher, Slot
 from guard.conversation import Target
-from guard.engines.base import Score, Window
 from guard.engines.fake import FakeEngine
 from guard.errors import Closed, ConfigError, EngineError, InvalidInput, Overloaded, PolicyError, ServiceError, TooLarge
 from guard.policy import load
+from guard.prompts.window import Score, Window
 from guard.serve.client import is_blocked
 from guard.serve.client.channel import is_loopback
 from guard.serve.client.session import CHUNK_BYTES, chunks
@@ -108,7 +108,7 @@ async def test_all_methods_of_both_clients(call: Call) -> None:
         assert [answer.policy for answer in answers] == [load("minimal").digest] * 2
         assert await call(address, "moderate_each", []) == []
         info = await call(address, "info")
-        assert (info.model, info.limits) == (FakeEngine.digest, Limits())
+        assert (info.model, info.limits) == (FakeEngine.info.digest, Limits())
 
 
 async def test_errors_of_the_server_are_raised_as_they_were(call: Call) -> None:
@@ -275,7 +275,7 @@ async def test_the_server_is_asked_once_what_it_judges_by(call: Call) -> None:
         with GuardClient(address, policy=load("minimal"), mode="strict") as client:
             info = await asyncio.to_thread(lambda: client.info)
             assert await asyncio.to_thread(lambda: client.info) is info
-            assert (info.policy, info.mode, info.model) == (load("minimal"), "strict", FakeEngine.digest)
+            assert (info.policy, info.mode, info.model) == (load("minimal"), "strict", FakeEngine.info.digest)
             assert info.thresholds == MINIMAL.info_of(load("minimal"), "strict").thresholds
             (verdict,) = await asyncio.to_thread(client.moderate_each, [HELLO])
             assert verdict.policy == load("minimal").digest

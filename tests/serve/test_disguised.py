@@ -12,10 +12,10 @@ from guard import Conversation, Moderator, Outcome
 from guard.engines.fake import FakeEngine
 from guard.errors import TooLarge
 from guard.policy import load
-from guard.reading import read
 from guard.serve.limits import Limits
 from guard.verdict import Timings
 from guard.views.disguise import Disguise, encode
+from guard.views.tokenize import tokenize
 from tests.fixtures.served import serve
 
 RULES = load("mlcommons")
@@ -40,8 +40,8 @@ async def test_views_need_room_in_the_queue_like_all_else() -> None:
     text = " ".join(base64.b64encode(random.Random(n).randbytes(9).hex().encode()).decode() for n in range(200))
     chat = Conversation.of(text)
     engine = FakeEngine()
-    own = sum(len(window.ids) for window in engine.read(chat, RULES).windows)
-    needed = sum(len(window.ids) for window in read(engine, chat, RULES).windows)
+    own = sum(len(window.ids) for window in engine.tokenize(chat, RULES).windows)
+    needed = sum(len(window.ids) for window in tokenize(engine, chat, RULES).windows)
     assert needed > own
     async with serve(engine, Limits(queue_tokens=needed)) as served:
         assert (await served.client.moderate(chat)).outcome is Outcome.SAFE

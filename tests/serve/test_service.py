@@ -17,10 +17,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from guard import Category, Conversation, Message, Moderator, Outcome, Policy, Verdict
 from guard.calibration import Calibration, TargetCalibration, Thresholds
-from guard.engines.base import Reading
 from guard.engines.fake import FakeEngine
 from guard.errors import EngineError, InvalidInput, Overloaded, PolicyError, ServiceError
 from guard.policy import dump, load
+from guard.prompts.window import TokenizedConversation
 from guard.serve.grpc.server import Settings, serving
 from guard.serve.grpc.servicer import SERVICE
 from guard.serve.limits import Limits
@@ -221,7 +221,7 @@ async def test_info() -> None:
     async with serve(limits=limits) as served:
         info = await served.client.info()
     policy = load("mlcommons")
-    assert (info.kind, info.model, info.mode, info.limits) == ("fake", FakeEngine.digest, "balanced", limits)
+    assert (info.kind, info.model, info.mode, info.limits) == ("fake", FakeEngine.info.digest, "balanced", limits)
     assert info.policy == policy
     assert info.thresholds == Moderator(FakeEngine(), policy).info.thresholds
     assert info.version == version("guard-service")
@@ -246,10 +246,10 @@ async def test_health_answers_while_a_long_text_is_tokenised() -> None:
     loop = asyncio.get_running_loop()
 
     class SlowReader(FakeEngine):
-        def read(self, conversation: Conversation, policy: Policy) -> Reading:
+        def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
             loop.call_soon_threadsafe(reading.set)
             assert gate.wait(20)
-            return super().read(conversation, policy)
+            return super().tokenize(conversation, policy)
 
     async with serve(SlowReader()) as served, grpc.aio.insecure_channel(served.running.address) as channel:
         waiting = asyncio.create_task(served.client.moderate(Conversation.of("a long text " * 1000)))
@@ -333,8 +333,8 @@ async def test_a_cancellation_from_inside_is_answered() -> None:
 
 async def test_an_engine_that_reads_nothing_fails_its_own_conversation() -> None:
     class Nothing(FakeEngine):
-        def read(self, conversation: Conversation, policy: Policy) -> Reading:
-            return super().read(conversation, policy) if conversation == HELLO else Reading((), 0, 0)
+        def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
+            return super().tokenize(conversation, policy) if conversation == HELLO else TokenizedConversation((), 0, 0)
 
     async with serve(Nothing()) as served:
         answers = await served.client.moderate_each([HELLO, BAD])

@@ -28,7 +28,7 @@ from torch import Tensor
 from guard import policy, schema
 from guard.bundle import open_bundle
 from guard.data.dataset.examples import load_examples, weighed
-from guard.engines import open_engine
+from guard.engines.registry import open_engine
 from guard.errors import ConfigError
 from guard.schema import Positive, Share
 from guard.train.augment.padding import benign

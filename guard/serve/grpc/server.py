@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from guard.batcher import Batcher, Bounds
-from guard.engines.base import Score, Window
 from guard.errors import Closed, ServiceError
 from guard.moderator import Moderator
+from guard.prompts.window import Score, Window
 from guard.serve.grpc.servicer import SERVICE, Servicer, handlers
 from guard.serve.limits import Limits
 
@@ -67,8 +67,10 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
     """
     address = _free_address(settings.host, settings.port)
     readers = ThreadPoolExecutor(1, thread_name_prefix="guard-reader")
-    bounds = Bounds(queue_items=settings.limits.queue_windows, queue_tokens=settings.limits.queue_tokens)
-    async with Batcher(moderator.engine.score, lambda window: len(window.ids), bounds) as batcher:
+    engine, limits = moderator.engine, settings.limits
+    bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
+    made: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds)
+    async with made as batcher:
         server = grpc.aio.server(options=_options(settings))
         server.add_generic_rpc_handlers((handlers(Servicer(moderator, batcher, settings.limits, readers)),))
         health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]

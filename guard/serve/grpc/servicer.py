@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from importlib.metadata import version
-from itertools import islice
 from typing import TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
-from guard.batcher import Batcher, Done
+from guard.batcher import Batcher
 from guard.calibration import Mode
 from guard.conversation import Conversation
-from guard.engines.base import Score, Window
 from guard.errors import DISTRIBUTION, InvalidInput, TooLarge
-from guard.moderator import Moderator, Plan
-from guard.policy import Policy
+from guard.moderator import Moderator
+from guard.moderator.steps import Finished, Scored, Steps, advance, run_async
+from guard.prompts.window import Score, Window
 from guard.serve.grpc import messages
 from guard.serve.grpc.status import DETAILS_KEY, code_of, to_status
 from guard.serve.limits import BYTES_PER_TOKEN, Limits
 from guard.serve.policies import Policies
 from guard.v1 import moderation_pb2 as pb
-from guard.verdict import Timings, Verdict
+from guard.verdict import Verdict
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["ModerationService"].full_name
 INLINE_BYTES = 2048  # less than this is tokenised on the event loop: the way to a thread and back would cost as much
@@ -89,14 +88,20 @@ class Servicer:
         sizes = [one.ByteSize() for one, good in zip(sent, read, strict=True) if isinstance(good, Conversation)]
         if not sizes:
             return [error for error in read if isinstance(error, InvalidInput)]
+        good = [conversation for conversation in read if isinstance(conversation, Conversation)]
         with self.batcher.reserve(len(sizes), sum(sizes) // BYTES_PER_TOKEN) as slot:
+
+            async def ask(windows: Sequence[Window]) -> list[Scored]:
+                done = await slot.answer(windows, deadline)
+                return [Scored(one.answer, one.queue_ms, one.work_ms) for one in done]
+
             if sum(sizes) < INLINE_BYTES and options.WhichOneof("policy") is None:
-                plans = self._plans(read, options)
+                steps, asked = self._begin(good, options, mode)
             else:
-                plans = await loop.run_in_executor(self.readers, self._plans, read, options)
-            windows = [window for plan in plans if isinstance(plan, Plan) for window in plan.reading.windows]
-            done = iter(await slot.answer(windows, deadline))
-        return [self._conclude(plan, done, mode) if isinstance(plan, Plan) else plan for plan in plans]
+                steps, asked = await loop.run_in_executor(self.readers, self._begin, good, options, mode)
+            judged = await run_async(steps, asked, ask)
+        answers = iter(judged)
+        return [next(answers) if isinstance(one, Conversation) else one for one in read]
 
     def _read(self, sent: pb.Conversation) -> Conversation | InvalidInput:
         try:
@@ -104,30 +109,12 @@ class Servicer:
         except InvalidInput as error:
             return error
 
-    def _plans(
-        self, read: Sequence[Conversation | InvalidInput], options: pb.ModerationOptions
-    ) -> list[Plan | Exception]:
-        policy = self.policies.of(options)
-        return [self._plan(one, policy) if isinstance(one, Conversation) else one for one in read]
-
-    def _plan(self, conversation: Conversation, policy: Policy) -> Plan | Exception:
-        try:
-            return self.moderator.plan(conversation, policy)
-        except Exception as error:  # noqa: BLE001 - fails this conversation, not its neighbours
-            return error
-
-    def _conclude(self, plan: Plan, done: Iterator[Done[Score]], mode: Mode | None) -> Answer:
-        own = list(islice(done, len(plan.reading.windows)))
-        scores = []
-        for one in own:
-            if isinstance(one.answer, Exception):
-                return one.answer
-            scores.append(one.answer)
-        last = max(own, key=lambda one: one.queue_ms, default=Done(None, 0.0, 0.0))
-        try:
-            return self.moderator.conclude(plan, scores, Timings(plan.tokenize_ms, last.queue_ms, last.work_ms), mode)
-        except Exception as error:  # noqa: BLE001 - as above
-            return error
+    def _begin(
+        self, conversations: Sequence[Conversation], options: pb.ModerationOptions, mode: Mode | None
+    ) -> tuple[Steps[list[Answer]], Sequence[Window] | Finished[list[Answer]]]:
+        """The judging of the conversations, as far as it goes without a score."""
+        steps = self.moderator.judge_each(conversations, self.policies.of(options), mode=mode)
+        return steps, advance(steps)
 
 
 def handlers(servicer: Servicer) -> grpc.GenericRpcHandler[Proto, bytes]:

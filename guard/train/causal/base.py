@@ -18,8 +18,8 @@ from transformers.utils.hub import cached_file
 
 from guard.errors import BundleError, ConfigError
 from guard.policy import Detail
-from guard.prompts.causal import Prompt
 from guard.prompts.chat_template import CONFIG, JINJA
+from guard.prompts.prompt import Prompt, load_prompt
 from guard.train.causal.rows import DETAILS
 
 Device = Literal["auto", "cuda", "cpu"]
@@ -55,7 +55,7 @@ def tokenizer_of(base: str) -> Path:
 
 def prompts_of(tokenizer: Path, base: str, max_tokens: int, overlap: int, most: Detail) -> dict[Detail, Prompt]:
     """The one renderer for each detail up to `most`. BundleError if the tokenizer is not one that it can use."""
-    prompt = Prompt.load(tokenizer, max_tokens, overlap, most)
+    prompt = load_prompt(tokenizer, max_tokens, overlap, most)
     text = AutoConfig.from_pretrained(base).get_text_config()
     size = prompt.chat.tokenizer.get_vocab_size()
     if size > text.vocab_size:
@@ -63,7 +63,7 @@ def prompts_of(tokenizer: Path, base: str, max_tokens: int, overlap: int, most: 
             f"{tokenizer}: has {size} tokens, more than the {text.vocab_size} that the model of base {base!r} knows; "
             "the two do not belong together"
         )
-    return {detail: dataclasses.replace(prompt, detail=detail) for detail in DETAILS[: DETAILS.index(most) + 1]}
+    return {detail: prompt.with_detail(detail) for detail in DETAILS[: DETAILS.index(most) + 1]}
 
 
 def fast_tokenizer(tokenizer: Path, prompt: Prompt) -> PreTrainedTokenizerFast:

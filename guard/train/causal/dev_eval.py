@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from guard.conversation import Example
 from guard.errors import DataError
 from guard.metrics.classification import Floats, auprc, auroc, best_f1
 from guard.policy import Policy
-from guard.prompts.causal import Prompt
-from guard.prompts.released import Ids
+from guard.prompts.prompt import Prompt
+from guard.prompts.window import Ids, Score, combined
 from guard.train.augment.policy_views import decides
+from guard.views.tokenize import tokenize
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -51,9 +53,9 @@ def dev_sample(
         drawn[-1] = next(example for example in decided if example.label not in labels)
     prefix = prompt.prefix_ids(rules)
     return [
-        Judged(example.label == "unsafe", tuple((*prefix, *suffix.ids) for suffix in found))
+        Judged(example.label == "unsafe", tuple((*prefix, *window.ids) for window in windows))
         for example in drawn
-        for found in [prompt.suffixes(example.conversation, rules)[0]]
+        for windows in [tokenize(prompt, example.conversation, rules).windows]
     ]
 
 
@@ -92,8 +94,8 @@ def ranking(judged: Sequence[Judged], reading: Reading) -> dict[str, float]:
 
     `reading` is that of all windows of all rows, in order. Rows are of both labels.
     """
-    starts = np.cumsum([0, *(len(row.prompts) for row in judged)])[:-1]
-    worst = np.maximum.reduceat(reading.odds, starts)
+    scores = map(Score, reading.odds.tolist())
+    worst = np.array([combined(list(islice(scores, len(row.prompts)))).unsafe for row in judged])
     labels = np.array([row.unsafe for row in judged])
     best = best_f1(labels, worst)
     found = {"auprc": auprc(labels, worst), "auroc": auroc(labels, worst), "best_f1": best.value if best else None}

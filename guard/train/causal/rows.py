@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from guard.conversation import Example
-from guard.engines.base import Window
 from guard.errors import DataError
 from guard.policy import Detail, Policy
-from guard.prompts.causal import Prompt, policy_text
-from guard.prompts.released import Ids
+from guard.prompts.causal import CausalPrompt, policy_text
+from guard.prompts.prompt import Prompt
+from guard.prompts.window import Ids
 from guard.train.augment.augmentation import Augmentation, Augmented, augment
 from guard.train.augment.padding import Pool
 from guard.train.augment.policy_views import decides
@@ -148,8 +148,7 @@ class EpochRows:
         index, visit = self._visits[place]
         shown = self._shown(index, visit)
         prompt = self._prompts[self._read(shown)]
-        found, _ = prompt.suffixes(shown.example.conversation, shown.policy)
-        windows = tuple(Window(shown.policy, s.ids, (), s.start, s.end) for s in found)
+        windows = prompt.tokenize(shown.example.conversation, shown.policy).windows
         if shown.example.label == "unsafe":
             windows = holding(windows, shown.span)
         rng = random.Random(f"{self._seed}/{self._epoch}/{visit}/{shown.example.id}")
@@ -178,17 +177,18 @@ def windowed(taught: Sequence[Lesson], prompt: Prompt) -> int:
     for lesson in taught:
         messages = lesson.example.conversation.messages
         most = len(prompt.prefix_ids(lesson.policy)) + sum(len(m.content.encode()) + _MARKS for m in messages) + _MARKS
-        if prompt.released or most > prompt.max_tokens:  # else it fits, as no token is less than a byte
-            count += len(prompt.suffixes(lesson.example.conversation, lesson.policy)[0]) > 1
+        # Our own prompt then fits, as no token is less than a byte; a released guard's may hold anything.
+        if not isinstance(prompt, CausalPrompt) or most > prompt.max_tokens:
+            count += len(prompt.tokenize(lesson.example.conversation, lesson.policy).windows) > 1
     return count
 
 
 def answer(prompt: Prompt, example: Example, policy: Policy) -> Ids:
     """The verdict to learn, with its end. Of an unsafe example whose categories nobody knows, the word alone."""
     if example.label == "safe":
-        return prompt.verdict_ids(policy, (), safe=True)
+        return prompt.grammar(policy).ids((), safe=True)
     if example.categories and example.undecided.isdisjoint(policy.codes):
-        return prompt.verdict_ids(policy, example.categories)
+        return prompt.grammar(policy).ids(example.categories)
     return prompt.unsafe
 
 

@@ -21,7 +21,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from trl.trainer.sft_trainer import SFTTrainer
 
 from guard.errors import ConfigError
-from guard.prompts.causal import Prompt
+from guard.prompts.prompt import Prompt
 from guard.train.causal.dev_eval import Judged, Reading, ranking, read_verdicts
 from guard.train.causal.qlora import keep_stored
 from guard.train.causal.rows import IGNORED, EpochRows

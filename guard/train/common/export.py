@@ -88,7 +88,7 @@ def sealed(made: Path, fields: dict[str, Any]) -> Bundle:
 
 def _calibrated(draft: Bundle, data: Path, columns: str | None) -> Calibration:
     from guard.data.dataset.examples import load_examples
-    from guard.engines import open_engine
+    from guard.engines.registry import open_engine
     from guard.train.common.calibrate import calibrate
 
     try:

@@ -10,8 +10,9 @@ from typing import Protocol
 
 from guard.conversation import Conversation, Example, Target
 from guard.data.ingest.refusal import refuses
-from guard.engines.base import Reading, Window, padded_batches
+from guard.engines.base import padded_batches
 from guard.policy import Policy
+from guard.prompts.window import TokenizedConversation, Window
 from guard.train.augment.augmentation import Augmentation, augment
 from guard.train.augment.padding import Pool
 from guard.train.common.labels import Item, Row, item_of
@@ -22,7 +23,7 @@ _CHUNK = 4096  # visits among which batches of near lengths are made
 class Reader(Protocol):
     """Whatever makes a conversation's windows: the renderer of either kind of guard."""
 
-    def read(self, conversation: Conversation, policy: Policy) -> Reading: ...
+    def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def visits(
         item = item_of(shown.example, rules, example.weight, refusal)
         if item is None:
             continue
-        windows = reader.read(shown.example.conversation, rules).windows
+        windows = reader.tokenize(shown.example.conversation, rules).windows
         rng = random.Random(f"{seed}/{epoch}/{example.id}")
         if item.unsafe:
             windows = holding(windows, shown.span)

@@ -73,7 +73,7 @@ def test_a_row_has_the_same_ids_on_every_path(tmp_path: Path, row: dict[str, Any
     (built,) = [example.conversation for example in load_examples(tmp_path / "built", "train")]
 
     assert trained == conversation_of(taken) == built == judged
-    windows = [FakeEngine().read(each, RULES).windows for each in (judged, trained, built)]
+    windows = [FakeEngine().tokenize(each, RULES).windows for each in (judged, trained, built)]
     assert windows[0] == windows[1] == windows[2]
 
 

@@ -13,7 +13,7 @@ import pytest
 from guard import policy
 from guard.conversation import Conversation, Example
 from guard.errors import DataError
-from guard.prompts.causal import Prompt
+from guard.prompts.prompt import Prompt, load_prompt
 from tests.fixtures import tiny_causal
 
 torch = pytest.importorskip("torch")
@@ -26,7 +26,7 @@ RULES = policy.load("minimal")
 def prompt(tmp_path_factory: pytest.TempPathFactory) -> Prompt:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     tiny_causal.tokenizer().save(str(path))
-    return Prompt.load(path, 900, 64, "names")
+    return load_prompt(path, 900, 64, "names")
 
 
 class Listener(torch.nn.Module):

@@ -17,7 +17,9 @@ from guard import policy
 from guard.conversation import Conversation, Example
 from guard.errors import DataError
 from guard.policy import Policy
-from guard.prompts.causal import Prompt
+from guard.prompts.grammar import parse
+from guard.prompts.prompt import Prompt, load_prompt
+from guard.prompts.released import ReleasedPrompt
 from guard.train.augment.augmentation import Augmentation
 from guard.train.augment.padding import benign
 from guard.train.causal.rows import (
@@ -33,7 +35,6 @@ from guard.train.causal.rows import (
     visits,
     windowed,
 )
-from guard.verdict import parse
 from tests.fixtures import tiny_causal, tiny_released
 
 RULES = policy.load("minimal")
@@ -63,7 +64,7 @@ ROWS = [
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Prompt]:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     tiny_causal.tokenizer().save(str(path))
-    return {detail: Prompt.load(path, MAX_TOKENS, 64, detail) for detail in DETAILS}
+    return {detail: load_prompt(path, MAX_TOKENS, 64, detail) for detail in DETAILS}
 
 
 def epoch_rows(prompts, examples=ROWS, settings=PLAIN, detail="full", seed=7, group=2, rules=RULES):
@@ -82,7 +83,7 @@ def text(prompt: Prompt, ids: list[int]) -> str:
 
 def asked(prompt: Prompt, conversation: Conversation, rules: Policy = RULES) -> list[list[int]]:
     """The ids before the verdict, for each window."""
-    return [[*prompt.prefix_ids(rules), *suffix.ids] for suffix in prompt.suffixes(conversation, rules)[0]]
+    return [[*prompt.prefix_ids(rules), *window.ids] for window in prompt.tokenize(conversation, rules).windows]
 
 
 def learnt(row: dict[str, list[int]]) -> list[int]:
@@ -134,12 +135,12 @@ def test_undecided_categories_leave_the_policy_or_the_verdict_open(prompts) -> N
 
 @pytest.mark.parametrize("name", tiny_released.TEMPLATES)
 def test_released_guards_learn_their_own_verdicts(name: str, tmp_path: Path) -> None:
-    made = Prompt.load(tiny_released.write(tmp_path, name) / "tokenizer.json", 2048, 32, "names")
-    assert made.released is not None
-    rules = made.released.template.policy
+    made = load_prompt(tiny_released.write(tmp_path, name) / "tokenizer.json", 2048, 32, "names")
+    assert isinstance(made, ReleasedPrompt)
+    rules = made.template.policy
     row = example(0, "hello", *rules.codes[:1])
     (shown,) = drawn(epoch_rows({"names": made}, [row], detail="names", rules=rules), 0)
-    assert learnt(shown) == [*made.verdict_ids(rules, rules.codes[:1])]
+    assert learnt(shown) == [*made.grammar(rules).ids(rules.codes[:1])]
     assert [shown["input_ids"][: -len(learnt(shown))]] == asked(made, row.conversation, rules)
 
 
@@ -191,7 +192,7 @@ def test_a_long_safe_row_shows_its_windows_in_turn_and_an_unsafe_one_those_with_
     shown = [row for epoch in range(12) for row in drawn(rows, epoch)]
     end = text(prompts["names"], list(prompts["names"].safe))
     safe = {tuple(row["input_ids"]) for row in shown if end in text(prompts["names"], row["labels"][-2:])}
-    verdict = prompts["names"].verdict_ids(RULES, (), safe=True)
+    verdict = prompts["names"].grammar(RULES).ids((), safe=True)
     windows = [(*before, *verdict) for before in asked(prompts["names"], pair[0].conversation)]
     assert safe == set(windows)
     assert len(windows) > 2

@@ -13,9 +13,9 @@ pytest.importorskip("torch")
 
 from guard import assets
 from guard.conversation import Conversation, Example, Message
-from guard.engines.base import Window
 from guard.policy import load
 from guard.prompts.encoder import EncoderInput
+from guard.prompts.window import Window
 from guard.train.augment.augmentation import Augmentation, augment
 from guard.train.augment.padding import Pool
 from guard.train.common.sampling import Visit, batches, holding, one_policy, visits
