@@ -13,14 +13,13 @@ import typer
 
 from guard.calibration import Mode
 from guard.filter.job import SHARD_ROWS, Job, Keep, Progress, Tally, filter_file
-from guard.jobs.row_files import open_rows
 
 NOTHING_JUDGED = 3
 
 
 def filter_rows(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="Rows: .jsonl, .ndjson or .parquet.", show_default=False)
+        Path, typer.Argument(metavar="IN", help="Rows: .jsonl, .csv, .tsv or .parquet.", show_default=False)
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The kept rows, same format.", show_default=False)],
     keep: Annotated[Keep, typer.Option(help="Which rows go to OUT.")] = "safe",
@@ -64,7 +63,7 @@ def _bar(job: Job) -> Iterator[Progress | None]:
     from rich.progress import Progress as Bar
 
     with Bar(console=Console(stderr=True)) as bar:
-        task = bar.add_task(job.source.name, total=open_rows(job.source, job.text_column).total())
+        task = bar.add_task(job.source.name, total=job.rows().total())
         yield lambda rows: bar.advance(task, rows)
 
 

@@ -14,19 +14,25 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from guard.conversation import Conversation, conversation_from_row
+from guard.conversation import Conversation, ConversationColumns, conversation_from_row
 from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
 from guard.jobs.atomic import atomic
 from guard.jobs.ledger import Ledger, open_ledger
 from guard.jobs.paths import check_input, check_output
-from guard.jobs.row_files import ADDED, SUFFIXES, RowFile, Shard, open_rows
+from guard.jobs.rows import GZIP, Kind, RowFile, Shard, format_of, open_rows, reason_kind
 from guard.moderator import Moderator
 from guard.verdict import Outcome, Verdict, to_json
 
 Keep = Literal["safe", "unsafe", "all"]
 Progress = Callable[[int], None]
 _KEPT: dict[str, set[str]] = {"safe": {"SAFE"}, "unsafe": {"UNSAFE"}, "all": {"SAFE", "UNSAFE"}}
+ADDED: Mapping[str, Kind] = {
+    "guard_outcome": "text",
+    "guard_p_unsafe": "number",
+    "guard_flagged": "texts",
+    "guard_categories": "object",
+}
 SHARD_ROWS = 5000
 BATCH = 256  # texts of like length that go to the engine together
 REMEMBERED = 100_000  # texts whose verdict is kept for later shards: some 60 MB
@@ -36,7 +42,8 @@ REMEMBERED = 100_000  # texts whose verdict is kept for later shards: some 60 MB
 class Job:
     """What to filter. `keep` names the outcome of the rows that go to `out`; INCOMPLETE never does.
 
-    A row is read by `guard.conversation.conversation_from_row`, or as the bare text of `text_column`.
+    A row is read by `guard.conversation.conversation_from_row`, or as the bare text of `text_column`. A run reads
+    `source` more than once.
     """
 
     source: Path
@@ -50,7 +57,14 @@ class Job:
         if self.keep not in _KEPT:
             raise ConfigError(f"unknown outcome to keep {self.keep!r}; allowed: {', '.join(_KEPT)}")
         if self.shard_rows < 1:
-            raise ConfigError(f"a shard of {self.shard_rows} rows cannot be; give at least 1")
+            raise ConfigError(f"shard_rows must be >= 1 (got {self.shard_rows})")
+
+    @property
+    def columns(self) -> ConversationColumns:
+        return ConversationColumns.of_text(self.text_column)
+
+    def rows(self) -> RowFile:
+        return open_rows(self.source, self.columns, adding=ADDED)
 
     @property
     def parts(self) -> Path:
@@ -101,11 +115,9 @@ def filter_file(job: Job, moderator: Moderator, restart: bool = False, progress:
 
 def _check_paths(job: Job) -> None:
     check_input(job.source)
-    for path in (job.source, job.out):
-        if path.suffix not in SUFFIXES:
-            raise DataError(f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
-    if (job.source.suffix == ".parquet") != (job.out.suffix == ".parquet"):
-        raise DataError(f"{job.source} and {job.out}: both must be JSONL or both Parquet")
+    formats = [format_of(path) for path in (job.source, job.out)]
+    if formats[0] != formats[1] or job.out.suffix == GZIP:
+        raise DataError(f"{job.source} is {formats[0]}; {job.out} must be a file of that format, not packed")
     for path in (job.out, job.quarantine, job.report):
         check_output(path)
     if len({path.resolve() for path in (job.source, job.out, job.quarantine, job.report)}) < 4:
@@ -113,7 +125,7 @@ def _check_paths(job: Job) -> None:
 
 
 def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> Tally:
-    rows = open_rows(job.source, job.text_column)
+    rows = job.rows()
     settings = {
         "input_sha256": file_digest(job.source),
         "model": moderator.engine.info.digest,
@@ -158,7 +170,7 @@ def _judge(shard: Shard, job: Job, moderator: Moderator, known: Mapping[str, str
     new: dict[str, Conversation] = {}
     for index in range(len(shard)):
         try:
-            conversation = _conversation(shard.row(index), job.text_column)
+            conversation = conversation_from_row(shard.row(index), job.columns)
         except InvalidInput as problem:
             reasons[index] = str(problem)
             continue
@@ -192,17 +204,9 @@ def _judge(shard: Shard, job: Job, moderator: Moderator, known: Mapping[str, str
         scored=len(new),
         outcomes=dict(outcomes),
         flagged=dict(flagged),
-        reasons=dict(Counter(reasons.values())),
+        reasons=dict(Counter(map(reason_kind, reasons.values()))),
     )
     return _Judged(kept, reasons, verdicts, tally)
-
-
-def _conversation(row: Mapping[str, Any], text_column: str | None) -> Conversation:
-    if text_column is None:
-        return conversation_from_row(row)
-    if not isinstance(text := row.get(text_column), str):
-        raise InvalidInput(f"`{text_column}` must be a string, not {type(text).__name__}")
-    return Conversation.of(text)
 
 
 def _digest(conversation: Conversation) -> str:
