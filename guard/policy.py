@@ -196,7 +196,7 @@ def load(name_or_path: str | Path) -> Policy:
     PolicyError lists every mistake.
     """
     text = str(name_or_path)
-    if isinstance(name_or_path, str) and not text.endswith((".yaml", ".yml", ".json")) and "/" not in text:
+    if isinstance(name_or_path, str) and not is_file(text):
         names = shipped()
         if text not in names:
             near = difflib.get_close_matches(text, names, n=1)
@@ -206,6 +206,11 @@ def load(name_or_path: str | Path) -> Policy:
             )
         name_or_path = assets.asset(f"taxonomy/policies/{text}.yaml")
     return schema.load(Path(name_or_path), Policy, PolicyError)
+
+
+def is_file(name: str) -> bool:
+    """Whether a text that names a policy means a file, and not one that ships."""
+    return name.endswith((".yaml", ".yml", ".json")) or "/" in name
 
 
 def shipped() -> list[str]:

@@ -23,8 +23,10 @@ from guard.errors import BundleError
 from guard.policy import Policy
 from guard.prompt import Prompt
 from guard.train.causal_graph import check_graph, write_graph
+from guard.train.checkpoint import model_folder
 from guard.train.export import common_fields, sealed
 from guard.train.hollow import empty_model
+from guard.train.identity import MODEL_FILES, check_unchanged, contents
 from guard.train.merged import ADAPTER, MergedWeights
 from guard.train.parity import BAND, PARITY_TEXTS, THRESHOLD, Floats, difference
 from guard.train.quantise import BLOCK, Form, Role, form_of
@@ -63,6 +65,9 @@ def bundle_causal(
             f"{run}: trained on prompts of layout {record['renderer']}, this version makes layout {prompt.digest}; "
             "train it again"
         )
+    if (run / "adapter").is_dir() and "digests" in record:
+        base = model_folder(config["base"], config["model"])
+        check_unchanged(record, "base", contents(base, MODEL_FILES), str(base), "restore it, or train again")
     weights = weights or MergedWeights(
         config["base"], trained_folder(run), config.get("qlora", False), config.get("model")
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from guard.errors import ConfigError
 from guard.policy import Policy
 from guard.schema import NotNegative, Positive, Share
 from guard.train import encoder
+from guard.train.identity import claim
 from guard.train.loop_config import LoopConfig
 from guard.train.tokenizer import encoder_tokenizer
 
@@ -34,9 +36,12 @@ class EncoderConfig(LoopConfig):
     partial_policy: Share = 0.4
 
 
-def begin(config: EncoderConfig, rules: Policy) -> tuple[encoder.ConditionedEncoder, EncoderInput]:
+def begin(
+    config: EncoderConfig, rules: Policy, made_of: Mapping[str, Any]
+) -> tuple[encoder.ConditionedEncoder, EncoderInput]:
     """The model of the base, a guard or a plain encoder with a new head, and the one renderer. Makes the run's folder
-    with its policy and tokenizer. ConfigError if the base has fewer positions than a window has tokens."""
+    with its policy and tokenizer. ConfigError if the base has fewer positions than a window has tokens, or the folder
+    holds a run that is not `made_of` the same."""
     base, out = encoder.base_folder(config.base), Path(config.out)
     trained = any((base / name).exists() for name in ("guard.json", "run.json"))
     model = encoder.load(base) if trained else encoder.from_pretrained(base)
@@ -45,7 +50,7 @@ def begin(config: EncoderConfig, rules: Policy) -> tuple[encoder.ConditionedEnco
     model.dropout.p = config.dropout
     # Words keep their pre-trained vectors, so that words unseen here stay where they were.
     model.encoder.embeddings.word_embeddings.requires_grad_(not config.freeze_embeddings)
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out, made_of)
     encoder_tokenizer(base / "tokenizer.json", out / "tokenizer.json")
     (out / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
     return model, EncoderInput.load(out / "tokenizer.json", config.max_tokens, config.overlap)

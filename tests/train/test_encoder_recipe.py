@@ -15,7 +15,7 @@ import tiny_encoder
 from recipe_runs import built_row, guard, kill_at_first_checkpoint, write_splits
 
 from guard.bundle import open_bundle
-from guard.policy import load
+from guard.policy import dump, load
 
 pytestmark = pytest.mark.slow
 
@@ -131,6 +131,7 @@ def test_the_run_learns_and_tells_what_made_it(world: World, run: Path) -> None:
         "model.safetensors",
         "policy.yaml",
         "run.json",
+        "started.json",
         "tokenizer.json",
     }
 
@@ -157,6 +158,31 @@ def test_a_finished_run_stays_as_it_is(world: World, run: Path) -> None:
     assert "resuming at step" in told
     assert digest(run / "model.safetensors") == before
     assert world.record("run")["metrics"] == metrics
+
+
+def test_the_same_command_with_other_contents_is_another_run(world: World, run: Path) -> None:
+    """All labels the other way round, or an edited policy: neither old weights under a new name, nor a resumed run."""
+    kept = {path.name: digest(path) for path in run.iterdir()}
+    data = world.folder / "data" / "train.parquet"
+    before = data.read_bytes()
+    turned = [row | {"label": {"safe": "unsafe", "unsafe": "safe"}[str(row["label"])]} for row in rows(range(30))]
+    try:
+        write_splits(world.folder / "data", train=turned)
+        for out in ("run", "killed"):
+            _, err = world.train(out, code=2)
+            assert f"{world.folder / out}: holds a run that differs in digests.data (was " in err
+        _, err = guard("export", run, world.folder / "other", code=3)
+        assert "the digest of the data was" in err
+    finally:
+        data.write_bytes(before)
+    own = world.folder / "own.yaml"
+    own.write_text(dump(RULES), encoding="utf-8")
+    world.train("edited", "epochs=0.1", f"policy={own}")
+    own.write_text(dump(RULES).replace(RULES.categories[0].name, "Gardens"), encoding="utf-8")
+    _, err = world.train("edited", "epochs=0.1", f"policy={own}", code=2)
+    assert "differs in digests.policy" in err
+    assert "Gardens" not in (world.folder / "edited" / "policy.yaml").read_text(encoding="utf-8")
+    assert {path.name: digest(path) for path in run.iterdir()} == kept
 
 
 def test_the_bundle_answers_what_was_learnt(sealed: Path) -> None:
