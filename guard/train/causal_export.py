@@ -22,7 +22,8 @@ from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError
 from guard.policy import Policy
 from guard.prompt import Prompt
-from guard.train.causal_graph import check_graph, write_graph
+from guard.train.causal_base import check_graph
+from guard.train.causal_graph import write_graph
 from guard.train.checkpoint import model_folder
 from guard.train.export import common_fields, sealed
 from guard.train.hollow import empty_model

@@ -50,6 +50,7 @@ from guard.schema import NotNegative, Share
 from guard.train import causal_folder as folder
 from guard.train.causal_base import (
     Device,
+    check_exportable,
     counted,
     fast_tokenizer,
     on_cuda,
@@ -61,7 +62,6 @@ from guard.train.causal_base import (
 from guard.train.causal_rows import IGNORED, EpochRows, check_codes, lessons, replay_lessons, windowed
 from guard.train.causal_scores import dev_sample
 from guard.train.causal_trainer import HeldOut, VerdictTrainer
-from guard.train.checkpoint import model_folder
 from guard.train.identity import digests, made_of, resolved
 from guard.train.plot import draw_history
 from guard.train.qlora import four_bits
@@ -151,7 +151,7 @@ def main(path: str, overrides: list[str]) -> None:
     prompts = prompts_of(tokenizer, config.base, config.max_tokens, config.overlap, config.detail)
     prompt = prompts[config.detail]
     family = prompt.chat.family.name
-    base = model_folder(config.base, config.model)
+    base = check_exportable(config.base, config.model, adapter)
 
     # The data.
     told_by = digests(config, rules, base) | {"renderer": prompt.digest}
