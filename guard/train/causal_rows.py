@@ -25,6 +25,7 @@ from guard.errors import DataError
 from guard.policy import Detail, Policy
 from guard.prompt import Prompt, policy_text
 from guard.released import Ids
+from guard.train.labels import teaching
 from guard.train.visits import holding
 
 IGNORED = -100  # the label of a token that is not learnt, as torch's cross-entropy has it
@@ -58,16 +59,11 @@ class Left:
 
 def lessons(examples: Sequence[Example], rules: Policy, where: str) -> tuple[list[Lesson], Left]:
     """The examples that teach something under the policy. DataError if none does, or if all have one label."""
-    weighty = [example for example in examples if example.weight > 0]
-    kept = [Lesson(example, rules) for example in weighty if decides(example, rules)]
-    labels = {lesson.example.label for lesson in kept}
-    if len(labels) < 2:
-        found = f"only {labels.pop()} rows" if labels else "no row"
-        raise DataError(
-            f"{where}: {found} to train on under policy {rules.id!r} ({len(examples)} rows read); a guard needs safe "
-            "and unsafe ones"
-        )
-    return kept, Left(len(examples), len(weighty) - len(kept), len(examples) - len(weighty))
+    kept = teaching(examples, rules, where)
+    weightless = sum(not example.weight > 0 for example in examples)
+    return [Lesson(example, rules) for example in kept], Left(
+        len(examples), len(examples) - weightless - len(kept), weightless
+    )
 
 
 def replay_lessons(examples: Sequence[Example], rules: Policy, own: Sequence[Lesson], share: float) -> list[Lesson]:

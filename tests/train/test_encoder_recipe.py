@@ -91,6 +91,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("encoder")
     subprocess.run([sys.executable, tiny_encoder.__file__, "base", str(folder / "base")], check=True)
     write_splits(folder / "data", train=rows(range(30)), dev=rows(range(30, 36)))
+    for label in ("safe", "unsafe"):
+        alone = [
+            row for row in rows(range(30)) if row["label"] == label and row["weight"] == 1.0 and row["kind"] == "prompt"
+        ]
+        write_splits(folder / label, train=alone[:120], dev=alone[:8])
     (folder / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
     return World(folder)
 
@@ -241,11 +246,13 @@ def test_a_bundle_is_a_base_and_jsonl_is_data(world: World, sealed: Path) -> Non
     [
         ({"change": "lerning_rate=1e-3"}, "unknown key `lerning_rate`; did you mean `learning_rate`?"),
         ({"data": "nowhere"}, "no data at"),
+        ({"data": "safe"}, "only safe rows to train on under policy 'minimal' (120 rows read)"),
+        ({"data": "unsafe"}, "only unsafe rows to train on under policy 'minimal' (120 rows read)"),
         ({"base": "nowhere"}, "give a model folder, `mini` or `minilm`"),
         ({"change": "max_tokens=15"}, "max_tokens: must be greater than or equal to 16 (given: 15)"),
         ({"change": "max_tokens=257"}, "reads windows of at most 256 tokens"),
     ],
-    ids=["key", "data", "base", "too short", "too long"],
+    ids=["key", "data", "all safe", "all unsafe", "base", "too short", "too long"],
 )
 def test_a_mistake_is_told_in_one_line(world: World, given: dict[str, str], told: str) -> None:
     change = given.pop("change", "epochs=1")

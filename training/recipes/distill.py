@@ -39,6 +39,7 @@ from guard.train.encoder_run import EncoderConfig, begin
 from guard.train.encoder_step import in_force, logits_of, paraphrases
 from guard.train.held_out import evaluate, held_out
 from guard.train.identity import digests, made_of, resolved
+from guard.train.labels import teaching
 from guard.train.loop import Plan, adamw, rising_then_falling, run_loop
 from guard.train.loop_config import FREE, settle
 from guard.train.precision import cpu_autocast
@@ -68,6 +69,7 @@ def main(path: str, overrides: list[str]) -> None:
     told_by = digests(config, rules, base) | {"teacher": teacher.digest}
     data_name, made = data_digest(data), made_of(config, FREE, told_by)
     train = weighed(load_examples(data, "train", rules, config.columns), config.source_weights)
+    teaching(train, rules, config.data)  # both labels
     judged = [e for e in load_examples(data, "dev", rules, config.columns) if e.kind != "text"]
     model, reader = begin(config, rules, made)  # only now: data that cannot be read leaves no half a folder
     dev, pool = held_out(judged, reader, rules), benign(train)
