@@ -25,6 +25,7 @@ RANKS = {
     "policy_diff": 4,
     "verdict": 4,
     "calibration": 5,
+    "external_data": 5,
     "bundle": 6,
     "engines.base": 6,
     "batcher": 7,

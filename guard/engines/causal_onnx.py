@@ -22,11 +22,12 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+from pydantic import Field, NonNegativeInt
 
 from guard import schema
 from guard.bundle import Bundle, same_renderer
@@ -43,6 +44,7 @@ SETTINGS = "causal.json"
 MAX_BATCH_TOKENS = 8192  # policy included: what its copied keys and values cost counts too
 POLICIES_KEPT = 8
 
+Tokens = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
 Floats = npt.NDArray[np.float32]
 Cache = list[npt.NDArray[Any]]  # key and value of each layer, [batch, heads, tokens, width]
 
@@ -56,13 +58,15 @@ class CausalSettings:
     __pydantic_config__ = schema.STRICT
 
     detail: Detail  # how much of each category the prompt tells
-    safe: tuple[int, ...]
-    unsafe: tuple[int, ...]
-    end: int
-    least_label_mass: float = 0.5  # below it the engine answers with an error
-    category_floor: float = 0.05  # the p(unsafe) from which the categories are worth a forward
+    safe: Tokens
+    unsafe: Tokens
+    end: NonNegativeInt
+    least_label_mass: schema.Share = 0.5  # below it the engine answers with an error
+    category_floor: Annotated[float, Field(gt=0.0, le=1.0)] = (
+        0.05  # the p(unsafe) from which the categories are worth a forward
+    )
     form: str = "fp32"  # how the weights are stored, see guard.train.quantise
-    head: tuple[int, ...] | None = None  # the ids that the output layer was cut to, in its order; None: all
+    head: Tokens | None = None  # the ids that the output layer was cut to, in its order; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +267,8 @@ def _settings(path: Path) -> CausalSettings:
     try:
         return schema.convert(json.loads(path.read_text(encoding="utf-8")), CausalSettings, str(path))
     except (OSError, ValueError, DocumentError) as problem:
-        raise BundleError(f"{path}: not the settings of a causal guard: {problem}; export the bundle again") from None
+        told = "; ".join(str(problem).splitlines())
+        raise BundleError(f"{path}: not the settings of a causal guard: {told}; export the bundle again") from None
 
 
 def _categories(z: float, codes: tuple[float, ...] | None, order: Sequence[int], floor: float) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from guard import policy
+from guard.bundle import LEAST_TOKENS
 from guard.encoder_input import EncoderInput
 from guard.errors import ConfigError
 from guard.policy import Policy
@@ -26,7 +27,7 @@ class EncoderConfig(LoopConfig):
 
     base: str
     epochs: Positive = 2.0
-    max_tokens: Annotated[int, Field(ge=16)] = 192  # control tokens included; less leaves no room beside a context
+    max_tokens: Annotated[int, Field(ge=LEAST_TOKENS)] = 192  # control tokens included
     learning_rate: Positive = 1.2e-4
     head_learning_rate: Positive = 1e-3
     weight_decay: NotNegative = 0.01
