@@ -67,8 +67,8 @@ def bundle_causal(
             "train it again"
         )
     if (run / "adapter").is_dir() and "digests" in record:
-        base = model_folder(config["base"], config["model"])
-        check_unchanged(record, "base", contents(base, MODEL_FILES), str(base), "restore it, or train again")
+        folder = model_folder(config["base"], config["model"])
+        check_unchanged(record, "base", contents(folder, MODEL_FILES), str(folder), "restore it, or train again")
     weights = weights or MergedWeights(
         config["base"], trained_folder(run), config.get("qlora", False), config.get("model")
     )
