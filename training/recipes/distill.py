@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import os
 import random
 from dataclasses import dataclass
@@ -33,12 +34,14 @@ from guard.errors import ConfigError
 from guard.schema import Positive, Share
 from guard.train.augment.padding import benign
 from guard.train.common.config import FREE, settle
+from guard.train.common.identity import digests, made_of, resolved
 from guard.train.common.labels import loss_of, refusal_loss
-from guard.train.common.loop import Plan, adamw, identity, rising_then_falling, run_loop
+from guard.train.common.loop import Plan, adamw, rising_then_falling, run_loop
 from guard.train.common.precision import cpu_autocast
 from guard.train.common.run_folder import data_digest, run_recipe, write_run
 from guard.train.common.sampling import Visit, batches, one_policy, visits
 from guard.train.common.teacher import Taught, teach, teachers_loss
+from guard.train.common.teaching import teaching
 from guard.train.encoder import model as encoder
 from guard.train.encoder.dev_eval import evaluate, held_out
 from guard.train.encoder.run import EncoderConfig, begin
@@ -55,7 +58,7 @@ class Config(EncoderConfig):
 
 
 def main(path: str, overrides: list[str]) -> None:
-    config = schema.load(Path(path), Config, ConfigError, overrides)
+    config = resolved(schema.load(Path(path), Config, ConfigError, overrides))
     settle(config)
     teacher = open_engine(open_bundle(config.teacher), config.threads)
     out, base = Path(config.out), encoder.base_folder(config.base)
@@ -63,9 +66,12 @@ def main(path: str, overrides: list[str]) -> None:
 
     # The data, and what the teacher says of it.
     data = Path(config.data)
+    told_by = digests(config, rules, base) | {"teacher": teacher.digest}
+    data_name, made = data_digest(data), made_of(config, FREE, told_by)
     train = weighed(load_examples(data, "train", rules, config.columns), config.source_weights)
+    teaching(train, rules, config.data)  # both labels
     judged = [e for e in load_examples(data, "dev", rules, config.columns) if e.kind != "text"]
-    model, reader = begin(config, rules)  # only now: data that cannot be read leaves no half a folder
+    model, reader = begin(config, rules, made)  # only now: data that cannot be read leaves no half a folder
     dev, pool = held_out(judged, reader, rules), benign(train)
     settings = one_policy(config.augmentation)
 
@@ -105,7 +111,7 @@ def main(path: str, overrides: list[str]) -> None:
         return loss + config.refusal_weight * refusal_loss(refusals, items), sum(len(visit.row[0]) for visit in batch)
 
     # The loop. A checkpoint holds everything: a killed run goes on where it was.
-    plan = Plan(out, steps, config.checkpoint_steps, config.seed, identity(config, FREE))
+    plan = Plan(out, steps, config.checkpoint_steps, config.seed, json.dumps(made, sort_keys=True))
     stream = itertools.chain.from_iterable(epoch_of(number) for number in itertools.count())
     done = run_loop(
         plan, model, optimiser, schedule, stream, loss_at, lambda: evaluate(model, dev, reader, rules, autocast)
@@ -116,10 +122,11 @@ def main(path: str, overrides: list[str]) -> None:
         kind="mini",
         config=config,
         policy=rules.digest,
-        data_digest=data_digest(data),
+        data_digest=data_name,
         seed=config.seed,
         metrics={"history": done.history},
         extra={
+            "digests": told_by,
             "base": config.base if config.base in ("mini", "minilm") else base.name,
             "teacher": teacher.digest,
             "tokens_per_s": done.tokens_per_s,

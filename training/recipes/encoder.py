@@ -33,12 +33,14 @@ from guard.policy import Policy
 from guard.policy.route import between
 from guard.train.augment.padding import benign
 from guard.train.common.config import FREE, settle
+from guard.train.common.identity import digests, made_of, resolved
 from guard.train.common.labels import loss_of, refusal_loss, relabelled
-from guard.train.common.loop import Plan, adamw, identity, rising_then_falling, run_loop
+from guard.train.common.loop import Plan, adamw, rising_then_falling, run_loop
 from guard.train.common.precision import cpu_autocast
 from guard.train.common.replay import Replay, drawn, replayed
 from guard.train.common.run_folder import data_digest, run_recipe, write_run
 from guard.train.common.sampling import Visit, batches, one_policy, visits
+from guard.train.common.teaching import teaching
 from guard.train.encoder import model as encoder
 from guard.train.encoder.dev_eval import evaluate, held_out
 from guard.train.encoder.run import EncoderConfig, begin
@@ -58,20 +60,23 @@ class Config(EncoderConfig):
 
 
 def main(path: str, overrides: list[str]) -> None:
-    config = schema.load(Path(path), Config, ConfigError, overrides)
+    config = resolved(schema.load(Path(path), Config, ConfigError, overrides))
     settle(config)
     out, base = Path(config.out), encoder.base_folder(config.base)
     rules = policy.load(config.policy)
 
     # The data.
     data = Path(config.data)
+    told_by = digests(config, rules, base)
+    data_name, made = data_digest(data), made_of(config, AVERAGED, told_by)
     train = weighed(load_examples(data, "train", rules, config.columns), config.source_weights)
+    teaching(train, rules, config.data)  # both labels
     pool = benign(train)
     again, replays = replayed(config.replay)
     replays = weighed(replays, config.source_weights)
     replay_pool, replay_count = benign(replays), config.replay.rows(len(train))
     judged = [e for e in load_examples(data, "dev", rules, config.columns) if e.kind != "text"]
-    model, reader = begin(config, rules)  # only now: data that cannot be read leaves no half a folder
+    model, reader = begin(config, rules, made)  # only now: data that cannot be read leaves no half a folder
     dev = held_out(judged, reader, rules)
     settings = one_policy(config.augmentation)
 
@@ -119,7 +124,7 @@ def main(path: str, overrides: list[str]) -> None:
         return evaluate(model, dev, reader, rules, autocast)
 
     # The loop. A checkpoint holds everything: a killed run goes on where it was.
-    plan = Plan(out, steps, config.checkpoint_steps, config.seed, identity(config, AVERAGED))
+    plan = Plan(out, steps, config.checkpoint_steps, config.seed, json.dumps(made, sort_keys=True))
     stream = itertools.chain.from_iterable(epoch_of(number) for number in itertools.count())
     done = run_loop(plan, model, optimiser, schedule, stream, loss_at, judge)
 
@@ -139,10 +144,11 @@ def main(path: str, overrides: list[str]) -> None:
         kind="mini",
         config=config,
         policy=rules.digest,
-        data_digest=data_digest(data),
+        data_digest=data_name,
         seed=config.seed,
         metrics={"history": done.history},
         extra={
+            "digests": told_by,
             "base": origin if origin in ("mini", "minilm") else base.name,
             "tokens_per_s": done.tokens_per_s,
             "replay": {"policy": again.digest, "rows": len(replays), "an_epoch": replay_count} if replays else None,

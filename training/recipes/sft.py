@@ -50,6 +50,7 @@ from guard.train.augment.padding import benign
 from guard.train.causal import run_folder as folder
 from guard.train.causal.base import (
     Device,
+    check_exportable,
     counted,
     fast_tokenizer,
     on_cuda,
@@ -62,6 +63,7 @@ from guard.train.causal.dev_eval import dev_sample
 from guard.train.causal.qlora import four_bits
 from guard.train.causal.rows import IGNORED, EpochRows, check_codes, lessons, replay_lessons, windowed
 from guard.train.causal.trainer import HeldOut, VerdictTrainer
+from guard.train.common.identity import digests, made_of, resolved
 from guard.train.common.plot import draw_history
 from guard.train.common.replay import Replay, replayed
 from guard.train.common.run_folder import data_digest, run_recipe, write_run
@@ -102,15 +104,8 @@ class Config:
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
 
-def fixed(config: Config) -> dict[str, Any]:
-    """What a run is made of: the configuration less what may change when it goes on."""
-    plain = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE}
-    plain["trainer"] = {key: value for key, value in config.trainer.items() if key not in FREE_TRAINER}
-    return plain
-
-
 def main(path: str, overrides: list[str]) -> None:
-    config = schema.load(Path(path), Config, ConfigError, overrides)
+    config = resolved(schema.load(Path(path), Config, ConfigError, overrides))
     cuda = on_cuda(config.device, config.processes, bool(config.trainer.get("fsdp")), path)
     quantized = four_bits(config.qlora, cuda)
     if config.qlora and config.lora is None:
@@ -156,8 +151,11 @@ def main(path: str, overrides: list[str]) -> None:
     prompts = prompts_of(tokenizer, config.base, config.max_tokens, config.overlap, config.detail)
     prompt = prompts[config.detail]
     family = prompt.chat.family.name
+    base = check_exportable(config.base, config.model, adapter)
 
     # The data.
+    told_by = digests(config, rules, base) | {"renderer": prompt.digest}
+    data_name = data_digest(data)
     examples = load_examples(data, "train", rules, config.columns)
     if config.foreign == "error":
         check_codes(examples, rules, data)
@@ -172,10 +170,10 @@ def main(path: str, overrides: list[str]) -> None:
     rows = EpochRows(taught, prompts, config.detail, config.augmentation, benign(examples), config.seed, group)
 
     # The folder.
-    data_name = data_digest(data)
-    made_of = {**fixed(config), "policy_digest": rules.digest, "data_digest": data_name, "renderer": prompt.digest}
+    made = made_of(config, FREE, told_by)
+    made["trainer"] = {key: value for key, value in made["trainer"].items() if key not in FREE_TRAINER}
     with arguments.main_process_first():
-        checkpoint = folder.begin(out, made_of)
+        checkpoint = folder.begin(out, made)
         finished = folder.is_finished(out)
     if finished:
         print(f"{out}: is finished already; next: guard export {out} BUNDLE")
@@ -211,19 +209,19 @@ def main(path: str, overrides: list[str]) -> None:
     seconds = time.time() - started - trainer.seconds_judging
 
     # The run: all of it appears at once, run.json last.
-    made = folder.stage(out)
-    trainer.save_model(str(made / ("adapter" if adapter else "model")))
+    staged = folder.stage(out)
+    trainer.save_model(str(staged / ("adapter" if adapter else "model")))
     if not master:
         return
-    prompt.save(made)
-    (made / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
+    prompt.save(staged)
+    (staged / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
     history = trainer.state.log_history
-    draw_history(history, made / "history.png")
+    draw_history(history, staged / "history.png")
     losses = [entry["loss"] for entry in history if "loss" in entry]
     model = trainer.accelerator.unwrap_model(trainer.model)
     trained, parameters = counted(model)
     write_run(
-        made,
+        staged,
         kind="causal",
         config=config,
         policy=rules.digest,
@@ -240,6 +238,7 @@ def main(path: str, overrides: list[str]) -> None:
             "peak_device_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else None,
         },
         extra={
+            "digests": told_by,
             "renderer": prompt.digest,
             "family": family,
             "rows": dataclasses.asdict(left) | {"visits": len(rows), "dev": len(held_out.rows) if held_out else 0},

@@ -26,6 +26,7 @@ from guard.train.augment.augmentation import Augmentation, Augmented, augment
 from guard.train.augment.padding import Pool
 from guard.train.augment.policy_views import decides
 from guard.train.common.sampling import holding
+from guard.train.common.teaching import teaching
 
 IGNORED = -100  # the label of a token that is not learnt, as torch's cross-entropy has it
 DETAILS: tuple[Detail, ...] = ("names", "short", "full")
@@ -58,16 +59,11 @@ class Left:
 
 def lessons(examples: Sequence[Example], rules: Policy, where: str) -> tuple[list[Lesson], Left]:
     """The examples that teach something under the policy. DataError if none does, or if all have one label."""
-    weighty = [example for example in examples if example.weight > 0]
-    kept = [Lesson(example, rules) for example in weighty if decides(example, rules)]
-    labels = {lesson.example.label for lesson in kept}
-    if len(labels) < 2:
-        found = f"only {labels.pop()} rows" if labels else "no row"
-        raise DataError(
-            f"{where}: {found} to train on under policy {rules.id!r} ({len(examples)} rows read); a guard needs safe "
-            "and unsafe ones"
-        )
-    return kept, Left(len(examples), len(weighty) - len(kept), len(examples) - len(weighty))
+    kept = teaching(examples, rules, where)
+    weightless = sum(not example.weight > 0 for example in examples)
+    return [Lesson(example, rules) for example in kept], Left(
+        len(examples), len(examples) - weightless - len(kept), weightless
+    )
 
 
 def replay_lessons(examples: Sequence[Example], rules: Policy, own: Sequence[Lesson], share: float) -> list[Lesson]:
