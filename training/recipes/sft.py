@@ -61,8 +61,8 @@ from guard.train.causal.base import (
 )
 from guard.train.causal.dev_eval import dev_sample
 from guard.train.causal.qlora import four_bits
-from guard.train.causal.rows import IGNORED, EpochRows, check_codes, lessons, replay_lessons, windowed
-from guard.train.causal.trainer import HeldOut, VerdictTrainer
+from guard.train.causal.rows import IGNORED, EpochRows, check_codes, count_windowed, replay_rows, training_rows
+from guard.train.causal.trainer import DevSet, VerdictTrainer
 from guard.train.common.identity import digests, made_of, resolved
 from guard.train.common.plot import draw_history
 from guard.train.common.replay import Replay, replayed
@@ -159,13 +159,13 @@ def main(path: str, overrides: list[str]) -> None:
     examples = load_examples(data, "train", rules, config.columns)
     if config.foreign == "error":
         check_codes(examples, rules, data)
-    taught, left = lessons(examples, rules, config.data)
+    taught, left = training_rows(examples, rules, config.data)
     base_rules, again = replayed(config.replay)
-    taught += replay_lessons(again, base_rules, taught, config.replay.share)
-    held_out = None
+    taught += replay_rows(again, base_rules, taught, config.replay.share)
+    dev_set = None
     if config.dev_rows:
         dev = load_examples(data, "dev", rules, config.columns)
-        held_out = HeldOut(dev_sample(dev, prompt, rules, config.dev_rows, config.seed, config.data), prompt)
+        dev_set = DevSet(dev_sample(dev, prompt, rules, config.dev_rows, config.seed, config.data), prompt)
     group = arguments.train_batch_size * arguments.world_size
     rows = EpochRows(taught, prompts, config.detail, config.augmentation, benign(examples), config.seed, group)
 
@@ -183,7 +183,7 @@ def main(path: str, overrides: list[str]) -> None:
     stopping = [EarlyStoppingCallback(config.patience)] if config.patience and config.dev_rows else []
     trainer = VerdictTrainer(
         rows=rows,
-        held_out=held_out,
+        dev_set=dev_set,
         first_token_weight=config.first_token_weight,
         model=config.base,
         args=arguments,
@@ -198,7 +198,7 @@ def main(path: str, overrides: list[str]) -> None:
         learnt = prompt.chat.tokenizer.decode([i for i in labels if i != IGNORED], skip_special_tokens=False)
         print(f"prompt family {family}; the policy takes {len(prompt.prefix_ids(rules))} tokens of {config.max_tokens}")
         print(f"kept {left.kept} of {left.read} rows ({left.foreign} not under it, {left.weightless} of no weight)")
-        print(f"an epoch makes {len(rows)} visits; {windowed(taught, prompt)} rows need windows, a visit shows one")
+        print(f"an epoch makes {len(rows)} draws; {count_windowed(taught, prompt)} rows need windows, a draw shows one")
         print(f"of the first row the loss sees {learnt!r}", flush=True)
         if checkpoint:
             print(f"going on from {checkpoint}", flush=True)
@@ -231,7 +231,7 @@ def main(path: str, overrides: list[str]) -> None:
             "first_loss": losses[0] if losses else None,
             "last_loss": losses[-1] if losses else None,
             "best_auprc": trainer.state.best_metric,
-            "best_step": trainer.state.best_global_step if held_out else trainer.state.global_step,
+            "best_step": trainer.state.best_global_step if dev_set else trainer.state.global_step,
             "steps": trainer.state.global_step,
             "history": history,
             "tokens_per_s": round(trainer.tokens / seconds) if trainer.tokens else None,  # none if resumed at the end
@@ -241,7 +241,7 @@ def main(path: str, overrides: list[str]) -> None:
             "digests": told_by,
             "renderer": prompt.digest,
             "family": family,
-            "rows": dataclasses.asdict(left) | {"visits": len(rows), "dev": len(held_out.rows) if held_out else 0},
+            "rows": dataclasses.asdict(left) | {"draws": len(rows), "dev": len(dev_set.rows) if dev_set else 0},
             "parameters": parameters,
             "trained_parameters": trained,
             "device": torch.cuda.get_device_name() if cuda else "cpu",
