@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,13 +20,13 @@ from guard.errors import GuardError, InvalidInput
 from guard.jobs.rows import as_json, open_rows
 
 if TYPE_CHECKING:
+    from guard.moderator import Guard
     from guard.policy import Policy
     from guard.verdict import Verdict
 
 CHUNK = 256
 STDIN = "-"
 _SURROGATE = re.compile("[\ud800-\udfff]")  # legal in JSON, but cannot be printed
-Judge = Callable[[Sequence[Conversation]], Sequence["Verdict | GuardError"]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,9 +56,14 @@ def check(
         ),
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="A column of bare texts to judge, with --file.")] = None,
-    policy: Annotated[str | None, typer.Option(help="A shipped policy's name or a policy file.")] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the model's own.")] = None,
     exclude: Annotated[str, typer.Option(help="Category codes to drop, as S6,S13.")] = "",
-    mode: Annotated[Mode, typer.Option(help="strict flags more, permissive less.")] = "balanced",
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="strict flags more, permissive less; default: balanced, or the server's.", show_default=False
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="A bundle folder; default: the guard that ships.")] = None,
     server: Annotated[str | None, typer.Option(help="HOST:PORT of a `guard serve` to ask instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
@@ -68,6 +73,8 @@ def check(
     ] = None,
 ) -> None:
     """Judge a text (exit 0 safe, 1 flagged) or every row of a file (exit 0 when all were answered)."""
+    from guard.serve.client import open_guard
+
     if (text is None) == (file is None):
         raise InvalidInput("give either a TEXT (- for standard input) or --file ROWS.jsonl")
     if text is not None and len(text) > 1:  # not shown: they are a user's words
@@ -78,17 +85,18 @@ def check(
         raise InvalidInput("--model and --server exclude each other: the server has its own model")
     rows = _single(text[0]) if text is not None else _rows(file, text_column)  # type: ignore[arg-type]
     codes = [code.strip() for code in exclude.split(",") if code.strip()]
-    judge, rules = _judge(policy, codes, mode, model, server)
-    show = _show_json if as_json else _Table(rules, explain, file is not None)
     answered = unanswered = flagged = 0
-    for row, verdict in _answers(rows, judge, file):
-        show(row, verdict)
-        answered += 1
-        unanswered += isinstance(verdict, GuardError) or verdict.outcome.value == "INCOMPLETE"
-        flagged += not isinstance(verdict, GuardError) and verdict.outcome.value == "UNSAFE"
-        if file is not None and output.lost():
-            unanswered += 1  # nobody learns of the rows that are left
-            break
+    with open_guard(model, server, policy, mode) as guard:
+        # The table has the categories' names; JSON needs no more than the verdicts.
+        show = _show_json if as_json else _Table(guard.info.policy.without(codes), explain, file is not None)
+        for row, verdict in _answers(rows, guard, codes, file):
+            show(row, verdict)
+            answered += 1
+            unanswered += isinstance(verdict, GuardError) or verdict.outcome.value == "INCOMPLETE"
+            flagged += not isinstance(verdict, GuardError) and verdict.outcome.value == "UNSAFE"
+            if file is not None and output.lost():
+                unanswered += 1  # nobody learns of the rows that are left
+                break
     if not answered:
         where = "standard input" if str(file) == STDIN else file
         typer.echo(f"guard: warning: {where}: has no rows", err=True)
@@ -127,26 +135,9 @@ def _rows(file: Path, text_column: str | None) -> Iterator[Row]:
                 yield Row(line, name, None, problem)
 
 
-def _judge(
-    policy: str | None, exclude: list[str], mode: Mode, model: str | None, server: str | None
-) -> tuple[Judge, Policy | None]:
-    """How to judge a chunk, and the policy in force where it is known here."""
-    from guard import policy as policies
-
-    if server is not None:
-        from guard.serve.client import GuardClient
-
-        client = GuardClient(server)
-        rules = None if policy is None else policies.load(policy)
-        return lambda chunk: client.moderate_batch(chunk, policy=rules, exclude=exclude, mode=mode), rules
-    from guard.moderator import open_moderator
-
-    moderator = open_moderator(model, policy, mode)
-    rules = moderator.policy.without(exclude)
-    return lambda chunk: moderator.moderate_each(chunk, rules), rules
-
-
-def _answers(rows: Iterable[Row], judge: Judge, file: Path | None) -> Iterator[tuple[Row, Verdict | GuardError]]:
+def _answers(
+    rows: Iterable[Row], guard: Guard, exclude: Sequence[str], file: Path | None
+) -> Iterator[tuple[Row, Verdict | GuardError]]:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -158,7 +149,7 @@ def _answers(rows: Iterable[Row], judge: Judge, file: Path | None) -> Iterator[t
         rows = iter(rows)
         while chunk := list(islice(rows, CHUNK)):
             conversations = [row.conversation for row in chunk if row.conversation is not None]
-            verdicts = iter(judge(conversations) if conversations else ())
+            verdicts = iter(guard.moderate_each(conversations, exclude=exclude) if conversations else ())
             for row in chunk:
                 yield row, row.error or next(verdicts)
             progress.advance(task, len(chunk))
@@ -179,10 +170,10 @@ def _show_json(row: Row, verdict: Verdict | GuardError) -> None:
 class _Table:
     """A table for people, printed a chunk at a time is no table: rows are kept until the end, without their text."""
 
-    def __init__(self, rules: Policy | None, explain: bool, many: bool) -> None:
+    def __init__(self, policy: Policy, explain: bool, many: bool) -> None:
         from rich.table import Table
 
-        self._rules, self._explain, self._many = rules, explain, many
+        self._policy, self._explain, self._many = policy, explain, many
         self._table = Table(box=None, pad_edge=False)
         for name, justify in (
             ("row", "left"),
@@ -215,16 +206,16 @@ class _Table:
         )
 
     def _named(self, code: str) -> str:
-        return code if self._rules is None else f"{code} {self._rules.category(code).name}"
+        return f"{code} {self._policy.category(code).name}"
 
     def finish(self) -> None:
         from rich.console import Console
 
         console = Console(soft_wrap=True)
         console.print(self._table)
-        if self._explain and self._rules is not None:
+        if self._explain:
             for code in self._flagged:
-                category = self._rules.category(code)
+                category = self._policy.category(code)
                 console.print(f"\n{code} {category.name}: {category.definition}", markup=False)
                 for line in category.excludes:
                     console.print(f"  not: {line}", markup=False)

@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 from guard.conversation import Conversation, ConversationColumns, conversation_from_row
 from guard.digest import file_digest
-from guard.errors import ConfigError, DataError, EngineError, InvalidInput
+from guard.errors import ConfigError, DataError, EngineError, InvalidInput, ServiceError
 from guard.jobs.atomic import atomic
 from guard.jobs.ledger import Ledger, open_ledger
 from guard.jobs.paths import check_input, check_output
 from guard.jobs.rows import GZIP, Kind, RowFile, Shard, format_of, open_rows, reason_kind
-from guard.moderator import Moderator
+from guard.moderator import Guard
 from guard.verdict import Outcome, Verdict, to_json
 
 Keep = Literal["safe", "unsafe", "all"]
@@ -42,8 +42,8 @@ REMEMBERED = 100_000  # texts whose verdict is kept for later shards: some 60 MB
 class Job:
     """What to filter. `keep` names the outcome of the rows that go to `out`; INCOMPLETE never does.
 
-    A row is read by `guard.conversation.conversation_from_row`, or as the bare text of `text_column`. A run reads
-    `source` more than once.
+    exclude: codes of the guard's policy that cannot make a row unsafe. Rows are read as `guard.conversation` says, or
+    as the bare text of `text_column`. A run reads `source` more than once.
     """
 
     source: Path
@@ -51,6 +51,7 @@ class Job:
     quarantine: Path
     keep: Keep = "safe"
     text_column: str | None = None
+    exclude: tuple[str, ...] = ()
     shard_rows: int = SHARD_ROWS
 
     def __post_init__(self) -> None:
@@ -96,16 +97,17 @@ class Tally:
         return Tally(**sums)
 
 
-def filter_file(job: Job, moderator: Moderator, restart: bool = False, progress: Progress | None = None) -> Tally:
+def filter_file(job: Job, guard: Guard, restart: bool = False, progress: Progress | None = None) -> Tally:
     """Writes the rows to keep to `job.out`, the broken and the undecided to `job.quarantine`, and `job.report`.
 
     restart: throw away the finished shards, or the output, of an earlier run. progress: called with the number of rows
     that were done since its last call. Raises DataError where a file cannot be read or written, finished shards are of
-    another job, the output exists already, or another process writes it.
+    another job, the output exists already, or another process writes it; ServiceError where the guard is a service that
+    cannot be reached, after which the job can go on.
     """
     _check_paths(job)
     try:
-        return _run(job, moderator, restart, progress or (lambda rows: None))
+        return _run(job, guard, restart, progress or (lambda rows: None))
     except OSError as problem:
         reason = problem.strerror or type(problem).__name__
         raise DataError(
@@ -124,13 +126,13 @@ def _check_paths(job: Job) -> None:
         raise DataError(f"{job.source}, {job.out}, {job.quarantine}, {job.report}: must be four different files")
 
 
-def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> Tally:
-    rows = job.rows()
+def _run(job: Job, guard: Guard, restart: bool, progress: Progress) -> Tally:
+    rows, info = job.rows(), guard.info
     settings = {
         "input_sha256": file_digest(job.source),
-        "model": moderator.engine.info.digest,
-        "policy": moderator.policy.digest,
-        "mode": moderator.mode,
+        "model": info.model,
+        "policy": info.policy.without(job.exclude).digest,
+        "mode": info.mode,
         "keep": job.keep,
         "text_column": job.text_column,
         "shard_rows": job.shard_rows,
@@ -142,7 +144,7 @@ def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> T
             if ledger.finished(part):
                 progress(len(shard))
             else:
-                _write(shard, _judge(shard, job, moderator, known, progress), ledger, part)
+                _write(shard, _judge(shard, job, guard, known, progress), ledger, part)
             record = ledger.record(part)
             _remember(known, record["verdicts"])
             tally, parts = tally + Tally(**record["tally"]), part + 1
@@ -164,7 +166,7 @@ class _Judged:
     tally: Tally
 
 
-def _judge(shard: Shard, job: Job, moderator: Moderator, known: Mapping[str, str], progress: Progress) -> _Judged:
+def _judge(shard: Shard, job: Job, guard: Guard, known: Mapping[str, str], progress: Progress) -> _Judged:
     reasons: dict[int, str] = {}
     digests: dict[int, str] = {}
     new: dict[str, Conversation] = {}
@@ -179,7 +181,7 @@ def _judge(shard: Shard, job: Job, moderator: Moderator, known: Mapping[str, str
             new[digests[index]] = conversation
     rows = Counter(digest for digest in digests.values() if digest in new)
     progress(len(shard) - rows.total())
-    verdicts, failures = _score(new, moderator, lambda batch: progress(sum(rows[digest] for digest in batch)))
+    verdicts, failures = _score(new, job, guard, lambda batch: progress(sum(rows[digest] for digest in batch)))
 
     kept: dict[int, str] = {}
     outcomes: Counter[str] = Counter()
@@ -216,7 +218,7 @@ def _digest(conversation: Conversation) -> str:
 
 
 def _score(
-    texts: Mapping[str, Conversation], moderator: Moderator, done: Callable[[Sequence[str]], None]
+    texts: Mapping[str, Conversation], job: Job, guard: Guard, done: Callable[[Sequence[str]], None]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """By digest: the added columns of the texts that could be judged, and why the others could not."""
     verdicts: dict[str, str] = {}
@@ -224,7 +226,9 @@ def _score(
     by_length = sorted(texts, key=lambda digest: len(texts[digest].judged.content))
     for start in range(0, len(by_length), BATCH):
         batch = by_length[start : start + BATCH]
-        answers = moderator.moderate_each([texts[digest] for digest in batch])
+        answers = guard.moderate_each([texts[digest] for digest in batch], exclude=job.exclude)
+        if gone := next((answer for answer in answers if isinstance(answer, ServiceError)), None):
+            raise gone  # the service, and not the text: the rows are judged when the job goes on
         if len(batch) > 1 and all(isinstance(answer, EngineError) for answer in answers):
             raise EngineError(f"none of {len(batch)} texts could be scored: {answers[0]}")  # not the texts: the engine
         for digest, verdict in zip(batch, answers, strict=True):

@@ -22,8 +22,7 @@ from typing import Any, TypeGuard
 
 from guard.conversation import Conversation, Message, Role, parse_messages
 from guard.errors import ConfigError, GuardError, InvalidInput
-from guard.moderator import open_moderator
-from guard.policy import load
+from guard.serve.client import open_guard
 from guard.verdict import Outcome, Verdict, log_odds
 
 CLIP = 8.0  # log-odds: bounded, and yet not flat where a probability would be
@@ -139,17 +138,8 @@ def _judge(model: str | Path | None, server: str | None, policy: str | Path | No
     options = (model, server, policy)
     with _opening:
         if options not in _judges:
-            _judges[options] = _remote(server, policy) if server else open_moderator(model, policy).moderate_each
+            _judges[options] = open_guard(model, server, policy).moderate_each
         return _judges[options]
-
-
-def _remote(server: str, policy: str | Path | None) -> _Judge:
-    from guard.serve.client import GuardClient
-
-    client = GuardClient(server)
-    applied = None if policy is None else load(policy)
-
-    return lambda conversations: client.moderate_batch(conversations, policy=applied)
 
 
 def _report(answers: list[Verdict | GuardError], log_metric: Callable[[str, float], None] | None) -> None:
