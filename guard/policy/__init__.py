@@ -2,6 +2,7 @@
 
 from guard.policy.policy import (
     CODE,
+    MOST_CATEGORIES,
     Category,
     Code,
     Detail,
@@ -22,6 +23,7 @@ from guard.policy.policy import (
 
 __all__ = [
     "CODE",
+    "MOST_CATEGORIES",
     "Category",
     "Code",
     "Detail",
