@@ -17,7 +17,7 @@ PACKAGE = Path(guard.__file__).parent
 # prefix counts. `v1` are generated stubs.
 # fmt: off
 ORDER = (
-    "errors", "digest", "document", "assets", "schema", "v1",
+    "errors", "strict_json", "digest", "document", "assets", "schema", "v1",
     "conversation", "verdict", "calibration",
     "policy", "bundle", "metrics",
     "prompts", "views", "engines",

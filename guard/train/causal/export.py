@@ -22,15 +22,16 @@ from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError
 from guard.policy import Policy
 from guard.prompts.prompt import Prompt, load_prompt
-from guard.prompts.window import Window
-from guard.train.causal.graph import write_graph
-from guard.train.causal.merged import ADAPTER, MergedWeights, empty_model
+from guard.train.causal.graph import check_graph, write_graph
+from guard.train.causal.hollow import empty_model
+from guard.train.causal.merged import ADAPTER, MergedWeights
 from guard.train.causal.quantise import BLOCK, Form, Role, form_of
-from guard.train.causal.reference import torch_log_odds
+from guard.train.causal.reference import stored_model, torch_log_odds
 from guard.train.common.export import common_fields, sealed
-from guard.train.common.parity import BAND, PARITY_TEXTS, THRESHOLD, difference
+from guard.train.common.parity import BAND, PARITY_TEXTS, THRESHOLD, Floats, difference
 
 REPORT = "parity.json"
+FURTHEST_MERGED = 1e-3  # largest |Δp| that folding in an adapter may cost
 MOST_FLIPS = 0.1  # share of the verdicts that a rounded form may change before it is another guard
 
 Head = Literal["full", "verdict"]
@@ -43,11 +44,13 @@ def bundle_causal(
     form: str = "fp32",
     head: Head = "full",
     most_flips: float = MOST_FLIPS,
+    weights: MergedWeights | None = None,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Fills the folder `made` from the run; the manifest's fields and the measured parity.
 
-    form: of the weights, see quantise.py. head: the whole output layer, or only the ids of verdicts under the
-    run's policy, parts of it included. most_flips: share of the verdicts that the form may change. Raises BundleError
+    form: of the weights, see guard.train.causal.quantise. head: the whole output layer, or only the ids of verdicts under the
+    run's policy, parts of it included. most_flips: share of the verdicts that the form may change. weights: what to
+    write, None for the run's own. Raises BundleError
     if the run was rendered in another way than this version renders, if torch and ONNX disagree, if the form changes
     too many verdicts, or if the check would not fit into memory; EngineError if the model has not learnt to answer with
     a verdict.
@@ -60,7 +63,10 @@ def bundle_causal(
             f"{run}: trained on prompts of layout {record['renderer']}, this version makes layout {prompt.digest}; "
             "train it again"
         )
-    weights = MergedWeights(config["base"], trained_folder(run), config.get("qlora", False))
+    weights = weights or MergedWeights(
+        config["base"], trained_folder(run), config.get("qlora", False), config.get("model")
+    )
+    check_graph(weights.config, f"base {config['base']!r}", BundleError)
     _check_memory(memory_needed(weights.config, chosen), chosen, available_memory())
     prompt.save(made)
     (made / "policy.yaml").write_bytes((run / "policy.yaml").read_bytes())
@@ -146,7 +152,9 @@ def checked(
     """The parity report of a bundle that is not sealed yet. BundleError if it may not be shipped.
 
     alone, batch: torch on the weights as stored against ONNX on the cached policy, each window by itself and together;
-    no verdict may flip. cost: torch on the trained weights against ONNX, of whose verdicts `most_flips`, a share, may.
+    no verdict may flip. cost: the model as it was trained, called by peft and transformers, against ONNX, of whose
+    verdicts `most_flips`, a share, may. In fp32 with the full output layer, which stores what was trained, that model
+    is what alone and batch compare with; in other forms the merged weights are compared with it first.
     """
     started = time.monotonic()
     prompt = load_prompt(
@@ -155,7 +163,7 @@ def checked(
     windows = _windows(prompt, draft.policy)
     prompts = [[*prompt.prefix_ids(draft.policy), *window.ids] for window in windows]
     words = (prompt.safe[0], prompt.unsafe[0])
-    trained, mass = torch_log_odds(weights.config, weights.tensor, prompts, words)
+    trained, mass = torch_log_odds(weights.called(), prompts, words)
     if not mass.min() >= settings.least_label_mass:
         raise BundleError(
             f"the trained model gives the words of a verdict a probability of {mass.min():.3f} together, at least "
@@ -163,7 +171,11 @@ def checked(
         )
     stored = trained
     if form.name != "fp32" or settings.head is not None:
-        stored, _ = torch_log_odds(weights.config, weights.tensor, prompts, words, form, settings.head)
+        if weights.adapted:
+            _check_merge(trained, torch_log_odds(stored_model(weights.config, weights.tensor), prompts, words)[0])
+        columns = words if settings.head is None else tuple(map(settings.head.index, words))
+        model = stored_model(weights.config, weights.tensor, form, settings.head)
+        stored, _ = torch_log_odds(model, prompts, columns)
     engine = CausalOnnxEngine(draft)
     alone = np.array([all_scores(engine, [window])[0].unsafe for window in windows])
     batch = np.array([score.unsafe for score in all_scores(engine, windows)])
@@ -191,6 +203,16 @@ def checked(
         "least_label_mass": float(mass.min()),
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def _check_merge(trained: Floats, merged: Floats) -> None:
+    """BundleError where the weights with the adapter folded in are another model than the one that was trained."""
+    found = difference(trained, merged)
+    if not found.furthest <= FURTHEST_MERGED or found.flips:
+        raise BundleError(
+            f"the trained model and its merged weights: probabilities differ by {found.furthest:.2g}, allowed is "
+            f"{FURTHEST_MERGED:g}; {found.flips} of {found.windows} verdicts flip, allowed is none; do not ship this"
+        )
 
 
 def _windows(prompt: Prompt, rules: Policy) -> Sequence[Window]:
