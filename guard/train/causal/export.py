@@ -22,6 +22,7 @@ from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError
 from guard.policy import Policy
 from guard.prompts.prompt import Prompt, load_prompt
+from guard.prompts.window import Window
 from guard.train.causal.graph import check_graph, write_graph
 from guard.train.causal.hollow import empty_model
 from guard.train.causal.merged import ADAPTER, MergedWeights
