@@ -11,6 +11,7 @@ from guard.bundle import MANIFEST
 from guard.conversation import Conversation
 from guard.digest import file_digest
 from guard.engines.base import EngineInfo, padded_batches
+from guard.engines.mini import any_category
 from guard.errors import EngineError
 from guard.moderator import Moderator, open_moderator
 from guard.policy import Policy
@@ -34,6 +35,7 @@ class RunEngine:
             torch.set_num_threads(threads)
         self._model = model.load(run).eval()
         self.input = EncoderInput.load(run / "tokenizer.json", settings["max_tokens"], settings["overlap"])
+        self._trained = len(policy.load(run / "policy.yaml").categories)
         digest = file_digest(run / "model.safetensors")
         self.info = EngineInfo("mini", digest, (), 1, "cpu", MAX_BATCH_TOKENS)
 
@@ -70,7 +72,7 @@ class RunEngine:
                     chosen = [indices[place] for place in batch]
                     text = padded([(windows[index].ids, windows[index].segments) for index in chosen], self.input.pad)
                     logits = self._model(**text, categories=vectors)[1].double()
-                    either = torch.logsumexp(logits, 1)
+                    either = any_category(logits.numpy(), self._trained)
                     for index, row, whole in zip(chosen, logits.tolist(), either.tolist(), strict=True):
                         scores[index] = Score(whole, tuple(row))
         return [scores[index] for index in range(len(windows))]
