@@ -27,8 +27,8 @@ class RunEngine:
     def __init__(self, run: Path, threads: int | None = None) -> None:
         import torch
 
-        from guard.train.common.export import run_record
         from guard.train.encoder import model
+        from guard.train.export import run_record
 
         settings = run_record(run)["config"]
         if threads:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,22 @@ def test_public_surface() -> None:
         assert getattr(guard, name).__name__ == name
     with pytest.raises(AttributeError, match="nonsense"):
         guard.nonsense  # noqa: B018
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """Imports inside functions count: a circle is one thing in several files, whenever it closes."""
+    names = {dotted(path): path for path in modules()}
+    graph = {name: _imported(path, names) - {name} for name, path in names.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which shows the circle
+
+
+def _imported(path: Path, names: Mapping[str, Path]) -> set[str]:
+    """The modules of ours that one imports: the module of a name, or the name where it is a module itself."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "guard":
+            package = node.module.removeprefix("guard").removeprefix(".")
+            for alias in node.names:
+                whole = f"{package}.{alias.name}".removeprefix(".")
+                found.add(whole if whole in names else package)
+    return found & names.keys()

@@ -30,7 +30,7 @@ from guard.train.causal.hollow import empty_model
 from guard.train.causal.merged import ADAPTER, MergedWeights
 from guard.train.causal.quantise import BLOCK, Form, Role, form_of
 from guard.train.causal.reference import stored_model, torch_log_odds
-from guard.train.common.export import common_fields, sealed
+from guard.train.common.draft import common_fields, sealed
 from guard.train.common.identity import MODEL_FILES, check_unchanged, contents
 from guard.train.common.parity import BAND, PARITY_TEXTS, THRESHOLD, Floats, difference
 

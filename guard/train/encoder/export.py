@@ -23,7 +23,7 @@ from guard.engines.mini import MiniEngine
 from guard.errors import BundleError
 from guard.policy import Policy
 from guard.prompts.encoder import LAYOUT_DIGEST, category_text
-from guard.train.common.export import common_fields, sealed
+from guard.train.common.draft import common_fields, sealed
 from guard.train.common.labels import Row
 from guard.train.common.parity import PARITY_TEXTS
 from guard.train.encoder import model as encoder

@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def moderator(run: Path) -> Moderator:
     bundle = run.parent / "bundle"
-    code = "import sys, pathlib; from guard.train.common.export import export; export(*map(pathlib.Path, sys.argv[1:]))"
+    code = "import sys, pathlib; from guard.train.export import export; export(*map(pathlib.Path, sys.argv[1:]))"
     tiny_sft.python("-c", code, str(run), str(bundle))
     return open_moderator(bundle)
 

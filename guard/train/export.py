@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from guard import bundle, calibration, policy
+from guard import bundle, calibration
 from guard.bundle import Bundle
 from guard.calibration import Calibration
 from guard.errors import BundleError, DataError
+from guard.train.common.draft import sealed
 from guard.train.common.identity import check_unchanged, contents
-from guard.train.common.run_folder import packages
 
 
 def export(
@@ -73,25 +73,6 @@ def run_record(run: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise BundleError(f"{run}: no run.json there; give the `out` folder of a finished `guard train`") from None
     return record
-
-
-def common_fields(record: dict[str, Any], made: Path) -> dict[str, Any]:
-    """What every bundle's manifest takes from its run."""
-    rules = policy.load(made / "policy.yaml")
-    check_unchanged(record, "policy", rules.digest, "policy.yaml of the run", "restore it, or train again")
-    return {
-        "name": made.name,
-        "policy": rules.digest,
-        "max_tokens": record["config"]["max_tokens"],
-        "overlap": record["config"]["overlap"],
-        "data": record["data"],
-        "packages": packages(),
-    }
-
-
-def sealed(made: Path, fields: dict[str, Any]) -> Bundle:
-    """The bundle as it stands, for the checks that need an engine before the final seal."""
-    return Bundle(made, bundle.seal(made, **fields), policy.load(made / "policy.yaml"), Calibration())
 
 
 def _calibrated(draft: Bundle, data: Path, columns: str | None) -> Calibration:
