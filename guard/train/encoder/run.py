@@ -65,7 +65,7 @@ class EncoderRun:
     base: Path
     inputs: Mapping[str, Any]
     identity: Mapping[str, Any]
-    data: str
+    data: str | None
     train: list[Example]
     dev: list[DevRow]
     model: encoder.ConditionedEncoder
