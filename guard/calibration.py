@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from guard.verdict import sigmoid
 
 Mode = Literal["strict", "balanced", "permissive"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+NEVER = math.nextafter(1, 2)  # the threshold that no probability reaches
+Threshold = Annotated[float, Field(ge=0.0, le=NEVER)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,10 @@ class Thresholds:
 
     __pydantic_config__ = schema.STRICT
 
-    strict: float = 0.5
-    balanced: float = 0.5
-    permissive: float = 0.5
-    at_fpr: Mapping[str, float] = field(default_factory=dict)
+    strict: Threshold = 0.5
+    balanced: Threshold = 0.5
+    permissive: Threshold = 0.5
+    at_fpr: Mapping[str, Threshold] = field(default_factory=dict)
 
     def of(self, mode: Mode) -> float:
         return float(getattr(self, mode))
@@ -45,8 +48,8 @@ class TargetCalibration:
 
     __pydantic_config__ = schema.STRICT
 
-    slope: Annotated[float, Field(gt=0.0)] = 1.0
-    bias: float = 0.0
+    slope: schema.Positive = 1.0
+    bias: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     thresholds: Thresholds = Thresholds()
     categories: Mapping[str, Thresholds] = field(default_factory=dict)
 

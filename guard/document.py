@@ -35,6 +35,7 @@ class _Reader(yaml.SafeLoader):
     """The nodes of a document of plain data; its scalars follow the YAML 1.2 core schema."""
 
     depth = 0
+    longest_list: int | None = None
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -45,6 +46,8 @@ class _Reader(yaml.SafeLoader):
             problem = "tags (!name) are not supported; only plain data is read"
         elif self.depth >= MAX_DEPTH:
             problem = f"the document is nested deeper than {MAX_DEPTH} levels"
+        elif self.longest_list is not None and isinstance(parent, yaml.SequenceNode) and index >= self.longest_list:
+            problem = f"a list must hold at most {self.longest_list} items"
         if problem:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         self.depth += 1
@@ -89,9 +92,14 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def parse(text: str, where: str, error: type[DocumentError] = DocumentError) -> tuple[Any, Lines]:
-    """The plain data of a YAML text, and the line of every key and item by its path from the root."""
-    node = _compose(text, where, error)
+def parse(
+    text: str, where: str, error: type[DocumentError] = DocumentError, longest_list: int | None = None
+) -> tuple[Any, Lines]:
+    """The plain data of a YAML text, and the line of every key and item by its path from the root.
+
+    longest_list: items of a list, at most; what comes after them is not parsed, since that takes a millisecond each.
+    """
+    node = _compose(text, where, error, longest_list)
     if node is None:
         raise error(f"{where}: the document is empty")
     lines: Lines = {}
@@ -102,9 +110,10 @@ def parse(text: str, where: str, error: type[DocumentError] = DocumentError) -> 
     return data, lines
 
 
-def _compose(text: str, where: str, error: type[DocumentError]) -> yaml.Node | None:
+def _compose(text: str, where: str, error: type[DocumentError], longest_list: int | None) -> yaml.Node | None:
     try:
         reader = _Reader(text)
+        reader.longest_list = longest_list
         try:
             return reader.get_single_node()
         finally:

@@ -15,7 +15,8 @@ GuardError
 ├── OutputError         a command's standard output that cannot be written
 └── ServiceError        the moderation service cannot take or finish a call
     ├── Overloaded      its queue is full
-    └── Closed          it is shutting down, or the batcher has stopped
+    ├── Closed          it is shutting down, or the batcher has stopped
+    └── DeadlineExceeded    it had no answer in time
 
 Messages say where, what was given, what is allowed and what to do. They never hold user text.
 """
@@ -94,6 +95,10 @@ class Overloaded(ServiceError):
 
 class Closed(ServiceError):
     """The service or batcher is shutting down or has stopped."""
+
+
+class DeadlineExceeded(ServiceError):
+    """The service had no answer in time."""
 
 
 def need(module: str, extra: str) -> ModuleType:

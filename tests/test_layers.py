@@ -17,8 +17,8 @@ PACKAGE = Path(guard.__file__).parent
 # prefix counts. `v1` are generated stubs.
 # fmt: off
 ORDER = (
-    "errors", "digest", "document", "assets", "schema", "v1",
-    "conversation", "verdict", "calibration",
+    "errors", "strict_json", "digest", "document", "assets", "schema", "v1",
+    "conversation", "verdict", "calibration", "external_data",
     "policy", "bundle", "metrics",
     "prompts", "views", "engines",
     "moderator", "batcher",

@@ -13,6 +13,7 @@ from guard.annotate.question import Model
 from guard.digest import file_digest
 from guard.errors import ConfigError, DataError
 from guard.jobs.paths import check_input, check_output
+from guard.jobs.rows import format_of
 
 SUFFIXES = (".jsonl", ".ndjson")
 PART_ROWS = 64  # rows that are committed together
@@ -72,9 +73,9 @@ class Job:
 def check_paths(job: Job) -> None:
     """DataError if a file is missing, in the way, or named twice."""
     check_input(job.source)
-    for path in (job.source, job.out):
-        if path.suffix not in SUFFIXES:
-            raise DataError(f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+    format_of(job.source)  # an unknown one is an error
+    if job.out.suffix not in SUFFIXES:
+        raise DataError(f"{job.out}: unknown suffix {job.out.suffix!r}; allowed: {', '.join(SUFFIXES)}")
     for path in (job.out, job.dropped, job.quarantine, job.report):
         check_output(path)
     paths = [job.source, job.out, job.dropped, job.quarantine, job.report, job.cache]

@@ -28,7 +28,7 @@ from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
 from guard.jobs.atomic import atomic
 from guard.jobs.ledger import Ledger, open_ledger
-from guard.jobs.row_files import JsonLines
+from guard.jobs.rows import Shard, open_rows, reason_kind
 from guard.llm.client import Client, RateLimiter
 from guard.llm.completions import CompletionCache, Usage
 
@@ -62,7 +62,7 @@ def _check_rows(job: Job) -> None:
     for row in _rows(job):
         where = f"{job.source} line {row.number}"
         try:
-            own = read_case(row.line, job.rules.task).id
+            own = read_case(row.read(), job.rules.task).id
         except InvalidInput:
             continue
         except DataError as problem:
@@ -79,15 +79,22 @@ def _check_rows(job: Job) -> None:
 @dataclass(frozen=True, slots=True, repr=False)
 class _Row:
     part: int
-    number: int  # its line, from 1
-    line: bytes
-    raw: Mapping[str, Any]  # for the quarantine
+    shard: Shard
+    index: int
+
+    @property
+    def number(self) -> int:
+        return self.shard.number(self.index)
+
+    def read(self) -> Mapping[str, Any]:
+        """Its columns; InvalidInput if it is broken."""
+        return self.shard.row(self.index)
 
 
 def _rows(job: Job) -> Iterator[_Row]:
-    for part, shard in enumerate(JsonLines(job.source).shards(PART_ROWS)):
-        for index, (number, line) in enumerate(shard.lines):
-            yield _Row(part, number, line, shard.raw(index))
+    for part, shard in enumerate(open_rows(job.source, also=None).shards(PART_ROWS)):
+        for index in range(len(shard)):
+            yield _Row(part, shard, index)
 
 
 def _open(job: Job, restart: bool, progress: Progress) -> dict[str, Any]:
@@ -195,7 +202,7 @@ def _in_order(
 def _find(row: _Row, rules: Labelling | Comparing, voices: Voices) -> _Found:
     counts: Counter[str] = Counter()
     try:
-        return row, rules.judge(read_case(row.line, rules.task), voices, counts), counts
+        return row, rules.judge(read_case(row.read(), rules.task), voices, counts), counts
     except InvalidInput as problem:
         return row, Finding("broken", str(problem)), counts
     except EngineError as problem:
@@ -214,9 +221,10 @@ def _record(findings: list[_Found]) -> dict[str, Any]:
         kept += [line_of(each) for each in finding.rows]
         dropped += [line_of({"line": row.number, **each}) for each in finding.dropped]
         if finding.fate != "kept":
-            reasons[finding.fate][finding.reason] += 1
+            kind = reason_kind(finding.reason) if finding.fate == "broken" else finding.reason
+            reasons[finding.fate][kind] += 1
         if finding.fate in ("broken", "failed"):
-            entry = {"line": row.number, "fate": finding.fate, "reason": finding.reason, **row.raw}
+            entry = {"line": row.number, "fate": finding.fate, "reason": finding.reason, **row.shard.raw(row.index)}
             quarantine.append(line_of(entry))
     fates = Counter(finding.fate for _, finding, _ in findings)
     return {

@@ -166,10 +166,10 @@ def _bar(source: Path) -> Iterator[Callable[[int], None] | None]:
     from rich.console import Console
     from rich.progress import Progress
 
-    from guard.jobs.row_files import JsonLines
+    from guard.jobs.rows import open_rows
 
     with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(source.name, total=JsonLines(source).total())
+        task = bar.add_task(source.name, total=open_rows(source, also=None).total())
         yield lambda rows: bar.advance(task, rows)
 
 

@@ -36,14 +36,12 @@ def serve(
         raise ConfigError(f"--mode {mode[:40]!r} is unknown; allowed: {', '.join(MODES)}")
     chosen: Mode = mode
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    moderator = open_moderator(model, policy, chosen, threads)
     limits = Limits(conversation_characters=max_characters, queue_windows=max_queue)
+    with open_moderator(model, policy, chosen, threads) as moderator:
+        info = moderator.info
+        what = f"model {info.model[:12]}, policy {info.policy.id} {info.policy.digest[:12]}"
 
-    def announce(address: str) -> None:
-        applied = moderator.policy
-        typer.echo(
-            f"guard serving on {address} (model {moderator.engine.info.digest[:12]}, "
-            f"policy {applied.id} {applied.digest[:12]})"
-        )
+        def announce(address: str) -> None:
+            typer.echo(f"guard serving on {address} ({what})")
 
-    asyncio.run(run(moderator, Settings(host, port, limits), announce))
+        asyncio.run(run(moderator, Settings(host, port, limits), announce))

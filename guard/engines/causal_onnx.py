@@ -14,8 +14,10 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, NonNegativeInt
 
 from guard import schema
 from guard.bundle import Bundle, same_renderer
@@ -35,6 +37,8 @@ SETTINGS = "causal.json"
 MAX_BATCH_TOKENS = 8192  # policy included: what its copied keys and values cost counts too
 PREFIX_BYTES = 1 << 30  # of the keys and values of policies: of an 8B model in fp16 some 8,000 tokens
 
+Tokens = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+
 
 @dataclass(frozen=True, slots=True)
 class CausalSettings:
@@ -43,13 +47,13 @@ class CausalSettings:
     __pydantic_config__ = schema.STRICT
 
     detail: Detail  # how much of each category the prompt tells
-    safe: tuple[int, ...]
-    unsafe: tuple[int, ...]
-    end: int
-    least_label_mass: float = 0.5  # below it the engine answers with an error
-    category_floor: float = 0.05  # the p(unsafe) from which the categories are worth a forward
+    safe: Tokens
+    unsafe: Tokens
+    end: NonNegativeInt
+    least_label_mass: schema.Share = 0.5  # below it the engine answers with an error
+    category_floor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05  # the p(unsafe) from which a walk is worth a forward
     form: str = "fp32"  # how the weights are stored, see guard.train.causal.quantise
-    head: tuple[int, ...] | None = None  # the ids that the output layer was cut to, in its order; None: all
+    head: Tokens | None = None  # the ids that the output layer was cut to, in its order; None: all
 
 
 def settings_of(bundle: Bundle) -> CausalSettings:

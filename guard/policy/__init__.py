@@ -2,6 +2,7 @@
 
 from guard.policy.policy import (
     CODE,
+    MOST_CATEGORIES,
     Category,
     Code,
     Detail,
@@ -23,6 +24,7 @@ from guard.verdict import natural
 
 __all__ = [
     "CODE",
+    "MOST_CATEGORIES",
     "Category",
     "Code",
     "Detail",

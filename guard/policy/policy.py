@@ -21,6 +21,7 @@ from guard.verdict import natural
 
 Detail = Literal["names", "short", "full"]  # how much of each category a guard is told
 CODE = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[/_-][A-Za-z0-9]+)*")
+MOST_CATEGORIES = 1024  # each is embedded or prompted for every conversation, and a verdict names them all
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # What would let a line of a policy pass for two, or for something that it is not, in a prompt or a terminal.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -101,7 +102,7 @@ class Policy:
     """Text, so in quotes: "1.0"."""
     name: Word
     """What people call the policy."""
-    categories: Annotated[tuple[Category, ...], Field(json_schema_extra={"minItems": 1})]
+    categories: Annotated[tuple[Category, ...], Field(json_schema_extra={"minItems": 1, "maxItems": MOST_CATEGORIES})]
     """The hazards; what is in none of them is safe."""
     description: Prose = ""
     """For people; the guard does not read it."""
@@ -115,6 +116,10 @@ class Policy:
         object.__setattr__(self, "description", _prose(self.description))
         if not self.categories:
             raise schema.Misplaced("must hold at least one category; `guard policy new` shows one", "categories")
+        if len(self.categories) > MOST_CATEGORIES:
+            raise schema.Misplaced(
+                f"must hold at most {MOST_CATEGORIES} categories (got {len(self.categories)})", "categories"
+            )
         seen: dict[str, str] = {}
         for index, code in enumerate(self.codes):
             if first := seen.get(code.lower()):
@@ -138,12 +143,13 @@ class Policy:
 
     def without(self, codes: Collection[str]) -> Policy:
         """The policy less `codes`. PolicyError on an unknown code or when nothing would remain."""
-        unknown = [code for code in codes if code not in self.codes]
+        known, excluded = set(self.codes), set(codes)
+        unknown = [code for code in codes if code not in known]
         if unknown:
             raise unknown_codes(self, unknown)
         if not codes:
             return self
-        kept = tuple(category for category in self.categories if category.code not in codes)
+        kept = tuple(category for category in self.categories if category.code not in excluded)
         if not kept:
             raise PolicyError(f"policy {self.id!r}: excluding {', '.join(codes)} leaves no category; exclude fewer")
         return dataclasses.replace(self, categories=kept)
@@ -181,7 +187,7 @@ def canonical(policy: Policy) -> str:
 
 def from_text(text: str, where: str) -> Policy:
     """The policy of a YAML (or JSON) text; PolicyError lists every mistake with its line."""
-    data, lines = document.parse(text, where, PolicyError)
+    data, lines = document.parse(text, where, PolicyError, longest_list=MOST_CATEGORIES)
     return schema.convert(data, Policy, where, lines, PolicyError)
 
 
@@ -199,7 +205,7 @@ def load(name_or_path: str | Path) -> Policy:
                 f"no shipped policy {text[:80]!r}{hint} Shipped: {', '.join(names)}. A file is named with its .yaml"
             )
         name_or_path = assets.asset(f"taxonomy/policies/{text}.yaml")
-    return schema.load(Path(name_or_path), Policy, PolicyError)
+    return from_text(document.read_text(Path(name_or_path), PolicyError), str(name_or_path))
 
 
 def is_name(name_or_path: str | Path) -> TypeGuard[str]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from guard.conversation import Conversation
+from guard.errors import InvalidInput
+
 BYTES_PER_TOKEN = 4  # of a text not yet tokenized; the true number, views included, replaces it once it is known
 
 
@@ -24,3 +27,17 @@ class Limits:
     request_seconds: float = 60.0
     queue_windows: int = 4096
     queue_tokens: int = 1 << 20
+
+
+def oversize(conversation: Conversation, limits: Limits) -> InvalidInput | None:
+    """The error of a conversation that goes beyond the limits."""
+    if (messages := len(conversation.messages)) > limits.conversation_messages:
+        return InvalidInput(
+            f"the conversation has {messages} messages; this server takes {limits.conversation_messages}"
+        )
+    if (characters := sum(len(each.content) for each in conversation.messages)) > limits.conversation_characters:
+        return InvalidInput(
+            f"the conversation has {characters} characters; this server takes {limits.conversation_characters}; "
+            "send it in parts"
+        )
+    return None

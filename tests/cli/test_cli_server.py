@@ -78,7 +78,36 @@ def test_rows_and_a_broken_one(shell: Shell, address: str, tmp_path: Path) -> No
     code, out, _ = shell("check", "--server", address, "--file", rows, "--json")
     answers = [json.loads(line) for line in out.splitlines()]
     assert code == 3
-    assert [answer.get("line", answer.get("outcome")) for answer in answers] == ["SAFE", 2, "SAFE"]
+    assert [(answer["id"], answer["outcome"]) for answer in answers] == [("1", "SAFE"), ("2", "ERROR"), ("b", "SAFE")]
+
+
+def test_the_servers_own_policy_by_name_and_the_names_of_its_categories(shell: Shell, address: str) -> None:
+    code, out, err = shell("check", "--server", address, "--policy", "own-id", "violates:X1")
+    assert (code, err) == (1, "")
+    assert "X1 Kumquats" in out
+
+
+def test_filter_keeps_the_same_rows_by_a_server(shell: Shell, address: str, rows: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(OWN)
+    kept = []
+    here = ("--model", "fake", "--policy", own, "--mode", "strict")
+    for name, options in (("a", ("--server", address)), ("b", here)):
+        out = tmp_path / f"{name}.jsonl"
+        assert shell("filter", rows, out, *options)[0] == 0
+        report = json.loads(Path(f"{out}.report.json").read_text())
+        kept.append((out.read_bytes(), report))
+    assert kept[0] == kept[1]
+    assert (kept[0][1]["kept"], kept[0][1]["dropped"], kept[0][1]["mode"]) == (2, 2, "strict")
+
+
+def test_filter_stops_where_the_server_is_gone_and_goes_on(shell: Shell, address: str, rows: Path) -> None:
+    out = rows.with_name("out.jsonl")
+    code, _, err = shell("filter", rows, out, "--server", "127.0.0.1:1")
+    assert code == 3
+    assert "127.0.0.1:1: cannot be reached" in err
+    assert not out.exists()
+    assert shell("filter", rows, out, "--server", address)[0] == 0
 
 
 def test_more_rows_than_the_server_queues(shell: Shell, address: str, tmp_path: Path) -> None:
@@ -117,7 +146,7 @@ def test_no_server_ends_with_3_and_says_where(shell: Shell, command: tuple[str, 
     assert code == 3
     assert "Traceback" not in err
     assert "guard: " in err
-    assert "127.0.0.1:1: cannot be reached" in err
+    assert err.count("127.0.0.1:1: cannot be reached") == 1
 
 
 @pytest.mark.parametrize("name", ["eval", "redteam"])

@@ -242,6 +242,21 @@ def test_a_tokenizer_that_gives_other_ids_than_at_export_is_refused(tmp_path: Pa
         open_engine(open_bundle(folder))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("least_label_mass", 1.5), ("category_floor", 0.0), ("safe", []), ("unsafe", [-1]), ("end", -1), ("head", [])],
+)
+def test_settings_whose_numbers_cannot_be_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    manifest = json.loads((folder / "guard.json").read_text())
+    settings = json.loads((folder / "causal.json").read_text())
+    (folder / "causal.json").write_text(json.dumps(settings | {key: value}))
+    bundle.seal(folder, **{k: v for k, v in manifest.items() if k not in ("files", "model", "format")})
+    with pytest.raises(BundleError, match=rf"causal\.json: {key}.*export the bundle again") as told:
+        open_engine(open_bundle(folder))
+    assert "\n" not in str(told.value)
+
+
 def test_another_renderer_names_both_digests(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "bundle")
     manifest = json.loads((folder / "guard.json").read_text())

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 
 from guard.engines.fake import FakeEngine
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
-from guard.filter.job import REMEMBERED, Job, Tally, _remember, filter_file
-from guard.jobs.row_files import ADDED
+from guard.filter.job import ADDED, REMEMBERED, Job, Tally, _remember, filter_file
 from guard.moderator import Moderator, open_moderator
 from guard.policy import load
 from guard.prompts.window import TokenizedConversation
@@ -122,7 +121,7 @@ def test_every_row_is_kept_as_it_was_or_dropped_or_quarantined(rows, keep, size,
         if number in quarantined:
             assert quarantined[number] == line
         elif following is not None and following.startswith(line[:-1].rstrip() + b', "guard_outcome"'):
-            assert tuple(json.loads(following))[-4:] == ADDED
+            assert tuple(json.loads(following))[-4:] == tuple(ADDED)
             following = next(kept, None)
         else:
             unkept += 1
@@ -160,7 +159,8 @@ def test_report_names_input_model_and_policy(tmp_path):
     assert (report["read"], report["kept"], report["dropped"], report["quarantined"]) == (3, 1, 1, 1)
     assert report["model"] == FAKE.engine.info.digest
     assert report["policy"] == FAKE.policy.digest
-    assert report["reasons"] == {"not valid JSON": 1}
+    told = "not valid JSON: Expecting property name enclosed in double quotes at column N"
+    assert report["reasons"] == {told: 1}
     assert report["flagged"] == {"M1": 1}
     assert len(report["input_sha256"]) == 64
     assert (report["mode"], report["keep"]) == ("balanced", "safe")
@@ -171,7 +171,7 @@ def test_text_column(tmp_path):
     wanted = job(source, text_column="body")
     assert filter_file(wanted, FAKE).kept == 1
     reasons = [json.loads(line)["reason"] for line in lines(wanted.quarantine)]
-    assert reasons == ["`body` must be a string, not int", "`body` must be a string, not NoneType"]
+    assert reasons == ["`body` must be a string, not int", "the row has no value for `body`"]
 
 
 def test_byte_order_mark_is_no_broken_row(tmp_path):
@@ -478,10 +478,12 @@ def test_paths_that_cannot_be_are_told_before_anything_is_written(tmp_path):
         (Job(rows, rows, quarantine), "four different files"),
         (Job(rows, out, out), "four different files"),
         (Job(rows, tmp_path / "." / "out.jsonl", tmp_path / "out.jsonl.report.json"), "four different files"),
-        (Job(rows, tmp_path / "out.csv", quarantine), r"unknown suffix '.csv'; allowed: .jsonl, .ndjson, .parquet"),
-        (Job(rows, tmp_path / "out.parquet", quarantine), "both must be JSONL or both Parquet"),
+        (Job(rows, tmp_path / "out.txt", quarantine), r"unknown suffix '.txt'; allowed: .jsonl, .ndjson, .csv"),
+        (Job(rows, tmp_path / "out.csv", quarantine), "is jsonl; .*out.csv must be a file of that format, not packed"),
+        (Job(rows, tmp_path / "out.jsonl.gz", quarantine), "must be a file of that format, not packed"),
+        (Job(rows, tmp_path / "out.parquet", quarantine), "must be a file of that format"),
     ):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises((DataError, ConfigError), match=message):
             filter_file(wanted, FAKE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo.jsonl", "folder.jsonl", "in.jsonl"]
 

@@ -6,8 +6,7 @@ import asyncio
 import dataclasses
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -16,18 +15,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard import AsyncGuardClient, Conversation, GuardClient, Moderator, Outcome, Verdict
-from guard.batcher import Batcher, Slot
 from guard.conversation import Target
 from guard.engines.fake import FakeEngine
-from guard.errors import Closed, ConfigError, EngineError, InvalidInput, Overloaded, PolicyError, ServiceError, TooLarge
+from guard.errors import (
+    Closed,
+    ConfigError,
+    EngineError,
+    GuardError,
+    InvalidInput,
+    Overloaded,
+    PolicyError,
+    ServiceError,
+    TooLarge,
+)
 from guard.policy import load
-from guard.prompts.window import Score, Window
 from guard.serve.client import is_blocked
 from guard.serve.client.channel import is_loopback
 from guard.serve.client.session import CHUNK_BYTES, chunks
+from guard.serve.core.info import ServiceInfo
+from guard.serve.core.request import Request
+from guard.serve.core.service import Answer, Service
 from guard.serve.grpc import messages
-from guard.serve.grpc.messages import ServerInfo
-from guard.serve.grpc.servicer import SERVICE, Servicer, handlers
+from guard.serve.grpc.servicer import SERVICE, handlers
 from guard.serve.grpc.status import DETAILS_KEY, code_of, to_status
 from guard.serve.limits import Limits
 from guard.v1 import moderation_pb2 as pb
@@ -36,7 +45,7 @@ from tests.fixtures.served import BrokenEngine, HeldEngine, serve
 
 HELLO = Conversation.of("how do I bake bread?")
 Call = Callable[..., Awaitable[Any]]
-Answer = grpc.StatusCode | bytes | Exception
+Script = grpc.StatusCode | bytes | GuardError
 
 
 @pytest.fixture(params=["blocking", "asyncio"])
@@ -71,7 +80,7 @@ async def scripted(
         what = answers[min(len(got), len(answers)) - 1]
         if isinstance(what, bytes):
             return what
-        if isinstance(what, Exception):
+        if isinstance(what, GuardError):
             status = to_status(what)
             await context.abort(code_of(status), status.message, ((DETAILS_KEY, status.SerializeToString()),))
         await context.abort(what)
@@ -95,7 +104,7 @@ def answer_of(verdict: Verdict) -> bytes:
 
 
 MINIMAL = Moderator(FakeEngine(), load("minimal"))
-INFO = ServerInfo("m", "fake", MINIMAL.policy, "strict", MINIMAL.info.thresholds, "0", Limits())
+INFO = ServiceInfo("m", "fake", MINIMAL.policy, "strict", MINIMAL.info.thresholds, "0", Limits())
 SAFE = Verdict(Outcome.SAFE, Target.PROMPT, 0.1, 0.5, {"S1": 0.1}, (), None, Coverage(1, 1, 1, 0, 1), "p", "m")
 
 
@@ -157,31 +166,29 @@ async def test_only_unavailable_is_tried_again_and_twice(call: Call) -> None:
 
 
 async def test_a_server_that_is_shutting_down_is_tried_again(call: Call) -> None:
-    class Reluctant(Batcher[Window, Score]):
+    class Reluctant(Service):
         asked = 0
 
-        def reserve(self, items: int, tokens: int) -> AbstractContextManager[Slot[Window, Score]]:
+        async def judge(self, request: Request) -> list[Answer]:
             self.asked += 1
             if self.asked < 3:
                 raise Closed("shutting down")
-            return super().reserve(items, tokens)
+            return await super().judge(request)
 
-    moderator = Moderator(FakeEngine(), load("minimal"))
-    with ThreadPoolExecutor(1) as readers:
-        async with Reluctant(moderator.engine.score, lambda window: len(window.ids)) as batcher:
-            server = grpc.aio.server()
-            server.add_generic_rpc_handlers((handlers(Servicer(moderator, batcher, Limits(), readers)),))
-            port = server.add_insecure_port("127.0.0.1:0")
-            await server.start()
-            try:
-                assert (await call(f"127.0.0.1:{port}", "moderate", HELLO)).outcome is Outcome.SAFE
-                assert batcher.asked == 3
-                await batcher.close()
-                with pytest.raises(Closed, match="shutting down or has stopped"):
-                    await call(f"127.0.0.1:{port}", "moderate", HELLO)
-                assert batcher.asked == 6
-            finally:
-                await server.stop(None)
+    async with Reluctant(MINIMAL, Limits()) as service:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((handlers(service),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            assert (await call(f"127.0.0.1:{port}", "moderate", HELLO)).outcome is Outcome.SAFE
+            assert service.asked == 3
+            await service.drain()
+            with pytest.raises(Closed, match="shutting down or has stopped"):
+                await call(f"127.0.0.1:{port}", "moderate", HELLO)
+            assert service.asked == 6
+        finally:
+            await server.stop(None)
 
 
 async def test_an_answer_that_cannot_be_understood_is_never_safe(call: Call) -> None:
@@ -220,8 +227,8 @@ async def test_a_queue_smaller_than_a_batch_fails_no_row(call: Call) -> None:
         short = [Conversation.of(f"hello number {index}") for index in range(60)]
         assert all(isinstance(one, Verdict) for one in await call(served.running.address, "moderate_each", short))
         # Each of these needs four windows: a chunk that fits by its count does not fit by them.
-        long = [Conversation.of(f"{index} " + "word " * 150) for index in range(6)]
-        answers = await call(served.running.address, "moderate_each", [*long, Conversation.of("word " * 1000)])
+        texts = [" ".join(f"{index} {word}" for word in range(words)) for index, words in enumerate([120] * 6 + [900])]
+        answers = await call(served.running.address, "moderate_each", list(map(Conversation.of, texts)))
     assert [type(answer) for answer in answers] == [Verdict] * 6 + [TooLarge]
 
 

@@ -48,5 +48,5 @@ async def test_views_need_room_in_the_queue_like_all_else() -> None:
     async with serve(engine, Limits(queue_tokens=needed - 1)) as served:
         with pytest.raises(TooLarge, match="send less at once"):
             await served.client.moderate(chat)
-        assert (served.running.batcher.items, served.running.batcher.tokens) == (0, 0)
+        assert (served.running.service.batcher.items, served.running.service.batcher.tokens) == (0, 0)
         assert (await served.client.moderate(Conversation.of(BAD))).outcome is Outcome.UNSAFE

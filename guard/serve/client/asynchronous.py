@@ -13,7 +13,7 @@ from guard.errors import GuardError
 from guard.policy import Policy
 from guard.serve.client.channel import options
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
-from guard.serve.grpc.messages import ServerInfo
+from guard.serve.core.info import ServiceInfo
 from guard.serve.grpc.status import from_rpc
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from guard.verdict import Verdict
@@ -44,7 +44,7 @@ class AsyncGuardClient:
     async def close(self) -> None:
         await self._channel.close(None)
 
-    async def info(self) -> ServerInfo:
+    async def info(self) -> ServiceInfo:
         """See GuardClient.info."""
         return await self._drive(self._session.info())
 

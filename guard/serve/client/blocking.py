@@ -13,7 +13,7 @@ from guard.errors import GuardError
 from guard.policy import Policy
 from guard.serve.client.channel import options
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
-from guard.serve.grpc.messages import ServerInfo
+from guard.serve.core.info import ServiceInfo
 from guard.serve.grpc.status import from_rpc
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from guard.verdict import Verdict
@@ -50,7 +50,7 @@ class GuardClient:
         self._channel.close()
 
     @property
-    def info(self) -> ServerInfo:
+    def info(self) -> ServiceInfo:
         """What the server judges by under this client's policy and mode, and what it accepts. It is asked once.
 
         Raises ServiceError, or PolicyError if it has no such policy.

@@ -13,8 +13,8 @@ from guard.calibration import Mode
 from guard.conversation import Conversation
 from guard.errors import GuardError, Overloaded, PolicyError, ServiceError, TooLarge
 from guard.policy import Policy
+from guard.serve.core.info import ServiceInfo
 from guard.serve.grpc import messages
-from guard.serve.grpc.messages import ServerInfo
 from guard.serve.limits import BYTES_PER_TOKEN, Limits
 from guard.v1 import moderation_pb2 as pb
 from guard.verdict import Verdict
@@ -49,9 +49,9 @@ class Session:
     def __init__(self, policy: Policy | str | None, mode: Mode | None, timeout_s: float) -> None:
         self.policy, self.mode, self.timeout_s = policy, mode, timeout_s
         self._own = messages.options_to_proto(policy, (), mode)
-        self._known: ServerInfo | None = None
+        self._known: ServiceInfo | None = None
 
-    def info(self) -> Steps[ServerInfo]:
+    def info(self) -> Steps[ServiceInfo]:
         """What the server judges by under this client's options; it is asked once."""
         if self._known is None:
             response = yield Call("GetInfo", pb.GetInfoRequest(options=self._own), self.timeout_s)

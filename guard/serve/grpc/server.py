@@ -6,7 +6,6 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,11 +14,10 @@ from grpc_health.v1 import health as health_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from guard.batcher import Batcher, Bounds
 from guard.errors import Closed, ServiceError
 from guard.moderator import Moderator
-from guard.prompts.window import Score, Window
-from guard.serve.grpc.servicer import SERVICE, Servicer, handlers
+from guard.serve.core.service import Service
+from guard.serve.grpc.servicer import SERVICE, handlers
 from guard.serve.limits import Limits
 
 FLUSH_SECONDS = 1.0  # for answers on their way, after the last one is known; whoever watches health is cut off then
@@ -45,17 +43,17 @@ class Running:
     """A server that answers at `address` (host:port)."""
 
     address: str
-    batcher: Batcher[Window, Score]
+    service: Service
     server: grpc.aio.Server
     listener: asyncio.Task[object]  # ends with gRPC's own loop
 
     async def stopped(self) -> None:
         """Returns when it can answer no more: its batcher or gRPC's own loop has ended."""
-        batcher = asyncio.ensure_future(self.batcher.stopped())
+        service = asyncio.ensure_future(self.service.stopped())
         try:
-            await asyncio.wait([self.listener, batcher], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([self.listener, service], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            batcher.cancel()
+            service.cancel()
 
 
 @asynccontextmanager
@@ -66,13 +64,9 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
     Raises ServiceError if it cannot listen.
     """
     address = _free_address(settings.host, settings.port)
-    readers = ThreadPoolExecutor(1, thread_name_prefix="guard-reader")
-    engine, limits = moderator.engine, settings.limits
-    bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
-    made: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds)
-    async with made as batcher:
+    async with Service(moderator, settings.limits) as service:
         server = grpc.aio.server(options=_options(settings))
-        server.add_generic_rpc_handlers((handlers(Servicer(moderator, batcher, settings.limits, readers)),))
+        server.add_generic_rpc_handlers((handlers(service),))
         health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
@@ -85,13 +79,12 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
         await server.start()
         listener = asyncio.create_task(server.wait_for_termination())
         try:
-            yield Running(_join(settings.host, port), batcher, server, listener)
+            yield Running(_join(settings.host, port), service, server, listener)
         finally:
             await health.enter_graceful_shutdown()
-            await asyncio.gather(batcher.close(), asyncio.sleep(settings.lame_duck_seconds))
+            await asyncio.gather(service.drain(), asyncio.sleep(settings.lame_duck_seconds))
             await server.stop(FLUSH_SECONDS)
             await asyncio.wait([listener])
-            readers.shutdown(wait=False)
 
 
 def _options(settings: Settings) -> tuple[tuple[str, int], ...]:

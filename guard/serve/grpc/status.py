@@ -1,14 +1,7 @@
-"""Errors as google.rpc.Status and back: one table, used by the server and by the client.
-
-Only messages that guard itself wrote for the caller cross the wire. Everything else becomes INTERNAL with an id; the
-log names the id and the kind of the error, never its text, which may repeat a user's words.
-"""
+"""Errors as google.rpc.Status and back: one table, used by the server and by the client."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import uuid
 from contextlib import suppress
 from typing import Any
 
@@ -18,52 +11,51 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from guard.errors import Closed, EngineError, GuardError, InvalidInput, Overloaded, PolicyError, ServiceError, TooLarge
+from guard.errors import (
+    Closed,
+    DeadlineExceeded,
+    EngineError,
+    GuardError,
+    InvalidInput,
+    Overloaded,
+    PolicyError,
+    ServiceError,
+    TooLarge,
+)
 
 DOMAIN = "guard"
 DETAILS_KEY = "grpc-status-details-bin"
 _LONGEST = 1500  # bytes of a message: it travels twice in a header of 8 KiB, once percent-encoded
 
-# error, status, and what the caller is told (None: the error's own message)
-_TABLE: tuple[tuple[type[BaseException], grpc.StatusCode, str | None], ...] = (
-    (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED, None),
-    (Closed, grpc.StatusCode.UNAVAILABLE, None),
-    (TooLarge, grpc.StatusCode.INVALID_ARGUMENT, None),
-    (InvalidInput, grpc.StatusCode.INVALID_ARGUMENT, None),
-    (PolicyError, grpc.StatusCode.INVALID_ARGUMENT, None),
-    (TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED, "no verdict before the deadline; allow more time"),
-    (asyncio.CancelledError, grpc.StatusCode.CANCELLED, "the request was cancelled"),
-)
+# The first kind that fits counts; its name is the reason of google.rpc.ErrorInfo.
+_TABLE: dict[type[GuardError], grpc.StatusCode] = {
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Closed: grpc.StatusCode.UNAVAILABLE,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    PolicyError: grpc.StatusCode.INVALID_ARGUMENT,
+    EngineError: grpc.StatusCode.INTERNAL,
+}
+_KINDS = {kind.__name__: kind for kind in _TABLE}
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_KINDS = {kind.__name__: kind for kind in (*(row[0] for row in _TABLE), EngineError) if issubclass(kind, GuardError)}
-
-log = logging.getLogger("guard.serve")
 
 
-def to_status(error: BaseException) -> Status:
-    """The status of an error, with google.rpc.ErrorInfo, and RetryInfo where trying again later makes sense."""
-    for kind, code, fixed in _TABLE:
-        if isinstance(error, kind):
-            retry = (_retry_info(error),) if isinstance(error, Overloaded) else ()
-            return _status(code, str(error) if fixed is None else fixed, kind, *retry)
-    incident = uuid.uuid4().hex
-    log.error("request failed with id %s: %s", incident, type(error).__name__)
-    return _status(grpc.StatusCode.INTERNAL, f"internal error {incident}; the server's log names its kind", EngineError)
-
-
-def _status(code: grpc.StatusCode, message: str, reason: type[BaseException], *details: Message) -> Status:
+def to_status(error: GuardError) -> Status:
+    """The status of an error that callers may see (serve.core.errors), with RetryInfo where it makes sense."""
+    kind = next(kind for kind in _TABLE if isinstance(error, kind))
+    message = str(error)
     if len(data := message.encode()) > _LONGEST:
         message = data[:_LONGEST].decode(errors="ignore") + " ..."
-    status = Status(code=code.value[0], message=message)
-    for detail in (ErrorInfo(reason=reason.__name__, domain=DOMAIN), *details):
+    status = Status(code=_TABLE[kind].value[0], message=message)
+    details: list[Message] = [ErrorInfo(reason=kind.__name__, domain=DOMAIN)]
+    if isinstance(error, Overloaded):
+        delay = Duration()
+        delay.FromMilliseconds(round(error.retry_after_s * 1e3))
+        details.append(RetryInfo(retry_delay=delay))
+    for detail in details:
         status.details.add().Pack(detail)
     return status
-
-
-def _retry_info(error: Overloaded) -> RetryInfo:
-    delay = Duration()
-    delay.FromMilliseconds(round(error.retry_after_s * 1e3))
-    return RetryInfo(retry_delay=delay)
 
 
 def code_of(status: Status) -> grpc.StatusCode:
@@ -93,7 +85,11 @@ def from_rpc(error: grpc.RpcError, target: str, timeout_s: float) -> GuardError:
                 return from_status(Status.FromString(value))
     code = error.code()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ServiceError(f"{target}: no answer within {timeout_s:g} s; is the server overloaded? Allow more time")
+        return DeadlineExceeded(
+            f"{target}: no answer within {timeout_s:g} s; is the server overloaded? Allow more time"
+        )
     if code is grpc.StatusCode.UNAVAILABLE:  # the transport's own words: an address and a reason
         return ServiceError(f"{target}: cannot be reached: {error.details()}; is `guard serve` running there?")
+    if code is grpc.StatusCode.CANCELLED:  # ours would say why: this is gRPC's own, of calls that it never handed out
+        return Closed(f"{target}: the call failed with CANCELLED; the server has stopped, or cannot take so many calls")
     return ServiceError(f"{target}: the call failed with {code.name}")

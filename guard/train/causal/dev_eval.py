@@ -26,7 +26,7 @@ from guard.views.tokenize import tokenize
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Judged:
+class DevRow:
     """A held-out row as the whole prompts of all its windows."""
 
     unsafe: bool
@@ -35,7 +35,7 @@ class Judged:
 
 def dev_sample(
     examples: Sequence[Example], prompt: Prompt, rules: Policy, rows: int, seed: int, where: str
-) -> list[Judged]:
+) -> list[DevRow]:
     """At most `rows` of the examples whose label says something under the policy; the same ones for the same seed.
 
     DataError if all of them have one label, because nothing can be ranked then.
@@ -53,21 +53,21 @@ def dev_sample(
         drawn[-1] = next(example for example in decided if example.label not in labels)
     prefix = prompt.prefix_ids(rules)
     return [
-        Judged(example.label == "unsafe", tuple((*prefix, *window.ids) for window in windows))
+        DevRow(example.label == "unsafe", tuple((*prefix, *window.ids) for window in windows))
         for example in drawn
         for windows in [tokenize(prompt, example.conversation, rules).windows]
     ]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class VerdictScores:
     """Log-odds of prompts, and the label mass p(safe) + p(unsafe) of each. Both [prompts]."""
 
     odds: Floats
     mass: Floats
 
 
-def read_verdicts(model: Any, prompts: Sequence[Ids], prompt: Prompt, device: Any) -> Reading:
+def score_verdicts(model: Any, prompts: Sequence[Ids], prompt: Prompt, device: Any) -> VerdictScores:
     """The reading of prompts that go through the model as one batch.
 
     `model` is called as a Hugging Face causal LM, without gradients; the caller sets evaluation mode and precision.
@@ -86,10 +86,10 @@ def read_verdicts(model: Any, prompts: Sequence[Ids], prompt: Prompt, device: An
         )
     words = torch.tensor([prompt.safe[0], prompt.unsafe[0]], device=device)
     safe, unsafe = torch.log_softmax(found.logits[:, -1].float(), -1)[:, words].double().cpu().unbind(1)
-    return Reading((unsafe - safe).numpy(), (safe.exp() + unsafe.exp()).numpy())
+    return VerdictScores((unsafe - safe).numpy(), (safe.exp() + unsafe.exp()).numpy())
 
 
-def ranking(judged: Sequence[Judged], reading: Reading) -> dict[str, float]:
+def ranking(judged: Sequence[DevRow], reading: VerdictScores) -> dict[str, float]:
     """AUPRC, AUROC and best F1 of the rows by their worst windows, and the mean label mass of all windows.
 
     `reading` is that of all windows of all rows, in order. Rows are of both labels.

@@ -23,12 +23,15 @@ from guard.errors import BundleError
 from guard.policy import Policy
 from guard.prompts.prompt import Prompt, load_prompt
 from guard.prompts.window import Window
-from guard.train.causal.graph import check_graph, write_graph
+from guard.train.causal.base import check_graph
+from guard.train.causal.checkpoint import model_folder
+from guard.train.causal.graph import write_graph
 from guard.train.causal.hollow import empty_model
 from guard.train.causal.merged import ADAPTER, MergedWeights
 from guard.train.causal.quantise import BLOCK, Form, Role, form_of
 from guard.train.causal.reference import stored_model, torch_log_odds
 from guard.train.common.export import common_fields, sealed
+from guard.train.common.identity import MODEL_FILES, check_unchanged, contents
 from guard.train.common.parity import BAND, PARITY_TEXTS, THRESHOLD, Floats, difference
 
 REPORT = "parity.json"
@@ -49,7 +52,7 @@ def bundle_causal(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Fills the folder `made` from the run; the manifest's fields and the measured parity.
 
-    form: of the weights, see guard.train.causal.quantise. head: the whole output layer, or only the ids of verdicts under the
+    form: of the weights, see quantise.py. head: the whole output layer, or only the ids of verdicts under the
     run's policy, parts of it included. most_flips: share of the verdicts that the form may change. weights: what to
     write, None for the run's own. Raises BundleError
     if the run was rendered in another way than this version renders, if torch and ONNX disagree, if the form changes
@@ -64,6 +67,9 @@ def bundle_causal(
             f"{run}: trained on prompts of layout {record['renderer']}, this version makes layout {prompt.digest}; "
             "train it again"
         )
+    if (run / "adapter").is_dir() and "digests" in record:
+        folder = model_folder(config["base"], config["model"])
+        check_unchanged(record, "base", contents(folder, MODEL_FILES), str(folder), "restore it, or train again")
     weights = weights or MergedWeights(
         config["base"], trained_folder(run), config.get("qlora", False), config.get("model")
     )

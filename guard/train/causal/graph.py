@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from guard.errors import BundleError, ConfigError
+from guard.errors import BundleError
 from guard.train.causal.hollow import HEAD, Source, cut_output, empty_model, persistent_buffers
 from guard.train.causal.quantise import BLOCK, Form, Role, packed
 
@@ -65,13 +65,6 @@ class FlatModel(nn.Module):
         log_probs = torch.log_softmax(found.logits.float(), -1).index_select(-1, token_ids)
         layers = found.past_key_values.layers
         return log_probs, [tensor for layer in layers for tensor in (layer.keys, layer.values)]
-
-
-def check_graph(config: Any, where: str, error: type[BundleError | ConfigError]) -> None:
-    """`error` if a model keeps of the past what a graph of keys and values has no place for."""
-    if empty_model(config)._is_stateful:
-        told = "keeps a state beside keys and values, which no exported graph holds"
-        raise error(f"{where}: a {config.model_type} {told}; take a base whose layers all are attention")
 
 
 def write_graph(config: Any, tensor: Source, form: Form, out: Path, head: Sequence[int] | None = None) -> None:

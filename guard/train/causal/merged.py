@@ -40,7 +40,7 @@ class MergedWeights:
     """`config` of the model and, by its parameters' names, their values in fp32. Not thread-safe.
 
     trained: a LoRA adapter of `base`, or a folder with all weights of a full fine-tuning (then `base` is not read).
-    in_four_bits: the adapter learnt on the base in 4 bits, so it is folded into those values (guard.train.causal.qlora).
+    in_four_bits: the adapter learnt on the base in 4 bits, so it is folded into those values (see qlora.py).
     options: what the base was loaded with for the training, beside its name; some change its configuration.
     Raises BundleError where a folder, shard or tensor is missing, or a part of the adapter cannot be folded in;
     MissingExtra where bitsandbytes is missing and needed.

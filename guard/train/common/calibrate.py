@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guard.calibration import Calibration, TargetCalibration, Thresholds
+from guard.calibration import NEVER, Calibration, TargetCalibration, Thresholds
 from guard.conversation import Example, Target
 from guard.engines.base import Engine
 from guard.errors import DataError
@@ -99,7 +98,7 @@ def choose_thresholds(p: Floats, labels: Bools) -> Thresholds:
     if balanced is None or None in found.values():
         raise DataError("thresholds need safe and unsafe rows; all rows given are of one class")
     top = float(p.max())
-    above = (top + 1) / 2 if top < 1 else math.nextafter(1, 2)
+    above = (top + 1) / 2 if top < 1 else NEVER
     at = {fpr: min(point.threshold, above) for fpr, point in found.items() if point is not None}
     middle = balanced.threshold
     return Thresholds(

@@ -11,6 +11,7 @@ from guard import bundle, calibration, policy
 from guard.bundle import Bundle
 from guard.calibration import Calibration
 from guard.errors import BundleError, DataError
+from guard.train.common.identity import check_unchanged, contents
 from guard.train.common.run_folder import packages
 
 
@@ -50,7 +51,12 @@ def export(
             from guard.train.encoder.export import bundle_encoder
 
             fields, parity = bundle_encoder(run, record, made)
-            data = data or Path(record["config"]["data"])
+            if data is None:
+                data = Path(record["config"]["data"])
+                if data.exists():  # else told below
+                    check_unchanged(
+                        record, "data", contents(data), str(data), "restore it, or name dev rows with --data"
+                    )
         fields["name"] = name or out.name
         draft = sealed(made, fields)
         if data is not None:
@@ -71,9 +77,11 @@ def run_record(run: Path) -> dict[str, Any]:
 
 def common_fields(record: dict[str, Any], made: Path) -> dict[str, Any]:
     """What every bundle's manifest takes from its run."""
+    rules = policy.load(made / "policy.yaml")
+    check_unchanged(record, "policy", rules.digest, "policy.yaml of the run", "restore it, or train again")
     return {
         "name": made.name,
-        "policy": policy.load(made / "policy.yaml").digest,
+        "policy": rules.digest,
         "max_tokens": record["config"]["max_tokens"],
         "overlap": record["config"]["overlap"],
         "data": record["data"],

@@ -25,17 +25,17 @@ _BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class DevRow:
     """A held-out example as all of its windows."""
 
     unsafe: bool
     windows: tuple[Row, ...]
 
 
-def held_out(examples: Sequence[Example], reader: EncoderInput, rules: Policy) -> list[Judged]:
+def dev_rows(examples: Sequence[Example], reader: EncoderInput, rules: Policy) -> list[DevRow]:
     """Every example in the windows that serving scores, less those whose label says nothing under the policy."""
     return [
-        Judged(example.label == "unsafe", tuple((w.ids, w.segments) for w in windows))
+        DevRow(example.label == "unsafe", tuple((w.ids, w.segments) for w in windows))
         for example in examples
         if item_of(example, rules)
         for windows in [tokenize(reader, example.conversation, rules).windows]
@@ -49,7 +49,7 @@ def category_rows(reader: EncoderInput, texts: Sequence[str]) -> list[Row]:
 
 def worst_windows(
     model: encoder.ConditionedEncoder,
-    items: Sequence[Judged],
+    items: Sequence[DevRow],
     categories: Tensor,
     pad: int,
     autocast: contextlib.AbstractContextManager[None],
@@ -68,7 +68,7 @@ def worst_windows(
 
 def evaluate(
     model: encoder.ConditionedEncoder,
-    items: Sequence[Judged],
+    items: Sequence[DevRow],
     reader: EncoderInput,
     rules: Policy,
     autocast: contextlib.AbstractContextManager[None],

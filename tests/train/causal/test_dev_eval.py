@@ -53,7 +53,7 @@ def test_a_score_is_that_of_the_prompt_alone_and_of_the_words_first_tokens(promp
     size = prompt.chat.tokenizer.get_vocab_size()
     model, generator = Listener(size), np.random.default_rng(0)
     asked = [tuple(map(int, generator.integers(0, size, length))) for length in (3, 17, 9)]
-    together = scores.read_verdicts(model, asked, prompt, "cpu")
+    together = scores.score_verdicts(model, asked, prompt, "cpu")
     for index, ids in enumerate(asked):
         place = 1 + 0.01 * torch.arange(len(ids))
         logits = (model.words(torch.tensor(ids)) * place[:, None]).sum(0).detach().double()
@@ -64,11 +64,11 @@ def test_a_score_is_that_of_the_prompt_alone_and_of_the_words_first_tokens(promp
 
 
 def test_a_row_is_ranked_by_its_worst_window() -> None:
-    judged = [scores.Judged(True, ((1,), (2,), (3,))), scores.Judged(False, ((4,),)), scores.Judged(False, ((5,),))]
+    judged = [scores.DevRow(True, ((1,), (2,), (3,))), scores.DevRow(False, ((4,),)), scores.DevRow(False, ((5,),))]
     mass = np.full(5, 0.5)
-    best = scores.ranking(judged, scores.Reading(np.array([-9.0, 4.0, -9.0, 3.0, 1.0]), mass))
+    best = scores.ranking(judged, scores.VerdictScores(np.array([-9.0, 4.0, -9.0, 3.0, 1.0]), mass))
     assert best == {"auprc": 1.0, "auroc": 1.0, "best_f1": 1.0, "label_mass": 0.5}
-    worse = scores.ranking(judged, scores.Reading(np.array([-9.0, 2.0, -9.0, 3.0, 1.0]), mass))
+    worse = scores.ranking(judged, scores.VerdictScores(np.array([-9.0, 2.0, -9.0, 3.0, 1.0]), mass))
     assert worse["auprc"] == 0.5
     assert worse["auroc"] == 0.5
 

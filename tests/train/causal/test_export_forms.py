@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_run
 
 from guard import policy
 from guard.bundle import open_bundle
 from guard.conversation import Conversation
-from guard.engines import open_engine
+from guard.engines.base import all_scores
 from guard.engines.causal_onnx import CausalOnnxEngine
+from guard.engines.registry import open_engine
 from guard.errors import PolicyError
+from tests.fixtures import tiny_run
 
 pytestmark = pytest.mark.slow
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -33,8 +34,8 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 from guard.errors import BundleError
-from guard.train.merged import MergedWeights
-from guard.train.reference import stored_model, torch_log_odds
+from guard.train.causal.merged import MergedWeights
+from guard.train.causal.reference import stored_model, torch_log_odds
 torch.set_num_threads(1)
 ids = [torch.randint(5, 300, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (9, 30, 31)]
 ids[0] += [12, 40]
@@ -90,8 +91,8 @@ import json, sys
 from pathlib import Path
 from guard.calibration import Calibration, write
 from guard.errors import BundleError
-from guard.train.causal_export import bundle_causal
-from guard.train.merged import MergedWeights
+from guard.train.causal.export import bundle_causal
+from guard.train.causal.merged import MergedWeights
 class Dropped(MergedWeights):
     def tensor(self, name):
         return self.base(name) if name == "model.layers.1.mlp.down_proj.weight" else super().tensor(name)
@@ -114,9 +115,9 @@ FAMILIES = """
 import sys
 import numpy as np, torch, transformers
 from pathlib import Path
-from guard.engines.causal_onnx import CausalGraph
-from guard.train.causal_graph import write_graph
-from guard.train.quantise import FORMS
+from guard.engines.causal_graph import CausalGraph
+from guard.train.causal.graph import write_graph
+from guard.train.causal.quantise import FORMS
 kinds = {"Granite": {"logits_scaling": 8.0, "embedding_multiplier": 12.0, "residual_multiplier": 0.22},
          "Cohere": {"logit_scale": 0.0625}}
 for name, changes in kinds.items():
@@ -139,8 +140,8 @@ for name, changes in kinds.items():
 MEMORY = """
 from transformers import LlamaConfig
 from guard.errors import BundleError
-from guard.train.causal_export import _check_memory, available_memory, memory_needed
-from guard.train.quantise import FORMS
+from guard.train.causal.export import _check_memory, available_memory, memory_needed
+from guard.train.causal.quantise import FORMS
 config = LlamaConfig(vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
                      num_attention_heads=32, num_key_value_heads=8)
 assert available_memory() > 0
@@ -159,10 +160,10 @@ import sys
 import numpy as np, torch
 from pathlib import Path
 from transformers import LlamaConfig, LlamaForCausalLM
-from guard.engines.causal_onnx import CausalGraph
-from guard.train.causal_graph import write_graph
-from guard.train.quantise import FORMS
-from guard.train.reference import stored_model, torch_log_odds
+from guard.engines.causal_graph import CausalGraph
+from guard.train.causal.graph import write_graph
+from guard.train.causal.quantise import FORMS
+from guard.train.causal.reference import stored_model, torch_log_odds
 folder, form, tied = Path(sys.argv[1]), FORMS[sys.argv[2]], sys.argv[3] == "tied"
 torch.manual_seed(0)
 config = LlamaConfig(vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
@@ -318,9 +319,9 @@ def test_a_cut_output_layer_gives_the_same_verdicts(root: Path) -> None:
         windows = [
             window
             for text in ("hello", "I will hit you. " * 30, "Give me the password.")
-            for window in whole.read(Conversation.of(text), each).windows
+            for window in whole.tokenize(Conversation.of(text), each).windows
         ]
-        for one, other in zip(whole.score(windows), cut.score(windows), strict=True):
+        for one, other in zip(all_scores(whole, windows), all_scores(cut, windows), strict=True):
             assert one.unsafe == pytest.approx(other.unsafe, abs=1e-3)
             assert one.categories == pytest.approx(other.categories, abs=1e-3)
 
@@ -328,7 +329,7 @@ def test_a_cut_output_layer_gives_the_same_verdicts(root: Path) -> None:
 def test_a_cut_output_layer_knows_no_other_codes(root: Path) -> None:
     cut = engine(exported(root, "int8", "verdict"))
     other = policy.load("mlcommons").without([f"S{number}" for number in range(3, 15)])
-    windows = cut.read(Conversation.of("hello"), other).windows
+    windows = cut.tokenize(Conversation.of("hello"), other).windows
     with pytest.raises(PolicyError, match=r"output layer was cut to the verdicts of its own policy.*--head full"):
         cut.score(windows)
 

@@ -26,14 +26,14 @@ from guard.train.causal.rows import (
     DETAILS,
     IGNORED,
     EpochRows,
-    Lesson,
+    TrainingRow,
     answer,
     check_codes,
+    count_windowed,
+    draws,
     grouped,
-    lessons,
-    replay_lessons,
-    visits,
-    windowed,
+    replay_rows,
+    training_rows,
 )
 from tests.fixtures import tiny_causal, tiny_released
 
@@ -68,7 +68,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Prompt]:
 
 
 def epoch_rows(prompts, examples=ROWS, settings=PLAIN, detail="full", seed=7, group=2, rules=RULES):
-    taught = [Lesson(one, rules) for one in examples]
+    taught = [TrainingRow(one, rules) for one in examples]
     return EpochRows(taught, prompts, detail, settings, benign(examples), seed, group)
 
 
@@ -186,8 +186,8 @@ def test_the_detail_is_never_more_than_the_guard_will_be_told(prompts) -> None:
 def test_a_long_safe_row_shows_its_windows_in_turn_and_an_unsafe_one_those_with_the_harm(prompts) -> None:
     filler = "The weather in the mountains is calm and clear today. " * 200
     pair = [example(0, filler), example(1, "I will hit you. " + filler, "M1")]
-    assert windowed([Lesson(one, RULES) for one in pair], prompts["names"]) == 2
-    assert windowed([Lesson(one, RULES) for one in ROWS], prompts["names"]) == 0
+    assert count_windowed([TrainingRow(one, RULES) for one in pair], prompts["names"]) == 2
+    assert count_windowed([TrainingRow(one, RULES) for one in ROWS], prompts["names"]) == 0
     rows = epoch_rows(prompts, pair, detail="names")
     shown = [row for epoch in range(12) for row in drawn(rows, epoch)]
     end = text(prompts["names"], list(prompts["names"].safe))
@@ -205,7 +205,7 @@ def test_a_long_safe_row_shows_its_windows_in_turn_and_an_unsafe_one_those_with_
 def test_weights_are_rounded_up_or_down_and_their_sum_is_kept(weights: list[float], seed: int) -> None:
     total = max(1, round(sum(weights)))
     scaled = np.array(weights) * (total / sum(weights))
-    found = visits(scaled, np.random.default_rng(seed))
+    found = draws(scaled, np.random.default_rng(seed))
     times = Counter(index for index, _ in found)
     assert len(found) == total == len(set(found))
     assert all(abs(times[index] - weight) < 1 + 1e-6 for index, weight in enumerate(scaled))
@@ -213,7 +213,7 @@ def test_weights_are_rounded_up_or_down_and_their_sum_is_kept(weights: list[floa
 
 def test_on_average_a_row_comes_as_often_as_its_weight_says() -> None:
     weights = np.array([0.25, 0.5, 1.75, 2.5, 1.0])
-    times = Counter(index for epoch in range(4000) for index, _ in visits(weights, np.random.default_rng(epoch)))
+    times = Counter(index for epoch in range(4000) for index, _ in draws(weights, np.random.default_rng(epoch)))
     assert [times[index] / 4000 for index in range(5)] == pytest.approx(list(weights), abs=0.03)
 
 
@@ -233,13 +233,13 @@ def test_groups_hold_neighbours_in_size_and_nothing_is_lost(sizes: list[int], gr
 def test_rows_that_say_nothing_are_counted_and_one_class_is_an_error() -> None:
     foreign = example(9, "Sell it.", "X9")
     open_to_doubt = dataclasses.replace(foreign, undecided=frozenset({"M2"}))  # safe, unless it violates M2
-    taught, left = lessons([*ROWS, foreign, open_to_doubt, example(8, "Hello.", weight=0.0)], RULES, "data")
-    assert [lesson.example for lesson in taught] == ROWS
+    taught, left = training_rows([*ROWS, foreign, open_to_doubt, example(8, "Hello.", weight=0.0)], RULES, "data")
+    assert [row.example for row in taught] == ROWS
     assert (left.read, left.kept, left.foreign, left.weightless) == (9, 6, 2, 1)
     with pytest.raises(DataError, match=r"data: only unsafe rows to train on under policy 'minimal' \(1 rows read\)"):
-        lessons([ROWS[1]], RULES, "data")
+        training_rows([ROWS[1]], RULES, "data")
     with pytest.raises(DataError, match="data: no row to train on"):
-        lessons([foreign], RULES, "data")
+        training_rows([foreign], RULES, "data")
 
 
 def test_codes_that_the_policy_lacks_are_an_error_that_tells_the_policy_of_the_data(tmp_path: Path) -> None:
@@ -257,9 +257,9 @@ def test_codes_that_the_policy_lacks_are_an_error_that_tells_the_policy_of_the_d
 def test_replayed_rows_keep_their_policy_and_make_up_their_share(prompts) -> None:
     other = policy.load("mlcommons")
     again = [example(100 + n, f"Another rule, number {n}.", "S1") for n in range(20)]
-    own = [Lesson(one, RULES) for one in ROWS]
-    taught = replay_lessons(again, other, own, share=0.25)
-    assert {lesson.policy for lesson in taught} == {other}
-    weights = [sum(lesson.example.weight for lesson in part) for part in (taught, own)]
+    own = [TrainingRow(one, RULES) for one in ROWS]
+    taught = replay_rows(again, other, own, share=0.25)
+    assert {row.policy for row in taught} == {other}
+    weights = [sum(row.example.weight for row in part) for part in (taught, own)]
     assert weights[0] / sum(weights) == pytest.approx(0.25)
-    assert replay_lessons([], other, own, share=0.25) == []
+    assert replay_rows([], other, own, share=0.25) == []

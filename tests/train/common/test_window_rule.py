@@ -16,7 +16,7 @@ from guard.prompts.prompt import load_prompt
 from guard.train.causal.dev_eval import dev_sample
 from guard.train.common.calibrate import scores
 from guard.train.common.teacher import teach
-from guard.train.encoder.dev_eval import held_out
+from guard.train.encoder.dev_eval import dev_rows
 from guard.views.tokenize import tokenize
 from tests.fixtures import tiny_causal, tiny_encoder
 
@@ -48,7 +48,7 @@ def test_calibration_and_teacher_score_what_serving_scores(tmp_path: Path) -> No
 def test_dev_evaluation_has_the_windows_that_serving_scores(tmp_path: Path) -> None:
     rows = [dataclasses.replace(row, id=f"{row.id}.{n}") for n in range(2) for row in examples()]
     reader = EncoderInput.load(tiny_encoder.write_tokenizer(tmp_path / "encoder.json"), 64, 16)
-    judged = held_out(rows, reader, RULES)
+    judged = dev_rows(rows, reader, RULES)
     for row, item in zip(rows, judged, strict=True):
         windows = tokenize(reader, row.conversation, RULES).windows
         assert item.windows == tuple((window.ids, window.segments) for window in windows)

@@ -208,8 +208,8 @@ def guard(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def distil(folder: Path, out: str, *changes: str, code: int = 0) -> tuple[str, str]:
-    given = ("--policy", "mlcommons", "--data", folder / "data", "--base", folder / "base", "--out", folder / out)
+def distil(folder: Path, out: str, *changes: str, data: str = "data", code: int = 0) -> tuple[str, str]:
+    given = ("--policy", "mlcommons", "--data", folder / data, "--base", folder / "base", "--out", folder / out)
     return guard("train", "distill", *STUDENT, PLAIN, f"teacher={TEACHER}", *changes, *given, code=code)
 
 
@@ -273,6 +273,11 @@ def test_mistakes_are_told_in_one_line(folder: Path) -> None:
         assert told in err
         assert "Traceback" not in err
         assert not (folder / "mistaken").exists()
+    text = "".join(json.dumps({"prompt": f"tree {n}", "label": "safe"}) + "\n" for n in range(40))
+    (folder / "safe.jsonl").write_text(text, encoding="utf-8")
+    _, err = distil(folder, "mistaken", data="safe.jsonl", code=2)
+    assert "only safe rows to train on under policy 'minimal'" in err
+    assert not (folder / "mistaken").exists()
 
 
 def test_the_shipped_config_is_what_the_recipe_reads() -> None:
