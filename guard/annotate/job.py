@@ -1,4 +1,4 @@
-"""A judging job: what is judged by whom, and where what it writes lies."""
+"""An annotation job: its input, its models, and the paths of its output."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guard.annotate.labels import Labelling
-from guard.annotate.pairs import Comparing
+from guard.annotate.labels import LabelTask
+from guard.annotate.pairs import CompareTask
 from guard.annotate.prompts import TEMPLATE_DIGEST
 from guard.annotate.question import Model
 from guard.digest import file_digest
@@ -16,16 +16,16 @@ from guard.jobs.paths import check_input, check_output
 from guard.jobs.rows import format_of
 
 SUFFIXES = (".jsonl", ".ndjson")
-PART_ROWS = 64  # rows that are committed together
+PART_ROWS = 64  # rows per committed part
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to judge, by which rules, and who judges. completions: the file that caches them; None: one beside `out`."""
+    """The input, the task, and the models. completions: the file of cached completions; default: beside `out`."""
 
     source: Path
     out: Path
-    rules: Labelling | Comparing
+    task: LabelTask | CompareTask
     judge: Model
     generator: Model | None = None
     completions: Path | None = None
@@ -33,16 +33,16 @@ class Job:
 
     def __post_init__(self) -> None:
         if self.threads < 1:
-            raise ConfigError(f"{self.threads} requests at a time cannot be; give at least 1")
-        if isinstance(self.rules, Comparing):
-            if self.rules.answers < 2:
-                raise ConfigError(f"{self.rules.answers} answers cannot be compared; give at least 2")
+            raise ConfigError(f"threads must be >= 1 (got {self.threads})")
+        if isinstance(self.task, CompareTask):
+            if self.task.answers < 2:
+                raise ConfigError(f"answers must be >= 2 (got {self.task.answers}): a comparison needs two")
             return
-        if self.rules.votes < 1:
-            raise ConfigError(f"{self.rules.votes} votes cannot be; give at least 1")
-        if self.rules.votes > 2 and self.judge.temperature == 0:
+        if self.task.votes < 1:
+            raise ConfigError(f"votes must be >= 1 (got {self.task.votes})")
+        if self.task.votes > 2 and self.judge.temperature == 0:
             raise ConfigError(
-                f"{self.rules.votes} votes at temperature 0 ask the same again; give 2 votes or a higher temperature"
+                f"{self.task.votes} votes at temperature 0 repeat one request; give 2 votes or a higher temperature"
             )
 
     def beside(self, ending: str) -> Path:
@@ -71,7 +71,7 @@ class Job:
 
 
 def check_paths(job: Job) -> None:
-    """DataError if a file is missing, in the way, or named twice."""
+    """DataError if a file is missing, a path is a folder or used twice, or a suffix is unknown."""
     check_input(job.source)
     format_of(job.source)  # an unknown one is an error
     if job.out.suffix not in SUFFIXES:
@@ -80,24 +80,24 @@ def check_paths(job: Job) -> None:
         check_output(path)
     paths = [job.source, job.out, job.dropped, job.quarantine, job.report, job.cache]
     if len({path.resolve() for path in paths}) < len(paths):
-        raise DataError(f"{job.source}: the input, the output and the files beside it must be different ones")
+        raise DataError(f"{job.source}: the input, the output and the files beside it must be different files")
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """What the output depends on, as JSON data. Where an endpoint lies is not part of it."""
-    rules = job.rules
-    told: dict[str, Any] = {
-        "task": rules.task,
+    """The settings that the output depends on, as JSON data. The URL of an endpoint is not among them."""
+    task = job.task
+    result: dict[str, Any] = {
+        "task": task.name,
         "input_sha256": file_digest(job.source),
         "template": TEMPLATE_DIGEST,
-        "policy": rules.policy.digest if rules.policy else None,
+        "policy": task.policy.digest if task.policy else None,
         "judge": _model(job.judge),
         "generator": job.generator and _model(job.generator),
         "part_rows": PART_ROWS,
     }
-    if isinstance(rules, Comparing):
-        return {**told, "criterion": rules.digest, "answers": rules.answers}
-    return {**told, "votes": rules.votes}
+    if isinstance(task, CompareTask):
+        return {**result, "criterion": task.digest, "answers": task.answers}
+    return {**result, "votes": task.votes}
 
 
 def _model(model: Model) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Judges a file of rows by a model behind a chat endpoint: labels, or preference pairs.
+"""Annotates a file of rows with a model behind a chat endpoint: labels, or preference pairs.
 
-Every completion is kept before the next request (`guard.llm.completions`), and finished rows are committed part by
-part, so a job that was killed asks nothing again and ends with the same bytes as one that was not.
+Every completion is stored before the next request (`guard.llm.completions`), and finished rows are committed part by
+part, so a killed job repeats no request and ends with the same bytes as one that was not killed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from guard.annotate.job import PART_ROWS, Job, check_paths, settings
-from guard.annotate.labels import Labelling
-from guard.annotate.pairs import Comparing
-from guard.annotate.question import Voice, Voices
+from guard.annotate.labels import LabelTask
+from guard.annotate.pairs import CompareTask
+from guard.annotate.question import ModelClient, Models
 from guard.annotate.report import report
 from guard.annotate.rows import Finding, line_of, read_case
 from guard.digest import file_digest
@@ -33,17 +33,17 @@ from guard.llm.client import Client, RateLimiter
 from guard.llm.completions import CompletionCache, Usage
 
 Progress = Callable[[int], None]
-MOST_FAILURES = 20  # rows that fail one after the other before the endpoint is given up
-AHEAD = 4  # rows begun for each thread, so that a slow one does not stop the others
+MAX_FAILURES = 20  # consecutive failed rows after which the job stops
+LOOKAHEAD = 4  # rows in flight per thread, so that a slow one does not stop the others
 _ACCOUNT = "account"  # the file in the ledger that names the cost account of this run
 
 
 def judge_file(job: Job, restart: bool = False, progress: Progress | None = None) -> dict[str, Any]:
-    """Writes `job.out`, `job.dropped`, `job.quarantine` and `job.report`, and returns the report.
+    """Write `job.out`, `job.dropped`, `job.quarantine` and `job.report`; return the report.
 
-    restart: throw away the finished parts of an earlier run; its answers stay known. progress: called with the number
-    of rows that were done since its last call. Raises DataError where a file cannot be read or written, EngineError
-    where the endpoint fails row after row, ConfigError where it refuses whatever it is asked.
+    restart: discard the finished parts of an earlier run; its completions stay cached. progress: called with the number
+    of rows finished since its last call. Raises DataError if a file cannot be read or written, EngineError if the
+    endpoint fails row after row, ConfigError if it refuses every request.
     """
     check_paths(job)
     try:
@@ -52,26 +52,26 @@ def judge_file(job: Job, restart: bool = False, progress: Progress | None = None
     except OSError as problem:
         reason = problem.strerror or type(problem).__name__
         raise DataError(
-            f"{problem.filename or job.out}: {reason}; finished parts stay in {job.parts}, so run again to go on"
+            f"{problem.filename or job.out}: {reason}; finished parts stay in {job.parts}: run again to resume"
         ) from None
 
 
 def _check_rows(job: Job) -> None:
-    """Finds out before anything is asked that two rows share an id, or that a row has a column that the judge adds."""
+    """DataError, before any request, if two rows share an id or a row has a column that the judge adds."""
     seen: dict[bytes, int] = {}
     for row in _rows(job):
         where = f"{job.source} line {row.number}"
         try:
-            own = read_case(row.read(), job.rules.task).id
+            id = read_case(row.read(), job.task.name).id
         except InvalidInput:
             continue
         except DataError as problem:
             raise DataError(f"{where}: {problem}") from None
-        digest = hashlib.sha256(own.encode("utf-8", "surrogatepass")).digest()  # ids may be as long as texts
+        digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).digest()  # ids may be as long as texts
         if digest in seen:
             raise DataError(
-                f"{where}: has the id of line {seen[digest]} (a row without `id` goes by its texts); give every row "
-                "its own, or remove what is there twice"
+                f"{where}: has the id of line {seen[digest]} (a row without `id` is identified by its texts); give "
+                "every row its own id, or remove the repeated row"
             )
         seen[digest] = row.number
 
@@ -103,35 +103,35 @@ def _open(job: Job, restart: bool, progress: Progress) -> dict[str, Any]:
     with closing(CompletionCache(job.cache)) as cache:
         limiter = RateLimiter(job.judge.endpoint.requests_per_minute)
         with closing(Client(job.judge.endpoint, cache, f"{account}:judge", limiter)) as client:
-            judge = Voice("judge", job.judge, client)
+            judge = ModelClient("judge", job.judge, client)
             if job.generator is None:
-                return _run(job, Voices(judge), cache, account, restart, progress)
+                return _run(job, Models(judge), cache, account, restart, progress)
             endpoint = job.generator.endpoint
             shared = limiter if endpoint.base_url == job.judge.endpoint.base_url else None
-            with closing(Client(endpoint, cache, f"{account}:generator", shared)) as writer:
-                voices = Voices(judge, Voice("generator", job.generator, writer))
-                return _run(job, voices, cache, account, restart, progress)
+            with closing(Client(endpoint, cache, f"{account}:generator", shared)) as client:
+                models = Models(judge, ModelClient("generator", job.generator, client))
+                return _run(job, models, cache, account, restart, progress)
 
 
 def _run(
-    job: Job, voices: Voices, cache: CompletionCache, account: str, restart: bool, progress: Progress
+    job: Job, models: Models, cache: CompletionCache, account: str, restart: bool, progress: Progress
 ) -> dict[str, Any]:
-    found = settings(job)
-    outputs = () if _is_of(job, found) else (job.out, job.dropped, job.quarantine, job.report)
-    with open_ledger(job.parts, found, restart, outputs=outputs) as ledger:
+    job_settings = settings(job)
+    outputs = () if _is_of(job, job_settings) else (job.out, job.dropped, job.quarantine, job.report)
+    with open_ledger(job.parts, job_settings, restart, outputs=outputs) as ledger:
         if not (ledger.folder / _ACCOUNT).is_file():
             with atomic(ledger.folder / _ACCOUNT) as file:
                 file.write(account.encode())
         try:
-            _judge(job, voices, ledger, progress)
+            _judge(job, models, ledger, progress)
         except (ConfigError, EngineError):
             if not any(cache.usage(f"{account}:{name}").requests for name in ("judge", "generator")):
-                ledger.remove()  # nothing was paid for: the next try may have other settings
+                ledger.remove()  # nothing was paid for: the next run may have other settings
             raise
-        if file_digest(job.source) != found["input_sha256"]:
-            raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
-        usage: dict[str, Usage] = {voice.name: cache.usage(f"{account}:{voice.name}") for voice in _each(voices)}
-        return _finish(job, ledger, found, usage)
+        if file_digest(job.source) != job_settings["input_sha256"]:
+            raise DataError(f"{job.source}: changed while it was read; run with --restart when it is complete")
+        usage: dict[str, Usage] = {model.name: cache.usage(f"{account}:{model.name}") for model in _clients(models)}
+        return _finish(job, ledger, job_settings, usage)
 
 
 def _is_of(job: Job, settings: Mapping[str, Any]) -> bool:
@@ -142,15 +142,15 @@ def _is_of(job: Job, settings: Mapping[str, Any]) -> bool:
         return False
 
 
-def _each(voices: Voices) -> list[Voice]:
-    return [voice for voice in (voices.judge, voices.generator) if voice]
+def _clients(models: Models) -> list[ModelClient]:
+    return [model for model in (models.judge, models.generator) if model]
 
 
-def _judge(job: Job, voices: Voices, ledger: Ledger, progress: Progress) -> None:
-    """Commits all parts that are not finished, and those again in which the endpoint had failed."""
+def _judge(job: Job, models: Models, ledger: Ledger, progress: Progress) -> None:
+    """Commit all unfinished parts, and again those in which the endpoint had failed."""
     done: dict[int, bool] = {}
 
-    def todo() -> Iterator[_Row]:
+    def pending() -> Iterator[_Row]:
         for row in _rows(job):
             if row.part not in done:
                 done[row.part] = ledger.finished(row.part) and not ledger.record(row.part)["fates"].get("failed")
@@ -161,74 +161,76 @@ def _judge(job: Job, voices: Voices, ledger: Ledger, progress: Progress) -> None
 
     pool = ThreadPoolExecutor(job.threads, thread_name_prefix="judge")
     try:
-        found = _in_order(pool, lambda row: _find(row, job.rules, voices), todo(), job.threads * AHEAD)
+        results = _in_order(pool, lambda row: _judge_row(row, job.task, models), pending(), job.threads * LOOKAHEAD)
         failures = 0
-        for part, rows in itertools.groupby(found, key=lambda each: each[0].part):
-            findings = []
+        for part, rows in itertools.groupby(results, key=lambda result: result[0].part):
+            judged = []
             for row, finding, counts in rows:
-                failures = failures + 1 if finding.fate == "failed" else 0 if finding.fate != "broken" else failures
-                if failures == MOST_FAILURES:
+                if finding.status != "broken":
+                    failures = failures + 1 if finding.status == "failed" else 0
+                if failures == MAX_FAILURES:
                     raise EngineError(
                         f"{job.judge.endpoint.where}: {failures} rows failed one after the other, the last one with: "
-                        f"{finding.reason}. Answers so far are kept; run the same command again to go on"
+                        f"{finding.reason}. Completions are cached; run the same command again to resume"
                     )
-                findings.append((row, finding, counts))
+                judged.append((row, finding, counts))
                 progress(1)
-            ledger.commit(part, _record(findings))
+            ledger.commit(part, _record(judged))
     except BaseException:
-        for voice in _each(voices):
-            voice.client.stop()
+        for model in _clients(models):
+            model.client.stop()
         raise
     finally:
-        pool.shutdown(cancel_futures=True)  # answers under way are waited for: they are paid
+        pool.shutdown(cancel_futures=True)  # waits for requests in flight: they are paid for
 
 
-_Found = tuple[_Row, Finding, Counter[str]]
+_Judged = tuple[_Row, Finding, Counter[str]]
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[_Row], _Found], rows: Iterable[_Row], ahead: int
-) -> Iterator[_Found]:
-    """What `work` finds of each row, in the order of the rows; `ahead` of them are begun at most."""
-    begun: deque[Future[_Found]] = deque()
+    pool: ThreadPoolExecutor, work: Callable[[_Row], _Judged], rows: Iterable[_Row], ahead: int
+) -> Iterator[_Judged]:
+    """The results of `work` in the order of the rows; at most `ahead` rows are in flight."""
+    in_flight: deque[Future[_Judged]] = deque()
     for row in rows:
-        begun.append(pool.submit(work, row))
-        if len(begun) == ahead:
-            yield begun.popleft().result()
-    while begun:
-        yield begun.popleft().result()
+        in_flight.append(pool.submit(work, row))
+        if len(in_flight) == ahead:
+            yield in_flight.popleft().result()
+    while in_flight:
+        yield in_flight.popleft().result()
 
 
-def _find(row: _Row, rules: Labelling | Comparing, voices: Voices) -> _Found:
+def _judge_row(row: _Row, task: LabelTask | CompareTask, models: Models) -> _Judged:
     counts: Counter[str] = Counter()
     try:
-        return row, rules.judge(read_case(row.read(), rules.task), voices, counts), counts
-    except InvalidInput as problem:
-        return row, Finding("broken", str(problem)), counts
-    except EngineError as problem:
-        # What a row that failed was asked counts as asked; what it was told counts for nothing.
-        asked = Counter({name: count for name, count in counts.items() if name.endswith(" answers")})
-        return row, Finding("failed", str(problem)), asked
+        return row, task.judge(read_case(row.read(), task.name), models, counts), counts
+    except InvalidInput as error:
+        return row, Finding("broken", str(error)), counts
+    except EngineError as error:
+        # The completions of a row that failed count as requested; its judgements do not count.
+        requested = Counter({name: count for name, count in counts.items() if name.endswith(" answers")})
+        return row, Finding("failed", str(error)), requested
 
 
-def _record(findings: list[_Found]) -> dict[str, Any]:
-    """A part: the lines to write, and what to count."""
+def _record(judged: list[_Judged]) -> dict[str, Any]:
+    """The record of a part: the lines to write, and the counts."""
     reasons: dict[str, Counter[str]] = {"dropped": Counter(), "broken": Counter(), "failed": Counter()}
     sums: Counter[str] = Counter()
     kept, dropped, quarantine = [], [], []
-    for row, finding, counts in findings:
+    for row, finding, counts in judged:
         sums += counts
-        kept += [line_of(each) for each in finding.rows]
-        dropped += [line_of({"line": row.number, **each}) for each in finding.dropped]
-        if finding.fate != "kept":
-            kind = reason_kind(finding.reason) if finding.fate == "broken" else finding.reason
-            reasons[finding.fate][kind] += 1
-        if finding.fate in ("broken", "failed"):
-            entry = {"line": row.number, "fate": finding.fate, "reason": finding.reason, **row.shard.raw(row.index)}
+        kept += [line_of(output) for output in finding.rows]
+        dropped += [line_of({"line": row.number, **output}) for output in finding.dropped]
+        if finding.status != "kept":
+            reason = reason_kind(finding.reason) if finding.status == "broken" else finding.reason
+            reasons[finding.status][reason] += 1
+        if finding.status in ("broken", "failed"):
+            # `fate` is a key of the file format.
+            raw = row.shard.raw(row.index)
+            entry = {"line": row.number, "fate": finding.status, "reason": finding.reason, **raw}
             quarantine.append(line_of(entry))
-    fates = Counter(finding.fate for _, finding, _ in findings)
     return {
-        "fates": fates,
+        "fates": Counter(finding.status for _, finding, _ in judged),
         "reasons": reasons,
         "counts": sums,
         "kept": kept,
@@ -237,26 +239,26 @@ def _record(findings: list[_Found]) -> dict[str, Any]:
     }
 
 
-def _finish(job: Job, ledger: Ledger, found: Mapping[str, Any], usage: Mapping[str, Usage]) -> dict[str, Any]:
-    """Joins the parts; the output appears last, so that where it is, all is."""
-    fates: Counter[str] = Counter()
+def _finish(job: Job, ledger: Ledger, settings: Mapping[str, Any], usage: Mapping[str, Usage]) -> dict[str, Any]:
+    """Join the parts; the output appears last, so that it is there only if everything is."""
+    statuses: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = defaultdict(Counter)
     parts = list(itertools.takewhile(ledger.finished, itertools.count()))
     for part in parts:
         record = ledger.record(part)
-        fates.update(record["fates"])
+        statuses.update(record["fates"])
         counts.update(record["counts"])
-        for fate, each in record["reasons"].items():
-            reasons[fate].update(each)
-    told = report(job, found, fates, reasons, counts, usage)
+        for status, of_status in record["reasons"].items():
+            reasons[status].update(of_status)
+    result = report(job, settings, statuses, reasons, counts, usage)
     for path, lines in ((job.dropped, "dropped"), (job.quarantine, "quarantine")):
         _join(path, ledger, parts, lines)
     with atomic(job.report) as file:
-        file.write(json.dumps(told, indent=2, sort_keys=True).encode() + b"\n")
+        file.write(json.dumps(result, indent=2, sort_keys=True).encode() + b"\n")
     _join(job.out, ledger, parts, "kept")
     ledger.remove()
-    return told
+    return result
 
 
 def _join(path: Path, ledger: Ledger, parts: Iterable[int], lines: str) -> None:

@@ -1,4 +1,4 @@
-"""Preference pairs by a judge: two answers are compared in both orders, and what depends on the order is dropped."""
+"""Preference pairs by a judge: answers are compared in both orders; pairs whose result depends on it are dropped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from guard.annotate.prompts import POINTS, TEMPLATE, TEMPLATE_DIGEST, compare_question, read_mark
-from guard.annotate.question import Voice, Voices, ask
+from guard.annotate.prompts import POINTS, TEMPLATE, TEMPLATE_DIGEST, compare_question, parse_mark
+from guard.annotate.question import ModelClient, Models, ask
 from guard.annotate.rows import Case, Finding, Task
 from guard.conversation import Message
 from guard.errors import InvalidInput
@@ -23,10 +23,10 @@ SEVERAL = "several reasons"
 
 
 @dataclass(frozen=True, slots=True)
-class Comparing:
-    """How answers are compared. answers: how many a prompt gets that has fewer than two."""
+class CompareTask:
+    """Comparison of answers by a criterion. answers: the number that a prompt with fewer than two is filled up to."""
 
-    task: ClassVar[Task] = "compare"
+    name: ClassVar[Task] = "compare"
     policy: Policy | None
     criterion: str = TEMPLATE.compare.criterion
     answers: int = 2
@@ -36,81 +36,81 @@ class Comparing:
         """sha256 (hex) of the criterion."""
         return hashlib.sha256(self.criterion.encode("utf-8", "replace")).hexdigest()
 
-    def judge(self, case: Case, voices: Voices, counts: Counter[str]) -> Finding:
-        """Compares every two answers. InvalidInput if there are fewer than two and nobody to write them."""
-        written = len(case.responses) < 2
+    def judge(self, case: Case, models: Models, counts: Counter[str]) -> Finding:
+        """Compare every two answers. InvalidInput if there are fewer than two and no generator."""
+        generated = len(case.responses) < 2
         answers = list(case.responses)
-        if written:
-            answers += self._write(case, voices.generator, counts)
+        if generated:
+            answers += self._generate(case, models.generator, counts)
         answers = list(dict.fromkeys(answers))
         if len(answers) < 2:
             return Finding("dropped", ALIKE, dropped=({"id": case.id, "reason": ALIKE},))
-        own = {key: value for key, value in case.row.items() if key not in ("id", "prompt", "responses")}
-        by = {"model": voices.judge.model.endpoint.model, "template": TEMPLATE_DIGEST, "criterion": self.digest}
+        columns = {key: value for key, value in case.row.items() if key not in ("id", "prompt", "responses")}
+        judge = {"model": models.judge.model.endpoint.model, "template": TEMPLATE_DIGEST, "criterion": self.digest}
         if self.policy:
-            by["policy"] = self.policy.digest
-        if written and voices.generator:
-            by["generator"] = voices.generator.model.endpoint.model
+            judge["policy"] = self.policy.digest
+        if generated and models.generator:
+            judge["generator"] = models.generator.model.endpoint.model
         kept, dropped = [], []
-        for one, other in itertools.combinations(range(len(answers)), 2):
-            pair = f"{case.id}-{one + 1}-{other + 1}"
-            reason, told = self._compare(case.prompt, answers[one], answers[other], voices.judge, counts)
+        for first, second in itertools.combinations(range(len(answers)), 2):
+            id = f"{case.id}-{first + 1}-{second + 1}"
+            reason, judgement = self._compare(case.prompt, answers[first], answers[second], models.judge, counts)
             if reason:
-                dropped.append({"id": pair, "reason": reason, **told})
+                dropped.append({"id": id, "reason": reason, **judgement})
                 continue
-            points = POINTS[told["marks"][0]] - POINTS[told["marks"][1]]
-            chosen, rejected = (one, other) if points > 0 else (other, one)
+            points = POINTS[judgement["marks"][0]] - POINTS[judgement["marks"][1]]
+            chosen, rejected = (first, second) if points > 0 else (second, first)
             texts = {"prompt": case.prompt, "chosen": answers[chosen], "rejected": answers[rejected]}
-            kept.append({"id": pair, **texts, "margin": abs(points), **told, **own, "judge": by})
+            kept.append({"id": id, **texts, "margin": abs(points), **judgement, **columns, "judge": judge})
         counts["pairs kept"] += len(kept)
-        counts.update(f"pairs dropped: {each['reason']}" for each in dropped)
+        counts.update(f"pairs dropped: {pair['reason']}" for pair in dropped)
         if kept:
             return Finding("kept", "", tuple(kept), tuple(dropped))
-        reasons = {each["reason"] for each in dropped}
+        reasons = {pair["reason"] for pair in dropped}
         return Finding("dropped", reasons.pop() if len(reasons) == 1 else SEVERAL, (), tuple(dropped))
 
-    def _write(self, case: Case, generator: Voice | None, counts: Counter[str]) -> list[str]:
-        """Answers to fill the row's up. One that was cut or is empty is left out."""
-        own = len(case.responses)
+    def _generate(self, case: Case, generator: ModelClient | None, counts: Counter[str]) -> list[str]:
+        """Generated answers to fill up the row's own. Truncated and empty ones are left out."""
+        given = len(case.responses)
         if generator is None:
-            raise InvalidInput(f"has {own} `responses` where two are needed, and no model was given to write them")
-        written = []
-        for seed in range(self.answers - own):  # one by one: many servers ignore `n`
-            text, whole = generator.answer((Message("user", case.prompt),), counts, seed)
-            if whole and text.strip():
-                written.append(text)
+            raise InvalidInput(f"has {given} `responses` where two are needed, and no model was given to write them")
+        generated = []
+        for seed in range(self.answers - given):  # one by one: many servers ignore `n`
+            text, complete = generator.answer((Message("user", case.prompt),), counts, seed)
+            if complete and text.strip():
+                generated.append(text)
             else:
                 counts["answers cut or empty"] += 1
-        return written
+        return generated
 
     def _compare(
-        self, prompt: str, one: str, other: str, judge: Voice, counts: Counter[str]
+        self, prompt: str, first: str, second: str, judge: ModelClient, counts: Counter[str]
     ) -> tuple[str, dict[str, Any]]:
-        """(why the pair is dropped, or nothing; marks and reasons). `one` is answer A in the first order, then B."""
+        """(reason to drop the pair, or ""; marks and reasons). `first` is answer A in the first order, then B."""
         marks: list[str] = []
         reasons: list[str] = []
-        for first, second in ((one, other), (other, one)):
-            question = compare_question(prompt, first, second, self.criterion, self.policy)
-            mark, reason = ask(judge, question, _read, TEMPLATE.compare.reminder, counts)
+        for a, b in ((first, second), (second, first)):
+            question = compare_question(prompt, a, b, self.criterion, self.policy)
+            mark, reason = ask(judge, question, _parse, TEMPLATE.compare.reminder, counts)
             reasons.append(reason)
             if mark is None:
                 break
             marks.append(mark)
             counts[f"preferred {('second', 'neither', 'first')[_sign(POINTS[mark]) + 1]}"] += 1
-        told = {"marks": marks, "reason_ab": reasons[0], "reason_ba": reasons[1] if len(reasons) > 1 else ""}
+        judgement = {"marks": marks, "reason_ab": reasons[0], "reason_ba": reasons[1] if len(reasons) > 1 else ""}
         if len(marks) < 2:
-            return UNPARSED, told
+            return UNPARSED, judgement
         ab, ba = _sign(POINTS[marks[0]]), -_sign(POINTS[marks[1]])
         if ab != ba:
             counts["disagreed"] += 1
-            return DISAGREE, told
+            return DISAGREE, judgement
         counts["unanimous"] += 1
-        return ("" if ab else TIE), told
+        return ("" if ab else TIE), judgement
 
 
 def _sign(points: int) -> int:
     return (points > 0) - (points < 0)
 
 
-def _read(answer: str, alone: bool) -> tuple[str, str]:
-    return read_mark(answer)
+def _parse(answer: str, bare: bool) -> tuple[str, str]:
+    return parse_mark(answer)

@@ -1,4 +1,4 @@
-"""What a judge is asked, and how its answer is read. What is judged is quoted between lines that it cannot forge."""
+"""The judge's prompts, and the parsers of its answers. Judged texts are quoted between delimiters they cannot forge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from guard.errors import VerdictError
 from guard.policy import Policy, ordered
 from guard.prompts.grammar import parse
 
-LAYOUT = 1  # raise it when the questions change for a reason that is not in the template
+LAYOUT = 1  # to be incremented when the questions change for a reason outside the template
 Messages = tuple[Message, ...]
 # Two points for a much better answer, one for a better one; above zero the first answer wins.
 POINTS = {"A>>B": 2, "A>B": 1, "A=B": 0, "B>A": -1, "B>>A": -2}
@@ -48,7 +48,7 @@ class CompareWords:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The words of the questions (taxonomy/templates/judge-v1.yaml)."""
+    """The wording of the questions (taxonomy/templates/judge-v1.yaml)."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -70,7 +70,7 @@ TEMPLATE_DIGEST = hashlib.sha256(
 
 
 def fence(texts: Sequence[str], digits: int = 16) -> str:
-    """A mark that stands in none of `texts`; the same texts always have the same one."""
+    """A delimiter that occurs in none of `texts`; equal texts have equal delimiters."""
     digest = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
     while any(digest[:digits] in text for text in texts):
         digest = hashlib.sha256(digest.encode()).hexdigest()
@@ -87,7 +87,7 @@ def policy_text(policy: Policy) -> str:
 
 
 def label_question(conversation: Conversation, policy: Policy) -> Messages:
-    """Asks for a verdict on the last message."""
+    """The messages that ask for a verdict on the last message."""
     mark = fence([message.content for message in conversation.messages])
     quotes = [(TEMPLATE.roles[message.role], message.content) for message in conversation.messages]
     question = TEMPLATE.label.question.format(
@@ -102,7 +102,7 @@ def label_question(conversation: Conversation, policy: Policy) -> Messages:
 
 
 def compare_question(prompt: str, first: str, second: str, criterion: str, policy: Policy | None) -> Messages:
-    """Asks which of two answers is better; `first` is answer A."""
+    """The messages that ask which of two answers is better; `first` is answer A."""
     words = TEMPLATE.compare
     mark = fence([prompt, first, second])
     question = words.question.format(
@@ -119,35 +119,35 @@ def _quoted(quotes: Sequence[tuple[str, str]], mark: str) -> str:
 
 
 def reminded(messages: Messages, answer: str, reminder: str) -> Messages:
-    """The question again, after an answer that could not be read."""
+    """The messages again, after an answer that could not be parsed."""
     if answer.strip():
         return *messages, Message("assistant", answer), Message("user", reminder)
     return *messages[:-1], Message("user", f"{messages[-1].content}\n\n{reminder}")  # many models refuse an empty turn
 
 
-def read_verdict(answer: str, policy: Policy, alone: bool = False) -> tuple[tuple[str, ...], str]:
-    """(codes, reason): no codes for safe. Below the last marker must stand a verdict that names its codes, and no more.
+def parse_verdict(answer: str, policy: Policy, bare: bool = False) -> tuple[tuple[str, ...], str]:
+    """(codes, reason): no codes for safe. After the last marker must follow a verdict with its codes, and nothing else.
 
-    alone: the whole answer may be the verdict. VerdictError if there is none.
+    bare: the whole answer may be the verdict. VerdictError if there is none.
     """
     marker = TEMPLATE.label.marker
     start = f"\n{answer}".rfind(f"\n{marker}")
     if start >= 0:
-        reason, told = answer[:start], answer[start + len(marker) :]
-    elif alone:
-        reason, told = "", answer
+        reason, text = answer[:start], answer[start + len(marker) :]
+    elif bare:
+        reason, text = "", answer
     else:
         raise VerdictError(f"no line {marker!r} in the judge's answer ({len(answer)} characters)")
-    unsafe, codes = parse(told, policy)
+    unsafe, codes = parse(text, policy)
     if unsafe and not codes:
         raise VerdictError("the judge names no category; every unsafe message falls under one of the policy's")
     return codes, reason.strip()
 
 
-def read_mark(answer: str) -> tuple[str, str]:
+def parse_mark(answer: str) -> tuple[str, str]:
     """(mark, reason): the one mark of the last line, a key of POINTS. VerdictError if there is not exactly one."""
     reason, _, last = answer.strip().rpartition("\n")
     marks = _MARK.findall(last)
     if len(marks) != 1:
-        raise VerdictError(f"{len(marks)} marks in the last line of the judge's answer; it must be one")
+        raise VerdictError(f"{len(marks)} marks in the last line of the judge's answer; expected one")
     return marks[0], reason.strip()

@@ -1,4 +1,4 @@
-"""A question to a judge: asked once, and once more for the verdict alone if the answer cannot be read."""
+"""A question to a judge: asked once, and once more for the bare verdict if the answer cannot be parsed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from guard.errors import ConfigError, VerdictError
 from guard.llm.client import Client, Endpoint, Request
 
 T = TypeVar("T")
-CUT = {"length", "content_filter"}  # how an answer ends that is not whole
+TRUNCATED = {"length", "content_filter"}  # finish reasons of incomplete answers
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Which model is asked, and how. None is left to the endpoint. Prices are per million tokens."""
+    """A model and its sampling parameters; None leaves one to the endpoint. Prices are per million tokens."""
 
     endpoint: Endpoint
     temperature: float | None = 0.0
@@ -27,11 +27,11 @@ class Model:
 
     def __post_init__(self) -> None:
         if (self.price_in is None) != (self.price_out is None):
-            raise ConfigError(f"model {self.endpoint.model!r} has one price; give those of both prompts and answers")
+            raise ConfigError(f"model {self.endpoint.model!r} has one price; give both, of prompts and of answers")
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class ModelClient:
     """A model with its open client."""
 
     name: Literal["judge", "generator"]
@@ -39,46 +39,46 @@ class Voice:
     client: Client
 
     def answer(self, messages: Messages, counts: Counter[str], seed: int | None = None) -> tuple[str, bool]:
-        """(text, whole?)"""
+        """(text, whether it is complete)"""
         completion = self.client.complete(Request(messages, self.model.temperature, self.model.max_tokens, seed=seed))
         counts[f"{self.name} answers"] += 1
         choice = completion.choices[0]
-        return choice.text, choice.finish not in CUT
+        return choice.text, choice.finish not in TRUNCATED
 
 
 @dataclass(frozen=True, slots=True)
-class Voices:
-    """Who judges, and who writes answers where a prompt has too few."""
+class Models:
+    """The judge, and the generator of answers for prompts that have too few."""
 
-    judge: Voice
-    generator: Voice | None = None
+    judge: ModelClient
+    generator: ModelClient | None = None
 
 
 def ask(
-    judge: Voice,
+    judge: ModelClient,
     messages: Messages,
-    read: Callable[[str, bool], tuple[T, str]],
+    parse: Callable[[str, bool], tuple[T, str]],
     reminder: str,
     counts: Counter[str],
     seed: int | None = None,
 ) -> tuple[T | None, str]:
-    """(what `read` reads, reason), or (None, the text) where nothing can be read in two answers.
+    """(value, reason) by `parse`, or (None, the text) if neither of two answers can be parsed.
 
-    read: takes an answer, and whether it was asked for the verdict alone; only the judge's own words come to it. What
-    was cut may end in the middle of a quotation, so it is never read.
+    parse: takes an answer, and whether a bare verdict was requested; it sees the judge's own words only. A truncated
+    answer may end in the middle of a quotation, so it is never parsed.
     """
     counts["judgements"] += 1
-    text, whole = judge.answer(messages, counts, seed)
+    text, complete = judge.answer(messages, counts, seed)
     try:
-        if whole:
-            return read(text, False)
+        if complete:
+            return parse(text, False)
     except VerdictError:
         pass
     counts["reminded"] += 1
-    again, whole = judge.answer(reminded(messages, text, reminder), counts, seed)
+    second, complete = judge.answer(reminded(messages, text, reminder), counts, seed)
     try:
-        if whole:
-            value, reason = read(again, True)
+        if complete:
+            value, reason = parse(second, True)
             return value, reason or text.strip()
     except VerdictError:
         pass

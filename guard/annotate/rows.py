@@ -14,7 +14,7 @@ from guard.errors import DataError, InvalidInput
 from guard.jobs.rows import as_json
 
 Task = Literal["label", "compare"]
-Fate = Literal["kept", "dropped", "broken", "failed"]
+Status = Literal["kept", "dropped", "broken", "failed"]
 # Columns that the judge adds: a row that has one already would lose it.
 ADDED: Mapping[Task, tuple[str, ...]] = {
     "label": ("label", "categories", "judge"),
@@ -40,9 +40,9 @@ class Case:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Finding:
-    """What became of a row. `rows` go to the output, `dropped` are the judgements that do not."""
+    """The result of judging a row: `rows` go to the output, `dropped` are judgements that do not."""
 
-    fate: Fate
+    status: Status
     reason: str = ""
     rows: tuple[Mapping[str, Any], ...] = ()
     dropped: tuple[Mapping[str, Any], ...] = ()

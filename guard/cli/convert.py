@@ -1,4 +1,4 @@
-"""`guard data convert`: labelled rows from any format that is read to guard's own, and to those of trainers."""
+"""`guard data convert`: labelled rows from any supported format to guard's own, or to those of trainers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def convert(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jsonl or .parquet file.", show_default=False)],
     columns: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A mapping file: which column holds what, the words of labels.")
+        Path | None, typer.Option(metavar="FILE", help="A mapping file: the columns, and the words of each label.")
     ] = None,
     policy: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="The policy whose codes the rows name.")
@@ -33,11 +33,11 @@ def convert(
     ] = None,
     split: Annotated[str, typer.Option(help="The part of a build or of a saved data set, or `all`.")] = "",
 ) -> None:
-    """Convert labelled rows. Without a mapping file, columns have the names `prompt` (or `text`), `response` or
+    """Convert labelled rows. Without a mapping file, the columns must be called `prompt` (or `text`), `response` or
     `messages`, `label`, `categories`, `id`, `language`, `group`.
 
-    Every row is written, left out (because the target has no place for it) or broken; broken rows are an error, and
-    OUT is not written, unless the mapping file says `on_broken: drop`.
+    Every row is written, left out (because the target format cannot express it) or broken. Broken rows are an error,
+    and OUT is not written, unless the mapping file says `on_broken: drop`.
     """
     from guard import policy as policies
     from guard.data.dataset.convert import convert as convert_rows

@@ -1,4 +1,4 @@
-"""`guard data inspect`: rows of a built data set, to look at. Texts stay hidden unless they are asked for."""
+"""`guard data inspect`: a sample of the rows of a built data set. Texts stay hidden unless requested."""
 
 from __future__ import annotations
 
@@ -39,64 +39,64 @@ def inspect(
     count: Annotated[int, typer.Option("-n", "--rows", min=1, help="How many rows.")] = 10,
     seed: Annotated[int, typer.Option(help="Another seed shows other rows.")] = 0,
     show_text: Annotated[
-        bool, typer.Option("--show-text", help="The texts too; many are hateful, sexual or violent.")
+        bool, typer.Option("--show-text", help="Show the texts too; many are hateful, sexual or violent.")
     ] = False,
     characters: Annotated[int, typer.Option(min=1, help="Of each turn, with --show-text.")] = _CHARACTERS,
-    as_json: Annotated[bool, typer.Option("--json", help="One object a row; with --show-text, whole texts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One object per row; with --show-text, whole texts.")] = False,
 ) -> None:
-    """Show a sample of the rows, the same one each time. Exit code 2 if no row has the id."""
+    """Show a reproducible sample of the rows. Exit code 2 if no row has the id."""
     from guard.data.dataset import samples
     from guard.errors import InvalidInput
 
-    wanted = samples.Filter(split, source, label, category, kind, language, reason, id)
-    found = samples.files(path)
-    of_drops = dropped or reason is not None or list(found) == ["drops"]
-    if of_drops and (told := wanted.values("split", "label", "category", "kind", "language")):
+    criteria = samples.Filter(split, source, label, category, kind, language, reason, id)
+    paths = samples.files(path)
+    only_drops = dropped or reason is not None or list(paths) == ["drops"]
+    if only_drops and (values := criteria.values("split", "label", "category", "kind", "language")):
         raise InvalidInput(
-            f"{', '.join(f'--{name}' for name in told)}: not known of dropped rows; take --source, --reason or --id"
+            f"{', '.join(f'--{name}' for name in values)}: unknown for dropped rows; use --source, --reason or --id"
         )
-    kept = [] if of_drops else samples.sample(found, wanted, count, seed)
-    gone = samples.sample_drops(found, wanted, count, seed) if of_drops or (id and "drops" in found) else []
-    if id is not None and not kept and not gone:
+    kept = [] if only_drops else samples.sample(paths, criteria, count, seed)
+    drops = samples.sample_drops(paths, criteria, count, seed) if only_drops or (id and "drops" in paths) else []
+    if id is not None and not kept and not drops:
         raise InvalidInput(f"{path}: no row has the id {id!r}; ids are 16 hex digits, see `guard data inspect`")
     if as_json:
-        _echo_json(kept, gone, show_text)
+        _echo_json(kept, drops, show_text)
         return
-    if not kept and not gone:
+    if not kept and not drops:
         typer.echo("no row matches", err=True)
     if kept:
         show(_kept_table(kept))
-    if gone:
-        show(_dropped_table(gone))
+    if drops:
+        show(_dropped_table(drops))
     for row in kept if show_text else ():
         _echo_text(row, characters)
 
 
-def _echo_json(kept: Sequence[Sample], gone: Sequence[Dropped], show_text: bool) -> None:
+def _echo_json(kept: Sequence[Sample], drops: Sequence[Dropped], show_text: bool) -> None:
     for row in kept:
-        told = dataclasses.asdict(row)
-        messages = told.pop("messages")
+        plain = dataclasses.asdict(row)
+        messages = plain.pop("messages")
         if show_text:
-            told["messages"] = [{"role": role, "content": content} for role, content in messages]
-        typer.echo(json.dumps(told))  # ASCII: nothing in a text can steer the terminal
-    for drop in gone:
+            plain["messages"] = [{"role": role, "content": content} for role, content in messages]
+        typer.echo(json.dumps(plain))  # ASCII: no text can send control sequences to the terminal
+    for drop in drops:
         typer.echo(json.dumps(dataclasses.asdict(drop)))
 
 
 def _kept_table(rows: Sequence[Sample]) -> Table:
-    made = table(
+    result = table(
         "id", "split", "source", "label", "categories", "language", "kind", "characters", "cluster rows", "weight"
     )
     for row in rows:
         codes = ", ".join([*row.categories, *(f"{code}?" for code in row.undecided)])
         size = (f"{row.characters:,}", f"{row.cluster_rows:,}", f"{row.weight:.4g}")
-        add(made, row.id, row.split, row.source, row.label, codes, row.language, row.kind, *size)
-    return made
+        add(result, row.id, row.split, row.source, row.label, codes, row.language, row.kind, *size)
+    return result
 
 
 def _dropped_table(rows: Sequence[Dropped]) -> Table:
-    told = ((row.id, row.source, row.reason, row.detail, row.place) for row in rows)
-    return table("id", "source", "dropped for", "detail", "read from", rows=told)
+    lines = ((row.id, row.source, row.reason, row.detail, row.place) for row in rows)
+    return table("id", "source", "dropped for", "detail", "read from", rows=lines)
 
 
 def _echo_text(row: Sample, characters: int) -> None:
@@ -106,5 +106,5 @@ def _echo_text(row: Sample, characters: int) -> None:
     for role, content in row.messages:
         typer.echo(f"  {printable(role, 40)}:")
         for line in printable(content, characters).split("\n"):
-            typer.echo(f"    | {line}")  # the bar shows which lines are text
+            typer.echo(f"    | {line}")  # the bar marks the lines of the text
     typer.echo()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,10 +13,9 @@ import typer
 from guard.report import tables
 
 if TYPE_CHECKING:
-    from guard.data.sources.fetch.fetching import Progress, Status
+    from guard.data.sources.fetch.fetching import Status
 
 _INCOMPLETE = 2
-_log = logging.getLogger(__name__)
 _THERE = ("present", "fetched")
 
 
@@ -46,12 +42,16 @@ def fetch(
     """
     from guard.data.sources.fetch import downloads, fetching
     from guard.data.sources.fetch.transfer import hosts_at
+    from guard.report.progress import progress_bar
 
     hosts = hosts_at(base_url)
     files = fetching.check(downloads.select(names or [], taxonomy), root, hosts)
     if not dry_run:
-        with _bar(files) as progress:
-            files = fetching.fetch_missing(files, root, hosts, jobs, progress=progress)
+        missing = sum(file.selected.file.size for file in files if file.state != "present")
+        with progress_bar("fetching", missing, "bytes") as bar:
+            files = fetching.fetch_missing(
+                files, root, hosts, jobs, progress=lambda path, size: bar.advance(size, path)
+            )
     if as_json:
         typer.echo(json.dumps([_plain(file) for file in files], indent=1))
     elif dry_run:
@@ -83,22 +83,6 @@ def _plain(status: Status) -> dict[str, Any]:
         "state": status.state,
         **problem,
     }
-
-
-@contextmanager
-def _bar(files: Sequence[Status]) -> Iterator[Progress | None]:
-    """A progress bar over the bytes that are missing, on stderr; none where that is no terminal."""
-    total = sum(file.selected.file.size for file in files if file.state != "present")
-    if not total or not sys.stderr.isatty() or not _log.isEnabledFor(logging.WARNING):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda path, size: bar.update(task, advance=size, description=path)
 
 
 def _show_files(files: Sequence[Status]) -> None:

@@ -1,21 +1,21 @@
-"""`guard data judge`: label rows, or compare answers, by a model behind a chat endpoint."""
+"""`guard data judge`: label rows, or compare answers, with a model behind a chat endpoint."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from guard.report import tables
+from guard.report.tables import number_table, show
+
+if TYPE_CHECKING:
+    from guard.annotate.job import Job
 
 FAILED = 3
 DEFAULT_POLICY = "mlcommons"
-_ENDPOINT, _GENERATOR = "The judge", "Who writes answers (compare)"
+_ENDPOINT, _GENERATOR = "The judge", "The generator of responses (compare)"
 
 
 def judge(
@@ -78,58 +78,66 @@ def judge(
     restart: Annotated[bool, typer.Option("--restart", help="Replace OUT, or an unfinished run of it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report instead of the table.")] = False,
 ) -> None:
-    """Judge the rows of IN by a model that answers at an OpenAI-compatible chat endpoint.
+    """Judge the rows of IN with a model behind an OpenAI-compatible chat endpoint.
 
     label: rows with `messages`, or `prompt` and perhaps `response`, get `label`, `categories` and `judge`.
     compare: rows with `prompt` and perhaps `responses` give pairs with `prompt`, `chosen` and `rejected`.
 
-    What the judge sees otherwise in another order, and what cannot be read, goes to OUT.dropped.jsonl, broken and
-    failed rows to OUT.quarantine.jsonl; all counts, the swap consistency and the cost to OUT.report.json.
+    Judgements that depend on the order or cannot be parsed go to OUT.dropped.jsonl, broken and failed rows to
+    OUT.quarantine.jsonl; all counts, the swap consistency and the cost to OUT.report.json.
 
-    A killed run goes on where it was; no answer is asked for twice. Exit code 3 if rows failed or none could be judged.
+    A killed run resumes and repeats no request. Exit code 3 if rows failed or none could be judged.
     """
     from guard import policy as policies
     from guard.annotate.job import Job
     from guard.annotate.judging import judge_file
-    from guard.annotate.labels import Labelling
-    from guard.annotate.pairs import Comparing
+    from guard.annotate.labels import LabelTask
+    from guard.annotate.pairs import CompareTask
     from guard.annotate.question import Model
     from guard.errors import ConfigError
+    from guard.jobs.rows import open_rows
     from guard.llm.client import Endpoint
+    from guard.report.progress import progress_bar
 
     if task == "label" and (criterion or generator_model):
         raise ConfigError("--criterion and --generator-model are for --task compare; a label is given by the policy")
     if generator_model is None and generator_url is not None:
         raise ConfigError("--generator-url needs --generator-model, the name of the model there")
-    rules: Labelling | Comparing
+    task_settings: LabelTask | CompareTask
     if task == "label":
-        rules = Labelling(policies.load(policy or DEFAULT_POLICY), votes)
+        task_settings = LabelTask(policies.load(policy or DEFAULT_POLICY), votes)
     elif criterion:
-        rules = Comparing(policies.load(policy) if policy else None, _text(criterion), answers)
+        task_settings = CompareTask(policies.load(policy) if policy else None, _text(criterion), answers)
     else:
-        rules = Comparing(policies.load(policy or DEFAULT_POLICY), answers=answers)
+        task_settings = CompareTask(policies.load(policy or DEFAULT_POLICY), answers=answers)
     endpoint = Endpoint(base_url, model, api_key_env, requests_per_minute, timeout, body=_body(body, "--body"))
     generator = None
     if generator_model is not None:
-        own = api_key_env if generator_url in (None, base_url) else None
-        place = Endpoint(
+        shared_key = api_key_env if generator_url in (None, base_url) else None
+        generator_endpoint = Endpoint(
             generator_url or base_url,
             generator_model,
-            generator_api_key_env or own,
+            generator_api_key_env or shared_key,
             requests_per_minute,
             timeout,
             body=_body(generator_body, "--generator-body"),
         )
-        generator = Model(place, generator_temperature, generator_max_tokens, generator_price_in, generator_price_out)
-    judging = Model(endpoint, temperature, max_tokens, price_in, price_out)
-    job = Job(source, out, rules, judging, generator, cache, jobs)
-    with _bar(source) as progress:
-        told = judge_file(job, restart, progress)
+        generator = Model(
+            generator_endpoint,
+            generator_temperature,
+            generator_max_tokens,
+            generator_price_in,
+            generator_price_out,
+        )
+    judge_model = Model(endpoint, temperature, max_tokens, price_in, price_out)
+    job = Job(source, out, task_settings, judge_model, generator, cache, jobs)
+    with progress_bar(source.name, lambda: open_rows(source, also=None).total() if source.is_file() else None) as bar:
+        report = judge_file(job, restart, bar.advance)
     if as_json:
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        _summarise(job, told)
-    if told["failed"] or (told["read"] and not told["kept"] + told["dropped"]):
+        _summarise(job, report)
+    if report["failed"] or (report["read"] and not report["kept"] + report["dropped"]):
         raise typer.Exit(FAILED)
 
 
@@ -157,59 +165,36 @@ def _body(text: str, option: str) -> dict[str, Any]:
     return body
 
 
-@contextmanager
-def _bar(source: Path) -> Iterator[Callable[[int], None] | None]:
-    """A progress bar on stderr; none where that is no terminal."""
-    if not sys.stderr.isatty() or not source.is_file():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from guard.jobs.rows import open_rows
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(source.name, total=open_rows(source, also=None).total())
-        yield lambda rows: bar.advance(task, rows)
-
-
-def _summarise(job: Any, told: dict[str, Any]) -> None:
-    fates = ("kept", "dropped", "broken", "failed")
-    typer.echo(f"read {told['read']} = " + " + ".join(f"{fate} {told[fate]}" for fate in fates))
-    rows = [(f"{fate}: {name}", count) for fate in fates[1:] for name, count in told["reasons"].get(fate, {}).items()]
-    if "labels" in told:
-        rows += told["labels"].items()
+def _summarise(job: Job, report: dict[str, Any]) -> None:
+    statuses = ("kept", "dropped", "broken", "failed")
+    typer.echo(f"read {report['read']} = " + " + ".join(f"{status} {report[status]}" for status in statuses))
+    rows: list[tuple[str, float | None]] = [
+        (f"{status}: {reason}", count)
+        for status in statuses[1:]
+        for reason, count in report["reasons"].get(status, {}).items()
+    ]
+    if "labels" in report:
+        rows += report["labels"].items()
     else:
-        rows.append(("pairs", told["pairs"]["kept"]))
-        rows += [(f"pairs dropped: {reason}", count) for reason, count in told["pairs"]["dropped"].items()]
-    rows += [(f"judgements {name}", count) for name, count in told["judgements"].items()]
-    rows += [("drop rate", told["drop_rate"]), ("swap consistency", told["swap_consistency"])]
-    if "first_position_share" in told:
-        rows.append(("first answer preferred", told["first_position_share"]))
-    _print(["", ""], rows)
+        rows.append(("pairs", report["pairs"]["kept"]))
+        rows += [(f"pairs dropped: {reason}", count) for reason, count in report["pairs"]["dropped"].items()]
+    rows += [(f"judgements {name}", count) for name, count in report["judgements"].items()]
+    rows += [("drop rate", report["drop_rate"]), ("swap consistency", report["swap_consistency"])]
+    if "first_position_share" in report:
+        rows.append(("first answer preferred", report["first_position_share"]))
     columns = ["requests", "retries", "cache_hits", "tokens_in", "tokens_out", "uncounted", "cost"]
-    usage = [(name, *(each[column] for column in columns)) for name, each in told["usage"].items()]
-    _print(["", *(column.replace("_", " ") for column in columns)], [*usage, ("all", *[""] * 6, told["cost"])])
+    usage = [
+        *((name, *(_number(used[column]) for column in columns)) for name, used in report["usage"].items()),
+        ("all", *[""] * 6, _number(report["cost"])),
+    ]
+    show(
+        number_table("", "", rows=((name, _number(value)) for name, value in rows)),
+        number_table("", *(column.replace("_", " ") for column in columns), rows=usage),
+    )
     typer.echo(f"kept: {job.out}  dropped: {job.dropped}  quarantine: {job.quarantine}  report: {job.report}")
 
 
-def _print(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    told = [(name, *map(_figure, figures)) for name, *figures in rows]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
-    table.add_column(columns[0], min_width=12)  # reasons fold where there is no room; a number is never cut
-    for index, column in enumerate(columns[1:], 1):
-        width = max(len(row[index]) for row in told)
-        table.add_column(column, justify="right", no_wrap=True, min_width=max(width, len(column)))
-    for row in told:
-        table.add_row(*map(Text, row))
-    tables.show(table)
-
-
-def _figure(value: float | str | None) -> str:
+def _number(value: float | None) -> str:
     if isinstance(value, float):
         return f"{value:,.6f}".rstrip("0").rstrip(".")
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else value
+    return "-" if value is None else f"{value:,}"

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from guard.annotate import prompts
 from guard.annotate.job import PART_ROWS, Job
-from guard.annotate.judging import MOST_FAILURES, judge_file
-from guard.annotate.labels import Labelling
-from guard.annotate.pairs import Comparing
+from guard.annotate.judging import MAX_FAILURES, judge_file
+from guard.annotate.labels import LabelTask
+from guard.annotate.pairs import CompareTask
 from guard.annotate.question import Model
 from guard.cli import main
 from guard.conversation import Conversation, Message
@@ -71,11 +71,11 @@ def model(chat, name="m", **options) -> Model:
 
 
 def labelling(source: Path, chat, votes=2, **options) -> Job:
-    return Job(source, source.with_name("out.jsonl"), Labelling(POLICY, votes), model(chat, **options), threads=4)
+    return Job(source, source.with_name("out.jsonl"), LabelTask(POLICY, votes), model(chat, **options), threads=4)
 
 
 def comparing(source: Path, chat, **options) -> Job:
-    return Job(source, source.with_name("out.jsonl"), Comparing(POLICY), model(chat), threads=4, **options)
+    return Job(source, source.with_name("out.jsonl"), CompareTask(POLICY), model(chat), threads=4, **options)
 
 
 def rows_of(path: Path) -> list[dict]:
@@ -262,7 +262,7 @@ def test_pairs_are_what_both_orders_agree_on(chat, tmp_path):
     job = comparing(write(tmp_path / "in.jsonl", *PAIRS), chat)
     told = judge_file(job)
     first, second = rows_of(job.out)
-    by = {"model": "m", "template": prompts.TEMPLATE_DIGEST, "criterion": Comparing(POLICY).digest}
+    by = {"model": "m", "template": prompts.TEMPLATE_DIGEST, "criterion": CompareTask(POLICY).digest}
     assert first == {
         "id": "p-1-2",
         "prompt": "why?",
@@ -315,7 +315,7 @@ def test_too_few_answers_are_written_by_the_generator(chat, tmp_path):
     rows = [{"id": "none", "prompt": "why?"}, {"id": "one", "prompt": "so?", "responses": ["mine"]}, PAIRS[0]]
     with serving() as writer:
         job = comparing(write(tmp_path / "in.jsonl", *rows), chat, generator=model(writer, "w", temperature=0.7))
-        job = dataclasses.replace(job, rules=Comparing(POLICY, answers=3))
+        job = dataclasses.replace(job, task=CompareTask(POLICY, answers=3))
         told = judge_file(job)
         assert sorted((body["messages"][0]["content"], body["seed"]) for body in writer.requests) == [
             ("so?", 0),
@@ -356,12 +356,12 @@ def test_answers_that_are_cut_or_alike_make_no_pair(chat, tmp_path):
 
 def test_a_criterion_takes_the_place_of_the_policy(chat, tmp_path):
     job = comparing(write(tmp_path / "in.jsonl", PAIRS[0]), chat)
-    judge_file(dataclasses.replace(job, rules=Comparing(None, "The shorter answer is better.")))
+    judge_file(dataclasses.replace(job, task=CompareTask(None, "The shorter answer is better.")))
     question = chat.requests[0]["messages"][1]["content"]
     assert question.startswith("Criterion. The shorter answer is better.")
     assert "M1" not in question
     by = rows_of(job.out)[0]["judge"]
-    assert by["criterion"] == Comparing(None, "The shorter answer is better.").digest != Comparing(None).digest
+    assert by["criterion"] == CompareTask(None, "The shorter answer is better.").digest != CompareTask(None).digest
     assert "policy" not in by
 
 
@@ -437,9 +437,9 @@ def test_jobs_that_cannot_be(chat, tmp_path):
             judge_file(dataclasses.replace(job, **changed))
     for changed in (
         {"threads": 0},
-        {"rules": Labelling(POLICY, 0)},
-        {"rules": Labelling(POLICY, 3)},
-        {"rules": Comparing(POLICY, answers=1)},
+        {"task": LabelTask(POLICY, 0)},
+        {"task": LabelTask(POLICY, 3)},
+        {"task": CompareTask(POLICY, answers=1)},
     ):
         with pytest.raises(ConfigError):
             dataclasses.replace(job, **changed)
@@ -484,7 +484,7 @@ def test_a_row_that_fails_is_quarantined_and_asked_for_again(chat, tmp_path):
 
 def test_broken_rows_do_not_hide_that_all_others_fail(chat, tmp_path):
     chat.fault = lambda number, body: Reply(403)
-    rows = [each for row in many(MOST_FAILURES) for each in (row, "{")]
+    rows = [each for row in many(MAX_FAILURES) for each in (row, "{")]
     with pytest.raises(EngineError, match="20 rows failed one after the other, the last one with: answered 403"):
         judge_file(labelling(write(tmp_path / "in.jsonl", *rows), chat))
 
@@ -504,7 +504,7 @@ def test_nobody_waits_for_a_job_that_is_given_up(chat, tmp_path):
 
 
 def test_finished_parts_are_not_judged_again(chat, tmp_path):
-    rows = many(PART_ROWS + MOST_FAILURES)
+    rows = many(PART_ROWS + MAX_FAILURES)
     late = {row["id"].removeprefix("r") for row in rows[PART_ROWS:]}
     chat.fault = lambda number, body: Reply(500) if quotes(body)[0].split()[1] in late else None
     job = labelling(write(tmp_path / "in.jsonl", *rows), chat, votes=1)
@@ -514,11 +514,11 @@ def test_finished_parts_are_not_judged_again(chat, tmp_path):
     chat.requests.clear()
     chat.fault = lambda number, body: None
     assert judge_file(job)["kept"] == len(rows)
-    assert len(chat.requests) == MOST_FAILURES
+    assert len(chat.requests) == MAX_FAILURES
 
 
 def test_an_endpoint_that_fails_row_after_row_is_given_up_and_the_job_goes_on_later(chat, tmp_path):
-    rows = many(PART_ROWS + 2 * MOST_FAILURES)
+    rows = many(PART_ROWS + 2 * MAX_FAILURES)
     bad = {row["id"] for row in rows[PART_ROWS - 5 :]}
     chat.fault = lambda number, body: Reply(503, CANARY.encode()) if f"r{quotes(body)[0].split()[1]}" in bad else None
     job = labelling(write(tmp_path / "in.jsonl", *rows), chat, votes=1)
@@ -526,7 +526,7 @@ def test_an_endpoint_that_fails_row_after_row_is_given_up_and_the_job_goes_on_la
         judge_file(job)
     host = chat.url.removeprefix("http://")
     assert str(error.value).startswith(
-        f"{host}/chat/completions: {MOST_FAILURES} rows failed one after the other, the last one with: answered 503"
+        f"{host}/chat/completions: {MAX_FAILURES} rows failed one after the other, the last one with: answered 503"
     )
     assert CANARY not in str(error.value)
     assert "row" not in str(error.value).replace("rows failed", "")
@@ -601,7 +601,7 @@ def test_no_more_requests_at_a_time_than_threads(chat, tmp_path):
 
 
 def command(job: Job, *more: str) -> list[str]:
-    options = ["--task", job.rules.task, "--policy", "minimal", "--base-url", job.judge.endpoint.base_url]
+    options = ["--task", job.task.name, "--policy", "minimal", "--base-url", job.judge.endpoint.base_url]
     options += ["--model", "m", "--jobs", "4", *more]
     return ["data", "judge", str(job.source), str(job.out), *options]
 
@@ -704,8 +704,8 @@ def test_an_unfinished_job_cannot_be_mixed_with_another(chat, tmp_path):
     chat.fault = lambda number, body: None
     for other in (
         dataclasses.replace(job, judge=model(chat, "other")),
-        dataclasses.replace(job, rules=Labelling(POLICY.without(["M2"]))),
-        dataclasses.replace(job, rules=Labelling(POLICY, 1)),
+        dataclasses.replace(job, task=LabelTask(POLICY.without(["M2"]))),
+        dataclasses.replace(job, task=LabelTask(POLICY, 1)),
     ):
         with pytest.raises(DataError, match="holds parts of a job that differs in: "):
             judge_file(other)
@@ -763,7 +763,7 @@ def test_both_orders_differ_only_in_which_answer_comes_first():
     ],
 )
 def test_verdicts_that_can_be_read(answer, alone, codes, reason):
-    assert prompts.read_verdict(answer, POLICY, alone) == (codes, reason)
+    assert prompts.parse_verdict(answer, POLICY, alone) == (codes, reason)
 
 
 @pytest.mark.parametrize(
@@ -783,17 +783,17 @@ def test_verdicts_that_can_be_read(answer, alone, codes, reason):
 )
 def test_verdicts_that_cannot_be_read(answer):
     with pytest.raises(VerdictError) as error:
-        prompts.read_verdict(f"{answer}", POLICY)
+        prompts.parse_verdict(f"{answer}", POLICY)
     assert "hope" not in str(error.value)
 
 
 @pytest.mark.parametrize(("mark", "points"), prompts.POINTS.items())
 def test_marks_that_can_be_read(mark, points):
-    assert prompts.read_mark(f"Because [[A=B]] is no option.\nSo: [[{mark}]]\n\n") == (
+    assert prompts.parse_mark(f"Because [[A=B]] is no option.\nSo: [[{mark}]]\n\n") == (
         mark,
         "Because [[A=B]] is no option.",
     )
-    assert prompts.read_mark(f"[[{mark}]]") == (mark, "")
+    assert prompts.parse_mark(f"[[{mark}]]") == (mark, "")
     swapped = mark.translate(str.maketrans("AB<>", "BA><"))
     assert prompts.POINTS.get(swapped, -points) == -points
 
@@ -803,13 +803,13 @@ def test_marks_that_can_be_read(mark, points):
 )
 def test_marks_that_cannot_be_read(answer):
     with pytest.raises(VerdictError):
-        prompts.read_mark(answer)
+        prompts.parse_mark(answer)
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="safeunM12,\n :AB<>=[]Verdict") | st.text())
 def test_reading_an_answer_fails_in_one_way_only(answer):
-    for read in (lambda text: prompts.read_verdict(text, POLICY, True), prompts.read_mark):
+    for read in (lambda text: prompts.parse_verdict(text, POLICY, True), prompts.parse_mark):
         with suppress(VerdictError):
             read(answer)
 
@@ -921,7 +921,7 @@ def test_exit_code_3_where_rows_failed_or_none_could_be_judged(chat, tmp_path, c
     write(job.source)
     assert run(command(job, "--restart")) == 0
     chat.fault = lambda number, body: Reply(400)
-    write(job.source, *many(MOST_FAILURES + 3)[3:])  # the first ones are known by now
+    write(job.source, *many(MAX_FAILURES + 3)[3:])  # the first ones are known by now
     assert run(command(job, "--restart")) == 3
     error = capsys.readouterr().err
     assert error.startswith("guard: 127.0.0.1:")

@@ -17,6 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from guard import AsyncGuardClient, Conversation, GuardClient, Moderator, Outcome, Verdict
+from guard.cli import main
 from guard.errors import Closed, ServiceError
 from guard.policy import load
 from guard.serve.grpc.server import Settings, run, serving
@@ -75,10 +76,11 @@ def test_a_port_in_use_is_one_line(process: Process) -> None:
     assert re.fullmatch(rf"guard: cannot listen on 127.0.0.1:{port}: .*give another --host or --port\n", done.stderr)
 
 
-def test_a_mode_that_is_none_is_a_usage_error() -> None:
-    done = subprocess.run([*SERVE, "--mode", "lenient"], capture_output=True, text=True, timeout=30)
-    assert done.returncode == 2
-    assert "strict, balanced, permissive" in done.stderr
+def test_a_mode_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--mode", "lenient"])
+    assert ended.value.code == 2
+    assert "strict, balanced, permissive" in capsys.readouterr().err
 
 
 async def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:

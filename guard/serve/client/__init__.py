@@ -7,31 +7,12 @@ not a verdict of SAFE.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from guard import policy as policies
 from guard.calibration import Mode
 from guard.errors import ConfigError
 from guard.moderator import Guard, open_moderator
 from guard.verdict import Outcome, Verdict
-
-if TYPE_CHECKING:
-    from guard.serve.client.asynchronous import AsyncGuardClient
-    from guard.serve.client.blocking import GuardClient
-
-__all__ = ["AsyncGuardClient", "GuardClient", "is_blocked", "open_guard"]
-
-
-def __getattr__(name: str) -> object:  # a guard in this process needs no gRPC
-    if name == "GuardClient":
-        from guard.serve.client.blocking import GuardClient
-
-        return GuardClient
-    if name == "AsyncGuardClient":
-        from guard.serve.client.asynchronous import AsyncGuardClient
-
-        return AsyncGuardClient
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def open_guard(
@@ -54,7 +35,7 @@ def open_guard(
         return open_moderator(model, policy, mode or "balanced", threads)
     if model is not None or threads is not None:
         raise ConfigError("a server has its own model and threads; give either `server`, or `model` and `threads`")
-    from guard.serve.client.blocking import GuardClient
+    from guard.serve.client.blocking import GuardClient  # a guard in this process needs no gRPC
 
     sent = policy if policy is None or policies.is_name(policy) else policies.load(policy)
     return GuardClient(server, policy=sent, mode=mode)

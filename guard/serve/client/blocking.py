@@ -87,8 +87,6 @@ class GuardClient:
         """
         return self._drive(self._session.moderate_each(conversations, policy, exclude, mode))
 
-    moderate_batch = moderate_each
-
     def _drive(self, steps: Steps[T]) -> T:
         try:
             step = next(steps)

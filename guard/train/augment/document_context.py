@@ -1,7 +1,7 @@
-"""Texture: a message that stands in machine text. What is asked in a log or in a table is asked all the same.
+"""Document context: a message embedded in machine text. A request inside a log or a table is still a request.
 
-Around it, a text stays as it is. Inside a structure it is written as the structure demands: escaped, or marked at the
-start of each line. Everything else is made up and harmless (see machine.py), so that labels stay.
+Text that is merely surrounded stays as it is. Inside a structure it is encoded as the structure requires: escaped, or
+with a marker at the start of each line. Everything else is made up and harmless (see machine.py): labels stay.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _SEPARATORS = ("\n", "\n\n")
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What a text stands in: the genre before and after it, what opens and closes its place, and how it is written.
+    """A structure around a text: the genre before and after it, the opening and closing markup, and the encoding.
 
-    Of any beginning of a text, `write` gives a beginning of what it gives of the text: so a span is found again.
+    `write` maps prefixes to prefixes (`write(text)` starts with `write(text[:n])`), by which spans are tracked.
     """
 
     genre: str
@@ -74,21 +74,21 @@ STRUCTURES: Mapping[str, Structure] = {
 _NAMES = tuple(STRUCTURES)
 
 
-def texture(text: str, span: tuple[int, int], rng: random.Random) -> tuple[str, tuple[int, int]]:
-    """The text with machine text around it, or inside a structure, and where its characters of the span are now."""
+def embed(text: str, span: tuple[int, int], rng: random.Random) -> tuple[str, tuple[int, int]]:
+    """The text surrounded by machine text, or inside a structure, and the new position of the span."""
     if rng.random() < 0.5:
         return surround(text, span, rng)
     return enclose(text, span, STRUCTURES[rng.choice(_NAMES)], rng)
 
 
 def surround(text: str, span: tuple[int, int], rng: random.Random) -> tuple[str, tuple[int, int]]:
-    """The text as it is, after machine text, before it, or between two."""
+    """The unchanged text after machine text, before it, or between two machine texts."""
     before, after = (machine_text(rng, length) for length in _lengths(rng))
     return _joined(before, ("", ""), _plain, after, text, span, rng)
 
 
 def enclose(text: str, span: tuple[int, int], structure: Structure, rng: random.Random) -> tuple[str, tuple[int, int]]:
-    """The text as a part of a structure, with more of the structure before it, after it, or both."""
+    """The text inside a structure, with more of the same genre before it, after it, or both."""
     before, after = (text_of(structure.genre, rng, length) for length in _lengths(rng))
     return _joined(before, structure.frame(Pen(rng)), structure.write, after, text, span, rng)
 

@@ -1,6 +1,6 @@
-"""Injections: texts in a message that are aimed at the guard itself. They ask for nothing, so that labels stay.
+"""Injections: texts inside a message that are aimed at the guard itself. They request nothing, so that labels stay.
 
-(Under a policy that has prompt injection as a category they would not: leave them out there.)
+(Under a policy with a category for prompt injection they would not: disable them there.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BOUNDARY = re.compile(r"\n+|[.!?][ \t]+|[。！？]+")
 
 @dataclass(frozen=True, slots=True)
 class Injections:
-    """The texts of taxonomy/templates/injections.yaml; {code} and {name} stand for those of a category."""
+    """The texts of taxonomy/templates/injections.yaml; {code} and {name} are those of a category."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -40,30 +40,30 @@ class Injections:
 @cache
 def shipped() -> Mapping[str, tuple[str, ...]]:
     """The injections by kind."""
-    found = schema.load(asset("taxonomy/templates/injections.yaml"), Injections)
-    return {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    injections = schema.load(asset("taxonomy/templates/injections.yaml"), Injections)
+    return {field.name: getattr(injections, field.name) for field in dataclasses.fields(injections)}
 
 
 def draw(policy: Policy, rng: random.Random) -> str:
-    """A random injection; all kinds are equally likely. It names a category of the policy if it names any."""
+    """A random injection, uniform over kinds. If it names a category, it is one of the policy."""
     texts = shipped()
     category = rng.choice(policy.categories)
     return rng.choice(texts[rng.choice(sorted(texts))]).format(code=category.code, name=category.name)
 
 
-def place(text: str, where: Place, rng: random.Random) -> int:
-    """The character at which to inject: the start, the end, or inside, where a line or sentence starts.
+def position_of(text: str, place: Place, rng: random.Random) -> int:
+    """The character index at which to inject: the start, the end, or the start of a line or sentence inside.
 
-    Inside it is the first such place after a random one; the end if there is none.
+    Inside, it is the first such start after a random index, or the end if there is none.
     """
-    if where == "start":
+    if place == "start":
         return 0
-    found = _BOUNDARY.search(text, rng.randrange(len(text))) if where == "inside" else None
-    return found.end() if found else len(text)
+    boundary = _BOUNDARY.search(text, rng.randrange(len(text))) if place == "inside" else None
+    return boundary.end() if boundary else len(text)
 
 
 def inject(text: str, injection: str, at: int, separator: str = "\n") -> str:
-    """The text with the injection at a character, parted from what stands before and after it."""
+    """The text with the injection at index `at`, with separators before and after it."""
     before = separator if at else ""
     after = separator if at < len(text) else ""
     return f"{text[:at]}{before}{injection}{after}{text[at:]}"

@@ -1,6 +1,6 @@
-"""Machine texts: harmless pages, forms, logs and code, made up anew each time, as noise on which no label depends.
+"""Machine texts: harmless, randomly generated pages, forms, logs and code, as noise that no label depends on.
 
-A genre writes lines without end; a text is some of them, cut to length, so that it may begin or stop anywhere.
+A genre generates an endless sequence of lines; a text is an excerpt of them, so that it may begin or stop anywhere.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from guard.train.augment.vocabulary import Pen
 
 Genre = Callable[[Pen], Iterator[str]]
 GENRES: Mapping[str, Genre] = {genre.__name__: genre for genre in (*pages.GENRES, *programs.GENRES)}
-LOST = 32  # characters by which a text is shorter than asked at most: it ends with a whole word where it can
+LOST = 32  # a text is at most this many characters shorter than requested, to end with a whole word
 _NAMES = tuple(GENRES)
 _WORD = 24
 
 
 def machine_text(rng: random.Random, length: int) -> str:
-    """A harmless text of a random genre, of at most `length` characters and nearly that long."""
+    """A harmless text of a random genre, of at most `length` characters and almost that long."""
     return text_of(_NAMES[int(rng.random() * len(_NAMES))], rng, length)
 
 
 def text_of(genre: str, rng: random.Random, length: int) -> str:
-    """The same of one genre of GENRES."""
+    """Likewise, of one genre of GENRES."""
     skipped = int(rng.random() * 4) if rng.random() < 0.5 else 0
     taken: list[str] = []
     left = length

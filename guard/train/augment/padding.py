@@ -1,6 +1,6 @@
-"""Padding: benign texts around a message, so that a guard finds a short harmful span in a long harmless text.
+"""Padding: benign texts around a message, so that a guard learns to find a short harmful span in a long text.
 
-A share of the pieces may be machine texts, made up on the spot: benign texts alone are all well written.
+A share of the pieces may be generated machine texts: benign texts alone are all well written.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from guard.train.augment.machine import machine_text
 
 Position = Literal["start", "middle", "end"]
 POSITIONS: tuple[Position, ...] = get_args(Position)
-SHORTEST = 400  # characters that a padded message has at least
+SHORTEST = 400  # characters of a padded message
 LONGEST_PIECE = 2000  # characters of a text that may become padding
 _SEPARATORS = ("\n\n", "\n", " ")
 _MACHINE = (80, 600)  # characters of a machine text
-_WORD = 24  # characters that are given up at most to end with a whole word
+_WORD = 24  # characters that may be cut to end with a whole word
 
 
 @dataclass(frozen=True, repr=False)
 class Pool:
-    """Texts known to be safe, sorted: prompts, and exchanges of a safe prompt with its safe reply."""
+    """Texts known to be safe, sorted: prompts, and exchanges of a safe prompt and its safe response."""
 
     texts: tuple[str, ...] = ()
     exchanges: tuple[tuple[str, str], ...] = ()
@@ -35,15 +35,15 @@ class Pool:
         return tuple(reply for _, reply in self.exchanges)
 
     def pieces(self, role: Role) -> tuple[str, ...]:
-        """What may pad a message of that role: replies for the assistant, if there are any."""
+        """The texts that may pad a message of that role: responses for the assistant, if there are any."""
         return self.replies if role == "assistant" and self.replies else self.texts
 
 
 def benign(examples: Iterable[Example]) -> Pool:
-    """The pool of the safe training examples about which nothing is undecided; the same in any order of them.
+    """The pool of the safe training examples without undecided categories; independent of their order.
 
-    Only judged messages are labelled. So a reply counts only if its prompt is itself a safe example: a safe reply may
-    be a refusal, after a prompt that is anything but safe.
+    Only judged messages are labelled, so a response is used only if its prompt is itself a safe example: a safe
+    response may be a refusal of an unsafe prompt.
     """
     texts: set[str] = set()
     replies: set[tuple[str, str]] = set()
@@ -62,15 +62,15 @@ def benign(examples: Iterable[Example]) -> Pool:
 
 
 def filler(pieces: Sequence[str], length: int, separator: str, rng: random.Random, machine: float = 0.0) -> str:
-    """Random pieces, joined, of at most `length` characters; the last one is cut, after a word where it can be.
+    """Random pieces, joined to at most `length` characters; the last one is cut, after a word where possible.
 
-    `machine` is the share of pieces that are machine texts instead.
+    machine: the share of pieces that are machine texts instead.
     """
     taken: list[str] = []
     left = length
     while left > 0:
-        made = machine and rng.random() < machine
-        piece = machine_text(rng, rng.randint(*_MACHINE)) if made else rng.choice(pieces)
+        generated = machine and rng.random() < machine
+        piece = machine_text(rng, rng.randint(*_MACHINE)) if generated else rng.choice(pieces)
         if len(piece) > left:
             space = piece.rfind(" ", max(0, left - _WORD), left + 1)
             taken.append(piece[: space if space > 0 else left])
@@ -83,10 +83,10 @@ def filler(pieces: Sequence[str], length: int, separator: str, rng: random.Rando
 def pad(
     text: str, pieces: Sequence[str], length: int, position: Position, rng: random.Random, machine: float = 0.0
 ) -> tuple[str, int]:
-    """The text at the start, in the middle or at the end of padding, and the character at which it starts now.
+    """The text at the start, in the middle or at the end of padding, and the index at which it starts.
 
-    The whole has at most `length` characters; a text that long, or without pieces to pad it with, stays alone.
-    `machine` is the share of the padding's pieces that are machine texts.
+    The result has at most `length` characters; a text that long, or without pieces to pad it with, is not padded.
+    machine: the share of padding pieces that are machine texts.
     """
     separator = rng.choice(_SEPARATORS)
     room = length - len(text)

@@ -1,4 +1,4 @@
-"""Made-up pages, mail, papers and talk: genres of machine.py. Each writes lines without end."""
+"""Generated web pages, mail, documents and chats: genres of machine.py. Each is an endless sequence of lines."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Views of a policy for one training example: other order and codes, fewer categories, shorter words.
+"""Views of a policy for one training example: another order, other codes, fewer categories, less detail.
 
-A view must never make a label wrong. What a row violates may leave the view only if the row is known to violate
-nothing else; what a row says nothing about must leave it; a row of unknown category keeps the whole policy.
-Categories are given and returned as codes in the order of the policy.
+A view must never make a label wrong. Violated categories may be removed only if the example is known to violate nothing
+else; undecided categories must be removed; an example of unknown category keeps the whole policy. Categories are given
+and returned as codes in the order of the policy.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Codes = tuple[str, ...]
 
 
 def decides(example: Example, policy: Policy) -> bool:
-    """Whether the example's label says anything under the policy.
+    """Whether the example's label is defined under the policy.
 
-    An unsafe row that violates only what the policy lacks does not, because two policies' categories overlap; nor does
-    a safe row about whose categories nothing was decided.
+    That of an unsafe example that violates only categories outside the policy is not, because categories of policies
+    overlap; nor is that of a safe example whose categories are all undecided.
     """
     codes = frozenset(policy.codes)
     if example.label == "unsafe":
@@ -31,55 +31,55 @@ def decides(example: Example, policy: Policy) -> bool:
 
 
 def decided(codes: Sequence[str], violated: Collection[str], undecided: Collection[str]) -> Codes:
-    """The codes about which something is known: violated, or not.
+    """The codes known to be violated or not violated.
 
-    A violated code that narrows another (hate/threatening) leaves the broader one undecided where it is not named.
+    A violated code that refines another (hate/threatening) leaves the broader one undecided unless it is named too.
     """
     broader = {code[:cut] for code in violated for cut, letter in enumerate(code) if letter == "/"}
     return tuple(code for code in codes if code in violated or (code not in undecided and code not in broader))
 
 
 def thinned(codes: Sequence[str], violated: Collection[str], rng: random.Random) -> Codes:
-    """The codes less a random part (at least one, if that can be) of those that are not violated; never none at all."""
+    """The codes without a random subset of those not violated; at least one code is removed, if possible, and kept."""
     others = [code for code in codes if code not in violated]
     most = len(others) - (len(others) == len(codes))
     if not most:
         return tuple(codes)
-    gone = set(rng.sample(others, rng.randint(1, most)))
-    return tuple(code for code in codes if code not in gone)
+    removed = set(rng.sample(others, rng.randint(1, most)))
+    return tuple(code for code in codes if code not in removed)
 
 
 def narrowed(codes: Sequence[str], violated: Collection[str], rng: random.Random) -> Codes:
-    """The codes less a random part of the violated ones, at least one of which stays: the row is still unsafe."""
-    own = [code for code in codes if code in violated]
-    if len(own) < 2:
+    """The codes without a random subset of the violated ones; one stays, so that the example is still unsafe."""
+    present = [code for code in codes if code in violated]
+    if len(present) < 2:
         return tuple(codes)
-    gone = set(rng.sample(own, rng.randint(1, len(own) - 1)))
-    return tuple(code for code in codes if code not in gone)
+    removed = set(rng.sample(present, rng.randint(1, len(present) - 1)))
+    return tuple(code for code in codes if code not in removed)
 
 
 def flipped(codes: Sequence[str], violated: Collection[str]) -> Codes:
-    """The codes less all violated ones, under which the row is safe; all codes if nothing else would remain."""
+    """The codes without the violated ones, under which the example is safe; all codes if none would remain."""
     return tuple(code for code in codes if code not in violated) or tuple(codes)
 
 
 def renumbered(codes: Sequence[str], prefix: str) -> dict[str, str]:
-    """New codes by old ones: the prefix and 1, 2, 3 … in the order given."""
+    """New codes by old ones: the prefix and 1, 2, 3 … in the given order."""
     return {code: f"{prefix}{number}" for number, code in enumerate(codes, 1)}
 
 
 def view(policy: Policy, names: Mapping[str, str], detail: Detail = "full") -> Policy:
-    """The policy with the categories of `names` (old code → new code), in its order.
+    """The policy with the categories of `names` (old code → new code), in that order.
 
-    Only `full` keeps includes and excludes. A definition cannot be left out of a category: where `names` alone are to
-    be read, that is for the renderer to do.
+    Only the detail `full` keeps includes and excludes. A category cannot lack its definition: with the detail `names`,
+    the renderer omits it.
     """
-    known = {category.code: category for category in policy.categories}
-    made = tuple(_category(known[old], new, detail == "full") for old, new in names.items())
-    return policy if made == policy.categories else dataclasses.replace(policy, categories=made)
+    by_code = {category.code: category for category in policy.categories}
+    categories = tuple(_category(by_code[old], new, detail == "full") for old, new in names.items())
+    return policy if categories == policy.categories else dataclasses.replace(policy, categories=categories)
 
 
-@lru_cache(maxsize=8192)  # checking a category anew costs more than everything else here
+@lru_cache(maxsize=8192)  # validating a new category costs more than everything else here
 def _category(category: Category, code: str, full: bool) -> Category:
     if full:
         return category if code == category.code else dataclasses.replace(category, code=code)
@@ -87,9 +87,9 @@ def _category(category: Category, code: str, full: bool) -> Category:
 
 
 def relabelled(example: Example, names: Mapping[str, str]) -> Example:
-    """The example under the view of `names`: codes renamed, and safe if it is known which it violates and none is left.
+    """The example under the view `names`: its codes are renamed, and it becomes safe if no known violation remains.
 
-    A row of unknown category keeps its label.
+    An example of unknown category keeps its label.
     """
     violated = example.categories
     kept = None if violated is None else frozenset(names[code] for code in violated if code in names)

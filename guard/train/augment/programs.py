@@ -1,4 +1,4 @@
-"""Made-up data, logs and code: genres of machine.py. Each writes lines without end."""
+"""Generated data, logs and code: genres of machine.py. Each is an endless sequence of lines."""
 
 from __future__ import annotations
 

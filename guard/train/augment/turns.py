@@ -1,13 +1,12 @@
-"""Turns around a judged message whose label is known all the same.
+"""Changes of turns and roles under which the label is still known.
 
-What changes who is judged, or in which role, is left out unless the label follows by itself:
+- Earlier turns: the judged message stays, and unrelated benign turns do not change its label.
+- A prompt as tool output: tool output is input to the model, judged like a prompt.
+- A prompt with a plain refusal: the refusal is judged now, and it violates nothing.
 
-- Turns before the first one: the judged message stays, and unrelated benign talk does not make it better or worse.
-- A prompt as tool output: tool output is read as input to the model, under the same question as a prompt.
-- A prompt and a plain refusal: the refusal is now what is judged, and it violates nothing.
-
-Left out: a prompt in the assistant's role (to ask for harm is not to give it); the prompt of a response example (its
-label is not known, or is that of another example); harmful talk before a safe message (which may then go on with it).
+Not done, because the label would be unknown: a prompt in the role of the assistant (requesting harm is not providing
+it); judging the prompt of a response example (it is unlabelled, or another example); harmful turns before a safe
+message (which may then continue them).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import random
 from guard.conversation import Conversation, Example, Message
 from guard.train.augment.padding import Pool
 
-REPLIES = (  # to a benign message of which no reply is known
+REPLIES = (  # to a benign message without a known response
     "Happy to help. Is there anything that I should know before I begin?",
     "Good question. Let me think about it for a moment.",
     "Sure. Here is a first draft; tell me what you would change.",
@@ -37,26 +36,26 @@ REFUSALS = (
 
 
 def history(pool: Pool, turns: int, rng: random.Random) -> tuple[Message, ...]:
-    """So many benign exchanges, each a message of the user's and a reply; none if the pool is empty."""
+    """The given number of benign exchanges, each a user message and a reply; none if the pool is empty."""
     messages: list[Message] = []
     for _ in range(turns if pool.texts else 0):
         if pool.exchanges and rng.random() < 0.5:
-            asked, replied = rng.choice(pool.exchanges)
+            prompt, reply = rng.choice(pool.exchanges)
         else:
-            asked, replied = rng.choice(pool.texts), rng.choice(REPLIES)
-        messages += [Message("user", asked), Message("assistant", replied)]
+            prompt, reply = rng.choice(pool.texts), rng.choice(REPLIES)
+        messages += [Message("user", prompt), Message("assistant", reply)]
     return tuple(messages)
 
 
 def preceded(conversation: Conversation, earlier: tuple[Message, ...]) -> Conversation:
-    """The conversation with earlier messages, which come after its opening system messages."""
+    """The conversation with earlier messages inserted after its leading system messages."""
     messages = conversation.messages
     opening = next((index for index, message in enumerate(messages) if message.role != "system"), 0)
     return Conversation((*messages[:opening], *earlier, *messages[opening:]))
 
 
 def as_tool_output(example: Example) -> Example:
-    """The example with its judged prompt as a tool's output; any other example as it is."""
+    """The example with its judged prompt as the output of a tool; other examples are returned unchanged."""
     judged = example.conversation.judged
     if judged.role != "user":
         return example
@@ -65,7 +64,7 @@ def as_tool_output(example: Example) -> Example:
 
 
 def refused(example: Example, refusal: str) -> Example:
-    """A prompt example as a safe response example, in which the prompt is refused; any other example as it is."""
+    """A prompt example as a safe response example that refuses it; other examples are returned unchanged."""
     if example.kind != "prompt" or example.conversation.judged.role != "user":
         return example
     return dataclasses.replace(

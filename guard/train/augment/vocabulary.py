@@ -1,4 +1,4 @@
-"""Words, names and numbers of made-up machine texts. All are neutral; every domain is one that nobody can own."""
+"""Words, names and numbers of generated machine texts. All are neutral; every domain is a reserved one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VERBS = _words(
     "repair reset resize restore rotate save scan search select send sort split start stop store submit swap sync tag "
     "test track trim update upload validate view wash wrap write"
 )
-# Harmless where they stand: in what a program calls.
+# Harmless where they occur: in names of functions.
 BLUNT = _words(
     "abort attack bomb crash destroy die drop execute explode fire hang hit inject kill purge strike terminate"
 )
@@ -82,7 +82,7 @@ _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 class Pen:
-    """Draws words and numbers; the same ones for the same generator."""
+    """Draws words and numbers; equal generators give equal draws."""
 
     __slots__ = ("random",)
 
@@ -135,7 +135,7 @@ class Pen:
         return f"{self.of(OPENINGS)} {self.of(PREDICATES)}{self.of(TAILS)}."
 
     def word(self) -> str:
-        """A function's name, now and then a blunt one, which then is about a part of the program."""
+        """A function name; sometimes a blunt verb, which then applies to a part of a program."""
         if self.random() < 0.15:
             return f"{self.of(BLUNT)}_{self.of(PARTS)}"
         return f"{self.of(VERBS)}_{self.noun()}"
@@ -171,7 +171,7 @@ class Pen:
         return "".join([_BASE64[int(self.random() * 64)] for _ in range(digits)])
 
     def address(self) -> str:
-        """Of a machine, from a block that is kept for documentation."""
+        """An IP address of the block reserved for documentation."""
         return f"192.0.2.{self.number(1, 254)}"
 
     def path(self) -> str:

@@ -315,7 +315,7 @@ def test_the_command_shows_counts_measures_and_warnings(built):
     assert done.exit_code == 0, done.output
     vietnamese = next(line.split() for line in done.stdout.splitlines() if line.startswith(" vi "))
     assert vietnamese == ["vi", "0", "100", "100.0", "100.0", "33.3", "1.0"]
-    assert "300 rows, 55.7% unsafe; after mixing 202 rows weigh anything" in done.stdout
+    assert "300 rows, 55.7% unsafe; after mixing 202 rows of positive weight" in done.stdout
     assert "settled by mixing: language" in done.stdout
     assert CANARY not in done.output
 
@@ -372,9 +372,9 @@ def test_a_mixing_section_can_be_tried_without_a_build(built, tmp_path):
     assert "did you mean `temperature`" in str(run(built, "--mixing", tmp_path / "mixing.yaml").exception)
     describe(built, [{"source": "books"}])
     (tmp_path / "mixing.yaml").write_text("temperature: 2\n")
-    assert "does not say how sources were weighed" in str(run(built, "--mixing", tmp_path / "mixing.yaml").exception)
+    assert "does not state the weights of sources" in str(run(built, "--mixing", tmp_path / "mixing.yaml").exception)
     (built / "train.parquet").rename(built / "dev.parquet")
-    assert "not on dev" in str(run(built, "--mixing", tmp_path / "mixing.yaml", "--split", "dev").exception)
+    assert "not to dev" in str(run(built, "--mixing", tmp_path / "mixing.yaml", "--split", "dev").exception)
 
 
 def test_a_file_that_is_no_split_is_an_error(built):

@@ -162,7 +162,7 @@ def test_equal_rows_in_other_bytes_are_different(tmp_path):
     found = compare(a, b)
     assert not found.equal
     assert found.files == ("train.parquet",)
-    assert "same rows, other bytes: train.parquet" in run(a, b)[1]
+    assert "same rows, different bytes: train.parquet" in run(a, b)[1]
 
 
 def test_settings_policy_and_sources(tmp_path):

@@ -131,7 +131,7 @@ def test_dropped_rows(folder):
     line = next(line for line in out.splitlines() if "f2" in line)
     assert line.split() == ["f2", "roses", "language", "fr", "raw/x.csv", "row", "7"]
     assert run(folder / "drops.parquet", "--reason", "language")[1] == out
-    with pytest.raises(InvalidInput, match="--label: not known of dropped rows"):
+    with pytest.raises(InvalidInput, match="--label: unknown for dropped rows"):
         run(folder, "--dropped", "--label", "safe")
     with pytest.raises(DataError, match="no row has the reason 'overcap'; did you mean 'over cap'"):
         run(folder, "--reason", "overcap")
@@ -146,7 +146,7 @@ def test_what_is_no_build(tmp_path):
     with pytest.raises(DataError, match="neither a folder nor a parquet file"):
         files(tmp_path / "x.csv")
     (tmp_path / "x.parquet").write_bytes(b"PAR1 is not enough")
-    with pytest.raises(DataError, match="not a parquet file"):
+    with pytest.raises(DataError, match="not a readable parquet file"):
         ids(tmp_path / "x.parquet")
 
 

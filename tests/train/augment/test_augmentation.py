@@ -1,4 +1,4 @@
-"""Augmentation: labels stay true, the same visit gives the same result, and no step predicts a label."""
+"""Augmentation: labels stay true, equal seeds give equal variants, and no step predicts a label."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ TEXT_SIDE = dataclasses.replace(
     padding=0.5,
     padded=900,
     injection=0.5,
-    texture=0.5,
+    document_context=0.5,
     tool=0.2,
 )
 EVERYTHING = dataclasses.replace(
     POLICY_SIDE,
     **{
         key: getattr(TEXT_SIDE, key)
-        for key in ("history", "obfuscation", "obfuscations", "padding", "injection", "texture")
+        for key in ("history", "obfuscation", "obfuscations", "padding", "injection", "document_context")
     },
     padded=900,
     tool=0.2,
@@ -156,7 +156,7 @@ def test_nothing_is_mutated_and_all_else_of_the_example_stays(row, chosen, seed,
 
 @given(examples(), seeds, epochs)
 def test_the_span_holds_the_judged_text_and_the_rest_is_benign_or_injected(row, seed, epoch):
-    chosen = dataclasses.replace(TEXT_SIDE, obfuscation=0.0, injection=0.0, texture=0.0, tool=0.0)
+    chosen = dataclasses.replace(TEXT_SIDE, obfuscation=0.0, injection=0.0, document_context=0.0, tool=0.0)
     made = augment(row, RULES, chosen, seed, epoch, POOL)
     start, end = made.span
     content = made.example.conversation.judged.content
@@ -235,7 +235,7 @@ from guard.train.augment.augmentation import Augmentation, augment
 from guard.train.augment.padding import Pool
 rules, pool = policy.load("mlcommons"), Pool(("When do I prune a fig?",), ())
 settings = Augmentation(
-    narrow=0.5, obfuscation=0.5, obfuscations=("homoglyphs", "leet"), injection=0.5, history=0.5, texture=0.5
+    narrow=0.5, obfuscation=0.5, obfuscations=("homoglyphs", "leet"), injection=0.5, history=0.5, document_context=0.5
 )
 known, undecided = frozenset({"S1", "S3", "S11"}), frozenset({"S2", "S5"})
 digest = hashlib.sha256()
@@ -275,17 +275,19 @@ def test_switching_a_step_leaves_the_others_as_they_were():
 
     alone = dataclasses.replace(OFF, history=0.3)
     base = histories(alone)
-    assert histories(dataclasses.replace(alone, injection=0.5, obfuscation=0.5, padding=0.5, texture=0.5)) == base
+    assert (
+        histories(dataclasses.replace(alone, injection=0.5, obfuscation=0.5, padding=0.5, document_context=0.5)) == base
+    )
     often = histories(dataclasses.replace(alone, history=0.6))
     assert all(more == less for more, less in zip(often, base, strict=True) if less)
     assert sum(map(bool, often)) > sum(map(bool, base)) > 0
 
 
 @given(examples(), seeds, epochs)
-def test_texture_comes_around_what_the_other_steps_made(row, seed, epoch):
+def test_the_document_comes_around_the_result_of_the_other_steps(row, seed, epoch):
     """The label, the policy and the turns are those of before; the text is, but for escapes."""
-    plain = augment(row, RULES, dataclasses.replace(EVERYTHING, texture=0.0), seed, epoch, POOL)
-    made = augment(row, RULES, dataclasses.replace(EVERYTHING, texture=1.0), seed, epoch, POOL)
+    plain = augment(row, RULES, dataclasses.replace(EVERYTHING, document_context=0.0), seed, epoch, POOL)
+    made = augment(row, RULES, dataclasses.replace(EVERYTHING, document_context=1.0), seed, epoch, POOL)
     assert (made.policy, made.detail) == (plain.policy, plain.detail)
     assert made.example.conversation.context == plain.example.conversation.context
     judged = plain.example.conversation.judged
@@ -328,7 +330,7 @@ def test_rates_are_met():
     counts = Counter()
     for number in range(rows):
         row = example(number, categories=frozenset({"S3", "S7"}))
-        made = augment(row, RULES, dataclasses.replace(Augmentation(), texture=0.0), 11, 0, POOL)
+        made = augment(row, RULES, dataclasses.replace(Augmentation(), document_context=0.0), 11, 0, POOL)
         texts = {message.content for message in made.example.conversation.context}
         judged = made.example.conversation.judged
         counts["refused"] += judged.role == "assistant"
@@ -355,7 +357,7 @@ def test_rates_are_met():
     assert counts["long"] == share(0.05 * 0.98)
 
 
-@pytest.mark.parametrize("step", ["obfuscation", "injection", "padding", "texture"])
+@pytest.mark.parametrize("step", ["obfuscation", "injection", "padding", "document_context"])
 def test_rates_on_the_text_are_met(step):
     chosen = dataclasses.replace(OFF, **{step: 0.3})
     made = [augment(example(number), RULES, chosen, 2, 0, POOL).example for number in range(2000)]
@@ -430,7 +432,7 @@ def test_settings_are_read_from_a_document(tmp_path):
         ("obfuscations: []", "obfuscations"),
         ("prefixes: [S1]", "prefixes"),
         ("padded: 10", "padded: must be greater than or equal to 400"),
-        ("names_only: 0.7\nshort: 0.7", "add up to 1 at most, not 1.4"),
+        ("names_only: 0.7\nshort: 0.7", r"names_only \+ short must be <= 1 \(got 1\.4\)"),
     ],
 )
 def test_mistakes_in_settings_are_told(tmp_path, text, message):

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.train.augment import document_context as module
-from guard.train.augment.document_context import STRUCTURES, enclose, surround, texture
+from guard.train.augment.document_context import STRUCTURES, embed, enclose, surround
 from guard.train.augment.padding import filler, pad
 
 ALPHABET = st.characters(exclude_categories=["Cs"])
@@ -76,7 +76,7 @@ def test_inside_a_structure_the_span_reads_as_before(name, spanned, seed):
 @given(words, st.sampled_from([" ", "\n", ", "]), seeds)
 def test_the_words_of_the_text_are_in_the_span(wanted, separator, seed):
     text = separator.join(wanted)
-    made, (start, end) = texture(text, (0, len(text)), random.Random(seed))
+    made, (start, end) = embed(text, (0, len(text)), random.Random(seed))
     inside = made[start:end]
     assert inside.startswith(wanted[0])
     assert inside.endswith(wanted[-1])
@@ -98,7 +98,7 @@ def test_a_structure_is_what_it_seems(text, seed):
 
 def test_all_structures_and_both_sides_are_drawn():
     rng, text = random.Random(5), "How do I prune a fig?"
-    made = [texture(text, (0, len(text)), rng) for _ in range(2000)]
+    made = [embed(text, (0, len(text)), rng) for _ in range(2000)]
     sides = [(bool(whole[:start]), bool(whole[end:])) for whole, (start, end) in made]
     assert min(sides.count(side) for side in ((True, False), (False, True), (True, True))) > 200
     assert sum("[quote=" in whole[:start][-40:] for whole, (start, _) in made) > 20

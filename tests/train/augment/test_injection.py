@@ -24,7 +24,7 @@ seeds = st.integers(0, 2**32)
 def test_taking_the_injection_out_gives_the_text_back(text, where, separator, seed):
     rng = random.Random(seed)
     forged = injection.draw(POLICY, rng)
-    at = injection.place(text, where, rng)
+    at = injection.position_of(text, where, rng)
     made = injection.inject(text, forged, at, separator)
     parts = (separator if at else "") + forged + (separator if at < len(text) else "")
     assert made[at : at + len(parts)] == parts
@@ -33,7 +33,7 @@ def test_taking_the_injection_out_gives_the_text_back(text, where, separator, se
 
 @given(texts, st.sampled_from(injection.PLACES), seeds)
 def test_a_place_is_an_end_or_follows_a_line_or_sentence(text, where, seed):
-    at = injection.place(text, where, random.Random(seed))
+    at = injection.position_of(text, where, random.Random(seed))
     match where:
         case "start":
             assert at == 0
@@ -45,7 +45,7 @@ def test_a_place_is_an_end_or_follows_a_line_or_sentence(text, where, seed):
 
 def test_all_places_inside_are_reached():
     text = "One. Two!\nThree. Four"
-    found = {injection.place(text, "inside", random.Random(seed)) for seed in range(200)}
+    found = {injection.position_of(text, "inside", random.Random(seed)) for seed in range(200)}
     assert found == {5, 10, 17, len(text)}
 
 

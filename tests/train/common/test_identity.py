@@ -79,6 +79,9 @@ def test_every_input_has_its_digest(here: Path) -> None:
         now = digests(config, RULES, here / "base")
         assert [key for key in now if now[key] != before[key]] == [key]
         before = now
+    (here / "base" / "model.safetensors").write_bytes(b"weighty")
+    now = digests(config, policy.load("mlcommons"), here / "base")
+    assert [key for key in now if now[key] != before[key]] == ["base", "policy"]
 
 
 def test_a_run_made_of_other_contents_is_refused(here: Path) -> None:

@@ -24,7 +24,9 @@ RULES = load("mlcommons")
 READER = EncoderInput.load(assets.default_bundle() / "tokenizer.json", 64, 16)
 POOL = Pool(tuple(f"Some harmless words about garden number {n}, its trees and its fence." for n in range(50)))
 NOTHING = one_policy(
-    Augmentation(refused=0, tool=0, history=0, mistyping=0, obfuscation=0, padding=0, machine=0, injection=0, texture=0)
+    Augmentation(
+        refused=0, tool=0, history=0, mistyping=0, obfuscation=0, padding=0, machine=0, injection=0, document_context=0
+    )
 )
 STILL, PADDED = NOTHING, dataclasses.replace(NOTHING, padding=1.0)
 

@@ -177,7 +177,7 @@ STUDENT = (
     "bf16=false",
     "threads=1",
 )
-PLAIN = "augmentation={history: 0, mistyping: 0, obfuscation: 0, padding: 0, injection: 0, texture: 0}"
+PLAIN = "augmentation={history: 0, mistyping: 0, obfuscation: 0, padding: 0, injection: 0, document_context: 0}"
 
 
 def rows(numbers: range) -> list[dict[str, object]]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from guard.bundle import open_bundle
-from guard.policy import dump, load
+from guard.policy import load
 from tests.fixtures import tiny_encoder
 from tests.fixtures.recipe_runs import built_row, guard, kill_at_first_checkpoint, write_splits
 
@@ -91,11 +91,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("encoder")
     subprocess.run([sys.executable, tiny_encoder.__file__, "base", str(folder / "base")], check=True)
     write_splits(folder / "data", train=rows(range(30)), dev=rows(range(30, 36)))
-    for label in ("safe", "unsafe"):
-        alone = [
-            row for row in rows(range(30)) if row["label"] == label and row["weight"] == 1.0 and row["kind"] == "prompt"
-        ]
-        write_splits(folder / label, train=alone[:120], dev=alone[:8])
+    safe = [row for row in rows(range(30)) if row["label"] == "safe"]
+    write_splits(folder / "safe", train=safe, dev=safe[:8])
     (folder / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
     return World(folder)
 
@@ -166,27 +163,19 @@ def test_a_finished_run_stays_as_it_is(world: World, run: Path) -> None:
 
 
 def test_the_same_command_with_other_contents_is_another_run(world: World, run: Path) -> None:
-    """All labels the other way round, or an edited policy: neither old weights under a new name, nor a resumed run."""
+    """All labels the other way round: neither old weights under a new name, nor a run that goes on with them."""
     kept = {path.name: digest(path) for path in run.iterdir()}
     data = world.folder / "data" / "train.parquet"
     before = data.read_bytes()
     turned = [row | {"label": {"safe": "unsafe", "unsafe": "safe"}[str(row["label"])]} for row in rows(range(30))]
     try:
         write_splits(world.folder / "data", train=turned)
-        for out in ("run", "killed"):
-            _, err = world.train(out, code=2)
-            assert f"{world.folder / out}: holds a run that differs in digests.data (was " in err
+        _, err = world.train("run", code=2)
+        assert f"{run}: holds a run that differs in digests.data (was " in err
         _, err = guard("export", run, world.folder / "other", code=3)
         assert "the digest of the data was" in err
     finally:
         data.write_bytes(before)
-    own = world.folder / "own.yaml"
-    own.write_text(dump(RULES), encoding="utf-8")
-    world.train("edited", "epochs=0.1", f"policy={own}")
-    own.write_text(dump(RULES).replace(RULES.categories[0].name, "Gardens"), encoding="utf-8")
-    _, err = world.train("edited", "epochs=0.1", f"policy={own}", code=2)
-    assert "differs in digests.policy" in err
-    assert "Gardens" not in (world.folder / "edited" / "policy.yaml").read_text(encoding="utf-8")
     assert {path.name: digest(path) for path in run.iterdir()} == kept
 
 
@@ -246,13 +235,12 @@ def test_a_bundle_is_a_base_and_jsonl_is_data(world: World, sealed: Path) -> Non
     [
         ({"change": "lerning_rate=1e-3"}, "unknown key `lerning_rate`; did you mean `learning_rate`?"),
         ({"data": "nowhere"}, "no data at"),
-        ({"data": "safe"}, "only safe rows to train on under policy 'minimal' (120 rows read)"),
-        ({"data": "unsafe"}, "only unsafe rows to train on under policy 'minimal' (120 rows read)"),
+        ({"data": "safe"}, "only safe rows to train on under policy 'minimal'"),
         ({"base": "nowhere"}, "give a model folder, `mini` or `minilm`"),
         ({"change": "max_tokens=15"}, "max_tokens: must be greater than or equal to 16 (given: 15)"),
         ({"change": "max_tokens=257"}, "reads windows of at most 256 tokens"),
     ],
-    ids=["key", "data", "all safe", "all unsafe", "base", "too short", "too long"],
+    ids=["key", "data", "one label", "base", "too short", "too long"],
 )
 def test_a_mistake_is_told_in_one_line(world: World, given: dict[str, str], told: str) -> None:
     change = given.pop("change", "epochs=1")
