@@ -31,10 +31,11 @@ from texts import made_up
 from guard.bundle import open_bundle
 from guard.conversation import Conversation, Example
 from guard.data.dataset.examples import load_examples
-from guard.engines import open_engine
-from guard.engines.base import Engine, Window
+from guard.engines.base import Engine
+from guard.engines.registry import open_engine
 from guard.metrics.classification import auprc, best_f1
 from guard.policy import Policy
+from guard.prompts.window import Window
 from guard.train.common.calibrate import scores
 from guard.train.common.parity import Floats, difference
 
@@ -69,7 +70,7 @@ class Opened:
 
     def windows(self, count: int) -> list[Window]:
         """One window of each of so many made-up texts."""
-        return [self.engine.read(Conversation.of(text), self.rules).windows[0] for text in made_up(count, 100)]
+        return [self.engine.tokenize(Conversation.of(text), self.rules).windows[0] for text in made_up(count, 100)]
 
 
 def accuracy(form: Opened, dev: Sequence[Example], base: Floats | None) -> tuple[dict[str, Any], Floats]:

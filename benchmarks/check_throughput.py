@@ -111,7 +111,7 @@ def main() -> None:
         "check_vs_plain_process": round(seconds["plain_process"] / seconds["check_process"], 2),
         "library_vs_plain_loop": round(seconds["plain_loop"] / seconds["library"], 2),
         "largest_difference_one_window": round(max(one_window), 6),
-        "model": moderator.engine.digest,
+        "model": moderator.engine.info.digest,
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
         "versions": {name: importlib.metadata.version(name) for name in ("onnxruntime", "torch", "transformers")},

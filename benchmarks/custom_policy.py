@@ -262,7 +262,7 @@ def main() -> None:
             told = {"training": trained(RECIPES[name], kind, work, options.replay_data)}
             guard = open_guard(work / "bundle", options.threads)
         base = on_base(guard, before.policy, options.data, options.base_rows)
-        guards[name] = told | {"model": guard.engine.digest, "base": base, "custom": on_custom(guard, rules, rows)}
+        guards[name] = told | {"model": guard.engine.info.digest, "base": base, "custom": on_custom(guard, rules, rows)}
         print(f"{name}: {json.dumps(guards[name])}", flush=True)
     given = "".join(
         f" --{key.replace('_', '-')} {value}"
@@ -274,7 +274,7 @@ def main() -> None:
     given += f" --set {' '.join(options.set)}" * bool(options.set)
     result = {
         "command": f"python benchmarks/custom_policy.py{given}",
-        "model": before.engine.digest,
+        "model": before.engine.info.digest,
         "policy": rules.digest,
         "held_out_categories": list(HELD_OUT),
         "cores": core_count(),

@@ -28,9 +28,9 @@ from guard.prompts.encoder import EncoderInput, category_text
 from guard.train.augment.augmentation import Augmentation
 from guard.train.augment.padding import benign
 from guard.train.common.labels import loss_of
-from guard.train.common.sampling import Visit, batches, one_policy, visits
+from guard.train.common.sampling import Sample, batches, one_policy, samples
 from guard.train.encoder import model as encoder
-from guard.train.encoder.dev_eval import category_rows, held_out, worst_windows
+from guard.train.encoder.dev_eval import category_rows, dev_rows, worst_windows
 
 RESULTS = Path(__file__).parent / "results" / "fixed_heads.json"
 RATES = {"base": 1.2e-4, "head": 1e-3}
@@ -50,11 +50,11 @@ def main() -> None:
     reader = EncoderInput.load(base / "tokenizer.json", MAX_TOKENS, OVERLAP)
     train = load_examples(given.data, "train", rules)
     dev = [example for example in load_examples(given.data, "dev", rules) if example.kind != "text"]
-    judged = {kind: held_out([e for e in dev if e.kind == kind], reader, rules) for kind in ("prompt", "response")}
+    judged = {kind: dev_rows([e for e in dev if e.kind == kind], reader, rules) for kind in ("prompt", "response")}
     settings, pool = one_policy(Augmentation(padding=0.0, obfuscation=0.0, injection=0.0)), benign(train)
     results: list[dict[str, Any]] = []
     for seed in given.seeds:
-        made = visits(train, reader, rules, settings, seed, 0, pool)
+        made = samples(train, reader, rules, settings, seed, 0, pool)
         stream = list(itertools.islice(batches(made, 4096, 48, random.Random(seed)), given.steps))
         for fixed in (False, True):
             started = time.perf_counter()
@@ -69,7 +69,7 @@ def run(
     base: Path,
     reader: EncoderInput,
     rules: policy.Policy,
-    stream: list[list[Visit]],
+    stream: list[list[Sample]],
     judged: dict[str, Any],
     seed: int,
     fixed: bool,
@@ -97,13 +97,13 @@ def run(
         kept = list(range(len(rules.codes)))
         if rng.random() < PARTIAL:
             kept = sorted(rng.sample(kept, rng.randint(len(kept) // 3, len(kept) - 1)))
-        text = encoder.padded([visit.row for visit in batch], reader.pad)
+        text = encoder.padded([sample.row for sample in batch], reader.pad)
         with autocast:
             categories = vectors(kept)
             means, states = model.read(**text)
         logits = model.head(model.dropout(means), states, text["attention_mask"], model.dropout(categories))
         codes = [rules.codes[index] for index in kept]
-        loss = loss_of(logits, [visit.item for visit in batch], codes, len(kept) == len(rules.codes), 0.2, 0.02)
+        loss = loss_of(logits, [sample.item for sample in batch], codes, len(kept) == len(rules.codes), 0.2, 0.02)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_([*body, *head], 1.0)

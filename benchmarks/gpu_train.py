@@ -42,7 +42,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from guard import policy, schema
+from guard import document, policy
 from guard.assets import asset
 from guard.prompts.causal import policy_text
 from guard.train.causal.rows import IGNORED
@@ -163,7 +163,7 @@ def main() -> None:
         parser.error(f"--warm {given.warm} must be at least 1 and less than --steps {given.steps}")
     os.environ["HF_HUB_OFFLINE"] = os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     shape = SHAPES[given.shape]
-    plain, _ = schema.parse(asset(CONFIG).read_text(encoding="utf-8"), CONFIG)
+    plain, _ = document.parse(asset(CONFIG).read_text(encoding="utf-8"), CONFIG)
     rate = multiplying_rate(shape, given.device, torch.bfloat16 if given.device == "cuda" else torch.float32)
     sizes = lengths(plain, shape)
     vocabulary = shape.config["vocab_size"]

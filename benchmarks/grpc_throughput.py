@@ -62,7 +62,7 @@ async def batched(client: AsyncGuardClient, texts: list[Conversation]) -> list[V
 
     async def one(start: int) -> list[Verdict]:
         async with turn:
-            answers = await client.moderate_batch(texts[start : start + BATCH])
+            answers = await client.moderate_each(texts[start : start + BATCH])
         for answer in answers:
             if not isinstance(answer, Verdict):
                 raise answer
@@ -110,7 +110,7 @@ async def measure(model: str | None, items: int, threads: int) -> dict[str, obje
         "batch_size": BATCH,
         "batches_in_flight": BATCHES_IN_FLIGHT,
         "threads": threads,
-        "model": {"kind": moderator.engine.kind, "digest": moderator.engine.digest},
+        "model": {"kind": moderator.engine.info.kind, "digest": moderator.engine.info.digest},
         "machine": {"cores": os.cpu_count(), "processor": processor(), "python": platform.python_version()},
         "packages": {name: version(name) for name in ("guard-service", "grpcio", "protobuf", "onnxruntime")},
     }

@@ -186,8 +186,8 @@ def score(run: Path, reference: Path | None, data: Path, rules: Policy, threads:
     return {
         "command": "python benchmarks/held_out_categories.py score RUN",
         "without": codes,
-        "run": trained.engine.digest,
-        "reference": known.engine.digest,
+        "run": trained.engine.info.digest,
+        "reference": known.engine.info.digest,
         "safe_rows": int((rows.safe & ~rows.seen).sum()),
         "categories": {
             code: {

@@ -7,7 +7,8 @@ weights, all else (embeddings, attention scores, softmax, LayerNorm, head) is le
 on training rows, one text at a time, so that no padding is counted; the layers that the mixed form leaves in fp32 are
 chosen on other training rows. Dev rows of kinds prompt and response are scored alone, and some again in random padded
 batches. Speed is measured in rounds, all forms in each, in another order every time; with one thread it is the CPU
-time of the process, which a busy machine disturbs less than the clock.
+time of the process, which a busy machine disturbs less than the clock. The OpenVINO forms need
+`pip install 'openvino>=2026.0'`.
 """
 
 from __future__ import annotations
@@ -226,7 +227,7 @@ def windows(bundle: Bundle, data: Path, split: str, limit: int | None) -> Dev:
     examples = [example for example in load_examples(data, split) if example.kind in ("prompt", "response")]
     if limit is not None and limit < len(examples):
         examples = random.Random(0).sample(examples, limit)
-    read = [reader.read(example.conversation, bundle.policy).windows for example in examples]
+    read = [reader.tokenize(example.conversation, bundle.policy).windows for example in examples]
     return Dev(
         [[(window.ids, window.segments) for window in found] for found in read],
         np.array([example.label == "unsafe" for example in examples]),

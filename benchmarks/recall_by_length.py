@@ -27,11 +27,13 @@ from tokenizers import Tokenizer
 
 from guard.conversation import Conversation
 from guard.data.dataset.examples import load_examples
-from guard.engines.base import Engine, Score, Window
+from guard.engines.base import Engine
+from guard.errors import EngineError
 from guard.metrics import classification, intervals
 from guard.metrics.classification import Floats
-from guard.moderator import Moderator, key
+from guard.moderator import Moderator
 from guard.prompts.encoder import EncoderInput
+from guard.prompts.window import Score, Window
 
 RESULTS = Path(__file__).parent / "results" / "recall_by_length.json"
 LENGTHS = (100, 250, 500, 1000, 2000, 4000, 8000, 16000)
@@ -91,18 +93,17 @@ def harmless(data: Path) -> tuple[list[str], list[str]]:
 class Remembering:
     """An engine that scores no window twice: covers share theirs, and harm changes the few that it touches."""
 
-    kind = "mini"
-
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: dict[object, Score] = {}
-        self.digest = engine.digest
-        self.read = engine.read
+        self._known: dict[object, Score | EngineError] = {}
+        self.info = engine.info
+        self.tokenize, self.prepare, self.cost = engine.tokenize, engine.prepare, engine.cost
+        self.warm, self.close = engine.warm, engine.close
 
-    def score(self, windows: Sequence[Window]) -> list[Score]:
-        new = {key(window): window for window in windows if key(window) not in self._known}
+    def score(self, windows: Sequence[Window]) -> list[Score | EngineError]:
+        new = {window.key: window for window in windows if window.key not in self._known}
         self._known.update(zip(new, self._engine.score(list(new.values())), strict=True))
-        return [self._known[key(window)] for window in windows]
+        return [self._known[window.key] for window in windows]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -255,7 +256,7 @@ def main() -> None:
     labels = np.array([True] * len(alone) + [False] * len(short))
     result = {
         "command": "python benchmarks/recall_by_length.py" + (" --bundle BUNDLE" if options.bundle else ""),
-        "model": guard.engine.digest,
+        "model": guard.engine.info.digest,
         "harmful_texts": len(harms),
         "harmless_texts": options.covers,
         "short_harmless_texts": len(prompts),

@@ -26,10 +26,13 @@ import numpy as np
 
 from guard.conversation import Conversation, Example
 from guard.data.dataset.examples import load_examples
+from guard.engines.base import all_scores
 from guard.metrics.classification import tpr_at_fpr
 from guard.moderator import Moderator, open_moderator
+from guard.moderator.evidence import Evidence
+from guard.prompts.window import combined
 from guard.report.tables import show, table
-from guard.verdict import Outcome, Verdict
+from guard.verdict import Coverage, Outcome, Timings, Verdict
 from guard.views.disguise import Disguise, encode, obfuscate
 from guard.views.view import views
 
@@ -50,21 +53,15 @@ class Judged:
 
 
 def judged(moderator: Moderator, conversations: Sequence[Conversation]) -> list[Judged]:
-    plans = [moderator.plan(conversation) for conversation in conversations]
-    scores = iter(moderator.engine.score([window for plan in plans for window in plan.reading.windows]))
+    engine, rules = moderator.engine, moderator.policy
+    plain = [engine.tokenize(conversation, rules) for conversation in conversations]
+    scores = iter(all_scores(engine, [window for each in plain for window in each.windows]))
     found = []
-    for plan in plans:
-        every = [next(scores) for _ in plan.reading.windows]
-        plain = moderator.engine.read(plan.conversation, plan.policy)
-        own = len(plain.windows)
-        found.append(
-            Judged(
-                moderator.conclude(dataclasses.replace(plan, reading=plain), every[:own]),
-                moderator.conclude(plan, every),
-                own,
-                len(every) - own,
-            )
-        )
+    for conversation, own, whole in zip(conversations, plain, moderator.moderate(conversations), strict=True):
+        score = combined([next(scores) for _ in own.windows])
+        coverage = Coverage(own.tokens_seen, own.tokens_total, len(own.windows), 0, 0)
+        without = moderator.conclude(Evidence(conversation.target, rules, score, coverage, Timings()))
+        found.append(Judged(without, whole, len(own.windows), whole.coverage.windows - len(own.windows)))
     return found
 
 
@@ -181,13 +178,13 @@ def main() -> None:
     known = json.loads(RESULTS.read_text()) if options.part and RESULTS.exists() else {}
     result = {
         "command": f"python benchmarks/views.py --data DIR --rows {options.rows}",
-        "bundle": moderator.engine.digest,
+        "bundle": moderator.engine.info.digest,
         "mode": moderator.mode,
         "cores": len(os.sched_getaffinity(0)),
         **{
             part: known[part]
             for part in ("benign", "disguised")
-            if part in known and known["bundle"] == moderator.engine.digest
+            if part in known and known["bundle"] == moderator.engine.info.digest
         },
     }
     if options.part != "disguised":

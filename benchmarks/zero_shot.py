@@ -107,7 +107,7 @@ def main() -> None:
     policies = {path.stem: measured(guard, path.stem) for path in sorted(POLICIES.glob("*.yaml"))}
     result = {
         "command": "python benchmarks/zero_shot.py" + (" --bundle BUNDLE" if options.bundle else ""),
-        "model": guard.engine.digest,
+        "model": guard.engine.info.digest,
         "mode": guard.mode,
         "policies": policies,
         "mean_auroc": float(np.mean([found["auroc"] for found in policies.values()])),

@@ -1,6 +1,7 @@
 """GRPO on your prompts with a guard's reward: `python examples/grpo_safety.py prompts.jsonl out --base MODEL`.
 
-Needs `pip install 'guard-service[train]'`. Rows: {"prompt": [{"role": "user", "content": "..."}]}.
+Needs `pip install -c constraints.txt '.[train]'` in a checkout of guard.
+Rows: {"prompt": [{"role": "user", "content": "..."}]}.
 """
 
 import argparse

@@ -15,20 +15,23 @@ if TYPE_CHECKING:
     from guard.errors import GuardError
     from guard.moderator import Moderator, open_moderator
     from guard.policy import Category, Policy
-    from guard.serve.client import AsyncGuardClient, GuardClient
+    from guard.serve.client import open_guard
+    from guard.serve.client.asynchronous import AsyncGuardClient
+    from guard.serve.client.blocking import GuardClient
     from guard.verdict import Outcome, Verdict
 
 _HOME = {
-    "AsyncGuardClient": "guard.serve.client",
+    "AsyncGuardClient": "guard.serve.client.asynchronous",
     "Category": "guard.policy",
     "Conversation": "guard.conversation",
-    "GuardClient": "guard.serve.client",
+    "GuardClient": "guard.serve.client.blocking",
     "GuardError": "guard.errors",
     "Message": "guard.conversation",
     "Moderator": "guard.moderator",
     "Outcome": "guard.verdict",
     "Policy": "guard.policy",
     "Verdict": "guard.verdict",
+    "open_guard": "guard.serve.client",
     "open_moderator": "guard.moderator",
 }
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "Outcome",
     "Policy",
     "Verdict",
+    "open_guard",
     "open_moderator",
 ]
 

@@ -1,3 +1,5 @@
+"""`python -m guard`: the command line."""
+
 from guard.cli import main
 
 main()

@@ -23,7 +23,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from guard.engines.base import padded_batches
-from guard.errors import Closed, EngineError, InvalidInput, Overloaded
+from guard.errors import Closed, EngineError, Overloaded, TooLarge
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -80,7 +80,7 @@ class Slot(Generic[Item, Answer]):
     async def answer(self, items: Sequence[Item], deadline: float = math.inf) -> list[Done[Answer]]:
         """One Done for each item, in order.
 
-        deadline: on the event loop's clock. Raises TimeoutError at the deadline, Overloaded or InvalidInput if the
+        deadline: on the event loop's clock. Raises TimeoutError at the deadline, Overloaded or TooLarge if the
         items are more than was reserved and do not fit, Closed if the batcher has died. An item whose caller is gone
         or whose deadline has passed is never worked on, unless its batch had already begun.
         """
@@ -90,13 +90,13 @@ class Slot(Generic[Item, Answer]):
 class Batcher(Generic[Item, Answer]):
     """Runs `work` on batches of items in one thread of its own. Use as `async with`: leaving it drains the queue.
 
-    work: items -> as many answers, in order; batch-mates must not matter. If it fails for several items, each is
-    tried alone, so that a bad one fails alone. cost: the tokens of an item.
+    work: items -> as many answers, in order, of which some may be errors; batch-mates must not matter. If it raises
+    for several items, each is tried alone, so that a bad one fails alone. cost: the tokens of an item in a batch.
     """
 
     def __init__(
         self,
-        work: Callable[[Sequence[Item]], Sequence[Answer]],
+        work: Callable[[Sequence[Item]], Sequence[Answer | Exception]],
         cost: Callable[[Item], int],
         bounds: Bounds | None = None,
     ) -> None:
@@ -122,7 +122,7 @@ class Batcher(Generic[Item, Answer]):
     def reserve(self, items: int, tokens: int) -> Iterator[Slot[Item, Answer]]:
         """A slot with room for about so much.
 
-        Raises Overloaded if it does not fit now, InvalidInput if it never will, Closed after `close`.
+        Raises Overloaded if it does not fit now, TooLarge if it never will, Closed after `close`.
         """
         if self._closing:
             raise Closed(_CLOSED)
@@ -159,7 +159,7 @@ class Batcher(Generic[Item, Answer]):
         """Makes the slot hold so much; where that does not fit, raises and changes nothing."""
         bounds = self.bounds
         if items > bounds.queue_items or tokens > bounds.queue_tokens:
-            raise InvalidInput(
+            raise TooLarge(
                 f"the request needs {items} windows and about {tokens} tokens; the queue holds {bounds.queue_items} "
                 f"windows and {bounds.queue_tokens} tokens at most; send less at once"
             )
@@ -230,7 +230,7 @@ class Batcher(Generic[Item, Answer]):
         """Whether the batch is answered. An error answers an entry that was alone, and no other."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        answers = await loop.run_in_executor(self._thread, _call, self._work, [entry.item for entry in batch])
+        answers = await loop.run_in_executor(self._thread, self._call, [entry.item for entry in batch])
         work_ms = (loop.time() - started) * 1e3
         if isinstance(answers, Exception):
             if len(batch) > 1:
@@ -243,17 +243,14 @@ class Batcher(Generic[Item, Answer]):
                 job.finished.set_result(None)
         return True
 
-
-def _call(
-    work: Callable[[Sequence[Item]], Sequence[Answer]], items: list[Item]
-) -> Sequence[Answer | Exception] | Exception:
-    """The answers, or the error as a value: a future cannot carry every kind (StopIteration would hang its waiter)."""
-    try:
-        answers = work(items)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told
-        return error
-    if len(answers) != len(items):
-        return EngineError(
-            f"the engine gave {len(answers)} answers for {len(items)} items; this is a bug of the engine"
-        )
-    return answers
+    def _call(self, items: list[Item]) -> Sequence[Answer | Exception] | Exception:
+        """The answers, or the error as a value: no future can carry a StopIteration, which would hang its waiter."""
+        try:
+            answers = self._work(items)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told
+            return error
+        if len(answers) != len(items):
+            return EngineError(
+                f"the engine gave {len(answers)} answers for {len(items)} items; this is a bug of the engine"
+            )
+        return answers

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt
 
 from guard import assets, calibration, policy, schema
 from guard.calibration import Calibration
 from guard.digest import file_digest
 from guard.errors import BundleError, DocumentError, PolicyError
+from guard.external_data import locations
 from guard.policy import Policy
 
 FORMAT = 1
 MANIFEST = "guard.json"
+LEAST_TOKENS = 16  # of a window; fewer leave no room beside the control tokens and a context
 UNSEALED = {MANIFEST, "README.md"}  # the card is written from an evaluation of the sealed bundle
 
 
@@ -28,12 +32,12 @@ class Manifest:
 
     format: int
     name: str
-    kind: Literal["mini", "causal"]
+    kind: str  # of engine, see guard.engines.registry
     base: str  # what the weights started from
     policy: str  # digest of the policy that it was trained for
     renderer: str  # digest of the layout that made its training inputs
-    max_tokens: int  # of one window, control tokens included
-    overlap: int  # tokens that neighbouring windows share
+    max_tokens: Annotated[int, Field(ge=LEAST_TOKENS)]  # of one window, control tokens included
+    overlap: NonNegativeInt  # tokens that neighbouring windows share
     data: str | None  # digest of the training data's manifest
     files: Mapping[str, str]  # name -> sha256
     packages: Mapping[str, str] = field(default_factory=dict)  # name -> version that made it
@@ -59,7 +63,8 @@ def open_bundle(root: str | Path | None = None) -> Bundle:
     """The verified bundle at `root`, or the one that ships in the package.
 
     Raises BundleError if a file is missing, differs from its digest, or lies outside the folder; if the manifest was
-    altered; or if the policy is not the one that it was trained for. Files that the manifest does not name are ignored.
+    altered, or a graph reads weights from a file that it does not name; or if the policy is not the one that it was
+    trained for. Other files that the manifest does not name are ignored.
     """
     folder = assets.default_bundle() if root is None else Path(root)
     if not (folder / MANIFEST).is_file():
@@ -69,6 +74,8 @@ def open_bundle(root: str | Path | None = None) -> Bundle:
         raise BundleError(f"{folder / MANIFEST}: altered after sealing (digest mismatch); restore the bundle")
     for name, digest in manifest.files.items():
         _verify(folder, name, digest)
+    for name in manifest.files:
+        _check_external_data(folder, name, manifest.files)
     if absent := [name for name in ("policy.yaml", "calibration.json") if name not in manifest.files]:
         raise BundleError(f"{folder}: {MANIFEST} names no file {', '.join(absent)}; export the bundle again")
     own = _policy(folder / "policy.yaml")
@@ -108,6 +115,15 @@ def _verify(folder: Path, name: str, digest: str) -> None:
     found = file_digest(path)
     if found != digest:
         raise BundleError(f"{path}: damaged: sha256 is {found}, {MANIFEST} says {digest}; restore the file")
+
+
+def _check_external_data(folder: Path, name: str, sealed: Collection[str]) -> None:
+    """BundleError if a graph reads weights from a file that no digest covers."""
+    if name.endswith(".onnx") and (others := locations(folder / name) - set(sealed)):
+        raise BundleError(
+            f"{folder / name}: reads weights from {min(others)[:80]!r}, of which {MANIFEST} has no digest; restore the "
+            "bundle or export it again"
+        )
 
 
 def seal(root: Path, **fields: Any) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +14,13 @@ from pydantic import Field
 
 from guard import schema
 from guard.conversation import Target
-from guard.errors import BundleError, ConfigError, DocumentError
-from guard.policy import Policy
+from guard.errors import BundleError, DocumentError
 from guard.verdict import sigmoid
 
 Mode = Literal["strict", "balanced", "permissive"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+NEVER = math.nextafter(1, 2)  # the threshold that no probability reaches
+Threshold = Annotated[float, Field(ge=0.0, le=NEVER)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,10 @@ class Thresholds:
 
     __pydantic_config__ = schema.STRICT
 
-    strict: float = 0.5
-    balanced: float = 0.5
-    permissive: float = 0.5
-    at_fpr: Mapping[str, float] = field(default_factory=dict)
+    strict: Threshold = 0.5
+    balanced: Threshold = 0.5
+    permissive: Threshold = 0.5
+    at_fpr: Mapping[str, Threshold] = field(default_factory=dict)
 
     def of(self, mode: Mode) -> float:
         return float(getattr(self, mode))
@@ -46,8 +48,8 @@ class TargetCalibration:
 
     __pydantic_config__ = schema.STRICT
 
-    slope: Annotated[float, Field(gt=0.0)] = 1.0
-    bias: float = 0.0
+    slope: schema.Positive = 1.0
+    bias: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     thresholds: Thresholds = Thresholds()
     categories: Mapping[str, Thresholds] = field(default_factory=dict)
 
@@ -66,24 +68,6 @@ class Calibration:
 
     def of(self, target: Target) -> TargetCalibration:
         return self.prompt if target is Target.PROMPT else self.response
-
-
-def thresholds(calibration: Calibration, policy: Policy, target: Target, mode: Mode) -> tuple[float, dict[str, float]]:
-    """The threshold of the verdict and of each category: the policy's own where written, else the mode's.
-
-    A category that the bundle was not calibrated for takes the verdict's threshold.
-    """
-    if mode not in MODES:
-        raise ConfigError(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
-    calibrated = calibration.of(target)
-    overall = policy.threshold if policy.threshold is not None else calibrated.thresholds.of(mode)
-    each = {
-        category.code: category.threshold
-        if category.threshold is not None
-        else (calibrated.categories[category.code].of(mode) if category.code in calibrated.categories else overall)
-        for category in policy.categories
-    }
-    return overall, each
 
 
 def read(path: Path) -> Calibration:

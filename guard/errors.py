@@ -2,6 +2,7 @@
 
 GuardError
 ├── InvalidInput        a text, row or request that cannot be judged (caller's mistake)
+│   └── TooLarge        ... because a service takes less in one call
 ├── DocumentError       a YAML or JSON document that breaks its schema
 │   ├── PolicyError     ... a policy
 │   └── ConfigError     ... a training, data or service configuration
@@ -14,7 +15,8 @@ GuardError
 ├── OutputError         a command's standard output that cannot be written
 └── ServiceError        the moderation service cannot take or finish a call
     ├── Overloaded      its queue is full
-    └── Closed          it is shutting down, or the batcher has stopped
+    ├── Closed          it is shutting down, or the batcher has stopped
+    └── DeadlineExceeded    it had no answer in time
 
 Messages say where, what was given, what is allowed and what to do. They never hold user text.
 """
@@ -33,6 +35,10 @@ class GuardError(Exception):
 
 class InvalidInput(GuardError, ValueError):
     """A text, row or request that cannot be judged."""
+
+
+class TooLarge(InvalidInput):
+    """A request of more than a service takes in one call: its parts may still be taken."""
 
 
 class DocumentError(GuardError, ValueError):
@@ -80,15 +86,23 @@ class ServiceError(GuardError, RuntimeError):
 
 
 class Overloaded(ServiceError):
-    """The queue is full: try again later."""
+    """The queue is full: try again after `retry_after_s` seconds or more."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Closed(ServiceError):
     """The service or batcher is shutting down or has stopped."""
 
 
+class DeadlineExceeded(ServiceError):
+    """The service had no answer in time."""
+
+
 def need(module: str, extra: str) -> ModuleType:
-    """The imported `module`, or MissingExtra naming the command that installs `extra`.
+    """The imported `module`, or MissingExtra with the command that installs `extra`.
 
     A module that is present but itself broken raises its own error: hiding the cause would mislead.
     """
@@ -97,4 +111,10 @@ def need(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-        raise MissingExtra(f"{module} is not installed; run: pip install '{DISTRIBUTION}[{extra}]'") from None
+        raise MissingExtra(f"{module} is not installed; {install_hint(extra)}") from None
+
+
+def install_hint(extra: str | None = None) -> str:
+    """How to install guard with an extra. It is on no package index, so a bare `guard-service[extra]` finds nothing."""
+    what = f"'.[{extra}]'" if extra else "."
+    return f"run in a checkout of guard: pip install -c constraints.txt {what}"

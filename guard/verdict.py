@@ -1,18 +1,15 @@
-"""Verdicts: what a guard answers, and the grammar `safe` | `unsafe\\nS1,S10` that generative guards write."""
+"""Verdicts: what a guard answers."""
 
 from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from guard.conversation import Target
-from guard.errors import VerdictError
-from guard.policy import Policy, natural, ordered
-
-SAFE_WORD, UNSAFE_WORD = "safe", "unsafe"
 
 
 class Outcome(enum.Enum):
@@ -67,6 +64,12 @@ class Verdict:
     timings: Timings = Timings()
 
 
+def natural(code: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that puts S2 before S10, the order in which verdicts name codes; different codes have different keys."""
+    parts = re.findall(r"\d+|\D+", code)
+    return *((0, int(part), "") if part[0].isdecimal() else (1, 0, part) for part in parts), (-1, 0, code)
+
+
 def decide(
     p_unsafe: float,
     threshold: float,
@@ -103,40 +106,6 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
         "policy": verdict.policy,
         "model": verdict.model,
     }
-
-
-def write(codes: Collection[str], policy: Policy, safe: bool = False) -> str:
-    """The verdict text: `safe`, `unsafe`, or `unsafe` with the codes in numeric order on the next line."""
-    if safe:
-        if codes:
-            raise VerdictError(f"a safe verdict names no category (given: {', '.join(codes)})")
-        return SAFE_WORD
-    return f"{UNSAFE_WORD}\n{','.join(ordered(policy, codes))}" if codes else UNSAFE_WORD
-
-
-def parse(text: str, policy: Policy) -> tuple[bool, tuple[str, ...]]:
-    """(unsafe?, codes) of a generated verdict; leading and trailing white space is allowed, nothing else is forgiven.
-
-    Raises VerdictError on an unknown or duplicate code, codes out of numeric order, or anything that is not a verdict:
-    what cannot be read never counts as safe. The message shows no generated text, which may repeat a user's words.
-    """
-    lines = text.strip().split("\n")
-    if lines == [SAFE_WORD]:
-        return False, ()
-    if lines[0] != UNSAFE_WORD or len(lines) > 2:
-        raise VerdictError(f"not a verdict ({len(text)} characters); expected `safe`, or `unsafe` and a line of codes")
-    if len(lines) == 1:
-        return True, ()
-    codes = lines[1].split(",")
-    if unknown := sum(code not in policy.codes for code in codes):
-        raise VerdictError(
-            f"verdict has {unknown} unknown codes of {len(codes)}; the policy has: {', '.join(policy.codes)}"
-        )
-    if len(set(codes)) != len(codes):
-        raise VerdictError(f"verdict names a category twice: {', '.join(codes)}")
-    if tuple(codes) != ordered(policy, codes):
-        raise VerdictError(f"verdict codes are not in numeric order: {', '.join(codes)}")
-    return True, tuple(codes)
 
 
 def log_odds(p: float) -> float:

@@ -1,7 +1,18 @@
-"""Settings of all tests."""
+"""Settings and fixtures of all tests."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
+from tests.fixtures import made_up_garden
+
 # A test must not fail because the machine was busy; slow code shows in --durations.
-settings.register_profile("guard", deadline=None, max_examples=50)
+settings.register_profile("guard", deadline=None, max_examples=25)
 settings.load_profile("guard")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> made_up_garden.World:
+    """A made-up data set and its configuration, in a folder of its own."""
+    return made_up_garden.make(tmp_path)

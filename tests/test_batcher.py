@@ -220,6 +220,20 @@ async def test_a_poison_item_fails_alone() -> None:
     assert worker.batches == [[1], [2, 3, POISON], [2], [3], [POISON]]
 
 
+async def test_an_error_among_the_answers_is_its_own_items_alone() -> None:
+    calls = []
+
+    def work(items: Sequence[int]) -> list[int | EngineError]:
+        calls.append(list(items))
+        return [EngineError("no number") if item == POISON else -item for item in items]
+
+    async with Batcher(work, cost) as batcher:
+        good, bad, other = await ask(batcher, 2, POISON, 3)
+    assert (good, other) == (-2, -3)
+    assert isinstance(bad, EngineError)
+    assert len(calls) == 1, "nothing is tried again"
+
+
 async def test_a_failed_batch_answers_every_waiter_and_the_next_one_works() -> None:
     broken = True
 

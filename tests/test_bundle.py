@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from guard import calibration, policy
 from guard.bundle import MANIFEST, Bundle, Manifest, model_digest, open_bundle, seal
 from guard.calibration import Calibration, TargetCalibration
 from guard.digest import file_digest
-from guard.engines import open_engine
+from guard.engines.registry import open_engine
 from guard.errors import BundleError
 from guard.prompts.encoder import LAYOUT_DIGEST
 
@@ -37,10 +38,19 @@ FIELDS: dict[str, Any] = {
 DO = ("restore", "export it again", "export the bundle again", "give a bundle folder", "must be a plain name")
 
 
+def onnx_model(*weights: str) -> bytes:
+    """A model that does nothing, with tensors that lie in other files."""
+    made = onnx.ModelProto(ir_version=10, doc_string="x" * 1000)
+    for name in weights:
+        tensor = made.graph.initializer.add(name=name, data_location=onnx.TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=name)
+    return bytes(made.SerializeToString())
+
+
 def fill(folder: Path) -> Path:
     """The files of a bundle, before it is sealed. Opening it looks at no model and no tokenizer."""
     folder.mkdir()
-    (folder / "model.onnx").write_bytes(bytes(range(256)) * 4)
+    (folder / "model.onnx").write_bytes(onnx_model())
     (folder / "tokenizer.json").write_text("{}\n", encoding="utf-8")
     (folder / "policy.yaml").write_text(policy.dump(RULES), encoding="utf-8")
     calibration.write(CALIBRATION, folder / "calibration.json")
@@ -118,6 +128,51 @@ def test_other_files_are_ignored_and_cannot_be_reached(root: Path) -> None:
     for name in ("extra.json", "../outside", ""):
         with pytest.raises(BundleError, match="names no file"):
             before.path(name)
+
+
+@pytest.mark.parametrize("other", ["weights.bin", "../weights.bin", "/tmp/weights.bin", "./model.safetensors", ""])
+def test_weights_that_no_digest_covers_are_refused(root: Path, other: str) -> None:
+    """The graph was exchanged for one that reads a file beside it, and sealed anew by somebody who knows how."""
+    (root / "weights.bin").write_bytes(b"weights")
+    (root / "model.safetensors").write_bytes(b"weights")
+    (root / "model.onnx").write_bytes(onnx_model("model.safetensors", other))
+    names = (*FILES, "model.safetensors")
+    resealed(root, files={name: file_digest(root / name) for name in names})
+    assert f"reads weights from {other!r}, of which guard.json has no digest" in refused(root)
+    (root / "model.onnx").write_bytes(onnx_model("model.safetensors"))
+    resealed(root, files={name: file_digest(root / name) for name in names})
+    assert open_bundle(root).manifest.files["model.safetensors"] == file_digest(root / "model.safetensors")
+
+
+def test_a_graph_that_is_none_is_told(root: Path) -> None:
+    (root / "model.onnx").write_bytes(b"\xff" * 64)
+    resealed(root, files={name: file_digest(root / name) for name in FILES})
+    assert "model.onnx: is not an ONNX model" in refused(root)
+
+
+@pytest.mark.parametrize(("key", "value"), [("max_tokens", 0), ("max_tokens", -1), ("max_tokens", 15), ("overlap", -1)])
+def test_a_manifest_whose_numbers_cannot_be_is_refused(root: Path, key: str, value: int) -> None:
+    resealed(root, **{key: value})
+    assert f"{key}: must be greater than or equal to" in refused(root)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"thresholds": {"balanced": 2.0}}, "prompt.thresholds.balanced: must be less than or equal to 1"),
+        ({"thresholds": {"strict": -0.1}}, "prompt.thresholds.strict: must be greater than or equal to 0"),
+        ({"thresholds": {"at_fpr": {"0.01": 7}}}, "prompt.thresholds.at_fpr.0.01: must be less than or equal to 1"),
+        ({"categories": {"M1": {"permissive": 1.5}}}, "prompt.categories.M1.permissive: must be less than"),
+        ({"slope": 0}, "prompt.slope: must be greater than 0"),
+        ({"slope": float("inf")}, "prompt.slope"),
+        ({"bias": float("nan")}, "prompt.bias"),
+    ],
+)
+def test_a_calibration_whose_numbers_cannot_be_is_refused(root: Path, changes: dict[str, Any], told: str) -> None:
+    text = json.dumps({"prompt": changes}).replace("Infinity", ".inf").replace("NaN", ".nan")
+    (root / "calibration.json").write_text(text, encoding="utf-8")
+    resealed(root, files={name: file_digest(root / name) for name in FILES})
+    assert told in refused(root)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -227,7 +282,8 @@ def test_what_is_no_manifest_is_told(root: Path, text: str) -> None:
 
 def test_an_unknown_kind_is_told(root: Path) -> None:
     resealed(root, kind="fake")
-    assert "must be 'mini' or 'causal'" in refused(root)
+    with pytest.raises(BundleError, match="a bundle of kind 'fake'; this version opens mini, causal"):
+        open_engine(open_bundle(root))
 
 
 def test_another_policy_names_both_digests(root: Path) -> None:

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.conversation import ROLES, Conversation, Example, Message, Target, conversation_from_row
+from guard.conversation import (
+    LONGEST,
+    ROLES,
+    Conversation,
+    ConversationColumns,
+    Example,
+    Message,
+    Target,
+    conversation_from_row,
+    parse_messages,
+)
 from guard.errors import InvalidInput
 
 CANARY = "kumquat-4711"
@@ -90,10 +100,23 @@ def test_an_empty_conversation_is_refused():
     ("row", "expected"),
     [
         ({"prompt": "a"}, Conversation.of("a")),
+        ({"text": "a"}, Conversation.of("a")),
+        ({"prompt": None, "text": "a", "messages": None}, Conversation.of("a")),
+        ({"prompt": "a", "text": "b"}, Conversation.of("a")),
         ({"prompt": "a", "response": None}, Conversation.of("a")),
         ({"prompt": "a", "response": "b", "label": 7, "id": []}, Conversation.of("a", "b")),
+        ({"prompt": "", "response": "b"}, Conversation.of("", "b")),
+        ({"prompt": None, "response": "b"}, Conversation.of("", "b")),
+        ({"response": "b"}, Conversation.of("", "b")),
         ({"messages": [{"role": "user", "content": "a", "name": "x"}]}, Conversation.of("a")),
         ({"messages": [{"role": "user", "content": "a"}], "prompt": 7}, Conversation.of("a")),
+        ({"messages": json.dumps([{"role": "user", "content": "a"}])}, Conversation.of("a")),
+        ({"messages": [{"role": "user", "content": "a"}], "response": "b"}, Conversation.of("a", "b")),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "response": "b"},
+            Conversation.of("a", "b"),
+        ),
+        ({"messages": [{"role": "assistant", "content": "b"}]}, Conversation((Message("assistant", "b"),))),
         (
             {"messages": [{"role": "system", "content": ""}, {"role": "tool", "content": "a"}]},
             Conversation((Message("system", ""), Message("tool", "a"))),
@@ -104,6 +127,20 @@ def test_rows_are_read(row, expected):
     assert conversation_from_row(row) == expected
 
 
+def test_a_row_is_read_by_the_columns_that_are_named():
+    row = {"body": " a\n", "prompt": "b", "messages": [], "answer": "c"}
+    assert conversation_from_row(row, ConversationColumns.of_text("body")) == Conversation.of(" a\n")
+    assert conversation_from_row(row, ConversationColumns(None, ("body",), "answer")) == Conversation.of(" a\n", "c")
+    assert ConversationColumns.of_text(None) == ConversationColumns()
+    with pytest.raises(InvalidInput, match="the row has no value for `none`"):
+        conversation_from_row(row, ConversationColumns.of_text("none"))
+
+
+def test_a_row_may_not_be_longer_than_can_be_judged():
+    with pytest.raises(InvalidInput, match=r"the conversation has 4,194,305 characters; a row may have 4,194,304"):
+        conversation_from_row({"prompt": "a" * LONGEST, "response": "b"})
+
+
 @pytest.mark.parametrize(
     ("row", "told"),
     [
@@ -111,26 +148,28 @@ def test_rows_are_read(row, expected):
         ([CANARY], "must be a JSON object, not list"),
         (CANARY, "must be a JSON object, not str"),
         (7, "must be a JSON object, not int"),
-        ({}, "needs `messages`, or `prompt`"),
-        ({"response": CANARY}, "needs `messages`, or `prompt`"),
-        ({"text": CANARY}, "needs `messages`, or `prompt`"),
-        ({"prompt": None, "response": CANARY}, "`prompt` is null"),
+        ({}, "no value for `messages`, `prompt`, `text` or `response`"),
+        ({"body": CANARY}, "no value for `messages`, `prompt`, `text` or `response`"),
+        ({"prompt": None, "response": None, "messages": None}, "no value for `messages`"),
         ({"prompt": [CANARY]}, "`prompt` must be a string, not list"),
         ({"prompt": 7}, "`prompt` must be a string, not int"),
         ({"prompt": CANARY, "response": {"text": CANARY}}, "`response` must be a string, not dict"),
         ({"prompt": CANARY, "response": False}, "`response` must be a string, not bool"),
+        ({"prompt": CANARY, "response": ""}, "is empty"),
         ({"prompt": CANARY, "response": " "}, "is empty"),
         ({"prompt": "\n"}, "is empty"),
-        ({"messages": CANARY}, "`messages` must be a list"),
-        ({"messages": None, "prompt": CANARY}, "`messages` must be a list"),
+        ({"messages": CANARY}, "not valid JSON: Expecting value at column 1"),
+        ({"messages": json.dumps(CANARY)}, "`messages` must be a list"),
         ({"messages": {"role": "user", "content": CANARY}}, "`messages` must be a list"),
+        ({"messages": '[{"role": "user", "content": "x", "content": "y"}]'}, "an object repeats a key"),
         ({"messages": []}, "at least one message"),
         ({"messages": [CANARY]}, "messages[0] must be an object"),
         ({"messages": [{"role": "user", "content": CANARY}, None]}, "messages[1] must be an object"),
         ({"messages": [{"role": "user", "content": CANARY}, {"content": CANARY}]}, "messages[1] must be an object"),
-        ({"messages": [{"role": "user", "text": CANARY}]}, "messages[0] must be an object"),
+        ({"messages": [{"role": "user", "text": CANARY}]}, "messages[0] has no `content`"),
         ({"messages": [{"role": CANARY, "content": CANARY}]}, "unknown message role"),
-        ({"messages": [{"role": "user", "content": [CANARY]}]}, "message content is list"),
+        ({"messages": [{"role": ["user"], "content": CANARY}]}, "unknown message role"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content is int; it must be a string"),
         ({"messages": [{"role": "user", "content": CANARY}, {"role": "assistant", "content": ""}]}, "is empty"),
     ],
     ids=lambda value: None if isinstance(value, str) else json.dumps(value)[:40],
@@ -143,12 +182,106 @@ def test_broken_rows_are_refused_without_their_text(row, told):
     assert "\n" not in str(problem.value)
 
 
+# -- messages as OpenAI's API has them --------------------------------------------------------------------------------
+
+ARGUMENTS = '{"to": "neighbour"}'
+CALL = {"id": "c1", "type": "function", "function": {"name": "send", "arguments": ARGUMENTS}}
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"role": "user", "content": "a"}, Message("user", "a")),
+        ({"role": "developer", "content": "a"}, Message("system", "a")),
+        ({"role": "function", "name": "send", "content": "a"}, Message("tool", "a")),
+        ({"role": "user", "content": None}, Message("user", "")),
+        ({"role": "user", "content": []}, Message("user", "")),
+        ({"role": "user", "content": [{"type": "text", "text": "a"}]}, Message("user", "a")),
+        (
+            {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "text", "text": "b", "x": 1}]},
+            Message("user", "a\nb"),
+        ),
+        ({"role": "assistant", "content": [{"type": "output_text", "text": "a"}]}, Message("assistant", "a")),
+        ({"role": "assistant", "content": None, "refusal": "No."}, Message("assistant", "No.")),
+        ({"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}, Message("assistant", "No.")),
+        ({"role": "assistant", "tool_calls": [CALL]}, Message("assistant", f"send({ARGUMENTS})")),
+        ({"role": "assistant", "content": None, "tool_calls": [CALL]}, Message("assistant", f"send({ARGUMENTS})")),
+        ({"role": "assistant", "content": "", "tool_calls": [CALL]}, Message("assistant", f"send({ARGUMENTS})")),
+        (
+            {"role": "assistant", "content": "Now.", "tool_calls": [CALL, CALL]},
+            Message("assistant", f"Now.\nsend({ARGUMENTS})\nsend({ARGUMENTS})"),
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"function": {"name": "send", "arguments": {"to": "näh"}}}]},
+            Message("assistant", 'send({"to": "näh"})'),
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"custom": {"name": "run", "input": "ls"}, "function": None}]},
+            Message("assistant", "run(ls)"),
+        ),
+        (
+            {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": None}},
+            Message("assistant", "f()"),
+        ),
+        (
+            {"role": "assistant", "content": "a", "tool_calls": None, "function_call": None, "audio": None},
+            Message("assistant", "a"),
+        ),
+    ],
+    ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
+)
+def test_messages_in_the_shape_of_openai_are_read_whole(message, expected):
+    assert parse_messages([message]) == (expected,)
+
+
+def test_a_conversation_is_made_of_such_messages():
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [CALL]}]
+    found = Conversation.from_messages(
+        [*chat, {"role": "tool", "content": None}, {"role": "assistant", "content": "b"}]
+    )
+    assert [message.role for message in found.messages] == ["user", "assistant", "tool", "assistant"]
+    assert found.judged.content == "b"
+    with pytest.raises(InvalidInput, match="is empty"):
+        Conversation.from_messages([*chat, {"role": "assistant", "content": None}])
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ({"content": [{"type": "image_url", "image_url": {"url": CANARY}}]}, "messages[0].content[0] is `image_url`"),
+        ({"content": [{"type": "text", "text": "a"}, {"type": "input_audio"}]}, "content[1] is `input_audio`, which"),
+        ({"content": [{"type": CANARY, "text": CANARY}]}, "content[0] is of an unknown type (12 characters)"),
+        ({"content": [CANARY]}, "messages[0].content[0] must be an object with `type` and `text`"),
+        ({"content": [{"text": CANARY}]}, "messages[0].content[0] must be an object with `type` and `text`"),
+        ({"content": [{"type": "text", "text": [CANARY]}]}, "messages[0].content[0].text must be a string, not list"),
+        ({"content": {"type": "text", "text": CANARY}}, "messages[0].content is dict"),
+        ({"content": CANARY, "audio": {"id": CANARY}}, "messages[0] has `audio`, which is no text"),
+        ({"content": CANARY, "refusal": 7}, "messages[0].refusal must be a string, not int"),
+        ({"content": CANARY, "tool_calls": CANARY}, "messages[0].tool_calls must be a list, not str"),
+        ({"content": CANARY, "tool_calls": [CANARY]}, "tool_calls[0] must be an object with one of: function, custom"),
+        ({"content": CANARY, "tool_calls": [{"type": "mcp", "mcp": {"arguments": CANARY}}]}, "must be an object with"),
+        ({"content": CANARY, "tool_calls": [{"function": CANARY}]}, "tool_calls[0].function must be an object with"),
+        ({"content": CANARY, "tool_calls": [{"function": {"name": 7}}]}, "function.name must be a string, not int"),
+        ({"content": CANARY, "function_call": {"arguments": 7}}, "function_call.arguments must be a string or an obj"),
+        ({"content": CANARY, "function_call": CANARY}, "function_call must be an object with `name` and `arguments`"),
+    ],
+    ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_judged_is_refused_without_its_text(message, told):
+    with pytest.raises(InvalidInput) as problem:
+        Conversation.from_messages([{"role": "assistant", **message}])
+    assert told in str(problem.value)
+    assert CANARY not in str(problem.value)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-KEYS = st.sampled_from(["messages", "prompt", "response", "role", "content"])
+KEYS = st.sampled_from(
+    ["messages", "prompt", "response", "text", "role", "content", "type", "tool_calls", "function", "name", "arguments"]
+)
 
 
 @settings(max_examples=50)

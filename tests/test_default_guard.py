@@ -13,6 +13,7 @@ import pytest
 from guard import assets, open_moderator, policy
 from guard.bundle import open_bundle
 from guard.conversation import Conversation, conversation_from_row
+from guard.policy import Category, Policy
 from guard.verdict import Outcome
 
 GOLDEN = [
@@ -78,6 +79,73 @@ def test_a_policy_of_ones_own_changes_the_verdict(moderator) -> None:
     bread = Conversation.of("When do you open on Sunday?")
     scores = [verdict.categories["B2"] for verdict in moderator.moderate([dosage, bread], bakery)]
     assert scores[0] > scores[1]
+
+
+TOPICS = [
+    "gardening",
+    "chess",
+    "cooking",
+    "trains",
+    "football",
+    "painting",
+    "astronomy",
+    "insurance",
+    "tax",
+    "weather",
+    "music",
+    "film",
+    "novels",
+    "history",
+    "geology",
+    "botany",
+    "fishing",
+    "sailing",
+    "hiking",
+    "cycling",
+    "running",
+    "knitting",
+    "pottery",
+    "sculpture",
+    "dance",
+    "theatre",
+    "opera",
+    "jazz",
+    "photography",
+    "puzzles",
+    "riddles",
+    "cars",
+    "motorbikes",
+    "planes",
+    "robots",
+    "computers",
+    "phones",
+    "laptops",
+    "printers",
+    "cameras",
+    "clocks",
+    "jewellery",
+    "fashion",
+    "shoes",
+    "hats",
+    "furniture",
+    "carpets",
+    "plumbing",
+    "roofing",
+    "tiles",
+    "windows",
+    "doors",
+    "locks",
+    "keys",
+]
+
+
+@pytest.mark.parametrize("count", [1, 15, 30, 54])
+def test_the_number_of_categories_flags_nobody(moderator, count: int) -> None:
+    categories = (Category(f"T{i}", t.capitalize(), f"Messages about {t}.") for i, t in enumerate(TOPICS[:count]))
+    topics = Policy("topics", "1", "Topics", tuple(categories))
+    greetings = ["Hello", "Thank you very much", "What time is it?", "I agree with you.", "Good morning!", "Why?"]
+    verdicts = moderator.moderate([Conversation.of(text) for text in greetings], topics)
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.SAFE] * len(greetings)
 
 
 def test_the_bundle_is_whole_and_small() -> None:

@@ -1,19 +1,16 @@
-"""The strict YAML reader: what each scalar means, where a mistake lies, and that only DocumentError escapes."""
+"""Plain data into dataclasses: where a mistake lies, and that only DocumentError escapes."""
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from guard import schema
+from guard import document, schema
 from guard.errors import ConfigError, DocumentError, PolicyError
 
 
@@ -52,10 +49,6 @@ class Config:
             raise schema.Misplaced("must be at most 9", "epochs")
 
 
-def scalar(text: str) -> Any:
-    return schema.parse(f"key: {text}\n", "f.yaml")[0]["key"]
-
-
 def mistakes(text: str, cls: type = Config, error: type[DocumentError] = ConfigError) -> list[str]:
     with pytest.raises(error) as caught:
         read(text, cls, error)
@@ -63,60 +56,8 @@ def mistakes(text: str, cls: type = Config, error: type[DocumentError] = ConfigE
 
 
 def read(text: str, cls: type = Config, error: type[DocumentError] = ConfigError) -> Any:
-    data, lines = schema.parse(text, "f.yaml", error)
+    data, lines = document.parse(text, "f.yaml", error)
     return schema.convert(data, cls, "f.yaml", lines, error)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        *((word, word) for word in ("no", "yes", "on", "off", "y", "n", "NO", "Off")),
-        *((word, True) for word in ("true", "True", "TRUE")),
-        *((word, False) for word in ("false", "False", "FALSE")),
-        *((word, None) for word in ("~", "null", "Null", "NULL", "")),
-        ("2e-4", 2e-4),
-        ("1e3", 1000.0),
-        ("1.", 1.0),
-        (".5", 0.5),
-        ("-.5e+2", -50.0),
-        ("+1.5", 1.5),
-        (".inf", math.inf),
-        ("-.INF", -math.inf),
-        ("012", 12),
-        ("-7", -7),
-        ("0x1f", 31),
-        ("0o17", 15),
-        ("0b11", "0b11"),
-        ("1_000", "1_000"),
-        ("1:30", "1:30"),
-        ("2024-01-02", "2024-01-02"),
-        ("2024-01-02 03:04:05", "2024-01-02 03:04:05"),
-        ("1.2.3", "1.2.3"),
-        (".", "."),
-        ("-", None),  # a list that holds null, checked below
-        ("=", "="),
-        ("'1'", "1"),
-        ('"true"', "true"),
-        ('"\\ud83d\\ude00"', "\U0001f600"),
-        ("nullable", "nullable"),
-    ],
-)
-def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
-    if text == "-":
-        assert schema.parse("-\n", "f.yaml")[0] == [None]
-        return
-    found = scalar(text)
-    assert found == value
-    assert type(found) is type(value)
-
-
-def test_nan_is_a_float() -> None:
-    assert math.isnan(scalar(".nan"))
-
-
-@pytest.mark.parametrize("key", ["1", "no", "true", "null", "2024-01-02", "<<", "1.5", "~"])
-def test_keys_are_the_text_that_was_written(key: str) -> None:
-    assert schema.parse(f"{key}: 1\n", "f.yaml")[0] == {key: 1}
 
 
 def test_a_byte_order_mark_and_windows_line_ends_make_no_difference(tmp_path: Path) -> None:
@@ -126,48 +67,6 @@ def test_a_byte_order_mark_and_windows_line_ends_make_no_difference(tmp_path: Pa
         schema.load(path, Config, ConfigError)
     path.write_bytes(b"\xef\xbb\xbfname: x\r\nepochs: 3\r\n")
     assert schema.load(path, Config, ConfigError) == Config("x", epochs=3)
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "f.yaml: the document is empty"),
-        ("# only a comment\n", "f.yaml: the document is empty"),
-        ("a: &x 1\nb: *x\n", "f.yaml:2: not valid YAML: aliases (*name) are not supported; write the value out"),
-        (
-            "a: {x: 1}\nb:\n  <<: *a\n",
-            "f.yaml:3: not valid YAML: aliases (*name) are not supported; write the value out",
-        ),
-        (
-            "\na: !!python/object/apply:os.getcwd []\n",
-            "f.yaml:2: not valid YAML: tags (!name) are not supported; only plain data is read",
-        ),
-        ("a: !!int x\n", "f.yaml:1: not valid YAML: tags (!name) are not supported; only plain data is read"),
-        ("!!merge a: 1\n", "f.yaml:1: not valid YAML: tags (!name) are not supported; only plain data is read"),
-        ("a: 1\n---\nb: 2\n", "f.yaml:2: not valid YAML: another document starts here; a file holds one"),
-        ("a:\n\t- x\n", "f.yaml:2: not valid YAML: a tab stands where only spaces may; indent with spaces"),
-        ("a: 1\nb: 2\na: 3\n", "f.yaml:3: key `a` was already given on line 1"),
-        ("a: 1\n'a': 2\n", "f.yaml:2: key `a` was already given on line 1"),
-        ("a:\n  - b: 1\n    b: 1\n", "f.yaml:3: key `b` was already given on line 2"),
-        ("? [a]\n: b\n", "f.yaml:1: a key must be plain text"),
-        ("a: 1\nb: " + "9" * 5000, "f.yaml:2: this value cannot be read as int"),
-        ('a: "\\ud800"\n', "f.yaml:1: this value cannot be read as str"),
-        ("a: [1, 2\nb: 3\n", "f.yaml:2: not valid YAML: expected ',' or ']', but got ':'"),
-        ("[" * 500 + "]" * 500, "f.yaml:1: not valid YAML: the document is nested deeper than 32 levels"),
-        ("[" * 100_000, "f.yaml:1: not valid YAML: the document is nested deeper than 32 levels"),
-        ("- " * 3000 + "x", "f.yaml:1: not valid YAML: the document is nested deeper than 32 levels"),
-    ],
-)
-def test_what_is_not_plain_data_is_refused_with_its_line(text: str, told: str) -> None:
-    with pytest.raises(DocumentError) as caught:
-        schema.parse(text, "f.yaml")
-    assert str(caught.value) == told
-
-
-def test_unreadable_escape_and_control_characters_are_document_errors() -> None:
-    for text in ('"\\UFFFFFFFF"', "a: \x00", "%YAML " + "9" * 5000 + ".1\n--- a"):
-        with pytest.raises(DocumentError, match=r"^f\.yaml: not valid YAML: "):
-            schema.parse(text, "f.yaml")
 
 
 def test_two_duplicates_are_both_told() -> None:
@@ -232,7 +131,7 @@ def test_a_check_of_the_dataclass_can_name_its_key() -> None:
 
 def test_good_values_become_their_types() -> None:
     text = "name: no\nout: a/b\nlayers: [0, 0x10]\nepochs: 3\noptimizer: {learning_rate: 1}\nschedule: {stages: 2}"
-    data, lines = schema.parse(text, "f.yaml")
+    data, lines = document.parse(text, "f.yaml")
     found = schema.convert(data, Config, "f.yaml", lines)
     assert found == Config(
         "no", out=Path("a/b"), layers=(0, 16), epochs=3, optimizer=Optimizer(1.0), schedule=Schedule(2)
@@ -330,29 +229,6 @@ def test_load_with_overrides_tells_which_mistakes_are_theirs(tmp_path: Path) -> 
     assert f"{path}:5: mode: must be 'full' or 'lora' (given: 'half')" in told
     good = schema.load(path, Config, ConfigError, ["mode=full", "optimizer.warmup=4"])
     assert good == Config("x", "full", 2, optimizer=Optimizer(warmup=4))
-
-
-plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=40), inner, max_size=4),
-    max_leaves=12,
-)
-tricky = st.sampled_from(
-    ["no", "1e3", "08", "0o17", "1_0", "1:30", "<<", "=", "~", "", " x", "x ", "- a", "#a", "2024-01-02"]
-)
-
-
-@given(plain | st.lists(tricky) | st.dictionaries(tricky, tricky))
-def test_what_is_dumped_reads_back_here_and_in_other_readers(data: Any) -> None:
-    text = schema.dump(data)
-    assert schema.parse(text, "f.yaml")[0] == data
-    assert yaml.safe_load(text) == data
-
-
-@given(plain)
-def test_json_is_read_as_json(data: Any) -> None:
-    compact = json.dumps(data, separators=(",", ":")).replace("\x7f", "\\u007f")  # YAML wants DEL escaped
-    assert schema.parse(compact, "f.yaml")[0] == data
 
 
 @given(

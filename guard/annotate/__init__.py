@@ -1,0 +1,1 @@
+"""Labels and preference pairs by a judge: a model behind an OpenAI-compatible endpoint."""

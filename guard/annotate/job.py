@@ -12,6 +12,8 @@ from guard.annotate.prompts import TEMPLATE_DIGEST
 from guard.annotate.question import Model
 from guard.digest import file_digest
 from guard.errors import ConfigError, DataError
+from guard.jobs.paths import check_input, check_output
+from guard.jobs.rows import format_of
 
 SUFFIXES = (".jsonl", ".ndjson")
 PART_ROWS = 64  # rows per committed part
@@ -70,15 +72,12 @@ class Job:
 
 def check_paths(job: Job) -> None:
     """DataError if a file is missing, a path is a folder or used twice, or a suffix is unknown."""
-    if not job.source.is_file():
-        raise DataError(f"{job.source}: no such file")
-    for path in (job.source, job.out):
-        if path.suffix not in SUFFIXES:
-            raise DataError(f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
-    if not job.out.parent.is_dir():
-        raise DataError(f"{job.out}: there is no folder {job.out.parent}; create it first")
-    if job.out.is_dir():
-        raise DataError(f"{job.out}: is a folder; give the name of a file")
+    check_input(job.source)
+    format_of(job.source)  # an unknown one is an error
+    if job.out.suffix not in SUFFIXES:
+        raise DataError(f"{job.out}: unknown suffix {job.out.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+    for path in (job.out, job.dropped, job.quarantine, job.report):
+        check_output(path)
     paths = [job.source, job.out, job.dropped, job.quarantine, job.report, job.cache]
     if len({path.resolve() for path in paths}) < len(paths):
         raise DataError(f"{job.source}: the input, the output and the files beside it must be different files")

@@ -24,10 +24,11 @@ from guard.annotate.pairs import CompareTask
 from guard.annotate.question import ModelClient, Models
 from guard.annotate.report import report
 from guard.annotate.rows import Finding, line_of, read_case
+from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
 from guard.jobs.atomic import atomic
 from guard.jobs.ledger import Ledger, open_ledger
-from guard.jobs.row_files import JsonLines
+from guard.jobs.rows import Shard, open_rows, reason_kind
 from guard.llm.client import Client, RateLimiter
 from guard.llm.completions import CompletionCache, Usage
 
@@ -61,7 +62,7 @@ def _check_rows(job: Job) -> None:
     for row in _rows(job):
         where = f"{job.source} line {row.number}"
         try:
-            id = read_case(row.line, job.task.name).id
+            id = read_case(row.read(), job.task.name).id
         except InvalidInput:
             continue
         except DataError as problem:
@@ -78,15 +79,22 @@ def _check_rows(job: Job) -> None:
 @dataclass(frozen=True, slots=True, repr=False)
 class _Row:
     part: int
-    number: int  # its line, from 1
-    line: bytes
-    raw: Mapping[str, Any]  # for the quarantine
+    shard: Shard
+    index: int
+
+    @property
+    def number(self) -> int:
+        return self.shard.number(self.index)
+
+    def read(self) -> Mapping[str, Any]:
+        """Its columns; InvalidInput if it is broken."""
+        return self.shard.row(self.index)
 
 
 def _rows(job: Job) -> Iterator[_Row]:
-    for part, shard in enumerate(JsonLines(job.source).shards(PART_ROWS)):
-        for index, (number, line) in enumerate(shard.lines):
-            yield _Row(part, number, line, shard.raw(index))
+    for part, shard in enumerate(open_rows(job.source, also=None).shards(PART_ROWS)):
+        for index in range(len(shard)):
+            yield _Row(part, shard, index)
 
 
 def _open(job: Job, restart: bool, progress: Progress) -> dict[str, Any]:
@@ -108,27 +116,30 @@ def _open(job: Job, restart: bool, progress: Progress) -> dict[str, Any]:
 def _run(
     job: Job, models: Models, cache: CompletionCache, account: str, restart: bool, progress: Progress
 ) -> dict[str, Any]:
-    before = _stamp(job.source)
     job_settings = settings(job)
-    ledger = open_ledger(job.parts, job_settings, restart)
-    if not (ledger.folder / _ACCOUNT).is_file():
-        with atomic(ledger.folder / _ACCOUNT) as file:
-            file.write(account.encode())
+    outputs = () if _is_of(job, job_settings) else (job.out, job.dropped, job.quarantine, job.report)
+    with open_ledger(job.parts, job_settings, restart, outputs=outputs) as ledger:
+        if not (ledger.folder / _ACCOUNT).is_file():
+            with atomic(ledger.folder / _ACCOUNT) as file:
+                file.write(account.encode())
+        try:
+            _judge(job, models, ledger, progress)
+        except (ConfigError, EngineError):
+            if not any(cache.usage(f"{account}:{name}").requests for name in ("judge", "generator")):
+                ledger.remove()  # nothing was paid for: the next run may have other settings
+            raise
+        if file_digest(job.source) != job_settings["input_sha256"]:
+            raise DataError(f"{job.source}: changed while it was read; run with --restart when it is complete")
+        usage: dict[str, Usage] = {model.name: cache.usage(f"{account}:{model.name}") for model in _clients(models)}
+        return _finish(job, ledger, job_settings, usage)
+
+
+def _is_of(job: Job, settings: Mapping[str, Any]) -> bool:
+    """Whether this very job has finished before: then it is run again for the rows that failed."""
     try:
-        _judge(job, models, ledger, progress)
-    except (ConfigError, EngineError):
-        if not any(cache.usage(f"{account}:{name}").requests for name in ("judge", "generator")):
-            ledger.remove()  # nothing was paid for: the next run may have other settings
-        raise
-    if _stamp(job.source) != before:
-        raise DataError(f"{job.source}: changed while it was read; run with --restart when it is complete")
-    usage: dict[str, Usage] = {model.name: cache.usage(f"{account}:{model.name}") for model in _clients(models)}
-    return _finish(job, ledger, job_settings, usage)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+        return bool(json.loads(job.report.read_bytes())["settings"] == settings)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _clients(models: Models) -> list[ModelClient]:
@@ -192,7 +203,7 @@ def _in_order(
 def _judge_row(row: _Row, task: LabelTask | CompareTask, models: Models) -> _Judged:
     counts: Counter[str] = Counter()
     try:
-        return row, task.judge(read_case(row.line, task.name), models, counts), counts
+        return row, task.judge(read_case(row.read(), task.name), models, counts), counts
     except InvalidInput as error:
         return row, Finding("broken", str(error)), counts
     except EngineError as error:
@@ -211,10 +222,12 @@ def _record(judged: list[_Judged]) -> dict[str, Any]:
         kept += [line_of(output) for output in finding.rows]
         dropped += [line_of({"line": row.number, **output}) for output in finding.dropped]
         if finding.status != "kept":
-            reasons[finding.status][finding.reason] += 1
+            reason = reason_kind(finding.reason) if finding.status == "broken" else finding.reason
+            reasons[finding.status][reason] += 1
         if finding.status in ("broken", "failed"):
             # `fate` is a key of the file format.
-            entry = {"line": row.number, "fate": finding.status, "reason": finding.reason, **row.raw}
+            raw = row.shard.raw(row.index)
+            entry = {"line": row.number, "fate": finding.status, "reason": finding.reason, **raw}
             quarantine.append(line_of(entry))
     return {
         "fates": Counter(finding.status for _, finding, _ in judged),
@@ -249,6 +262,6 @@ def _finish(job: Job, ledger: Ledger, settings: Mapping[str, Any], usage: Mappin
 
 
 def _join(path: Path, ledger: Ledger, parts: Iterable[int], lines: str) -> None:
-    with atomic(path) as file:
+    with atomic(path, private=lines != "kept") as file:
         for part in parts:
             file.writelines(line.encode() + b"\n" for line in ledger.record(part)[lines])

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from guard import verdict
 from guard.annotate.prompts import TEMPLATE, TEMPLATE_DIGEST, label_question, parse_verdict
 from guard.annotate.question import ModelClient, Models, ask
 from guard.annotate.rows import Case, Finding, Task
 from guard.policy import Policy
+from guard.prompts.grammar import write
 
 UNPARSED = "unparsed"
 LABELS_DISAGREE = "votes disagree on the label"
@@ -67,7 +67,7 @@ class LabelTask:
         return ask(judge, question, partial(_parse, policy), TEMPLATE.label.reminder, counts, seed)
 
     def _dropped(self, reason: str, case: Case, votes: list[Codes], reasons: list[str]) -> Finding:
-        verdicts = [verdict.write(codes, self.policy, safe=not codes) for codes in votes]
+        verdicts = [write(codes, self.policy, safe=not codes) for codes in votes]
         entry = {"id": case.id, "reason": reason, "verdicts": verdicts, "answers": reasons}
         return Finding("dropped", reason, dropped=(entry,))
 

@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from guard import schema, verdict
+from guard import schema
 from guard.assets import asset
 from guard.conversation import Conversation, Message, Role
 from guard.errors import VerdictError
 from guard.policy import Policy, ordered
+from guard.prompts.grammar import parse
 
 LAYOUT = 1  # to be incremented when the questions change for a reason outside the template
 Messages = tuple[Message, ...]
@@ -137,7 +138,7 @@ def parse_verdict(answer: str, policy: Policy, bare: bool = False) -> tuple[tupl
         reason, text = "", answer
     else:
         raise VerdictError(f"no line {marker!r} in the judge's answer ({len(answer)} characters)")
-    unsafe, codes = verdict.parse(text, policy)
+    unsafe, codes = parse(text, policy)
     if unsafe and not codes:
         raise VerdictError("the judge names no category; every unsafe message falls under one of the policy's")
     return codes, reason.strip()

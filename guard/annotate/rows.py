@@ -7,10 +7,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from guard.conversation import Conversation, Message, conversation_from_row
+from guard.conversation import USUAL_COLUMNS, Conversation, ConversationColumns, Message, conversation_from_row
 from guard.errors import DataError, InvalidInput
+from guard.jobs.rows import as_json
 
 Task = Literal["label", "compare"]
 Status = Literal["kept", "dropped", "broken", "failed"]
@@ -19,6 +20,7 @@ ADDED: Mapping[Task, tuple[str, ...]] = {
     "label": ("label", "categories", "judge"),
     "compare": ("chosen", "rejected", "margin", "marks", "reason_ab", "reason_ba", "judge"),
 }
+_COMPARED = ConversationColumns(None, USUAL_COLUMNS.prompt, None)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -46,20 +48,12 @@ class Finding:
     dropped: tuple[Mapping[str, Any], ...] = ()
 
 
-def read_case(line: bytes, task: Task) -> Case:
-    """The case of a JSON line. InvalidInput if it is broken, DataError if it has a column that the judge adds.
+def read_case(row: Mapping[str, Any], task: Task) -> Case:
+    """The case of a row. InvalidInput if it is broken, DataError if it has a column that the judge adds.
 
     The id is the row's own, or the digest of its texts.
     """
-    try:
-        row = json.loads(line.decode(), parse_constant=_refuse)
-        json.dumps(row, allow_nan=False)  # a number such as 1e999 cannot be written again
-    except UnicodeDecodeError:
-        raise InvalidInput("not valid UTF-8") from None
-    except (ValueError, RecursionError):  # json's own message may show a character of the text
-        raise InvalidInput("not valid JSON") from None
-    if not isinstance(row, dict):
-        raise InvalidInput(f"a row must be a JSON object, not {type(row).__name__}")
+    row = writable(row)
     for name in ADDED[task]:
         if name in row:
             raise DataError(f"has a column `{name}`, which the judge adds; rename or remove it")
@@ -72,17 +66,21 @@ def read_case(line: bytes, task: Task) -> Case:
     return Case(digest if own is None else str(own), row, conversation, responses)
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)
-
-
 def _compared(row: Mapping[str, Any]) -> tuple[Conversation, tuple[str, ...]]:
-    if not isinstance(row.get("prompt"), str):
-        raise InvalidInput("a row to compare needs `prompt`, and may have a list `responses`; both hold text")
+    conversation = conversation_from_row(row, _COMPARED)
     responses = [] if row.get("responses") is None else row["responses"]
     if not isinstance(responses, list) or not all(isinstance(each, str) and each.strip() for each in responses):
         raise InvalidInput("`responses` must be a list of texts that are not empty")
-    return Conversation.of(row["prompt"]), tuple(Message("assistant", each).content for each in responses)
+    return conversation, tuple(Message("assistant", each).content for each in responses)
+
+
+def writable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row as JSON has it, dates as texts. InvalidInput if a number of it is none that JSON can write."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(row, allow_nan=False, default=as_json))
+    except (ValueError, RecursionError):
+        raise InvalidInput("a number is not finite, which JSON cannot write") from None
+    return plain
 
 
 def line_of(row: Mapping[str, Any]) -> str:

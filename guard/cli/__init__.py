@@ -6,6 +6,7 @@ nobody foresaw.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -15,7 +16,7 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from guard.cli import check, data, doctor, evaluate, export, filter, output, policy, redteam, serve, train
-from guard.errors import BundleError, EngineError, GuardError, OutputError, ServiceError
+from guard.errors import BundleError, ConfigError, EngineError, GuardError, OutputError, ServiceError
 
 USAGE, UNDECIDED = 2, 3
 
@@ -24,7 +25,6 @@ app = typer.Typer(
     name="guard",
     help="A safety guard for chats and data sets. Exit codes: 0 safe or done, 1 flagged, 2 usage, 3 could not decide.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -52,12 +52,30 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Package, model and policy digests.")
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Package, model and policy digests."),
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no warnings.")] = False,
+    verbose: Annotated[
+        int,
+        typer.Option("--verbose", "-v", count=True, show_default=False, help="Log what is done; -vv logs more."),
+    ] = 0,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     if debug:
         os.environ["GUARD_DEBUG"] = "1"
+    _set_log_level(quiet, verbose)
+
+
+def _set_log_level(quiet: bool, verbose: int) -> None:
+    """How much guard logs on stderr; progress bars are shown where it may warn. Other packages only ever warn: what
+    they log may hold the texts that they are given.
+    """
+    if quiet and verbose:
+        raise ConfigError("--quiet and --verbose exclude each other; give one of them")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    level = logging.ERROR if quiet else (logging.NOTSET, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.getLogger("guard").setLevel(level)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -67,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     code: str | int | None
     try:
         try:
-            app(args=arguments)
+            app(args=arguments, prog_name="guard")
             code = 0
         except SystemExit as end:
             code = end.code

@@ -1,77 +1,117 @@
-"""`guard check`: verdicts on one text or on the rows of a JSONL file."""
+"""`guard check`: verdicts on one text or on the rows of a file."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from guard.calibration import Mode
 from guard.cli import output
-from guard.conversation import Conversation, conversation_from_row
+from guard.conversation import LONGEST, Conversation, ConversationColumns, conversation_from_row
 from guard.errors import GuardError, InvalidInput
+from guard.jobs.rows import as_json, open_rows
 
 if TYPE_CHECKING:
+    from guard.moderator import Guard
     from guard.policy import Policy
     from guard.verdict import Verdict
 
 CHUNK = 256
-Judge = Callable[[Sequence[Conversation]], Sequence["Verdict | GuardError"]]
+STDIN = "-"
+_SURROGATE = re.compile("[\ud800-\udfff]")  # legal in JSON, but cannot be printed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Row:
-    """A line of the input: its id and conversation, or what is wrong with it."""
+    """A row of the input: the id that it has there, and its conversation or what is wrong with it."""
 
     line: int
-    id: str | None
+    id: Any
     conversation: Conversation | None
-    error: str | None = None
+    error: GuardError | None = None
+
+    @property
+    def name(self) -> Any:
+        """Its id, or else the number of its line as text."""
+        return str(self.line) if self.id is None else self.id
 
 
 def check(
-    text: Annotated[str | None, typer.Argument(help="The text to judge; - reads one text from standard input.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", help="JSONL rows: prompt and response, or messages.")] = None,
-    policy: Annotated[str | None, typer.Option(help="A shipped policy's name or a policy file.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEXT]", help="The text to judge; - reads one text from standard input."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file", help="Rows with prompt and response, or messages: .jsonl, .csv, .tsv, .parquet; - is JSONL."
+        ),
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="A column of bare texts to judge, with --file.")] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the model's own.")] = None,
     exclude: Annotated[str, typer.Option(help="Category codes to drop, as S6,S13.")] = "",
-    mode: Annotated[Mode, typer.Option(help="strict flags more, permissive less.")] = "balanced",
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="strict flags more, permissive less; default: balanced, or the server's.", show_default=False
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="A bundle folder; default: the guard that ships.")] = None,
     server: Annotated[str | None, typer.Option(help="HOST:PORT of a `guard serve` to ask instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say what the flagged categories mean.")] = False,
+    fail_on: Annotated[
+        Literal["unsafe"] | None, typer.Option(help="Exit with 1, too, if a row of --file is flagged.")
+    ] = None,
 ) -> None:
     """Judge a text (exit 0 safe, 1 flagged) or every row of a file (exit 0 when all were answered)."""
+    from guard.serve.client import open_guard
+
     if (text is None) == (file is None):
         raise InvalidInput("give either a TEXT (- for standard input) or --file ROWS.jsonl")
+    if text is not None and len(text) > 1:  # not shown: they are a user's words
+        raise InvalidInput(f"give one TEXT (got {len(text)}); put quotes around it")
+    if text_column is not None and file is None:
+        raise InvalidInput("--text-column names a column of --file")
     if server is not None and model is not None:
         raise InvalidInput("--model and --server exclude each other: the server has its own model")
-    rows = _single(text) if text is not None else _rows(file)  # type: ignore[arg-type]
+    rows = _single(text[0]) if text is not None else _rows(file, text_column)  # type: ignore[arg-type]
     codes = [code.strip() for code in exclude.split(",") if code.strip()]
-    judge, rules = _judge(policy, codes, mode, model, server)
-    show = _show_json if as_json else _Table(rules, explain)
-    unanswered = flagged = 0
-    for row, verdict in _answers(rows, judge, file):
-        show(row, verdict)
-        unanswered += isinstance(verdict, GuardError) or verdict.outcome.value == "INCOMPLETE"
-        flagged += not isinstance(verdict, GuardError) and verdict.outcome.value == "UNSAFE"
-        if file is not None and output.lost():
-            unanswered += 1  # nobody learns of the rows that are left
-            break
-    if isinstance(show, _Table):
+    answered = unanswered = flagged = 0
+    with open_guard(model, server, policy, mode) as guard:
+        # The table has the categories' names; JSON needs no more than the verdicts.
+        show = _show_json if as_json else _Table(guard.info.policy.without(codes), explain, file is not None)
+        for row, verdict in _answers(rows, guard, codes, file):
+            show(row, verdict)
+            answered += 1
+            unanswered += isinstance(verdict, GuardError) or verdict.outcome.value == "INCOMPLETE"
+            flagged += not isinstance(verdict, GuardError) and verdict.outcome.value == "UNSAFE"
+            if file is not None and output.lost():
+                unanswered += 1  # nobody learns of the rows that are left
+                break
+    if not answered:
+        where = "standard input" if str(file) == STDIN else file
+        typer.echo(f"guard: warning: {where}: has no rows", err=True)
+    elif isinstance(show, _Table):
         show.finish()
-    raise typer.Exit(3 if unanswered else int(bool(flagged) and file is None))
+    raise typer.Exit(3 if unanswered else int(bool(flagged) and (file is None or fail_on == "unsafe")))
 
 
 def _single(text: str) -> Iterator[Row]:
-    if text == "-":
+    if text == STDIN:
+        raw = sys.stdin.buffer.read(LONGEST + 1)
+        if len(raw) > LONGEST:
+            raise InvalidInput(f"standard input is too long: at most {LONGEST:,} bytes are judged; send it in parts")
         try:
-            text = sys.stdin.buffer.read().decode("utf-8")
+            text = raw.decode("utf-8")
         except UnicodeDecodeError as problem:
             raise InvalidInput(
                 f"standard input is not UTF-8 (byte {problem.start}); convert it first, for example with iconv"
@@ -81,56 +121,23 @@ def _single(text: str) -> Iterator[Row]:
     yield Row(1, None, Conversation.of(text))
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    try:
-        file = path.open("rb")
-    except OSError as problem:
-        raise InvalidInput(f"{path}: cannot be read: {problem.strerror}") from None
-    with file:
-        for line, raw in enumerate(file, 1):
-            if raw.strip():
-                yield _row(line, raw)
+def _rows(file: Path, text_column: str | None) -> Iterator[Row]:
+    columns = ConversationColumns.of_text(text_column)
+    source = None if str(file) == STDIN else file
+    for shard in open_rows(source, columns, also=("id",)).shards(CHUNK):
+        for index in range(len(shard)):
+            name, line = None, shard.number(index)
+            try:
+                row = shard.row(index)
+                name = row.get("id")
+                yield Row(line, name, conversation_from_row(row, columns))
+            except InvalidInput as problem:
+                yield Row(line, name, None, problem)
 
 
-def _row(line: int, raw: bytes) -> Row:
-    try:
-        plain = json.loads(raw.decode("utf-8-sig"))
-        found = plain.get("id") if isinstance(plain, dict) else None
-        # A lone surrogate is legal in JSON and cannot be printed.
-        name = None if found is None else str(found).encode(errors="replace").decode()
-        return Row(line, name, conversation_from_row(plain))
-    except UnicodeDecodeError:
-        return Row(line, None, None, "not UTF-8")
-    except RecursionError:
-        return Row(line, None, None, "not JSON: nested too deeply")
-    except json.JSONDecodeError as problem:
-        return Row(line, None, None, f"not JSON: {problem.msg.removesuffix(' at')} at column {problem.colno}")
-    except InvalidInput as problem:
-        return Row(line, None, None, str(problem))
-    except ValueError:  # of the standard library, about a number of thousands of digits
-        return Row(line, None, None, "not JSON that can be read: a number is too long")
-
-
-def _judge(
-    policy: str | None, exclude: list[str], mode: Mode, model: str | None, server: str | None
-) -> tuple[Judge, Policy | None]:
-    """How to judge a chunk, and the policy in force where it is known here."""
-    from guard import policy as policies
-
-    if server is not None:
-        from guard.serve.client import GuardClient
-
-        client = GuardClient(server)
-        rules = None if policy is None else policies.load(policy)
-        return lambda chunk: client.moderate_batch(chunk, policy=rules, exclude=exclude, mode=mode), rules
-    from guard.moderator import open_moderator
-
-    moderator = open_moderator(model, policy, mode)
-    rules = moderator.policy.without(exclude)
-    return lambda chunk: moderator.moderate_each(chunk, rules), rules
-
-
-def _answers(rows: Iterable[Row], judge: Judge, file: Path | None) -> Iterator[tuple[Row, Verdict | GuardError]]:
+def _answers(
+    rows: Iterable[Row], guard: Guard, exclude: Sequence[str], file: Path | None
+) -> Iterator[tuple[Row, Verdict | GuardError]]:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -141,32 +148,32 @@ def _answers(rows: Iterable[Row], judge: Judge, file: Path | None) -> Iterator[t
         task = progress.add_task("rows", total=None)
         rows = iter(rows)
         while chunk := list(islice(rows, CHUNK)):
-            sound = [row for row in chunk if row.conversation is not None]
-            verdicts = dict(
-                zip((r.line for r in sound), judge([r.conversation for r in sound if r.conversation]), strict=True)
-            )
+            conversations = [row.conversation for row in chunk if row.conversation is not None]
+            verdicts = iter(guard.moderate_each(conversations, exclude=exclude) if conversations else ())
             for row in chunk:
-                yield row, verdicts[row.line] if row.line in verdicts else InvalidInput(row.error or "")
+                yield row, row.error or next(verdicts)
             progress.advance(task, len(chunk))
 
 
 def _show_json(row: Row, verdict: Verdict | GuardError) -> None:
     from guard.verdict import to_json
 
+    answer: dict[str, Any] = {"id": row.name}
     if isinstance(verdict, GuardError):
-        answer: dict[str, Any] = {"line": row.line, "error": str(verdict)}
+        answer |= {"outcome": "ERROR", "line": row.line, "error": str(verdict)}
     else:
-        answer = {"id": row.id if row.id is not None else str(row.line), **to_json(verdict)}
-    typer.echo(json.dumps(answer, ensure_ascii=False))
+        answer |= to_json(verdict)
+    line = json.dumps(answer, ensure_ascii=False, default=as_json)
+    typer.echo(json.dumps(answer, default=as_json) if _SURROGATE.search(line) else line)
 
 
 class _Table:
     """A table for people, printed a chunk at a time is no table: rows are kept until the end, without their text."""
 
-    def __init__(self, rules: Policy | None, explain: bool) -> None:
+    def __init__(self, policy: Policy, explain: bool, many: bool) -> None:
         from rich.table import Table
 
-        self._rules, self._explain = rules, explain
+        self._policy, self._explain, self._many = policy, explain, many
         self._table = Table(box=None, pad_edge=False)
         for name, justify in (
             ("row", "left"),
@@ -182,16 +189,16 @@ class _Table:
     def __call__(self, row: Row, verdict: Verdict | GuardError) -> None:
         from rich.text import Text
 
-        name = row.id if row.id is not None else str(row.line)
+        name = row.name if isinstance(row.name, str) else json.dumps(row.name, ensure_ascii=False, default=as_json)
         if isinstance(verdict, GuardError):
-            self._broken.append(f"line {row.line}: {verdict}")
-            self._table.add_row(Text(f"line {row.line}"), "", Text("ERROR", style="magenta"), "", Text(str(verdict)))
+            self._broken.append(f"line {row.line}: {verdict}" if self._many else str(verdict))
+            self._table.add_row(Text(_printable(name)), "", Text("ERROR", style="magenta"))
             return
         style = {"SAFE": "green", "UNSAFE": "red", "INCOMPLETE": "magenta"}[verdict.outcome.value]
         self._flagged.update(dict.fromkeys(verdict.flagged))
         flagged = ", ".join(self._named(code) for code in verdict.flagged)
         self._table.add_row(
-            Text(name if name.isprintable() else ascii(name)),  # no control sequence reaches the terminal
+            Text(_printable(name)),
             verdict.target.value,
             Text(verdict.outcome.value, style=style),
             f"{verdict.p_unsafe:.3f}",
@@ -199,18 +206,23 @@ class _Table:
         )
 
     def _named(self, code: str) -> str:
-        return code if self._rules is None else f"{code} {self._rules.category(code).name}"
+        return f"{code} {self._policy.category(code).name}"
 
     def finish(self) -> None:
         from rich.console import Console
 
         console = Console(soft_wrap=True)
         console.print(self._table)
-        if self._explain and self._rules is not None:
+        if self._explain:
             for code in self._flagged:
-                category = self._rules.category(code)
+                category = self._policy.category(code)
                 console.print(f"\n{code} {category.name}: {category.definition}", markup=False)
                 for line in category.excludes:
                     console.print(f"  not: {line}", markup=False)
         for line in self._broken:
             sys.stderr.write(f"guard: {line}\n")
+
+
+def _printable(name: str) -> str:
+    """No control sequence reaches the terminal."""
+    return name if name.isprintable() else ascii(name)

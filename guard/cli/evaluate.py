@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
     from guard.evaluate.redteam.results import AttackTable
     from guard.evaluate.report import EvaluatedSuite
     from guard.evaluate.suite import Suite
-    from guard.moderator import Moderator
+    from guard.moderator import Guard
+
+WIDTH = 160  # of tables in a file or a pipe
 
 
 def evaluate(
@@ -36,24 +37,33 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the one shipped.")
     ] = None,
-    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: the bundle's own.")] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A running `guard serve` to evaluate instead.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Default: the bundle's or the server's own.")
+    ] = None,
     columns: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A mapping file: how the rows of FILE are to be read.")
+        Path | None, typer.Option(metavar="FILE", help="A mapping file: the columns of FILE and their meaning.")
     ] = None,
     mode: Annotated[
-        str, typer.Option(metavar="strict|balanced|permissive", help="Which thresholds decide.")
-    ] = "balanced",
-    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="REPORT.json", help="Write the report there, too.")] = None,
+        str | None,
+        typer.Option(
+            metavar="strict|balanced|permissive",
+            help="Which thresholds decide; default: balanced, or the server's own.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="REPORT.json", help="Write the report to this file.")] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="REPORT.html", help="Write a page with plots and the worst mistakes there.")
+        Path | None, typer.Option(metavar="REPORT.html", help="Write a page with plots and the worst mistakes.")
     ] = None,
     show_text: Annotated[
-        bool, typer.Option("--show-text", help="Put the texts of the worst mistakes into the page, folded away.")
+        bool, typer.Option("--show-text", help="Include the texts of the worst mistakes in the page, folded away.")
     ] = False,
     evasion: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.json", help="What `guard redteam` wrote about this guard, for the page."),
+        typer.Option(metavar="FILE.json", help="The report of `guard redteam` on this guard, for the page."),
     ] = None,
     card: Annotated[
         Path | None,
@@ -70,89 +80,87 @@ def evaluate(
     from guard.errors import InvalidInput, need
     from guard.evaluate import benchmarks, report
     from guard.evaluate.redteam.results import load
-    from guard.moderator import open_moderator
+    from guard.serve.client import open_guard
 
     for path in (out, html):
         if path is not None and not path.absolute().parent.is_dir():
-            raise InvalidInput(f"{path}: there is no folder {path.absolute().parent}; make it first")
+            raise InvalidInput(f"{path}: there is no folder {path.absolute().parent}; create it first")
     if html is None and (show_text or evasion is not None):
         raise InvalidInput("--show-text and --evasion are about the page; name it with --html")
     if html is not None:
         need("matplotlib", "data")  # before the work, not after it
     bundle = None if card is None else open_bundle(card)
-    moderator = open_moderator(model or card, policy, cast("Mode", mode))
-    if bundle is not None and moderator.engine.digest != bundle.manifest.model:
-        raise InvalidInput(f"--card {card}: is not the model that --model names; its card would tell of another one")
-    attacks = None if evasion is None else load(evasion, moderator.engine.digest)
-    mapping = None if columns is None else load_mapping(columns)
-    suites = [benchmarks.load(name, root, moderator.policy, mapping) for name in names]
-    judged = _judge(moderator, suites)
-    results = [report.measure(done.suite, done.verdicts, moderator.policy) for done in judged]
-    told = report.build_report(moderator, results, _command(names, root, model, policy, columns, mode, card))
-    if out is not None:
-        _write(out, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    if html is not None:
-        _write_page(html, told, judged, attacks, show_text)
-    if bundle is not None:
-        _write_card(bundle, told, names)
-    if as_json:
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
-    else:
-        _print(told)
-
-
-def _judge(moderator: Moderator, suites: Sequence[Suite]) -> list[EvaluatedSuite]:
-    """The verdicts of every set, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from guard.evaluate import report
-
-    console = Console(stderr=True)
-    judged = []
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for suite in suites:
-            task = progress.add_task(suite.title, total=len(suite.cases))
-            verdicts = report.moderate_cases(moderator, suite.cases, partial(progress.advance, task))
-            judged.append(report.EvaluatedSuite(suite, tuple(verdicts)))
-    return judged
-
-
-def _command(
-    names: Sequence[str],
-    root: Path | None,
-    model: str | None,
-    policy: str | None,
-    columns: Path | None,
-    mode: str,
-    card: Path | None,
-) -> str:
-    """The command line that gives the same numbers again."""
+    if card is not None and model is None and server is None:
+        model = str(card)
+    with open_guard(model, server, policy, cast("Mode | None", mode)) as guard:
+        info = guard.info
+        if bundle is not None and info.model != bundle.manifest.model:
+            raise InvalidInput(
+                f"--card {card}: is not the model that is evaluated; its card would be about another one"
+            )
+        attacks = None if evasion is None else load(evasion, info.model)
+        mapping = None if columns is None else load_mapping(columns)
+        suites = [benchmarks.load(name, root, info.policy, mapping) for name in names]
+        evaluated = _moderate(guard, suites)
+    results = [report.measure(done.suite, done.verdicts, info.policy) for done in evaluated]
     options = {
         "--root": root,
-        "--model": model or card,
+        "--model": model,
+        "--server": server,
         "--policy": policy,
         "--columns": columns,
-        "--mode": mode,
+        "--mode": info.mode,
     }
+    measured = report.build_report(info, results, _command(names, options))
+    if out is not None:
+        _write(out, json.dumps(measured, indent=2, ensure_ascii=False) + "\n")
+    if html is not None:
+        _write_page(html, measured, evaluated, attacks, show_text)
+    if bundle is not None:
+        _write_card(bundle, measured, names)
+    if as_json:
+        typer.echo(json.dumps(measured, indent=2, ensure_ascii=False))
+    else:
+        _print(measured)
+
+
+def _moderate(guard: Guard, suites: Sequence[Suite]) -> list[EvaluatedSuite]:
+    """The verdicts of every suite, with a progress bar on a terminal."""
+    from guard.evaluate import report
+    from guard.report.progress import progress_bar
+
+    evaluated = []
+    for suite in suites:
+        with progress_bar(suite.title, len(suite.cases)) as bar:
+            verdicts = report.moderate_cases(guard, suite.cases, bar.advance)
+        evaluated.append(report.EvaluatedSuite(suite, tuple(verdicts)))
+    return evaluated
+
+
+def _command(names: Sequence[str], options: Mapping[str, object]) -> str:
+    """The command line that gives the same numbers again."""
     given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
     return shlex.join(["guard", "eval", *names, *given])
 
 
 def _write_page(
-    path: Path, told: dict[str, Any], judged: Sequence[EvaluatedSuite], attacks: AttackTable | None, show_text: bool
+    path: Path,
+    result: dict[str, Any],
+    evaluated: Sequence[EvaluatedSuite],
+    attacks: AttackTable | None,
+    show_text: bool,
 ) -> None:
     from guard.evaluate.page import evaluation_page
 
-    _write(path, evaluation_page(told, judged, attacks, show_text))
+    _write(path, evaluation_page(result, evaluated, attacks, show_text))
 
 
-def _write_card(bundle: Bundle, told: dict[str, Any], names: Sequence[str]) -> None:
+def _write_card(bundle: Bundle, result: dict[str, Any], names: Sequence[str]) -> None:
     from guard.evaluate.benchmarks import data_folders
     from guard.evaluate.card import model_card, training_manifest
 
     manifest = training_manifest(bundle, data_folders(names))
-    _write(bundle.path("README.md"), model_card(bundle, [told], manifest))
+    _write(bundle.path("README.md"), model_card(bundle, [result], manifest))
 
 
 def _write(path: Path, text: str) -> None:
@@ -160,37 +168,33 @@ def _write(path: Path, text: str) -> None:
 
     try:
         path.write_text(text, encoding="utf-8")
-    except OSError as problem:
-        raise InvalidInput(f"{path}: cannot be written: {problem.strerror}") from None
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(measured: dict[str, Any]) -> None:
     from rich.console import Console
 
     from guard.evaluate import report
 
     console = Console()
     if not console.is_terminal:
-        console.width = 160  # a file or a pipe has no edge
-    policy = told["policy"]
-    console.print(
-        f"model {told['model'][:12]} ({told['kind']}), policy {policy['id']} {policy['version']}, mode {told['mode']}, "
-        f"unsafe from p = {report.decimal(told['thresholds']['prompt']['unsafe'])} (prompts), "
-        f"{report.decimal(told['thresholds']['response']['unsafe'])} (responses)",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        console.width = WIDTH
+    policy, thresholds = measured["policy"], measured["thresholds"]
+    typer.echo(
+        f"model {measured['model'][:12]} ({measured['kind']}), policy {policy['id']} {policy['version']}, "
+        f"mode {measured['mode']}, unsafe from p = {report.decimal(thresholds['prompt']['unsafe'])} (prompts), "
+        f"{report.decimal(thresholds['response']['unsafe'])} (responses)"
     )
-    for table in report.tables(told):
+    for table in report.tables(measured):
         console.print(table)
-    for result in told["results"]:
+    for result in measured["results"]:
+        name = result["name"]
         if result["incomplete"]:
-            console.print(f"{result['name']}: {result['incomplete']} rows could not be read whole", markup=False)
+            typer.echo(f"{name}: coverage of {result['incomplete']} rows is incomplete")
         if result["left_out"]:
-            console.print(
-                f"{result['name']}: {result['left_out']} records are no cases by its convention", markup=False
-            )
+            typer.echo(f"{name}: {result['left_out']} records are no cases by its convention")
         if result["cautions"]:
-            console.print(f"{result['name']}: {result['cautions']}", markup=False, highlight=False, soft_wrap=True)
+            typer.echo(f"{name}: {result['cautions']}")
         if (refusal := result["refusal"]) and not refusal["scored"]:
-            console.print(f"{result['name']}: refusal not scored, this guard gives no p_refusal", markup=False)
+            typer.echo(f"{name}: refusal not scored, this guard gives no p_refusal")

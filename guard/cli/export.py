@@ -49,7 +49,7 @@ def export(
 ) -> None:
     """Make a bundle: ONNX, calibration, digests; the parity of torch and ONNX is measured, printed and stored."""
     need("torch", "train")
-    from guard.train.common.export import export as make
+    from guard.train.export import export as make
 
     if tensorrt is not None:
         from guard.train.causal.tensorrt import require

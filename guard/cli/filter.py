@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,22 +11,26 @@ from typing import Annotated
 import typer
 
 from guard.calibration import Mode
+from guard.errors import InvalidInput
 from guard.filter.job import SHARD_ROWS, Job, Keep, Progress, Tally, filter_file
-from guard.jobs.row_files import open_rows
 
 NOTHING_JUDGED = 3
 
 
 def filter_rows(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="Rows: .jsonl, .ndjson or .parquet.", show_default=False)
+        Path, typer.Argument(metavar="IN", help="Rows: .jsonl, .csv, .tsv or .parquet.", show_default=False)
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The kept rows, same format.", show_default=False)],
     keep: Annotated[Keep, typer.Option(help="Which rows go to OUT.")] = "safe",
-    policy: Annotated[str | None, typer.Option(help="A shipped policy or a file; default: the bundle's.")] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the model's own.")] = None,
     exclude: Annotated[str, typer.Option(metavar="CODES", help="Categories to leave out, like S6,S13.")] = "",
-    mode: Annotated[Mode, typer.Option(help="How soon a row counts as unsafe.")] = "balanced",
+    mode: Annotated[
+        Mode | None,
+        typer.Option(help="How soon a row counts as unsafe; default: balanced, or the server's.", show_default=False),
+    ] = None,
     model: Annotated[str | None, typer.Option(metavar="BUNDLE", help="A bundle; default: the shipped guard.")] = None,
+    server: Annotated[str | None, typer.Option(help="HOST:PORT of a `guard serve` to ask instead.")] = None,
     text_column: Annotated[str | None, typer.Option(help="A column of bare texts to judge.")] = None,
     quarantine: Annotated[
         Path | None, typer.Option(help="For broken and undecided rows; default: OUT.quarantine.jsonl.")
@@ -41,14 +44,15 @@ def filter_rows(
     Rows have `messages`, or `prompt` with an optional `response`. Every row is kept, dropped or quarantined; the counts
     are in OUT.report.json. Exit code 3 if there were rows and not one could be judged.
     """
-    from guard.moderator import open_moderator
+    from guard.serve.client import open_guard
 
-    job = Job(source, out, quarantine or out.with_name(f"{out.name}.quarantine.jsonl"), keep, text_column, shard_rows)
-    moderator = open_moderator(model, policy, mode)
-    left_out = [code.strip() for code in exclude.split(",") if code.strip()]
-    moderator = dataclasses.replace(moderator, policy=moderator.policy.without(left_out))
-    with _bar(job) as progress:
-        tally = filter_file(job, moderator, restart, progress)
+    if server is not None and model is not None:
+        raise InvalidInput("--model and --server exclude each other: the server has its own model")
+    quarantine = quarantine or out.with_name(f"{out.name}.quarantine.jsonl")
+    codes = tuple(code.strip() for code in exclude.split(",") if code.strip())
+    job = Job(source, out, quarantine, keep, text_column, codes, shard_rows)
+    with open_guard(model, server, policy, mode) as guard, _bar(job) as progress:
+        tally = filter_file(job, guard, restart, progress)
     _summarise(job, tally)
     if 0 < tally.read == tally.quarantined:
         raise typer.Exit(NOTHING_JUDGED)
@@ -64,7 +68,7 @@ def _bar(job: Job) -> Iterator[Progress | None]:
     from rich.progress import Progress as Bar
 
     with Bar(console=Console(stderr=True)) as bar:
-        task = bar.add_task(job.source.name, total=open_rows(job.source, job.text_column).total())
+        task = bar.add_task(job.source.name, total=job.rows().total())
         yield lambda rows: bar.advance(task, rows)
 
 

@@ -75,7 +75,7 @@ def judge(
     cache: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Completions so far; default: OUT.completions.sqlite.")
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished run of OUT away.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Replace OUT, or an unfinished run of it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report instead of the table.")] = False,
 ) -> None:
     """Judge the rows of IN with a model behind an OpenAI-compatible chat endpoint.
@@ -95,7 +95,7 @@ def judge(
     from guard.annotate.pairs import CompareTask
     from guard.annotate.question import Model
     from guard.errors import ConfigError
-    from guard.jobs.row_files import JsonLines
+    from guard.jobs.rows import open_rows
     from guard.llm.client import Endpoint
     from guard.report.progress import progress_bar
 
@@ -131,7 +131,7 @@ def judge(
         )
     judge_model = Model(endpoint, temperature, max_tokens, price_in, price_out)
     job = Job(source, out, task_settings, judge_model, generator, cache, jobs)
-    with progress_bar(source.name, lambda: JsonLines(source).total() if source.is_file() else None) as bar:
+    with progress_bar(source.name, lambda: open_rows(source, also=None).total() if source.is_file() else None) as bar:
         report = judge_file(job, restart, bar.advance)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
@@ -142,10 +142,10 @@ def judge(
 
 
 def _text(path: Path) -> str:
-    from guard import schema
+    from guard import document
     from guard.errors import ConfigError
 
-    text = schema.read(path, ConfigError).strip()
+    text = document.read_text(path, ConfigError).strip()
     if not text:
         raise ConfigError(f"{path}: is empty; write what makes an answer better")
     return text

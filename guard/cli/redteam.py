@@ -1,4 +1,4 @@
-"""`guard redteam`: how many of the texts that a guard flags get past it in disguise."""
+"""`guard redteam`: the share of the texts that a guard flags which evade it in disguise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from guard.evaluate.redteam.attack_run import AttackRun, AttackSettings
     from guard.evaluate.redteam.attacks import Attack
     from guard.evaluate.redteam.sample import Sample
-    from guard.moderator import Moderator
+    from guard.moderator import Guard
+    from guard.report.progress import ProgressBar
 
-WIDTH = 160  # of what is written to a file or a pipe, which have no edge
+WIDTH = 160  # of tables in a file or a pipe
 
 
 def redteam(
@@ -32,16 +34,23 @@ def redteam(
     model: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the one shipped.")
     ] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A running `guard serve` to attack instead.")
+    ] = None,
     versus: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="A second guard, attacked in the same way.")
     ] = None,
-    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: each bundle's own.")] = None,
+    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: each guard's own.")] = None,
     columns: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A mapping file: how the rows of a file are to be read.")
     ] = None,
     mode: Annotated[
-        str, typer.Option(metavar="strict|balanced|permissive", help="The mode whose thresholds are told besides.")
-    ] = "balanced",
+        str | None,
+        typer.Option(
+            metavar="strict|balanced|permissive",
+            help="The mode whose thresholds are told besides; default: balanced, or the server's own.",
+        ),
+    ] = None,
     attacks: Annotated[
         str,
         typer.Option(
@@ -52,19 +61,19 @@ def redteam(
     ] = "",
     rows: Annotated[int, typer.Option(min=1, help="Unsafe texts, and as many safe ones, drawn from the set.")] = 200,
     longest: Annotated[int, typer.Option(min=1, help="Characters; longer texts of the set are left out.")] = 4000,
-    fpr: Annotated[float, typer.Option(help="The share of undisguised safe texts that may be flagged.")] = 0.05,
-    budget: Annotated[int, typer.Option(min=1, help="Queries that the search for a suffix has for each text.")] = 100,
+    fpr: Annotated[float, typer.Option(help="The share of unmodified safe texts that may be flagged.")] = 0.05,
+    budget: Annotated[int, typer.Option(min=1, help="Queries per text of the suffix search.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the sample and of all attacks.")] = 0,
     show_text: Annotated[
-        bool, typer.Option("--show-text", help="Show the attacked texts that got past the guard, escaped.")
+        bool, typer.Option("--show-text", help="Show the attacked texts that evaded the guard, escaped.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="REPORT.json", help="Write the report there, too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="REPORT.json", help="Write the report to this file.")] = None,
 ) -> None:
-    """Attack a guard: the share of the unsafe texts it flags that get past it in disguise, for each attack.
+    """Attack a guard: for each attack, the share of the unsafe texts it flags that evade it in disguise.
 
-    The threshold is the one that flags a fixed share (--fpr) of the safe texts as they are. What an attack does to
-    safe texts is told beside it: a guard that flags everything odd is no better.
+    The threshold is the one that flags a fixed share (--fpr) of the unmodified safe texts. The effect of an attack on
+    safe texts is reported too: a guard that flags everything odd is no better.
     """
     from guard.data.sources.user_files import load_mapping
     from guard.errors import InvalidInput
@@ -73,26 +82,28 @@ def redteam(
     from guard.evaluate.redteam import sample
     from guard.evaluate.redteam.attack_run import AttackSettings
     from guard.evaluate.redteam.attacks import choose
-    from guard.moderator import open_moderator
+    from guard.serve.client import open_guard
 
     if out is not None and not out.absolute().parent.is_dir():
-        raise InvalidInput(f"{out}: there is no folder {out.absolute().parent}; make it first")
-    setting = AttackSettings(fpr, budget, seed)
+        raise InvalidInput(f"{out}: there is no folder {out.absolute().parent}; create it first")
+    settings = AttackSettings(fpr, budget, seed)
     chosen = choose([word.strip() for word in attacks.split(",") if word.strip()])
-    guards = [open_moderator(model, policy, cast("Mode", mode))]
-    if versus is not None:
-        guards.append(open_moderator(versus, policy, cast("Mode", mode)))
     mapping = None if columns is None else load_mapping(columns)
-    suite = sample.seed_suite() if name is None else benchmarks.load(name, root, guards[0].policy, mapping)
-    drawn = sample.draw_sample(suite, rows, longest, seed)
-    runs = _run(guards, drawn, chosen, setting)
+    with ExitStack() as opened:
+        guards = [opened.enter_context(open_guard(model, server, policy, cast("Mode | None", mode)))]
+        if versus is not None:
+            guards.append(opened.enter_context(open_guard(versus, None, policy, guards[0].info.mode)))
+        suite = sample.seed_suite() if name is None else benchmarks.load(name, root, guards[0].info.policy, mapping)
+        drawn = sample.draw_sample(suite, rows, longest, seed)
+        runs = _run(guards, drawn, chosen, settings)
     options = {
         "--root": root,
         "--model": model,
+        "--server": server,
         "--versus": versus,
         "--policy": policy,
         "--columns": columns,
-        "--mode": mode,
+        "--mode": runs[0].info.mode,
         "--attacks": attacks or None,
         "--rows": rows,
         "--longest": longest,
@@ -102,47 +113,36 @@ def redteam(
     }
     given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
     command = shlex.join(["guard", "redteam", *([] if name is None else [name]), *given])
-    told = reports.build_report(runs, drawn, setting, command, show_text)
-    # Escaped throughout: what got past may hold characters that a terminal would not show, or would obey.
-    text = json.dumps(told, indent=2, ensure_ascii=True)
+    report = reports.build_report(runs, drawn, settings, command, show_text)
+    # ASCII only: texts that evaded the guard may hold characters that a terminal hides or obeys.
+    text = json.dumps(report, indent=2, ensure_ascii=True)
     if out is not None:
         _write(out, text + "\n")
     if as_json:
         typer.echo(text)
     else:
-        _print(told)
+        _print(report)
 
 
 def _run(
-    guards: Sequence[Moderator], drawn: Sample, attacks: Sequence[Attack], setting: AttackSettings
+    guards: Sequence[Guard], drawn: Sample, attacks: Sequence[Attack], settings: AttackSettings
 ) -> list[AttackRun]:
-    """Every guard under all attacks, with a progress bar on a terminal; then says how fast it was."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    """All attacks on every guard, with a progress bar on a terminal; then reports the throughput."""
     from guard.evaluate.redteam.attack_run import run_attacks
+    from guard.report.progress import progress_bar
 
-    console = Console(stderr=True)
     runs = []
     started = time.perf_counter()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for number, moderator in enumerate(guards, 1):
-            task = progress.add_task(f"guard {number}", total=len(attacks))
-            runs.append(
-                run_attacks(
-                    moderator,
-                    drawn,
-                    attacks,
-                    setting,
-                    guards[0].policy,
-                    lambda attack, task=task, number=number: progress.update(  # type: ignore[misc]
-                        task, advance=1, description=f"guard {number}: {attack}"
-                    ),
-                )
-            )
+    for number, guard in enumerate(guards, 1):
+        with progress_bar(f"guard {number}", len(attacks)) as bar:
+
+            def advance(attack: str, number: int = number, bar: ProgressBar = bar) -> None:
+                bar.advance(1, f"guard {number}: {attack}")
+
+            runs.append(run_attacks(guard, drawn, attacks, settings, guards[0].info.policy, advance))
     seconds = time.perf_counter() - started
-    asked = sum(run.scored for run in runs)
-    typer.echo(f"{asked} texts scored in {seconds:.1f} s ({asked / max(seconds, 1e-9):.0f} a second)", err=True)
+    scored = sum(run.scored for run in runs)
+    typer.echo(f"{scored} texts scored in {seconds:.1f} s ({scored / max(seconds, 1e-9):.0f} per second)", err=True)
     return runs
 
 
@@ -151,11 +151,11 @@ def _write(path: Path, text: str) -> None:
 
     try:
         path.write_text(text, encoding="utf-8")
-    except OSError as problem:
-        raise InvalidInput(f"{path}: cannot be written: {problem.strerror}") from None
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
 
     from guard.evaluate.redteam import report as reports
@@ -164,22 +164,20 @@ def _print(told: dict[str, Any]) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
-    texts = told["set"]
-    lines = [
+    texts = report["set"]
+    typer.echo(
         f"{texts['name']}: {texts['unsafe']} unsafe and {texts['safe']} safe texts, {texts['left_out']} rows left out "
-        f"as too long; seed {told['seed']}, search budget {told['budget']}"
-    ]
-    for number, guard in enumerate(told["guards"], 1):
+        f"as too long; seed {report['seed']}, search budget {report['budget']}"
+    )
+    for number, guard in enumerate(report["guards"], 1):
         policy, fixed, mode = guard["policy"], guard["before"]["fixed"], guard["before"]["mode"]
-        lines.append(
+        typer.echo(
             f"guard {number}: model {guard['model'][:12]} ({guard['kind']}), policy {policy['id']} {policy['version']}"
             f"; without attack: recall {decimal(fixed['recall'])} at FPR {decimal(fixed['fpr'])} "
-            f"(allowed {told['fpr']:g}), "
-            f"{guard['mode']}: recall {decimal(mode['recall'])}, FPR {decimal(mode['fpr'])}"
+            f"(allowed {report['fpr']:g}), {guard['mode']}: recall {decimal(mode['recall'])}, "
+            f"FPR {decimal(mode['fpr'])}"
         )
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for table in reports.tables(told):
+    for table in reports.tables(report):
         console.print(table)
-    for line in reports.evasions(told):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in reports.evasions(report):
+        typer.echo(line)

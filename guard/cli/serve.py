@@ -28,7 +28,6 @@ def serve(
     import asyncio
     import logging
 
-    from guard.batcher import Bounds
     from guard.moderator import open_moderator
     from guard.serve.grpc.server import Settings, run
     from guard.serve.limits import Limits
@@ -37,14 +36,12 @@ def serve(
         raise ConfigError(f"--mode {mode[:40]!r} is unknown; allowed: {', '.join(MODES)}")
     chosen: Mode = mode
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    moderator = open_moderator(model, policy, chosen, threads)
-    limits, bounds = Limits(conversation_characters=max_characters), Bounds(queue_items=max_queue)
+    limits = Limits(conversation_characters=max_characters, queue_windows=max_queue)
+    with open_moderator(model, policy, chosen, threads) as moderator:
+        info = moderator.info
+        what = f"model {info.model[:12]}, policy {info.policy.id} {info.policy.digest[:12]}"
 
-    def announce(address: str) -> None:
-        applied = moderator.policy
-        typer.echo(
-            f"guard serving on {address} (model {moderator.engine.digest[:12]}, "
-            f"policy {applied.id} {applied.digest[:12]})"
-        )
+        def announce(address: str) -> None:
+            typer.echo(f"guard serving on {address} ({what})")
 
-    asyncio.run(run(moderator, Settings(host, port, limits, bounds), announce))
+        asyncio.run(run(moderator, Settings(host, port, limits), announce))

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from guard import assets, schema
+from guard import assets, document
 from guard.errors import ConfigError, need
 
 CUSTOM = "encoder-custom"
@@ -48,7 +48,7 @@ def train(
         for key, value in (("policy", policy), ("data", data), ("columns", columns), ("base", base), ("out", out))
         if value is not None
     ]
-    plain, _ = schema.parse(schema.read(path, ConfigError), str(path), ConfigError)
+    plain, _ = document.parse(document.read_text(path, ConfigError), str(path), ConfigError)
     recipe = plain.get("recipe") if isinstance(plain, dict) else None
     recipes = assets.names("training/recipes", ".py")
     if recipe not in recipes:

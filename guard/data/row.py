@@ -20,7 +20,8 @@ class Row:
     """One text with its label, or a preference pair without one.
 
     response: None unless the kind is response or pair; of a pair, the preferred response, and `rejected` the other.
-    turns: the (role, content) before the response, or all of them if there is none; empty if `prompt` is the only one.
+    turns: the (role, content) before the response, or all of them if there is none; empty if `prompt` is the only one,
+    or is empty and nothing comes before the response.
     categories: None if the source does not say. undecided: codes about which it says neither yes nor no. groups: keys;
     rows that share one stay in one split. place, given_id: where the row was read, and its id there, for people.
     """
@@ -51,7 +52,8 @@ class Row:
     @property
     def messages(self) -> tuple[tuple[Role, str], ...]:
         """(role, content) of every turn; of a pair, those before the two responses."""
-        turns = self.turns or (("user", self.prompt),)
+        alone: tuple[tuple[Role, str], ...] = (("user", self.prompt),) if self.prompt or self.response is None else ()
+        turns = self.turns or alone
         return (*turns, ("assistant", self.response)) if self.kind == "response" and self.response else turns
 
     @property

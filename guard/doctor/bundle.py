@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from guard import policy as policies
-from guard import schema
 from guard.bundle import Bundle, open_bundle
 from guard.conversation import Conversation
 from guard.doctor import prompt as prompt_checks
@@ -15,7 +13,7 @@ from guard.doctor.check import Check, fail, ok, warn
 from guard.doctor.texts import HARMFUL, HARMLESS
 from guard.errors import GuardError
 from guard.policy import Policy
-from guard.prompts.causal import Prompt
+from guard.prompts.prompt import load_prompt
 from guard.verdict import Outcome
 
 
@@ -36,13 +34,12 @@ def checks(root: Path | None, policy: str | None, weights: bool) -> Iterator[Che
 
 
 def _prompt(bundle: Bundle, rules: Policy) -> Iterator[Check]:
-    from guard.engines.causal_onnx import SETTINGS, CausalSettings
+    from guard.engines.causal_onnx import settings_of
 
     manifest = bundle.manifest
     try:
-        path = bundle.path(SETTINGS)
-        detail = schema.convert(json.loads(path.read_text(encoding="utf-8")), CausalSettings, str(path)).detail
-        made = Prompt.load(bundle.path("tokenizer.json"), manifest.max_tokens, manifest.overlap, detail)
+        detail = settings_of(bundle).detail
+        made = load_prompt(bundle.path("tokenizer.json"), manifest.max_tokens, manifest.overlap, detail)
     except GuardError as problem:
         yield fail("template", str(problem))
         return
@@ -56,7 +53,7 @@ def _prompt(bundle: Bundle, rules: Policy) -> Iterator[Check]:
 
 
 def _answers(bundle: Bundle, rules: Policy) -> Iterator[Check]:
-    from guard.engines import open_engine
+    from guard.engines.registry import open_engine
     from guard.moderator import Moderator
 
     try:

@@ -12,7 +12,8 @@ from guard.doctor import mass
 from guard.doctor import prompt as prompt_checks
 from guard.doctor.check import Check, fail, ok, warn
 from guard.errors import GuardError
-from guard.prompts.causal import Prompt
+from guard.prompts.prompt import Prompt, load_prompt
+from guard.prompts.released import ReleasedPrompt
 
 MAX_TOKENS, OVERLAP = 4096, 256  # those of the shipped configurations
 INDEX = "model.safetensors.index.json"
@@ -34,8 +35,8 @@ def checks(root: Path, policy: str | None, weights: bool) -> Iterator[Check]:
         yield fail("tokenizer", "no tokenizer.json", advice)
         return
     try:
-        made = Prompt.load(tokenizer, MAX_TOKENS, OVERLAP)
-        rules = rules or (made.released.template.policy if made.released else policies.load("mlcommons"))
+        made = load_prompt(tokenizer, MAX_TOKENS, OVERLAP)
+        rules = rules or (made.template.policy if isinstance(made, ReleasedPrompt) else policies.load("mlcommons"))
         yield from _fits(made, config)
         yield from prompt_checks.checks(made, rules, root if weights else None)
     except GuardError as problem:

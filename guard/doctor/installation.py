@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from guard.doctor.check import Check, fail, ok, warn
-from guard.errors import DISTRIBUTION
+from guard.errors import DISTRIBUTION, install_hint
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 _CUDA = Path("/proc/driver/nvidia/version")
@@ -49,7 +49,7 @@ def _packages() -> Check:
     own = f"{DISTRIBUTION} {version(DISTRIBUTION)}"
     if missing or wrong:
         told = [*([f"missing: {', '.join(missing)}"] if missing else []), *wrong]
-        return fail("packages", "; ".join(told), f"run: pip install --upgrade {DISTRIBUTION}")
+        return fail("packages", "; ".join(told), install_hint())
     return ok("packages", f"{own}; {', '.join(dict.fromkeys(right))}")
 
 

@@ -11,8 +11,10 @@ from guard.doctor.check import Check, fail, ok, warn
 from guard.doctor.installation import version
 from guard.doctor.prompt import ids
 from guard.doctor.texts import HARMFUL, HARMLESS
+from guard.errors import install_hint
 from guard.policy import Policy
-from guard.prompts.causal import Prompt
+from guard.prompts.prompt import Prompt
+from guard.prompts.released import ReleasedPrompt
 
 LEAST = 0.5
 LEADS = ("", "\n\n", "\n", " ")  # what a model may write before its verdict
@@ -22,7 +24,7 @@ NAME = "label mass"
 def check(root: Path, made: Prompt, rules: Policy, size: int) -> Check:
     """Loads the weights (`size` bytes) and measures; a released guard must know its own prompt."""
     if version("torch") is None or version("transformers") is None:
-        return warn(NAME, "not measured: torch is not installed", "run: pip install 'guard-service[train]'")
+        return warn(NAME, "not measured: torch is not installed", install_hint("train"))
     import torch
 
     cuda = torch.cuda.is_available()
@@ -47,9 +49,9 @@ def check(root: Path, made: Prompt, rules: Policy, size: int) -> Check:
         f"{max(odds[: len(HARMLESS)]):.2f}, harmful at least {min(odds[len(HARMLESS) :]):.2f}"
     )
     if not least >= LEAST:
-        if made.released is None:
+        if not isinstance(made, ReleasedPrompt):
             return warn(NAME, told, "a base model that has not learnt this prompt yet: run guard train")
-        return fail(NAME, told, _better(model, made, prompts[0], made.released.guard.lead))
+        return fail(NAME, told, _better(model, made, prompts[0], made.guard.lead))
     if max(odds[: len(HARMLESS)]) >= min(odds[len(HARMLESS) :]):
         return warn(NAME, told, "the model does not tell harmless from harmful texts: are these the right weights?")
     return ok(NAME, told)

@@ -11,8 +11,9 @@ from guard.doctor.check import Check, fail, ok, warn
 from guard.doctor.installation import version
 from guard.errors import GuardError
 from guard.policy import Policy
-from guard.prompts.causal import Prompt
-from guard.verdict import SAFE_WORD
+from guard.prompts.grammar import SAFE_WORD
+from guard.prompts.prompt import Prompt
+from guard.prompts.released import ReleasedPrompt
 
 TALK = (Message("system", "Be brief."), Message("user", "When does it rain?"), Message("assistant", "On Monday."))
 
@@ -32,23 +33,22 @@ def checks(prompt: Prompt, rules: Policy, folder: Path | None) -> Iterator[Check
             yield step(prompt, rules)
         except GuardError as problem:
             yield fail(name, str(problem))
-    if prompt.released is not None and folder is not None:
+    if isinstance(prompt, ReleasedPrompt) and folder is not None:
         yield from _official(prompt, folder)
 
 
 def ids(prompt: Prompt, conversation: Conversation, rules: Policy) -> list[int]:
     """The whole prompt of the first window."""
-    return [*prompt.prefix_ids(rules), *prompt.suffixes(conversation, rules)[0][0].ids]
+    return [*prompt.prefix_ids(rules), *prompt.tokenize(conversation, rules).windows[0].ids]
 
 
 def _template(prompt: Prompt, rules: Policy) -> Check:
-    released = prompt.released
-    if released is None:
+    if not isinstance(prompt, ReleasedPrompt):
         family = prompt.chat.family
         return ok("template", f"guard's own prompt in the control tokens of {family.name} ({' '.join(family.tokens)})")
-    how = "takes categories as an argument" if released.template.takes_categories else "lists fixed categories"
-    told = f"{released.guard.name}, by its own chat template; it {how}"
-    foreign = [code for code in rules.codes if code not in released.template.own]
+    how = "takes categories as an argument" if prompt.template.takes_categories else "lists fixed categories"
+    told = f"{prompt.guard.name}, by its own chat template; it {how}"
+    foreign = [code for code in rules.codes if code not in prompt.template.own]
     if foreign:
         advice = f"zero-shot, exclude them (--exclude {','.join(foreign)}); after training they are as good as any"
         return warn("template", f"{told}; it does not know {', '.join(foreign)} of policy {rules.id}", advice)
@@ -78,7 +78,7 @@ def _words(prompt: Prompt, rules: Policy) -> Check:
     told = f"safe {list(safe)}, unsafe {list(unsafe)}, end {list(prompt.chat.end)}"
     if safe[0] == unsafe[0]:
         return fail("verdict words", f"{told}: they start alike", "use another tokenizer")
-    codes = prompt.spelling(rules).codes
+    codes = prompt.grammar(rules).codes.values()
     if len(set(codes)) != len(codes):
         return fail("verdict words", f"{told}: two categories are spelt alike", "rename one of them")
     if not prompt.chat.tokenizer.decode(list(safe)).strip().lower().startswith(SAFE_WORD):
@@ -118,19 +118,18 @@ def _controls(prompt: Prompt, said: tuple[str, str], rules: Policy) -> list[int]
 
 def _windows(prompt: Prompt, rules: Policy) -> Check:
     words = [f"{number} apples and {number} pears." for number in range(prompt.max_tokens // 4)]
-    suffixes, total = prompt.suffixes(Conversation.of(" ".join(words)), rules)
-    longest = max(len(suffix.ids) for suffix in suffixes) + len(prompt.prefix_ids(rules))
-    room = prompt.max_tokens - len(prompt.verdict_ids(rules, rules.codes))
+    made = prompt.tokenize(Conversation.of(" ".join(words)), rules)
+    longest = max(len(window.ids) for window in made.windows) + len(prompt.prefix_ids(rules))
+    room = prompt.max_tokens - prompt.grammar(rules).longest
     if longest > room:
         return fail("windows", f"a prompt of {longest} tokens, at most {room} leave room for a verdict", "report this")
-    told = f"{total} tokens in {len(suffixes)} windows of at most {longest} tokens"
+    told = f"{made.tokens_total} tokens in {len(made.windows)} windows of at most {longest} tokens"
     return ok("windows", f"{told}; a prompt about one letter takes {len(ids(prompt, Conversation.of('x'), rules))}")
 
 
-def _official(prompt: Prompt, folder: Path) -> Iterator[Check]:
+def _official(prompt: ReleasedPrompt, folder: Path) -> Iterator[Check]:
     """Against transformers, where it is installed: harmless text under the template's own policy."""
-    released = prompt.released
-    if released is None or version("transformers") is None:
+    if version("transformers") is None:
         return
     name = "official ids"
     talk = [Message("user", "How do I bake bread?"), Message("assistant", "With flour, water and 12 g of salt.")]
@@ -140,12 +139,12 @@ def _official(prompt: Prompt, folder: Path) -> Iterator[Check]:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         for said in (talk[:1], talk):
             expected = tokenizer.apply_chat_template(
-                [released.template.message(each.role, each.content) for each in said],
+                [prompt.template.message(each.role, each.content) for each in said],
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=True,
             )["input_ids"]
-            found = ids(prompt, Conversation(tuple(said)), released.template.policy)
+            found = ids(prompt, Conversation(tuple(said)), prompt.template.policy)
             if found[: len(expected)] != expected:
                 place = next((i for i, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), 0)
                 yield fail(name, f"differ from transformers at token {place} of {len(expected)}", "report this")

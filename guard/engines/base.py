@@ -2,86 +2,91 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from guard.conversation import Conversation
+from guard.errors import EngineError
 from guard.policy import Policy
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Window:
-    """One model input: token ids under a policy. Equal windows have equal scores.
-
-    ids, segments: token ids and segment ids, same length (causal engines leave segments empty; the policy's own
-    tokens are not part of a window). start, end: characters of the judged message that it covers.
-    """
-
-    policy: Policy
-    ids: tuple[int, ...]
-    segments: tuple[int, ...]
-    start: int
-    end: int
-
-    def __repr__(self) -> str:  # token ids are user text in another form
-        return f"Window(<{len(self.ids)} tokens>)"
+from guard.prompts.window import Score, TokenizedConversation, Window
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A conversation as windows. Every token of it lies in at least one window, or tokens_seen says otherwise.
+class EngineInfo:
+    """What an engine is and how it wants to be used."""
 
-    After them may come windows of other ways to read the judged message, whose tokens do not count (guard.reading).
-    """
-
-    windows: tuple[Window, ...]
-    tokens_seen: int
-    tokens_total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Uncalibrated log-odds of one window.
-
-    unsafe: log p(unsafe) - log p(safe). categories: log-odds of each category, in the policy's order.
-    refusal: log-odds that the judged response refuses, if the engine can tell.
-    """
-
-    unsafe: float
-    categories: tuple[float, ...]
-    refusal: float | None = None
+    kind: str  # of backbone: `mini`, `causal`, `fake`, …
+    digest: str  # of the bundle's contents; travels in every verdict
+    languages: tuple[str, ...]  # that it was trained for, as BCP 47 tags; empty: nobody said
+    parallel_calls: int  # calls of `score` at once that are faster than one after the other
+    device: str  # like `cpu` or `cuda:0`
+    batch_tokens: int  # padded tokens, as `cost` counts them, beyond which a larger batch is not faster
 
 
 class Engine(Protocol):
     """Loads a bundle once and scores batches.
 
-    Thread-safe: `read` and `score` may be called from several threads. Order is kept: one Score for each Window.
-    Batch-invariant: a window's score does not depend on its batch-mates (|Δp| ≤ 1e-3). Nothing is truncated.
-    Raises EngineError where a number cannot be given (for example the label mass says that the template is wrong).
+    Thread-safe: every method may be called from several threads. Batch-invariant: a window's score does not depend on
+    its batch-mates (|Δp| ≤ 1e-3). Nothing is truncated.
     """
 
     @property
-    def digest(self) -> str:
-        """Digest of the bundle's contents; travels in every verdict."""
+    def info(self) -> EngineInfo: ...
 
-    @property
-    def kind(self) -> str:
-        """The backbone's kind: `mini`, `causal` or `fake`."""
+    def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
+        """Windows of the conversation under the policy.
 
-    def read(self, conversation: Conversation, policy: Policy) -> Reading:
-        """Token ids of the conversation under the policy. Raises InvalidInput where it cannot be read."""
+        Raises InvalidInput where the conversation cannot be tokenized, PolicyError where the policy cannot be applied.
+        """
 
-    def score(self, windows: Sequence[Window]) -> list[Score]:
-        """The scores of windows, which may be of several policies."""
+    def prepare(self, policy: Policy) -> None:
+        """Computes and keeps what scoring needs of a policy, so that `score` need not; costs nothing if it is kept."""
+
+    def cost(self, window: Window) -> int:
+        """The tokens that a window takes in a batch, before padding."""
+
+    def score(self, windows: Sequence[Window]) -> list[Score | EngineError]:
+        """The scores of windows, which may be of several policies, in order.
+
+        A window that cannot be scored gets the error of its own. Raises EngineError where none of them can be.
+        """
+
+    def warm(self) -> None:
+        """Scores something small under the bundle's own policy, so that the first request is as fast as the next."""
+
+    def close(self) -> None:
+        """Lets go of the model and of what is kept; scoring raises EngineError from then on."""
 
 
-def padded_batches(lengths: Sequence[int], max_tokens: int, max_items: int = 64) -> list[list[int]]:
-    """Indices cut into batches of near lengths, each of at most `max_tokens` counted with padding (or one item)."""
+def all_scores(engine: Engine, windows: Sequence[Window]) -> list[Score]:
+    """The scores of windows, none of which may fail: raises the error of the first that did."""
+    scores = []
+    for score in engine.score(windows):
+        if isinstance(score, EngineError):
+            raise score
+        scores.append(score)
+    return scores
+
+
+def sound(score: Score, window: Window) -> Score | EngineError:
+    """The score, or the error that it is not one: it needs a finite number for the verdict and for each category."""
+    expected = len(window.policy.categories)
+    if len(score.categories) == expected and all(map(math.isfinite, (score.unsafe, *score.categories))):
+        return score
+    return EngineError(
+        "the engine gave a score without a finite number for the verdict and each category; this is a fault of the "
+        "model or a bug of the engine"
+    )
+
+
+def padded_batches(costs: Sequence[int], max_tokens: int, max_items: int = 64) -> list[list[int]]:
+    """Indices cut into batches of near costs, each of at most `max_tokens` counted with padding (or one item)."""
     batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+    for index in sorted(range(len(costs)), key=lambda i: costs[i]):
         batch = batches[-1] if batches else None
-        if batch is not None and len(batch) < max_items and lengths[index] * (len(batch) + 1) <= max_tokens:
+        if batch is not None and len(batch) < max_items and costs[index] * (len(batch) + 1) <= max_tokens:
             batch.append(index)
         else:
             batches.append([index])

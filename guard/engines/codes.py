@@ -12,43 +12,35 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-Ids = tuple[int, ...]
+from guard.prompts.grammar import VerdictGrammar
+from guard.prompts.window import Ids
+
 Request = list[Ids]  # continuations of one prompt
-Answer = list[npt.NDArray[np.float32]]  # for each: log-probabilities [its tokens, CodeLine.tokens], after each token
+Answer = list[npt.NDArray[np.float32]]  # for each: log-probabilities [its tokens, grammar.choices], after each token
+Steps = Generator[Request, Answer, dict[str, float]]
 STOP = -1  # the choice to end a code that longer codes start with
 
 
-@dataclass(frozen=True)
-class CodeLine:
-    """The grammar of a policy's codes in tokens. `codes` are in numeric order; `start` leads to the first."""
+class CodeWalk:
+    """The walk over the codes of one grammar."""
 
-    start: Ids
-    codes: tuple[Ids, ...]
-    separator: Ids
-    end: int
+    def __init__(self, grammar: VerdictGrammar) -> None:
+        self.grammar = grammar
+        column = {token: place for place, token in enumerate(grammar.choices)}
+        self._column, self._end, self._separator = column, column[grammar.end[0]], column[grammar.separator[0]]
 
-    @cached_property
-    def tokens(self) -> tuple[int, ...]:
-        """The tokens whose log-probabilities are needed, each once."""
-        return tuple(dict.fromkeys([self.end, self.separator[0], *(token for code in self.codes for token in code)]))
-
-    @cached_property
-    def _column(self) -> dict[int, int]:
-        return {token: column for column, token in enumerate(self.tokens)}
-
-    def walk(self) -> Generator[Request, Answer, tuple[float, ...]]:
-        """Asks for continuations, is sent their log-probabilities, and returns one probability for each code."""
-        found = [0.0] * len(self.codes)
-        line, last = self.start, -1
-        while last + 1 < len(self.codes):
-            choices = _choices(self.codes[last + 1 :])
-            lead = line if last < 0 else (*line, *self.separator)
+    def steps(self) -> Steps:
+        """Asks for continuations, is sent their log-probabilities, and returns the probability of each code."""
+        codes = tuple(self.grammar.codes.values())
+        found = [0.0] * len(codes)
+        line, last = self.grammar.start, -1
+        while last + 1 < len(codes):
+            choices = _choices(codes[last + 1 :])
+            lead = line if last < 0 else (*line, *self.grammar.separator)
             paths = [path for path in choices if not any(_leads(path, other) for other in choices)]
             answer = yield [(*lead, *path) for path in paths]
             going_on = 1.0 if last < 0 else self._going_on(answer[0][len(line) - 1])
@@ -57,18 +49,18 @@ class CodeLine:
                 for path, rows in zip(paths, answer, strict=True)
                 for size in range(len(path) + 1)
             }
-            step = [going_on * self._probability(code, choices, after) for code in self.codes[last + 1 :]]
+            step = [going_on * self._probability(code, choices, after) for code in codes[last + 1 :]]
             for index, probability in enumerate(step, last + 1):
                 found[index] = max(found[index], probability)
             if going_on < 0.5:
                 break
             last += 1 + max(range(len(step)), key=step.__getitem__)
-            line = (*lead, *self.codes[last])
-        return tuple(found)
+            line = (*lead, *codes[last])
+        return dict(zip(self.grammar.codes, found, strict=True))
 
     def _going_on(self, row: npt.NDArray[np.float32]) -> float:
         """The probability of another code against the end, after a code."""
-        end, separator = row[self._column[self.end]], row[self._column[self.separator[0]]]
+        end, separator = row[self._end], row[self._separator]
         return 1 / (1 + math.exp(min(float(end) - float(separator), 700.0)))
 
     def _probability(
@@ -87,7 +79,7 @@ class CodeLine:
 
     def _weight(self, option: int, row: npt.NDArray[np.float32]) -> float:
         if option == STOP:
-            return float(np.logaddexp(row[self._column[self.end]], row[self._column[self.separator[0]]]))
+            return float(np.logaddexp(row[self._end], row[self._separator]))
         return float(row[self._column[option]])
 
 

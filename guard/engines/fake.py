@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Sequence
 
 from guard.conversation import Conversation
-from guard.engines.base import Reading, Score, Window
+from guard.engines.base import EngineInfo
+from guard.errors import EngineError
 from guard.policy import Policy
-from guard.prompts.windows import windows
+from guard.prompts.layout import spans
+from guard.prompts.window import Score, TokenizedConversation, Window
 
 WORD_SIZE, WINDOW, OVERLAP = 4, 64, 16  # characters of a token, tokens
 CUT = "\N{HORIZONTAL ELLIPSIS}"
@@ -21,21 +23,39 @@ class FakeEngine:
     same text always scores the same. Thread-safe.
     """
 
-    kind = "fake"
-    digest = hashlib.sha256(b"guard fake engine 1").hexdigest()
+    info = EngineInfo(
+        kind="fake",
+        digest=hashlib.sha256(b"guard fake engine 1").hexdigest(),
+        languages=(),
+        parallel_calls=1,
+        device="cpu",
+        batch_tokens=2048,
+    )
 
-    def read(self, conversation: Conversation, policy: Policy) -> Reading:
+    def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
         text = conversation.judged.content
         total = -(-len(text) // WORD_SIZE)
-        found = []
-        for first, last in windows(total, WINDOW, OVERLAP):
+        windows = []
+        for first, last in spans(total, WINDOW, OVERLAP):
             start, end = first * WORD_SIZE, min(last * WORD_SIZE, len(text))
             # A word that the window cuts is marked, so that its part does not pass for a word of its own.
             before, after = (CUT if _inside_word(text, place) else "" for place in (start, end))
-            found.append(Window(policy, tuple(f"{before}{text[start:end]}{after}".encode()), (), start, end))
-        return Reading(tuple(found), total, total)
+            windows.append(Window(policy, tuple(f"{before}{text[start:end]}{after}".encode()), (), start, end))
+        return TokenizedConversation(tuple(windows), total, total)
 
-    def score(self, windows: Sequence[Window]) -> list[Score]:
+    def prepare(self, policy: Policy) -> None:
+        """It keeps nothing of a policy."""
+
+    def cost(self, window: Window) -> int:
+        return len(window.ids)
+
+    def warm(self) -> None:
+        """It is as fast at once."""
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+    def score(self, windows: Sequence[Window]) -> list[Score | EngineError]:
         return [self._score(window) for window in windows]
 
     def _score(self, window: Window) -> Score:

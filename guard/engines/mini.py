@@ -3,29 +3,35 @@
 Graph inputs: input_ids, attention_mask, token_type_ids int64 [batch, tokens]; categories float32 [categories, width].
 Outputs: vector float32 [batch, width], the text's embedding; logits float32 [batch, categories]; refusal float32
 [batch], the log-odds that a response refuses.
-A category's vector is the `vector` of its own words, so a policy costs one small batch, once.
+A category's vector is the `vector` of its own words. It is kept by these words, so that a policy costs one small batch,
+once, and a part of it, or its categories in another order, nothing.
+The verdict is the OR of the categories (see `any_category`): it was trained on one, over the bundle's own policy.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict, defaultdict
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 
-from guard.bundle import Bundle
+from guard.bundle import Bundle, same_renderer
 from guard.conversation import Conversation
-from guard.engines.base import Reading, Score, Window, padded_batches
-from guard.engines.session import session
-from guard.errors import BundleError
+from guard.engines.base import EngineInfo, padded_batches, sound
+from guard.engines.policy_cache import PolicyCache
+from guard.engines.session import CLOSED, session
+from guard.errors import BundleError, EngineError
 from guard.policy import Policy
-from guard.prompts.encoder import EncoderInput, category_text
+from guard.prompts.encoder import LAYOUT_DIGEST, EncoderInput, category_text
+from guard.prompts.window import Score, TokenizedConversation, Window
 
 # On a CPU a batch of 8 × 128 tokens already uses the cores fully; larger ones only delay the first answer.
 MAX_BATCH_TOKENS = 2048
-POLICIES_KEPT = 256
+VECTOR_BYTES = 16 << 20  # of category vectors and their words: some 8,000 categories
+LANGUAGES = ("en",)  # of the encoders that mini guards start from
 INPUTS = {"input_ids", "attention_mask", "token_type_ids", "categories"}
 OUTPUTS = ["vector", "logits", "refusal"]
 
@@ -35,64 +41,78 @@ Floats = npt.NDArray[np.float32]
 class MiniEngine:
     """Thread-safe. Scores are those of fp32 arithmetic and do not depend on the batch."""
 
-    kind = "mini"
-
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         manifest = bundle.manifest
-        self.digest = manifest.model
+        same_renderer(bundle, LAYOUT_DIGEST)
+        self.info = EngineInfo(manifest.kind, manifest.model, LANGUAGES, 1, "cpu", MAX_BATCH_TOKENS)
         self.input = EncoderInput.load(bundle.path("tokenizer.json"), manifest.max_tokens, manifest.overlap)
         graph = bundle.path("model.onnx")
-        self._session = session(str(graph), threads)
-        self._policies: OrderedDict[str, Floats] = OrderedDict()
-        self._lock = threading.Lock()
-        shapes = {node.name: node.shape for node in self._session.get_inputs()}
+        self._policy = bundle.policy
+        self._trained = len(set(_words(bundle.policy)))
+        opened = session(str(graph), threads)
+        self._session: onnxruntime.InferenceSession | None = opened
+        self._vectors: PolicyCache[str, Floats] = PolicyCache(VECTOR_BYTES, lambda text, row: len(text) + row.nbytes)
+        shapes = {node.name: node.shape for node in opened.get_inputs()}
         if set(shapes) != INPUTS:
             raise BundleError(f"{graph}: takes {', '.join(shapes)}, not {', '.join(sorted(INPUTS))}; export it again")
-        given = {node.name for node in self._session.get_outputs()}
+        given = {node.name for node in opened.get_outputs()}
         self._outputs = [name for name in OUTPUTS[1:] if name in given]  # bundles of version 0.1 know no refusal
         width = shapes["categories"][1]
         if not isinstance(width, int):
             raise BundleError(f"{graph}: input `categories` has no fixed width; export it again")
         self._none: Floats = np.zeros((1, width), np.float32)
 
-    def read(self, conversation: Conversation, policy: Policy) -> Reading:
-        return self.input.read(conversation, policy)
+    def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
+        return self.input.tokenize(conversation, policy)
 
-    def score(self, windows: Sequence[Window]) -> list[Score]:
+    def prepare(self, policy: Policy) -> None:
+        self.category_vectors(policy)
+
+    def cost(self, window: Window) -> int:
+        return len(window.ids)
+
+    def warm(self) -> None:
+        self.score(self.tokenize(Conversation.of("hello"), self._policy).windows)
+
+    def close(self) -> None:
+        self._session = None
+        self._vectors.clear()
+
+    def score(self, windows: Sequence[Window]) -> list[Score | EngineError]:
         by_policy: dict[str, list[int]] = defaultdict(list)
         for index, window in enumerate(windows):
             by_policy[window.policy.digest].append(index)
-        scores: list[Score | None] = [None] * len(windows)
+        scores: dict[int, Score | EngineError] = {}
         for indices in by_policy.values():
-            vectors = self.category_vectors(windows[indices[0]].policy)
-            for batch in padded_batches([len(windows[i].ids) for i in indices], MAX_BATCH_TOKENS):
+            policy = windows[indices[0]].policy
+            vectors, different = self.category_vectors(policy), _different(policy)
+            for batch in padded_batches([self.cost(windows[i]) for i in indices], MAX_BATCH_TOKENS):
                 chosen = [indices[position] for position in batch]
                 rows = [(windows[i].ids, windows[i].segments) for i in chosen]
                 logits, *refusals = (found.astype(np.float64) for found in self._run(rows, vectors, self._outputs))
-                for place, (index, either) in enumerate(zip(chosen, np.logaddexp.reduce(logits, axis=1), strict=True)):
+                verdicts = any_category(logits[:, different], self._trained)
+                for place, (index, either) in enumerate(zip(chosen, verdicts, strict=True)):
                     refusal = float(refusals[0][place]) if refusals else None
-                    scores[index] = Score(float(either), tuple(map(float, logits[place])), refusal)
-        return [score for score in scores if score is not None]
+                    score = Score(float(either), tuple(map(float, logits[place])), refusal)
+                    scores[index] = sound(score, windows[index])
+        return [scores[index] for index in range(len(windows))]
 
     def category_vectors(self, policy: Policy) -> Floats:
-        """[categories, width]: the embedding of each category's words, kept for the policies used last."""
-        with self._lock:
-            if policy.digest in self._policies:
-                self._policies.move_to_end(policy.digest)
-                return self._policies[policy.digest]
-        texts = [self.input.category_ids(category_text(category)) for category in policy.categories]
-        vectors: Floats = np.empty((len(texts), self._none.shape[1]), np.float32)
-        for batch in padded_batches([len(ids) for ids in texts], MAX_BATCH_TOKENS):
-            (vectors[batch],) = self._run([(texts[i], (0,) * len(texts[i])) for i in batch], self._none, ["vector"])
-        with self._lock:
-            self._policies[policy.digest] = vectors
-            if len(self._policies) > POLICIES_KEPT:
-                self._policies.popitem(last=False)
-        return vectors
+        """[categories, width]: the embedding of each category's words."""
+        return np.stack(self._vectors.get(_words(policy), self._embed))
+
+    def _embed(self, texts: Sequence[str]) -> Sequence[Floats]:
+        rows = [self.input.category_ids(text) for text in texts]
+        vectors: Floats = np.empty((len(rows), self._none.shape[1]), np.float32)
+        for batch in padded_batches([len(ids) for ids in rows], MAX_BATCH_TOKENS):
+            (vectors[batch],) = self._run([(rows[i], (0,) * len(rows[i])) for i in batch], self._none, ["vector"])
+        return [row.copy() for row in vectors]  # else each would keep all of them alive
 
     def _run(
         self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], categories: Floats, outputs: Sequence[str]
     ) -> list[Floats]:
+        if self._session is None:
+            raise EngineError(CLOSED)
         longest = max(len(ids) for ids, _ in rows)
         ids = np.full((len(rows), longest), self.input.pad, np.int64)
         segments = np.zeros_like(ids)
@@ -104,3 +124,27 @@ class MiniEngine:
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments, "categories": categories}
         results: list[Floats] = self._session.run(outputs, feed)
         return results
+
+
+def any_category(logits: npt.NDArray[np.float64], trained: int) -> npt.NDArray[np.float64]:
+    """[rows]: log-odds that a text violates any of the categories, from those of each [rows, categories].
+
+    logsumexp, as in training. There it ran over `trained` categories, and each of n > trained others adds as much
+    noise as evidence: so it is lowered by log(n / trained), though never below the likeliest category. Up to `trained`
+    categories a smaller policy is never the stricter one.
+    """
+    surplus = max(0.0, math.log(logits.shape[1] / trained))
+    either: npt.NDArray[np.float64] = np.maximum(logits.max(axis=1), np.logaddexp.reduce(logits, axis=1) - surplus)
+    return either
+
+
+def _words(policy: Policy) -> list[str]:
+    return [category_text(category) for category in policy.categories]
+
+
+def _different(policy: Policy) -> list[int]:
+    """Where the categories of a policy stand that no earlier one repeats word by word."""
+    first: dict[str, int] = {}
+    for place, words in enumerate(_words(policy)):
+        first.setdefault(words, place)
+    return list(first.values())

@@ -8,6 +8,14 @@ import onnxruntime
 
 from guard.errors import BundleError
 
+CLOSED = "the engine is closed; open the guard again"
+
+
+def usable_cores() -> int:
+    """The cores that this process may use; where the system has no affinity to ask for, all of the machine's."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows have none
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
 
 def session(path: str, threads: int | None) -> onnxruntime.InferenceSession:
     """A CPU session that does not spin between batches (spinning costs a whole core beside a service).
@@ -15,7 +23,7 @@ def session(path: str, threads: int | None) -> onnxruntime.InferenceSession:
     BundleError if the file is not a model that this ONNX Runtime reads.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3

@@ -1,0 +1,1 @@
+"""Evaluation: labelled sets, reports, model cards."""

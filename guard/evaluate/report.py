@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guard.calibration import thresholds
-from guard.conversation import Target
+from guard.errors import GuardError
 from guard.evaluate import breakdown, peers
 from guard.evaluate.breakdown import Pairs, rounded
 from guard.evaluate.suite import Case, Suite
 from guard.metrics import classification, intervals
-from guard.moderator import Moderator
+from guard.moderator import Guard, GuardInfo
 from guard.policy import Policy, natural
 from guard.report.tables import add, number_table
 from guard.verdict import Outcome, Verdict
@@ -27,14 +26,20 @@ LOW_FPR = 0.01
 
 
 def moderate_cases(
-    moderator: Moderator, cases: Sequence[Case], advance: Callable[[int], object] = lambda rows: None
+    guard: Guard, cases: Sequence[Case], advance: Callable[[int], object] = lambda rows: None
 ) -> list[Verdict]:
-    """One verdict per case, in order. `advance` is called with the number of rows of every finished chunk."""
+    """One verdict per case, in order. `advance` is called with the number of rows of every finished chunk.
+
+    Raises the first error of a case: numbers over some of the cases would not be those of the set.
+    """
     verdicts: list[Verdict] = []
     for start in range(0, len(cases), CHUNK):
-        chunk = moderator.moderate([case.conversation for case in cases[start : start + CHUNK]])
-        verdicts += chunk
-        advance(len(chunk))
+        answers = guard.moderate_each([case.conversation for case in cases[start : start + CHUNK]])
+        for answer in answers:
+            if isinstance(answer, GuardError):
+                raise answer
+            verdicts.append(answer)
+        advance(len(answers))
     return verdicts
 
 
@@ -145,17 +150,19 @@ class EvaluatedSuite:
         return np.array([verdict.p_unsafe for verdict in self.verdicts], dtype=np.float64)
 
 
-def build_report(moderator: Moderator, results: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
+def build_report(info: GuardInfo, results: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
     """The report of `guard eval`: the results, and the model, policy, mode and thresholds that they hold for."""
-    policy = moderator.policy
-    cuts = {target.value: thresholds(moderator.calibration, policy, target, moderator.mode) for target in Target}
+    policy = info.policy
     return {
         "command": command,
-        "model": moderator.engine.digest,
-        "kind": moderator.engine.kind,
+        "model": info.model,
+        "kind": info.kind,
         "policy": {"id": policy.id, "version": policy.version, "digest": policy.digest},
-        "mode": moderator.mode,
-        "thresholds": {target: {"unsafe": overall, "categories": each} for target, (overall, each) in cuts.items()},
+        "mode": info.mode,
+        "thresholds": {
+            target.value: {"unsafe": overall, "categories": dict(each)}
+            for target, (overall, each) in info.thresholds.items()
+        },
         "results": list(results),
         "peers": peers.to_json(peers.published([result["name"] for result in results])),
     }

@@ -1,0 +1,1 @@
+"""Filtering of data sets: rows judged, kept or dropped, and accounted for."""

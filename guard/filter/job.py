@@ -14,18 +14,25 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from guard.conversation import Conversation, conversation_from_row
+from guard.conversation import Conversation, ConversationColumns, conversation_from_row
 from guard.digest import file_digest
-from guard.errors import ConfigError, DataError, EngineError, InvalidInput
+from guard.errors import ConfigError, DataError, EngineError, InvalidInput, ServiceError
 from guard.jobs.atomic import atomic
 from guard.jobs.ledger import Ledger, open_ledger
-from guard.jobs.row_files import ADDED, SUFFIXES, RowFile, Shard, open_rows
-from guard.moderator import Moderator
+from guard.jobs.paths import check_input, check_output
+from guard.jobs.rows import GZIP, Kind, RowFile, Shard, format_of, open_rows, reason_kind
+from guard.moderator import Guard
 from guard.verdict import Outcome, Verdict, to_json
 
 Keep = Literal["safe", "unsafe", "all"]
 Progress = Callable[[int], None]
 _KEPT: dict[str, set[str]] = {"safe": {"SAFE"}, "unsafe": {"UNSAFE"}, "all": {"SAFE", "UNSAFE"}}
+ADDED: Mapping[str, Kind] = {
+    "guard_outcome": "text",
+    "guard_p_unsafe": "number",
+    "guard_flagged": "texts",
+    "guard_categories": "object",
+}
 SHARD_ROWS = 5000
 BATCH = 256  # texts of like length that go to the engine together
 REMEMBERED = 100_000  # texts whose verdict is kept for later shards: some 60 MB
@@ -35,7 +42,8 @@ REMEMBERED = 100_000  # texts whose verdict is kept for later shards: some 60 MB
 class Job:
     """What to filter. `keep` names the outcome of the rows that go to `out`; INCOMPLETE never does.
 
-    A row is read by `guard.conversation.conversation_from_row`, or as the bare text of `text_column`.
+    exclude: codes of the guard's policy that cannot make a row unsafe. Rows are read as `guard.conversation` says, or
+    as the bare text of `text_column`. A run reads `source` more than once.
     """
 
     source: Path
@@ -43,13 +51,21 @@ class Job:
     quarantine: Path
     keep: Keep = "safe"
     text_column: str | None = None
+    exclude: tuple[str, ...] = ()
     shard_rows: int = SHARD_ROWS
 
     def __post_init__(self) -> None:
         if self.keep not in _KEPT:
             raise ConfigError(f"unknown outcome to keep {self.keep!r}; allowed: {', '.join(_KEPT)}")
         if self.shard_rows < 1:
-            raise ConfigError(f"a shard of {self.shard_rows} rows cannot be; give at least 1")
+            raise ConfigError(f"shard_rows must be >= 1 (got {self.shard_rows})")
+
+    @property
+    def columns(self) -> ConversationColumns:
+        return ConversationColumns.of_text(self.text_column)
+
+    def rows(self) -> RowFile:
+        return open_rows(self.source, self.columns, adding=ADDED)
 
     @property
     def parts(self) -> Path:
@@ -81,15 +97,17 @@ class Tally:
         return Tally(**sums)
 
 
-def filter_file(job: Job, moderator: Moderator, restart: bool = False, progress: Progress | None = None) -> Tally:
+def filter_file(job: Job, guard: Guard, restart: bool = False, progress: Progress | None = None) -> Tally:
     """Writes the rows to keep to `job.out`, the broken and the undecided to `job.quarantine`, and `job.report`.
 
-    restart: throw away the finished shards of an earlier run. progress: called with the number of rows that were done
-    since its last call. Raises DataError where a file cannot be read or written or finished shards are of another job.
+    restart: throw away the finished shards, or the output, of an earlier run. progress: called with the number of rows
+    that were done since its last call. Raises DataError where a file cannot be read or written, finished shards are of
+    another job, the output exists already, or another process writes it; ServiceError where the guard is a service that
+    cannot be reached, after which the job can go on.
     """
     _check_paths(job)
     try:
-        return _run(job, moderator, restart, progress or (lambda rows: None))
+        return _run(job, guard, restart, progress or (lambda rows: None))
     except OSError as problem:
         reason = problem.strerror or type(problem).__name__
         raise DataError(
@@ -98,54 +116,44 @@ def filter_file(job: Job, moderator: Moderator, restart: bool = False, progress:
 
 
 def _check_paths(job: Job) -> None:
-    if not job.source.is_file():
-        raise DataError(f"{job.source}: no such file")
-    for path in (job.source, job.out):
-        if path.suffix not in SUFFIXES:
-            raise DataError(f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
-    if (job.source.suffix == ".parquet") != (job.out.suffix == ".parquet"):
-        raise DataError(f"{job.source} and {job.out}: both must be JSONL or both Parquet")
-    for path in (job.out, job.quarantine):
-        if not path.parent.is_dir():
-            raise DataError(f"{path}: there is no folder {path.parent}; create it first")
-        if path.is_dir():
-            raise DataError(f"{path}: is a folder; give the name of a file")
+    check_input(job.source)
+    formats = [format_of(path) for path in (job.source, job.out)]
+    if formats[0] != formats[1] or job.out.suffix == GZIP:
+        raise DataError(f"{job.source} is {formats[0]}; {job.out} must be a file of that format, not packed")
+    for path in (job.out, job.quarantine, job.report):
+        check_output(path)
     if len({path.resolve() for path in (job.source, job.out, job.quarantine, job.report)}) < 4:
         raise DataError(f"{job.source}, {job.out}, {job.quarantine}, {job.report}: must be four different files")
 
 
-def _run(job: Job, moderator: Moderator, restart: bool, progress: Progress) -> Tally:
-    before = _stamp(job.source)
-    rows = open_rows(job.source, job.text_column)
+def _run(job: Job, guard: Guard, restart: bool, progress: Progress) -> Tally:
+    rows, info = job.rows(), guard.info
     settings = {
         "input_sha256": file_digest(job.source),
-        "model": moderator.engine.digest,
-        "policy": moderator.policy.digest,
-        "mode": moderator.mode,
+        "model": info.model,
+        "policy": info.policy.without(job.exclude).digest,
+        "mode": info.mode,
         "keep": job.keep,
         "text_column": job.text_column,
         "shard_rows": job.shard_rows,
     }
-    ledger = open_ledger(job.parts, settings, restart)
-    known: OrderedDict[str, str] = OrderedDict()
-    tally, parts = Tally(), 0
-    for part, shard in enumerate(rows.shards(job.shard_rows)):
-        if ledger.finished(part):
-            progress(len(shard))
-        else:
-            _write(shard, _judge(shard, job, moderator, known, progress), ledger, part)
-        record = ledger.record(part)
-        _remember(known, record["verdicts"])
-        tally, parts = tally + Tally(**record["tally"]), part + 1
-    if _stamp(job.source) != before:
-        raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
-    _finish(job, rows, ledger, parts, {**settings, **asdict(tally)})
+    with open_ledger(job.parts, settings, restart, outputs=(job.out, job.quarantine, job.report)) as ledger:
+        known: OrderedDict[str, str] = OrderedDict()
+        tally, parts = Tally(), 0
+        for part, shard in enumerate(rows.shards(job.shard_rows)):
+            if ledger.finished(part):
+                progress(len(shard))
+            else:
+                _write(shard, _judge(shard, job, guard, known, progress), ledger, part)
+            record = ledger.record(part)
+            _remember(known, record["verdicts"])
+            tally, parts = tally + Tally(**record["tally"]), part + 1
+        if file_digest(job.source) != settings["input_sha256"]:
+            raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
+        if not all(map(ledger.finished, range(parts))):
+            raise DataError(f"{job.parts}: was written to while the job ran; run again to redo the parts that differ")
+        _finish(job, rows, ledger, parts, {**settings, **asdict(tally)})
     return tally
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +166,13 @@ class _Judged:
     tally: Tally
 
 
-def _judge(shard: Shard, job: Job, moderator: Moderator, known: Mapping[str, str], progress: Progress) -> _Judged:
+def _judge(shard: Shard, job: Job, guard: Guard, known: Mapping[str, str], progress: Progress) -> _Judged:
     reasons: dict[int, str] = {}
     digests: dict[int, str] = {}
     new: dict[str, Conversation] = {}
     for index in range(len(shard)):
         try:
-            conversation = _conversation(shard.row(index), job.text_column)
+            conversation = conversation_from_row(shard.row(index), job.columns)
         except InvalidInput as problem:
             reasons[index] = str(problem)
             continue
@@ -173,7 +181,7 @@ def _judge(shard: Shard, job: Job, moderator: Moderator, known: Mapping[str, str
             new[digests[index]] = conversation
     rows = Counter(digest for digest in digests.values() if digest in new)
     progress(len(shard) - rows.total())
-    verdicts, failures = _score(new, moderator, lambda batch: progress(sum(rows[digest] for digest in batch)))
+    verdicts, failures = _score(new, job, guard, lambda batch: progress(sum(rows[digest] for digest in batch)))
 
     kept: dict[int, str] = {}
     outcomes: Counter[str] = Counter()
@@ -198,17 +206,9 @@ def _judge(shard: Shard, job: Job, moderator: Moderator, known: Mapping[str, str
         scored=len(new),
         outcomes=dict(outcomes),
         flagged=dict(flagged),
-        reasons=dict(Counter(reasons.values())),
+        reasons=dict(Counter(map(reason_kind, reasons.values()))),
     )
     return _Judged(kept, reasons, verdicts, tally)
-
-
-def _conversation(row: Mapping[str, Any], text_column: str | None) -> Conversation:
-    if text_column is None:
-        return conversation_from_row(row)
-    if not isinstance(text := row.get(text_column), str):
-        raise InvalidInput(f"`{text_column}` must be a string, not {type(text).__name__}")
-    return Conversation.of(text)
 
 
 def _digest(conversation: Conversation) -> str:
@@ -218,7 +218,7 @@ def _digest(conversation: Conversation) -> str:
 
 
 def _score(
-    texts: Mapping[str, Conversation], moderator: Moderator, done: Callable[[Sequence[str]], None]
+    texts: Mapping[str, Conversation], job: Job, guard: Guard, done: Callable[[Sequence[str]], None]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """By digest: the added columns of the texts that could be judged, and why the others could not."""
     verdicts: dict[str, str] = {}
@@ -226,7 +226,9 @@ def _score(
     by_length = sorted(texts, key=lambda digest: len(texts[digest].judged.content))
     for start in range(0, len(by_length), BATCH):
         batch = by_length[start : start + BATCH]
-        answers = moderator.moderate_each([texts[digest] for digest in batch])
+        answers = guard.moderate_each([texts[digest] for digest in batch], exclude=job.exclude)
+        if gone := next((answer for answer in answers if isinstance(answer, ServiceError)), None):
+            raise gone  # the service, and not the text: the rows are judged when the job goes on
         if len(batch) > 1 and all(isinstance(answer, EngineError) for answer in answers):
             raise EngineError(f"none of {len(batch)} texts could be scored: {answers[0]}")  # not the texts: the engine
         for digest, verdict in zip(batch, answers, strict=True):
@@ -258,7 +260,7 @@ def _write(shard: Shard, judged: _Judged, ledger: Ledger, part: int) -> None:
 
 def _finish(job: Job, rows: RowFile, ledger: Ledger, parts: int, report: Mapping[str, Any]) -> None:
     """Joins the parts; the output appears last, so that where it is, all is."""
-    with atomic(job.quarantine) as file:
+    with atomic(job.quarantine, private=True) as file:
         for part in range(parts):
             for entry in ledger.record(part)["quarantine"]:
                 file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")

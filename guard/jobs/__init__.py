@@ -1,0 +1,1 @@
+"""Long jobs: files that appear whole, ledgers of finished parts, row files."""

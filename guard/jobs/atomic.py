@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,14 @@ UNFINISHED = ".tmp"  # ends the name of a file that is not whole yet
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of `path` when the block ends; an exception leaves `path` as it was."""
+def atomic(path: Path, private: bool = False) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of `path` when the block ends; an exception leaves `path` as it was.
+
+    private: only the owner may read it.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=_owner_only if private else None) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -24,8 +28,13 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the renaming too must survive a power cut
-    finally:
-        os.close(folder)
+    if sys.platform != "win32":  # which opens no folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the renaming too must survive a power cut
+        finally:
+            os.close(folder)
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

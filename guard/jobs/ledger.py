@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guard.digest import file_digest
 from guard.errors import DataError
 from guard.jobs.atomic import UNFINISHED, atomic
+from guard.jobs.lock import locked
 
 _SETTINGS = "settings.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Parts are numbered from 0. A part may have several files; it is finished once its record is there."""
+    """Parts are numbered from 0. A part may have several files; it is finished once its record is there, which holds
+    their checksums.
+    """
 
     folder: Path
 
@@ -26,17 +33,30 @@ class Ledger:
         return self.folder / f"{part:06d}.{name}"
 
     def finished(self, part: int) -> bool:
-        return self.path(part, "json").is_file()
+        """Whether the part was committed and its files are still what they were then. If not, it must be redone."""
+        entry = self._entry(part)
+        if entry is None:
+            return False
+        for name, sha256 in entry["files"].items():
+            path = self.path(part, name)
+            if not path.is_file() or file_digest(path) != sha256:
+                _log.warning("%s: differs from what was committed; the part is done again", path)
+                return False
+        return True
 
     def record(self, part: int) -> dict[str, Any]:
-        """What `commit` was given for a finished part."""
-        record: dict[str, Any] = json.loads(self.path(part, "json").read_bytes())
+        """What `commit` was given for a part. DataError if it is not finished."""
+        if (entry := self._entry(part)) is None:
+            raise DataError(f"{self.path(part, 'json')}: is damaged; run the same command again to redo that part")
+        record: dict[str, Any] = entry["record"]
         return record
 
     def commit(self, part: int, record: Mapping[str, Any]) -> None:
         """Finishes the part, all of whose files are written."""
+        paths = [path for path in self.folder.glob(f"{part:06d}.*") if path.suffix not in (".json", UNFINISHED)]
+        files = {path.name.partition(".")[2]: file_digest(path) for path in sorted(paths)}
         with atomic(self.path(part, "json")) as file:
-            file.write(json.dumps(record).encode())
+            file.write(json.dumps({"files": files, "record": record}).encode())
 
     def remove(self) -> None:
         """Removes the folder. Records go first and the settings last, so that what a kill leaves is still a ledger."""
@@ -45,25 +65,58 @@ class Ledger:
             path.unlink(missing_ok=True)
         self.folder.rmdir()
 
+    def _entry(self, part: int) -> dict[str, Any] | None:
+        """The record of a part with the checksums of its files; None where there is none, or a damaged one."""
+        try:
+            entry = json.loads(self.path(part, "json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return entry if isinstance(entry, dict) and entry.keys() == {"files", "record"} else None
 
-def open_ledger(folder: Path, settings: Mapping[str, Any], restart: bool = False) -> Ledger:
-    """The ledger in `folder` of a job with these `settings` (JSON data); restart: without the parts that it holds.
 
-    Raises DataError if the parts are of a job with other settings, or the folder is no ledger.
+@contextmanager
+def open_ledger(
+    folder: Path,
+    settings: Mapping[str, Any],
+    restart: bool = False,
+    *,
+    outputs: Iterable[Path] = (),
+    discard: bool = False,
+) -> Iterator[Ledger]:
+    """The ledger in `folder` of a job with these `settings` (JSON data), which no other process opens meanwhile.
+
+    restart: without the parts that it holds. discard: without them if they are of a job with other settings. outputs:
+    what the job will write; where they exist and the ledger does not, a job has finished: only `restart` replaces them.
+    Raises DataError if an output would be overwritten, the parts are of a job with other settings, the folder is no
+    ledger, or another process has it open.
     """
-    manifest = folder / _SETTINGS
-    if folder.is_dir() and not manifest.is_file() and any(path.suffix != UNFINISHED for path in folder.iterdir()):
-        raise DataError(f"{folder}: is in the way and holds no parts of a job; move it or choose another output")
-    if restart and folder.is_dir():
-        shutil.rmtree(folder)
-    folder.mkdir(exist_ok=True)
-    if not manifest.is_file():
-        with atomic(manifest) as file:
-            file.write(json.dumps(settings, indent=2).encode())
-    found = json.loads(manifest.read_bytes())
-    if different := [name for name in settings if name not in found or found[name] != settings[name]]:
-        raise DataError(
-            f"{folder}: holds parts of a job that differs in: {', '.join(different)}; finish that job, remove the "
-            "folder, or give --restart to throw its parts away"
-        )
-    return Ledger(folder)
+    with locked(folder):
+        manifest = folder / _SETTINGS
+        if folder.is_dir() and not manifest.is_file() and any(path.suffix != UNFINISHED for path in folder.iterdir()):
+            raise DataError(f"{folder}: is in the way and holds no parts of a job; move it or choose another output")
+        if not (restart or manifest.is_file()) and (present := [path for path in outputs if path.exists()]):
+            raise DataError(f"{present[0]}: exists already; give --restart to replace it, or choose another output")
+        different = _differing(manifest, settings)
+        if different and not (restart or discard):
+            raise DataError(
+                f"{folder}: holds parts of a job that differs in: {', '.join(different)}; finish that job, remove the "
+                "folder, or give --restart to throw its parts away"
+            )
+        if (restart or different) and folder.is_dir():
+            shutil.rmtree(folder)
+        folder.mkdir(mode=0o700, exist_ok=True)  # records quote rows
+        if not manifest.is_file():
+            with atomic(manifest) as file:
+                file.write(json.dumps(settings, indent=2).encode())
+        yield Ledger(folder)
+
+
+def _differing(manifest: Path, settings: Mapping[str, Any]) -> list[str]:
+    """The settings that are others than those of the ledger; none where there is no ledger yet."""
+    try:
+        stored = json.loads(manifest.read_bytes())
+    except FileNotFoundError:
+        return []
+    except ValueError:  # damaged
+        return list(settings)
+    return [name for name in settings if name not in stored or stored[name] != settings[name]]

@@ -1,0 +1,1 @@
+"""OpenAI-compatible chat endpoints: a client that retries, paces, caches and counts."""

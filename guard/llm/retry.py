@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from guard.errors import ConfigError, need
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,13 @@ def retrying(policy: RetryPolicy, sleep: Callable[[float], object]) -> Any:
             lambda error: isinstance(error, Transient) and policy.allows(error.retry_after_s)
         ),
         wait=lambda state: state.outcome.exception().retry_after_s or backoff(state),
+        before_sleep=lambda state: _log.info(
+            "attempt %d of %d: %s; the next in %.1f s",
+            state.attempt_number,
+            policy.attempts,
+            state.outcome.exception(),
+            state.next_action.sleep,
+        ),
         sleep=sleep,
         reraise=True,
     )

@@ -1,0 +1,1 @@
+"""Metrics of a binary classifier, over numpy arrays."""

@@ -2,6 +2,7 @@
 
 from guard.policy.policy import (
     CODE,
+    MOST_CATEGORIES,
     Category,
     Code,
     Detail,
@@ -12,16 +13,18 @@ from guard.policy.policy import (
     canonical,
     dump,
     from_text,
+    is_name,
     json_schema,
     load,
-    natural,
     ordered,
     shipped,
     unknown_codes,
 )
+from guard.verdict import natural
 
 __all__ = [
     "CODE",
+    "MOST_CATEGORIES",
     "Category",
     "Code",
     "Detail",
@@ -32,6 +35,7 @@ __all__ = [
     "canonical",
     "dump",
     "from_text",
+    "is_name",
     "json_schema",
     "load",
     "natural",

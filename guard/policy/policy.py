@@ -11,15 +11,17 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
-from guard import assets, schema
+from guard import assets, document, schema
 from guard.errors import PolicyError
+from guard.verdict import natural
 
 Detail = Literal["names", "short", "full"]  # how much of each category a guard is told
 CODE = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[/_-][A-Za-z0-9]+)*")
+MOST_CATEGORIES = 1024  # each is embedded or prompted for every conversation, and a verdict names them all
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # What would let a line of a policy pass for two, or for something that it is not, in a prompt or a terminal.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -88,12 +90,6 @@ class Category:
             object.__setattr__(self, field, tuple(_line(line) for line in getattr(self, field)))
 
 
-def natural(code: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that puts S2 before S10; different codes have different keys."""
-    parts = re.findall(r"\d+|\D+", code)
-    return *((0, int(part), "") if part[0].isdecimal() else (1, 0, part) for part in parts), (-1, 0, code)
-
-
 @dataclass(frozen=True)
 class Policy:
     """Ordered categories under an id and version."""
@@ -106,7 +102,7 @@ class Policy:
     """Text, so in quotes: "1.0"."""
     name: Word
     """What people call the policy."""
-    categories: Annotated[tuple[Category, ...], Field(json_schema_extra={"minItems": 1})]
+    categories: Annotated[tuple[Category, ...], Field(json_schema_extra={"minItems": 1, "maxItems": MOST_CATEGORIES})]
     """The hazards; what is in none of them is safe."""
     description: Prose = ""
     """For people; the guard does not read it."""
@@ -120,6 +116,10 @@ class Policy:
         object.__setattr__(self, "description", _prose(self.description))
         if not self.categories:
             raise schema.Misplaced("must hold at least one category; `guard policy new` shows one", "categories")
+        if len(self.categories) > MOST_CATEGORIES:
+            raise schema.Misplaced(
+                f"must hold at most {MOST_CATEGORIES} categories (got {len(self.categories)})", "categories"
+            )
         seen: dict[str, str] = {}
         for index, code in enumerate(self.codes):
             if first := seen.get(code.lower()):
@@ -143,12 +143,13 @@ class Policy:
 
     def without(self, codes: Collection[str]) -> Policy:
         """The policy less `codes`. PolicyError on an unknown code or when nothing would remain."""
-        unknown = [code for code in codes if code not in self.codes]
+        known, excluded = set(self.codes), set(codes)
+        unknown = [code for code in codes if code not in known]
         if unknown:
             raise unknown_codes(self, unknown)
         if not codes:
             return self
-        kept = tuple(category for category in self.categories if category.code not in codes)
+        kept = tuple(category for category in self.categories if category.code not in excluded)
         if not kept:
             raise PolicyError(f"policy {self.id!r}: excluding {', '.join(codes)} leaves no category; exclude fewer")
         return dataclasses.replace(self, categories=kept)
@@ -186,7 +187,7 @@ def canonical(policy: Policy) -> str:
 
 def from_text(text: str, where: str) -> Policy:
     """The policy of a YAML (or JSON) text; PolicyError lists every mistake with its line."""
-    data, lines = schema.parse(text, where, PolicyError)
+    data, lines = document.parse(text, where, PolicyError, longest_list=MOST_CATEGORIES)
     return schema.convert(data, Policy, where, lines, PolicyError)
 
 
@@ -195,9 +196,8 @@ def load(name_or_path: str | Path) -> Policy:
 
     PolicyError lists every mistake.
     """
-    text = str(name_or_path)
-    if isinstance(name_or_path, str) and not text.endswith((".yaml", ".yml", ".json")) and "/" not in text:
-        names = shipped()
+    if is_name(name_or_path):
+        text, names = name_or_path, shipped()
         if text not in names:
             near = difflib.get_close_matches(text, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
@@ -205,7 +205,13 @@ def load(name_or_path: str | Path) -> Policy:
                 f"no shipped policy {text[:80]!r}{hint} Shipped: {', '.join(names)}. A file is named with its .yaml"
             )
         name_or_path = assets.asset(f"taxonomy/policies/{text}.yaml")
-    return schema.load(Path(name_or_path), Policy, PolicyError)
+    return from_text(document.read_text(Path(name_or_path), PolicyError), str(name_or_path))
+
+
+def is_name(name_or_path: str | Path) -> TypeGuard[str]:
+    """Whether this is the name of a policy, and not of a file: text without a `/` and without a file's suffix."""
+    text = str(name_or_path)
+    return isinstance(name_or_path, str) and not text.endswith((".yaml", ".yml", ".json")) and "/" not in text
 
 
 def shipped() -> list[str]:
@@ -217,7 +223,7 @@ def dump(policy: Policy) -> str:
     """The policy as YAML that `load` reads back to the same digest."""
     plain = as_dict(policy)
     plain["categories"] = plain.pop("categories")  # last, for people: all else fits above it
-    return schema.dump(json.loads(json.dumps(plain)))
+    return document.dump(json.loads(json.dumps(plain)))
 
 
 def json_schema() -> dict[str, Any]:

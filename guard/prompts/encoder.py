@@ -16,11 +16,12 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from guard.conversation import ROLES, Conversation
-from guard.engines.base import Reading, Window
 from guard.errors import BundleError
 from guard.policy import Category, Policy
+from guard.prompts.layout import CONTEXT_SHARE, layout
 from guard.prompts.tokenizer import read_tokenizer
-from guard.prompts.windows import windows
+from guard.prompts.unread import unread
+from guard.prompts.window import TokenizedConversation, Window
 
 # What a training input depends on besides the tokenizer (which the bundle's digest covers). The digest travels in the
 # bundle, and a bundle with another digest is refused.
@@ -29,7 +30,7 @@ LAYOUT: dict[str, Any] = {
     "roles": {role: f"[unused{index}]" for index, role in enumerate(ROLES, 1)},
     "category": "[unused5]",
     "judged_segment": 0,
-    "context_share": 3,
+    "context_share": CONTEXT_SHARE,
     "category_tokens": 160,
 }
 LAYOUT_DIGEST = hashlib.sha256(json.dumps(LAYOUT, sort_keys=True).encode()).hexdigest()
@@ -92,6 +93,11 @@ class EncoderInput:
         return self._id("[PAD]")
 
     @cached_property
+    def _unk(self) -> int | None:
+        unknown: int | None = self.tokenizer.token_to_id("[UNK]")
+        return unknown
+
+    @cached_property
     def _roles(self) -> dict[str, int]:
         return {role: self._id(token) for role, token in LAYOUT["roles"].items()}
 
@@ -100,15 +106,18 @@ class EncoderInput:
         encoded = self.tokenizer.encode(text, add_special_tokens=False)
         return (self._cls, self._id(LAYOUT["category"]), *encoded.ids[: LAYOUT["category_tokens"]], self._sep)
 
-    def read(self, conversation: Conversation, policy: Policy) -> Reading:
+    def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
         """All windows of a conversation. The judged message slides beside the end of its context, then, where the
         context did not fit, the rest of the context slides beside the start of the judged message."""
-        judged = self.tokenizer.encode(conversation.judged.content, add_special_tokens=False)
+        text = conversation.judged.content
+        judged = self.tokenizer.encode(text, add_special_tokens=False)
         role = self._roles[conversation.judged.role]
         ids, offsets = judged.ids, judged.offsets
         context, speakers = self._context(conversation)
-        found = []
-        for (start, end), (first, last) in self._layout(len(ids), len(context)):
+        room = self.max_tokens - (5 if context else 3)  # [CLS] role … [SEP] role … [SEP]
+        windows = []
+        unknown: set[int] = set()
+        for (start, end), (first, last) in layout(len(ids), len(context), room, self.overlap):
             made = [self._cls]
             if last > first:
                 made += [] if context[first] == speakers[first] else [speakers[first]]  # joined in the middle of a turn
@@ -117,10 +126,12 @@ class EncoderInput:
             made += [role, *ids[start:end], self._sep]
             segments += [0] * (len(made) - len(segments))
             place = (offsets[start][0], offsets[end - 1][1]) if end > start else (0, 0)
-            found.append(Window(policy, tuple(made), tuple(segments), *place))
+            windows.append(Window(policy, tuple(made), tuple(segments), *place))
+            words = {at: text[slice(*offsets[at])] for at in range(start, end) if ids[at] == self._unk}
+            unknown |= unread(words, text[slice(*place)])
         total = len(ids) + len(context) - len(conversation.context)
-        # A judged message of which nothing can be read (only control characters, say) counts as one token unseen.
-        return Reading(tuple(found), total, total + (not ids))
+        # A judged message of which nothing can be tokenized (only control characters, say) counts as one token unseen.
+        return TokenizedConversation(tuple(windows), total - len(unknown), total + (not ids), len(unknown))
 
     def _context(self, conversation: Conversation) -> tuple[list[int], list[int]]:
         """Ids of everything before the judged message, each turn opened by its role, and the role at each id."""
@@ -132,20 +143,3 @@ class EncoderInput:
             ids += turn
             speakers += [role] * len(turn)
         return ids, speakers
-
-    def _layout(self, judged: int, context: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-        """Ranges of the judged message and of its context, a pair a window; together they cover both."""
-        if not context:
-            room = self.max_tokens - 3
-            return [(span, (0, 0)) for span in windows(judged, room, min(self.overlap, room // 2))]
-        room = self.max_tokens - 5  # [CLS] role … [SEP] role … [SEP]
-        # One place stays for the judged message even where nothing of it can be read.
-        tail = min(context, max(room // int(LAYOUT["context_share"]), room - max(judged, 1)))
-        spans = windows(judged, room - tail, min(self.overlap, (room - tail) // 2))
-        layout = [(span, (context - tail, context)) for span in spans]
-        if context > tail:
-            size = room - (spans[0][1] - spans[0][0])
-            shared = min(self.overlap, size // 4)
-            rest = context - tail + min(shared, tail)  # so that what the cut parts is whole in one window
-            layout += [(spans[0], chunk) for chunk in windows(rest, size, shared)]
-        return layout

@@ -1,13 +1,12 @@
-"""Which parts of a long conversation share a window, in counts of tokens."""
+"""The one window cutter: which parts of a long conversation share a window, in counts of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from guard.prompts.windows import windows
-
 CONTEXT_SHARE = 3  # a long judged message leaves one part in this many of its windows to what was said before
+SMALLEST_ROOM = 64  # tokens that a policy and a template must leave for the conversation
 Span = tuple[int, int]
 
 
@@ -24,37 +23,56 @@ class Turn:
         return self.before + self.text + self.after
 
 
-def layout(judged: int, context: Sequence[Turn], room: int, overlap: int) -> list[tuple[Span, Span]]:
+def spans(total: int, size: int, overlap: int) -> list[Span]:
+    """Half-open ranges of at most `size` tokens that cover 0…total, neighbours sharing at least `overlap`.
+
+    The last one is as long as the others, so that a short remainder is never judged without its surroundings.
+    An empty sequence has one empty range.
+    """
+    if size < 1 or not 0 <= overlap < size:
+        raise ValueError(f"size must be >= 1 and 0 <= overlap < size (got: size {size}, overlap {overlap})")
+    if total <= size:
+        return [(0, total)]
+    starts = list(range(0, total - size, size - overlap))
+    return [(start, start + size) for start in starts] + [(total - size, total)]
+
+
+def layout(
+    judged: int, context: int, room: int, overlap: int, marks: int = 0, bridge: int | None = None
+) -> list[tuple[Span, Span]]:
     """Ranges of the judged message's tokens and of its context's (marks included), a pair a window of `room` tokens.
 
     Together they hold every token: the judged message slides beside the end of its context, then, where the context
     did not fit, the rest of the context slides beside the start of the judged message.
+    marks: tokens that a range may need beyond its own where the context is cut. bridge: tokens after the start of the
+    context's end that the rest holds, too (None: what neighbours of the rest share).
     """
-    total = sum(turn.total for turn in context)
-    if judged + total <= room:
-        return [((0, judged), (0, total))]
+    least = max(judged, 1)  # one place stays for the judged message even where none of it can be tokenized
+    if least + context <= room:
+        return [((0, judged), (0, context))]
     if not context:
-        return [(span, (0, 0)) for span in windows(judged, room, min(overlap, room // 2))]
-    # A range that starts or ends inside a turn is given that turn's marks again (see `within`).
-    room -= 2 * max(turn.before + turn.after for turn in context)
-    tail = min(total, max(room // CONTEXT_SHARE, room - judged))
-    spans = windows(judged, room - tail, min(overlap, (room - tail) // 2))
-    found = [(span, (total - tail, total)) for span in spans]
-    if total > tail:
-        size = room - (spans[0][1] - spans[0][0])
-        rest = total - tail + min(overlap, tail)  # what lies across the tail's edge is read whole, too
-        found += [(spans[0], chunk) for chunk in windows(rest, size, min(overlap, size // 4))]
-    return found
+        return [(span, (0, 0)) for span in spans(judged, room, min(overlap, room // 2))]
+    room -= marks
+    tail = min(context, max(room // CONTEXT_SHARE, room - least))
+    slides = spans(judged, room - tail, min(overlap, (room - tail) // 2))
+    pairs = [(span, (context - tail, context)) for span in slides]
+    if context > tail:
+        first = slides[0]
+        size = room - (first[1] - first[0])
+        shared = min(overlap, size // 4)
+        rest = context - tail + min(shared if bridge is None else bridge, tail)
+        pairs += [(first, chunk) for chunk in spans(rest, size, shared)]
+    return pairs
 
 
 def within(context: Sequence[Turn], first: int, last: int) -> list[tuple[int, int, int]]:
     """The turns that the range `first` to `last` of the context touches: index, and the range of the turn's text."""
-    found = []
+    touched = []
     position = 0
     for index, turn in enumerate(context):
         begin = position + turn.before
         if position < last and position + turn.total > first:
             start = min(max(first - begin, 0), turn.text)
-            found.append((index, start, max(min(last - begin, turn.text), start)))
+            touched.append((index, start, max(min(last - begin, turn.text), start)))
         position += turn.total
-    return found
+    return touched

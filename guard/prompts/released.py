@@ -7,6 +7,7 @@ strings are broken.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -21,34 +22,30 @@ from guard.conversation import Conversation, Role
 from guard.errors import BundleError, InvalidInput, PolicyError
 from guard.policy import Detail, Policy, ordered
 from guard.prompts.control import ChatTokens, Family, copied
+from guard.prompts.grammar import VerdictGrammar
 from guard.prompts.guard_template import GuardTemplate, Said, alternating
 from guard.prompts.guards import Guard
-from guard.prompts.layout import Turn, layout, within
+from guard.prompts.layout import SMALLEST_ROOM, Turn, layout, within
+from guard.prompts.window import Ids, TokenizedConversation, Window
 
-Ids = tuple[int, ...]
 LAYOUT = 1  # raise it when the ids change for a reason that is neither in the template nor in a row
-SMALLEST_ROOM = 64  # tokens that policy and template must leave for the conversation
-
-
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """A verdict in tokens: start, then codes (in numeric order) between separators. See `guard.engines.codes`."""
-
-    start: Ids
-    codes: tuple[Ids, ...]
-    separator: Ids
 
 
 @dataclass(frozen=True, eq=False)
-class Released:
-    """A released guard: its template with the tokenizer of a folder. Everything it gives is token ids."""
+class ReleasedPrompt:
+    """A released guard's prompt: its template with the tokenizer of a folder. See guard.prompts.prompt.Prompt."""
 
     template: GuardTemplate
     chat: ChatTokens  # text as text: control strings stay characters
     where: str
+    max_tokens: int
+    overlap: int
+    detail: Detail = "full"
 
     @classmethod
-    def find(cls, tokenizer: Tokenizer, folder: Path) -> Released | None:
+    def find(
+        cls, tokenizer: Tokenizer, folder: Path, max_tokens: int, overlap: int, detail: Detail = "full"
+    ) -> ReleasedPrompt | None:
         """The released guard that a folder holds, or None. BundleError if it holds one that no row describes."""
         template = GuardTemplate.find(tokenizer, folder)
         if template is None:
@@ -58,7 +55,8 @@ class Released:
         if tokenizer.token_to_id(end) is None:
             raise BundleError(f"{folder}: {name} ends a verdict with {end}, which its tokenizer does not have")
         family = Family(name, tokens.get("bos_token"), "", None, "", end, "")
-        return cls(template, ChatTokens(copied(tokenizer, specials=False), family), str(folder))
+        chat = ChatTokens(copied(tokenizer, specials=False), family)
+        return cls(template, chat, str(folder), max_tokens, overlap, detail)
 
     @property
     def guard(self) -> Guard:
@@ -66,23 +64,29 @@ class Released:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hex) of the template and of how it is used."""
         parts = {"layout": LAYOUT, "guard": self.guard.name, "template": self.template.jinja.digest}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    def with_detail(self, detail: Detail) -> ReleasedPrompt:
+        return dataclasses.replace(self, detail=detail)
+
+    def save(self, folder: Path) -> None:
+        self.chat.tokenizer.save(str(folder / "tokenizer.json"))
+        self.template.jinja.write(folder)
+
     # -- ids ----------------------------------------------------------------------------------------------------------
 
-    def ids(self, said: Said, policy: Policy, detail: Detail) -> Ids:
+    def ids(self, said: Said, policy: Policy) -> Ids:
         """The prompt up to the position where the verdict is read."""
-        found = self._official(self.template.text(said, policy, detail))
+        ids = self._official(self.template.text(said, policy, self.detail))
         controls = self.chat.control_ids
         turns = alternating(said)
-        if [index for index in found if index in controls] != list(self._controls(len(turns), policy, detail)):
+        if [index for index in ids if index in controls] != list(self._controls(len(turns), policy)):
             raise InvalidInput(
                 f"a message of {len(turns)} would change the structure of the {self.guard.name} prompt; remove the "
                 "model's control strings from it"
             )
-        return found
+        return ids
 
     def _official(self, text: str) -> Ids:
         ids = list(self.template.official.encode(text, add_special_tokens=False).ids)
@@ -97,30 +101,47 @@ class Released:
         return (*ids, *(() if text.endswith(self.guard.lead) else self.chat.text(self.guard.lead)))
 
     @cached_property
-    def _controls(self) -> Callable[[int, Policy, Detail], Ids]:
+    def _controls(self) -> Callable[[int, Policy], Ids]:
         @lru_cache(maxsize=256)
-        def controls(turns: int, policy: Policy, detail: Detail) -> Ids:
+        def controls(turns: int, policy: Policy) -> Ids:
             """Control tokens of a harmless conversation of as many turns."""
             roles: tuple[Role, Role] = ("user", "assistant")
-            ids = self._official(self.template.text([(roles[turn % 2], "x") for turn in range(turns)], policy, detail))
+            said = [(roles[turn % 2], "x") for turn in range(turns)]
+            ids = self._official(self.template.text(said, policy, self.detail))
             known = self.chat.control_ids
             return tuple(index for index in ids if index in known)
 
         return controls
 
-    def prefix(self, policy: Policy, detail: Detail) -> Ids:
+    def prefix_ids(self, policy: Policy) -> Ids:
         """What is the same for every conversation. It ends in a control token: elsewhere texts grow together."""
-        one = self.ids([("user", "x")], policy, detail)
-        other = self.ids([("user", "7"), ("assistant", "y")], policy, detail)
-        known = self.chat.control_ids
-        same = next((place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
-        last = max((place for place in range(same) if one[place] in known), default=None)
-        if last is None:
-            raise BundleError(f"{self.where}: its chat template begins without a control token; it cannot be cut")
-        return one[: last + 1]
+        return self._prefix(policy)
 
-    def windows(
-        self, conversation: Conversation, policy: Policy, detail: Detail, limit: int, overlap: int
+    @cached_property
+    def _prefix(self) -> Callable[[Policy], Ids]:
+        @lru_cache(maxsize=64)
+        def prefix(policy: Policy) -> Ids:
+            one = self.ids([("user", "x")], policy)
+            other = self.ids([("user", "7"), ("assistant", "y")], policy)
+            known = self.chat.control_ids
+            same = next((place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
+            last = max((place for place in range(same) if one[place] in known), default=None)
+            if last is None:
+                raise BundleError(f"{self.where}: its chat template begins without a control token; it cannot be cut")
+            return one[: last + 1]
+
+        return prefix
+
+    def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
+        prefix = self.prefix_ids(policy)
+        prompts, total = self._prompts(conversation, policy, self.max_tokens - self.grammar(policy).longest)
+        if any(ids[: len(prefix)] != prefix for ids, _, _ in prompts):
+            raise InvalidInput(f"the {self.guard.name} template begins in another way for these roles")
+        windows = tuple(Window(policy, ids[len(prefix) :], (), start, end) for ids, start, end in prompts)
+        return TokenizedConversation(windows, total, total)
+
+    def _prompts(
+        self, conversation: Conversation, policy: Policy, limit: int
     ) -> tuple[list[tuple[Ids, int, int]], int]:
         """Prompts of at most `limit` tokens with the characters of the judged message that each holds, and how many
         tokens the messages have. Together they hold every token."""
@@ -128,12 +149,12 @@ class Released:
         role, judged = conversation.judged.role, conversation.judged.content
         cuts = [self.chat.encode(text)[1] for _, text in (*context, (role, judged))]
         total = sum(map(len, cuts))
-        whole = self.ids([*context, (role, judged)], policy, detail)
+        whole = self.ids([*context, (role, judged)], policy)
         if len(whole) <= limit:
             return [(whole, 0, len(judged))], total
-        pair = len(self.ids([("user", ""), ("assistant", ""), ("user", "x")], policy, detail))
-        bare = len(self.ids([("assistant" if role == "assistant" else "user", "x")], policy, detail))
-        marks = pair - len(self.ids([("user", "x")], policy, detail))
+        pair = len(self.ids([("user", ""), ("assistant", ""), ("user", "x")], policy))
+        bare = len(self.ids([("assistant" if role == "assistant" else "user", "x")], policy))
+        marks = pair - len(self.ids([("user", "x")], policy))
         turns = [Turn(marks, len(cut), 0) for cut in cuts[:-1]]  # each may need an empty one beside it
         room = limit - bare
         needed = SMALLEST_ROOM + 2 * marks
@@ -144,14 +165,21 @@ class Released:
             )
         smallest = room // 4
         while room >= max(smallest, 2 * marks + 8):
-            found = []
-            for (start, end), (first, last) in layout(len(cuts[-1]), turns, room, overlap):
+            prompts = []
+            for (start, end), (first, last) in layout(
+                len(cuts[-1]),
+                sum(turn.total for turn in turns),
+                room,
+                self.overlap,
+                marks=2 * marks,
+                bridge=self.overlap,
+            ):
                 said = [(context[i][0], _cut(context[i][1], cuts[i], a, b)) for i, a, b in within(turns, first, last)]
                 begin, stop = _place(judged, cuts[-1], start, end)
-                found.append((self.ids([*said, (role, judged[begin:stop])], policy, detail), begin, stop))
-            excess = max(len(ids) for ids, _, _ in found) - limit
+                prompts.append((self.ids([*said, (role, judged[begin:stop])], policy), begin, stop))
+            excess = max(len(ids) for ids, _, _ in prompts) - limit
             if excess <= 0:
-                return found, total
+                return prompts, total
             room -= excess  # broken control strings and cut words take more tokens
         raise InvalidInput(
             f"the messages take too many tokens when the {self.guard.name} template quotes them: no window of {limit} "
@@ -160,11 +188,23 @@ class Released:
 
     # -- verdicts -----------------------------------------------------------------------------------------------------
 
-    def spelling(self, policy: Policy) -> Spelling:
-        """How a verdict names the policy's categories, in the tokens that the model writes.
+    @cached_property
+    def safe(self) -> Ids:
+        return self.chat.text(self.guard.safe)
 
-        Where all codes share a letter, tokenizers write it together with the comma before it; so it goes there.
-        """
+    @cached_property
+    def unsafe(self) -> Ids:
+        return self.chat.text(self.guard.unsafe)
+
+    def grammar(self, policy: Policy) -> VerdictGrammar:
+        """Where all codes share a letter, tokenizers write it together with the comma before it; so it goes there."""
+        return self._grammar(policy)
+
+    @cached_property
+    def _grammar(self) -> Callable[[Policy], VerdictGrammar]:
+        return lru_cache(maxsize=64)(self._spelt)
+
+    def _spelt(self, policy: Policy) -> VerdictGrammar:
         guard = self.guard
         told = [policy.category(code) for code in ordered(policy, policy.codes)]
         names = [guard.before + (each.code if guard.numbered else self.template.line(each, "names")) for each in told]
@@ -174,10 +214,11 @@ class Released:
             rest = [name.removeprefix(stem) for name in names]
             lead = guard.unsafe + guard.codes + stem
             start = self.chat.text(lead)
-            codes = [self._after(lead, name) for name in rest]
+            spelt = [self._after(lead, name) for name in rest]
             separators = {self._after(lead + name, f",{stem}") for name in rest}
-            if all(codes) and len(separators) == 1 and all(separators):
-                return Spelling(start, tuple(code for code in codes if code), separators.pop() or ())
+            if all(spelt) and len(separators) == 1 and all(separators):
+                codes = {each.code: ids for each, ids in zip(told, spelt, strict=True) if ids}
+                return VerdictGrammar(self.safe, self.unsafe, start, codes, separators.pop() or (), self.chat.end)
         raise BundleError(
             f"{self.where}: its tokenizer writes the codes of policy {policy.id!r} together with what stands before "
             "them; rename the codes to a letter and a number, like S1"

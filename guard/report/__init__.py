@@ -1,0 +1,1 @@
+"""Reports: HTML, plots and tables."""

@@ -1,13 +1,16 @@
-"""One progress bar for all commands: on stderr, and only where that is a terminal."""
+"""One progress bar for all commands: on stderr, where that is a terminal and warnings are logged."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+_log = logging.getLogger(__name__)
 
 
 class ProgressBar:
@@ -43,7 +46,8 @@ def progress_bar(
     console = Console(stderr=True)
     amount = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amount, TimeElapsedColumn())
+    shown = console.is_terminal and _log.isEnabledFor(logging.WARNING)
     if callable(total):
-        total = total() if console.is_terminal else None
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        total = total() if shown else None
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         yield ProgressBar(progress, progress.add_task(label, total=total))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_WIDTH = 300  # of a file or a pipe, which has no width to fold to
+WIDTH = 100  # columns of a file or a pipe, which has no width of its own; the variable COLUMNS gives another
+_NAME_WIDTH = 12  # at least, of the names beside numbers: they fold where there is no room
 
 
 def table(*columns: str, rows: Iterable[tuple[object, ...]] = ()) -> Table:
@@ -30,9 +32,9 @@ def number_table(first: str, *columns: str, rows: Iterable[tuple[object, ...]] =
     from rich.table import Table
 
     result = Table(**_style(), padding=(0, 1, 0, 0), show_header=bool(first) or any(columns))
-    result.add_column(_plain(first), overflow="fold")
+    result.add_column(_plain(first), overflow="fold", min_width=_NAME_WIDTH)
     for column in columns:
-        result.add_column(_plain(column), justify="right", no_wrap=True)
+        result.add_column(_plain(column), justify="right", no_wrap=True, min_width=len(column))
     for row in rows:
         add(result, *row)
     return result
@@ -40,13 +42,19 @@ def number_table(first: str, *columns: str, rows: Iterable[tuple[object, ...]] =
 
 def add(table: Table, *cells: object, end_section: bool = False) -> None:
     """Add a row of plain texts, in which square brackets and emoji names are not markup, and of numbers."""
-    table.add_row(*map(_plain, cells), end_section=end_section)
+    texts = [_plain(cell) for cell in cells]
+    for column, text in zip(table.columns, texts, strict=True):
+        if column.no_wrap:
+            column.min_width = max(column.min_width or 0, text.cell_len)
+    table.add_row(*texts, end_section=end_section)
 
 
 def show(*tables: Table) -> None:
+    """Print tables on standard output: as wide as the terminal, or WIDTH where it goes elsewhere."""
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    sized = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if sized else WIDTH)
     for table in tables:
         console.print(table)
 

@@ -1,0 +1,1 @@
+"""The guard as a reward model."""

@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from guard.conversation import Conversation, Message, Role
+from guard.conversation import Conversation, Message, Role, parse_messages
 from guard.errors import ConfigError, GuardError, InvalidInput
-from guard.moderator import open_moderator
-from guard.policy import load
+from guard.serve.client import open_guard
 from guard.verdict import Outcome, Verdict, log_odds
 
 CLIP = 8.0  # log-odds: bounded, and yet not flat where a probability would be
 EMPTY = 0.0  # of a completion that says nothing: evidence neither of safety nor of harm
-Turns = str | Sequence[Mapping[str, Any]]  # a plain text, or messages with `role` and `content`
+# A plain text, or messages as OpenAI's API has them: a list, or one alone. None is an empty text.
+Turns = str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 _Judge = Callable[[list[Conversation]], Sequence[Verdict | GuardError]]
 
 _log = logging.getLogger(__name__)
@@ -56,9 +56,10 @@ def make_safety_reward(
 class SafetyReward:
     """Calibrated log-odds that a completion is a safe response to its prompt, clipped to ±clip.
 
-    Called as TRL calls it: parallel lists of prompts and completions, each a text or a list of messages; any other
-    column is ignored. Of several assistant messages in a completion the least safe one counts. An empty completion
-    gives EMPTY. Where there is no verdict, or an INCOMPLETE one, the reward is -clip; their number is logged.
+    Called as TRL calls it: parallel lists of prompts and completions, each a text or messages; any other column is
+    ignored. Of several assistant messages in a completion, tool calls included, the least safe one counts. An empty
+    completion gives EMPTY. Where there is no verdict, or an INCOMPLETE one, or a row cannot be read, the reward is
+    -clip; their number is logged.
 
     Thread-safe; pickles as its options. The guard is opened at the first call, once in a process; that call raises
     BundleError or PolicyError if it cannot be.
@@ -123,11 +124,13 @@ def _responses(prompt: Turns, completion: Turns) -> list[Conversation]:
     ]
 
 
-def _messages(turns: Turns, role: Role) -> list[Message]:
+def _messages(turns: object, role: Role) -> tuple[Message, ...]:
+    """The messages of a text, of one message or of a list; null, which is NaN in a table, is an empty text."""
+    if turns is None or (isinstance(turns, float) and math.isnan(turns)):
+        turns = ""
     if isinstance(turns, str):
-        return [Message(role, turns)]
-    # A turn that only calls tools has no content.
-    return [Message(turn.get("role", ""), "" if turn.get("content") is None else turn["content"]) for turn in turns]
+        return (Message(role, turns),)
+    return parse_messages([turns] if isinstance(turns, Mapping) else turns)
 
 
 def _judge(model: str | Path | None, server: str | None, policy: str | Path | None) -> _Judge:
@@ -135,17 +138,8 @@ def _judge(model: str | Path | None, server: str | None, policy: str | Path | No
     options = (model, server, policy)
     with _opening:
         if options not in _judges:
-            _judges[options] = _remote(server, policy) if server else open_moderator(model, policy).moderate_each
+            _judges[options] = open_guard(model, server, policy).moderate_each
         return _judges[options]
-
-
-def _remote(server: str, policy: str | Path | None) -> _Judge:
-    from guard.serve.client import GuardClient
-
-    client = GuardClient(server)
-    applied = None if policy is None else load(policy)
-
-    return lambda conversations: client.moderate_batch(conversations, policy=applied)
 
 
 def _report(answers: list[Verdict | GuardError], log_metric: Callable[[str, float], None] | None) -> None:

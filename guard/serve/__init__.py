@@ -1,1 +1,24 @@
-"""The gRPC moderation service and its client."""
+"""The moderation service, and clients of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+# gRPC's own log lines repeat what peers sent: metadata such as a bearer token, paths, the text of a GOAWAY. Its C core
+# reads the variable when it is imported, and every module here that imports it is imported after this line.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+class _Redaction(logging.Filter):
+    """Leaves of a record its level and the kind of its error."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else "problem"
+        record.msg = f"{kind} within gRPC; its text is withheld, because it may repeat what a peer sent"
+        record.args, record.exc_info, record.exc_text = (), None, None
+        return True
+
+
+for _name in ("grpc._cython.cygrpc", "grpc._common"):
+    logging.getLogger(_name).addFilter(_Redaction())

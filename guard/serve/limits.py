@@ -1,15 +1,21 @@
-"""Limits: what a request may hold. They are checked before anything is tokenised."""
+"""Limits: what one server accepts. All but the queue's are checked before anything is tokenized."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from guard.conversation import Conversation
+from guard.errors import InvalidInput
+
+BYTES_PER_TOKEN = 4  # of a text not yet tokenized; the true number, views included, replaces it once it is known
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one server accepts; `GetInfo` tells it to callers.
+    """What one server accepts; `GetInfo` tells it to callers, who cut their batches by it.
 
-    request_seconds: the longest that a request is worked on, whatever its deadline.
+    request_seconds: the longest that a request is worked on, whatever its deadline. queue_windows, queue_tokens: of all
+    requests that are accepted and not yet answered.
     """
 
     request_bytes: int = 4 << 20
@@ -19,3 +25,19 @@ class Limits:
     policy_characters: int = 65_536
     exclude_codes: int = 256
     request_seconds: float = 60.0
+    queue_windows: int = 4096
+    queue_tokens: int = 1 << 20
+
+
+def oversize(conversation: Conversation, limits: Limits) -> InvalidInput | None:
+    """The error of a conversation that goes beyond the limits."""
+    if (messages := len(conversation.messages)) > limits.conversation_messages:
+        return InvalidInput(
+            f"the conversation has {messages} messages; this server takes {limits.conversation_messages}"
+        )
+    if (characters := sum(len(each.content) for each in conversation.messages)) > limits.conversation_characters:
+        return InvalidInput(
+            f"the conversation has {characters} characters; this server takes {limits.conversation_characters}; "
+            "send it in parts"
+        )
+    return None

@@ -1,0 +1,1 @@
+"""Training: what guards learn from, how, and what is exported."""

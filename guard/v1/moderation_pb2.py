@@ -25,21 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19guard/v1/moderation.proto\x12\x08guard.v1\x1a\x17google/rpc/status.proto\"8\n\x07Message\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.guard.v1.Role\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"F\n\x0c\x43onversation\x12#\n\x08messages\x18\x01 \x03(\x0b\x32\x11.guard.v1.Message\x12\x11\n\tclient_id\x18\x02 \x01(\t\"z\n\x11ModerationOptions\x12\x15\n\x0bpolicy_name\x18\x01 \x01(\tH\x00\x12\x15\n\x0bpolicy_yaml\x18\x02 \x01(\tH\x00\x12\x0f\n\x07\x65xclude\x18\x03 \x03(\t\x12\x1c\n\x04mode\x18\x04 \x01(\x0e\x32\x0e.guard.v1.ModeB\x08\n\x06policy\"m\n\x0fModerateRequest\x12,\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x16.guard.v1.Conversation\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.guard.v1.ModerationOptions\"I\n\x10ModerateResponse\x12\"\n\x07verdict\x18\x01 \x01(\x0b\x32\x11.guard.v1.Verdict\x12\x11\n\tclient_id\x18\x02 \x01(\t\"s\n\x14\x42\x61tchModerateRequest\x12-\n\rconversations\x18\x01 \x03(\x0b\x32\x16.guard.v1.Conversation\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.guard.v1.ModerationOptions\";\n\x15\x42\x61tchModerateResponse\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.guard.v1.BatchItem\"s\n\tBatchItem\x12$\n\x07verdict\x18\x01 \x01(\x0b\x32\x11.guard.v1.VerdictH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x11\n\tclient_id\x18\x03 \x01(\tB\x08\n\x06result\"\xcf\x02\n\x07Verdict\x12\"\n\x07outcome\x18\x01 \x01(\x0e\x32\x11.guard.v1.Outcome\x12 \n\x06target\x18\x02 \x01(\x0e\x32\x10.guard.v1.Target\x12\x10\n\x08p_unsafe\x18\x03 \x01(\x01\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12+\n\ncategories\x18\x05 \x03(\x0b\x32\x17.guard.v1.CategoryScore\x12\x0f\n\x07\x66lagged\x18\x06 \x03(\t\x12\x16\n\tp_refusal\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12$\n\x08\x63overage\x18\x08 \x01(\x0b\x32\x12.guard.v1.Coverage\x12\x15\n\rpolicy_digest\x18\t \x01(\t\x12\x14\n\x0cmodel_digest\x18\n \x01(\t\x12\"\n\x07timings\x18\x0b \x01(\x0b\x32\x11.guard.v1.TimingsB\x0c\n\n_p_refusal\"2\n\rCategoryScore\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"\x84\x01\n\x08\x43overage\x12\x13\n\x0bseen_tokens\x18\x01 \x01(\x03\x12\x14\n\x0ctotal_tokens\x18\x02 \x01(\x03\x12\x0f\n\x07windows\x18\x03 \x01(\x05\x12\x1e\n\x16worst_start_characters\x18\x04 \x01(\x03\x12\x1c\n\x14worst_end_characters\x18\x05 \x01(\x03\"B\n\x07Timings\x12\x13\n\x0btokenize_ms\x18\x01 \x01(\x01\x12\x10\n\x08queue_ms\x18\x02 \x01(\x01\x12\x10\n\x08infer_ms\x18\x03 \x01(\x01\"\x10\n\x0eGetInfoRequest\"\xb2\x01\n\x0fGetInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x12\n\nmodel_kind\x18\x03 \x01(\t\x12$\n\x06policy\x18\x04 \x01(\x0b\x32\x14.guard.v1.PolicyInfo\x12\x1c\n\x04mode\x18\x05 \x01(\x0e\x32\x0e.guard.v1.Mode\x12 \n\x06limits\x18\x06 \x01(\x0b\x32\x10.guard.v1.Limits\"H\n\nPolicyInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05\x63odes\x18\x04 \x03(\t\"\xc7\x01\n\x06Limits\x12\x15\n\rrequest_bytes\x18\x01 \x01(\x05\x12\x1f\n\x17\x63onversation_characters\x18\x02 \x01(\x05\x12\x1d\n\x15\x63onversation_messages\x18\x03 \x01(\x05\x12\x1b\n\x13\x62\x61tch_conversations\x18\x04 \x01(\x05\x12\x19\n\x11policy_characters\x18\x05 \x01(\x05\x12\x15\n\rexclude_codes\x18\x06 \x01(\x05\x12\x17\n\x0frequest_seconds\x18\x07 \x01(\x01*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\x12\r\n\tROLE_TOOL\x10\x03\x12\x0f\n\x0bROLE_SYSTEM\x10\x04*U\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMODE_STRICT\x10\x01\x12\x11\n\rMODE_BALANCED\x10\x02\x12\x13\n\x0fMODE_PERMISSIVE\x10\x03*`\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_SAFE\x10\x01\x12\x12\n\x0eOUTCOME_UNSAFE\x10\x02\x12\x16\n\x12OUTCOME_INCOMPLETE\x10\x03*H\n\x06Target\x12\x16\n\x12TARGET_UNSPECIFIED\x10\x00\x12\x11\n\rTARGET_PROMPT\x10\x01\x12\x13\n\x0fTARGET_RESPONSE\x10\x02\x32\xe8\x01\n\x11ModerationService\x12\x41\n\x08Moderate\x12\x19.guard.v1.ModerateRequest\x1a\x1a.guard.v1.ModerateResponse\x12P\n\rBatchModerate\x12\x1e.guard.v1.BatchModerateRequest\x1a\x1f.guard.v1.BatchModerateResponse\x12>\n\x07GetInfo\x12\x18.guard.v1.GetInfoRequest\x1a\x19.guard.v1.GetInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19guard/v1/moderation.proto\x12\x08guard.v1\x1a\x17google/rpc/status.proto\"8\n\x07Message\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.guard.v1.Role\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"F\n\x0c\x43onversation\x12#\n\x08messages\x18\x01 \x03(\x0b\x32\x11.guard.v1.Message\x12\x11\n\tclient_id\x18\x02 \x01(\t\"z\n\x11ModerationOptions\x12\x15\n\x0bpolicy_name\x18\x01 \x01(\tH\x00\x12\x15\n\x0bpolicy_yaml\x18\x02 \x01(\tH\x00\x12\x0f\n\x07\x65xclude\x18\x03 \x03(\t\x12\x1c\n\x04mode\x18\x04 \x01(\x0e\x32\x0e.guard.v1.ModeB\x08\n\x06policy\"m\n\x0fModerateRequest\x12,\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x16.guard.v1.Conversation\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.guard.v1.ModerationOptions\"I\n\x10ModerateResponse\x12\"\n\x07verdict\x18\x01 \x01(\x0b\x32\x11.guard.v1.Verdict\x12\x11\n\tclient_id\x18\x02 \x01(\t\"s\n\x14\x42\x61tchModerateRequest\x12-\n\rconversations\x18\x01 \x03(\x0b\x32\x16.guard.v1.Conversation\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.guard.v1.ModerationOptions\";\n\x15\x42\x61tchModerateResponse\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.guard.v1.BatchItem\"s\n\tBatchItem\x12$\n\x07verdict\x18\x01 \x01(\x0b\x32\x11.guard.v1.VerdictH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x11\n\tclient_id\x18\x03 \x01(\tB\x08\n\x06result\"\xcf\x02\n\x07Verdict\x12\"\n\x07outcome\x18\x01 \x01(\x0e\x32\x11.guard.v1.Outcome\x12 \n\x06target\x18\x02 \x01(\x0e\x32\x10.guard.v1.Target\x12\x10\n\x08p_unsafe\x18\x03 \x01(\x01\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12+\n\ncategories\x18\x05 \x03(\x0b\x32\x17.guard.v1.CategoryScore\x12\x0f\n\x07\x66lagged\x18\x06 \x03(\t\x12\x16\n\tp_refusal\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12$\n\x08\x63overage\x18\x08 \x01(\x0b\x32\x12.guard.v1.Coverage\x12\x15\n\rpolicy_digest\x18\t \x01(\t\x12\x14\n\x0cmodel_digest\x18\n \x01(\t\x12\"\n\x07timings\x18\x0b \x01(\x0b\x32\x11.guard.v1.TimingsB\x0c\n\n_p_refusal\"2\n\rCategoryScore\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"\x84\x01\n\x08\x43overage\x12\x13\n\x0bseen_tokens\x18\x01 \x01(\x03\x12\x14\n\x0ctotal_tokens\x18\x02 \x01(\x03\x12\x0f\n\x07windows\x18\x03 \x01(\x05\x12\x1e\n\x16worst_start_characters\x18\x04 \x01(\x03\x12\x1c\n\x14worst_end_characters\x18\x05 \x01(\x03\"B\n\x07Timings\x12\x13\n\x0btokenize_ms\x18\x01 \x01(\x01\x12\x10\n\x08queue_ms\x18\x02 \x01(\x01\x12\x10\n\x08infer_ms\x18\x03 \x01(\x01\">\n\x0eGetInfoRequest\x12,\n\x07options\x18\x01 \x01(\x0b\x32\x1b.guard.v1.ModerationOptions\"\xdc\x01\n\x0fGetInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x12\n\nmodel_kind\x18\x03 \x01(\t\x12$\n\x06policy\x18\x04 \x01(\x0b\x32\x14.guard.v1.PolicyInfo\x12\x1c\n\x04mode\x18\x05 \x01(\x0e\x32\x0e.guard.v1.Mode\x12 \n\x06limits\x18\x06 \x01(\x0b\x32\x10.guard.v1.Limits\x12(\n\nthresholds\x18\x07 \x03(\x0b\x32\x14.guard.v1.Thresholds\"e\n\nPolicyInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05\x63odes\x18\x04 \x03(\t\x12\r\n\x05names\x18\x05 \x03(\t\x12\x0c\n\x04yaml\x18\x06 \x01(\t\"\xab\x01\n\nThresholds\x12 \n\x06target\x18\x01 \x01(\x0e\x32\x10.guard.v1.Target\x12\x0e\n\x06unsafe\x18\x02 \x01(\x01\x12\x38\n\ncategories\x18\x03 \x03(\x0b\x32$.guard.v1.Thresholds.CategoriesEntry\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xf4\x01\n\x06Limits\x12\x15\n\rrequest_bytes\x18\x01 \x01(\x05\x12\x1f\n\x17\x63onversation_characters\x18\x02 \x01(\x05\x12\x1d\n\x15\x63onversation_messages\x18\x03 \x01(\x05\x12\x1b\n\x13\x62\x61tch_conversations\x18\x04 \x01(\x05\x12\x19\n\x11policy_characters\x18\x05 \x01(\x05\x12\x15\n\rexclude_codes\x18\x06 \x01(\x05\x12\x17\n\x0frequest_seconds\x18\x07 \x01(\x01\x12\x15\n\rqueue_windows\x18\x08 \x01(\x05\x12\x14\n\x0cqueue_tokens\x18\t \x01(\x05*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\x12\r\n\tROLE_TOOL\x10\x03\x12\x0f\n\x0bROLE_SYSTEM\x10\x04*U\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMODE_STRICT\x10\x01\x12\x11\n\rMODE_BALANCED\x10\x02\x12\x13\n\x0fMODE_PERMISSIVE\x10\x03*`\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_SAFE\x10\x01\x12\x12\n\x0eOUTCOME_UNSAFE\x10\x02\x12\x16\n\x12OUTCOME_INCOMPLETE\x10\x03*H\n\x06Target\x12\x16\n\x12TARGET_UNSPECIFIED\x10\x00\x12\x11\n\rTARGET_PROMPT\x10\x01\x12\x13\n\x0fTARGET_RESPONSE\x10\x02\x32\xe8\x01\n\x11ModerationService\x12\x41\n\x08Moderate\x12\x19.guard.v1.ModerateRequest\x1a\x1a.guard.v1.ModerateResponse\x12P\n\rBatchModerate\x12\x1e.guard.v1.BatchModerateRequest\x1a\x1f.guard.v1.BatchModerateResponse\x12>\n\x07GetInfo\x12\x18.guard.v1.GetInfoRequest\x1a\x19.guard.v1.GetInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'guard.v1.moderation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1867
-  _globals['_ROLE']._serialized_end=1962
-  _globals['_MODE']._serialized_start=1964
-  _globals['_MODE']._serialized_end=2049
-  _globals['_OUTCOME']._serialized_start=2051
-  _globals['_OUTCOME']._serialized_end=2147
-  _globals['_TARGET']._serialized_start=2149
-  _globals['_TARGET']._serialized_end=2221
+  _globals['_THRESHOLDS_CATEGORIESENTRY']._loaded_options = None
+  _globals['_THRESHOLDS_CATEGORIESENTRY']._serialized_options = b'8\001'
+  _globals['_ROLE']._serialized_start=2203
+  _globals['_ROLE']._serialized_end=2298
+  _globals['_MODE']._serialized_start=2300
+  _globals['_MODE']._serialized_end=2385
+  _globals['_OUTCOME']._serialized_start=2387
+  _globals['_OUTCOME']._serialized_end=2483
+  _globals['_TARGET']._serialized_start=2485
+  _globals['_TARGET']._serialized_end=2557
   _globals['_MESSAGE']._serialized_start=64
   _globals['_MESSAGE']._serialized_end=120
   _globals['_CONVERSATION']._serialized_start=122
@@ -65,13 +67,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TIMINGS']._serialized_start=1324
   _globals['_TIMINGS']._serialized_end=1390
   _globals['_GETINFOREQUEST']._serialized_start=1392
-  _globals['_GETINFOREQUEST']._serialized_end=1408
-  _globals['_GETINFORESPONSE']._serialized_start=1411
-  _globals['_GETINFORESPONSE']._serialized_end=1589
-  _globals['_POLICYINFO']._serialized_start=1591
-  _globals['_POLICYINFO']._serialized_end=1663
-  _globals['_LIMITS']._serialized_start=1666
-  _globals['_LIMITS']._serialized_end=1865
-  _globals['_MODERATIONSERVICE']._serialized_start=2224
-  _globals['_MODERATIONSERVICE']._serialized_end=2456
+  _globals['_GETINFOREQUEST']._serialized_end=1454
+  _globals['_GETINFORESPONSE']._serialized_start=1457
+  _globals['_GETINFORESPONSE']._serialized_end=1677
+  _globals['_POLICYINFO']._serialized_start=1679
+  _globals['_POLICYINFO']._serialized_end=1780
+  _globals['_THRESHOLDS']._serialized_start=1783
+  _globals['_THRESHOLDS']._serialized_end=1954
+  _globals['_THRESHOLDS_CATEGORIESENTRY']._serialized_start=1905
+  _globals['_THRESHOLDS_CATEGORIESENTRY']._serialized_end=1954
+  _globals['_LIMITS']._serialized_start=1957
+  _globals['_LIMITS']._serialized_end=2201
+  _globals['_MODERATIONSERVICE']._serialized_start=2560
+  _globals['_MODERATIONSERVICE']._serialized_end=2792
 # @@protoc_insertion_point(module_scope)

@@ -179,39 +179,64 @@ class Timings(_message.Message):
     def __init__(self, tokenize_ms: _Optional[float] = ..., queue_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ...) -> None: ...
 
 class GetInfoRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("options",)
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    options: ModerationOptions
+    def __init__(self, options: _Optional[_Union[ModerationOptions, _Mapping]] = ...) -> None: ...
 
 class GetInfoResponse(_message.Message):
-    __slots__ = ("version", "model_digest", "model_kind", "policy", "mode", "limits")
+    __slots__ = ("version", "model_digest", "model_kind", "policy", "mode", "limits", "thresholds")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     MODEL_KIND_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
     version: str
     model_digest: str
     model_kind: str
     policy: PolicyInfo
     mode: Mode
     limits: Limits
-    def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[str] = ..., model_kind: _Optional[str] = ..., policy: _Optional[_Union[PolicyInfo, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+    thresholds: _containers.RepeatedCompositeFieldContainer[Thresholds]
+    def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[str] = ..., model_kind: _Optional[str] = ..., policy: _Optional[_Union[PolicyInfo, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., thresholds: _Optional[_Iterable[_Union[Thresholds, _Mapping]]] = ...) -> None: ...
 
 class PolicyInfo(_message.Message):
-    __slots__ = ("id", "version", "digest", "codes")
+    __slots__ = ("id", "version", "digest", "codes", "names", "yaml")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     CODES_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    YAML_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: str
     digest: str
     codes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., codes: _Optional[_Iterable[str]] = ...) -> None: ...
+    names: _containers.RepeatedScalarFieldContainer[str]
+    yaml: str
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., codes: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ..., yaml: _Optional[str] = ...) -> None: ...
+
+class Thresholds(_message.Message):
+    __slots__ = ("target", "unsafe", "categories")
+    class CategoriesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    UNSAFE_FIELD_NUMBER: _ClassVar[int]
+    CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    unsafe: float
+    categories: _containers.ScalarMap[str, float]
+    def __init__(self, target: _Optional[_Union[Target, str]] = ..., unsafe: _Optional[float] = ..., categories: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("request_bytes", "conversation_characters", "conversation_messages", "batch_conversations", "policy_characters", "exclude_codes", "request_seconds")
+    __slots__ = ("request_bytes", "conversation_characters", "conversation_messages", "batch_conversations", "policy_characters", "exclude_codes", "request_seconds", "queue_windows", "queue_tokens")
     REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_MESSAGES_FIELD_NUMBER: _ClassVar[int]
@@ -219,6 +244,8 @@ class Limits(_message.Message):
     POLICY_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_CODES_FIELD_NUMBER: _ClassVar[int]
     REQUEST_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     request_bytes: int
     conversation_characters: int
     conversation_messages: int
@@ -226,4 +253,6 @@ class Limits(_message.Message):
     policy_characters: int
     exclude_codes: int
     request_seconds: float
-    def __init__(self, request_bytes: _Optional[int] = ..., conversation_characters: _Optional[int] = ..., conversation_messages: _Optional[int] = ..., batch_conversations: _Optional[int] = ..., policy_characters: _Optional[int] = ..., exclude_codes: _Optional[int] = ..., request_seconds: _Optional[float] = ...) -> None: ...
+    queue_windows: int
+    queue_tokens: int
+    def __init__(self, request_bytes: _Optional[int] = ..., conversation_characters: _Optional[int] = ..., conversation_messages: _Optional[int] = ..., batch_conversations: _Optional[int] = ..., policy_characters: _Optional[int] = ..., exclude_codes: _Optional[int] = ..., request_seconds: _Optional[float] = ..., queue_windows: _Optional[int] = ..., queue_tokens: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Views: what a disguised text may say."""

@@ -368,11 +368,11 @@ def test_a_criterion_takes_the_place_of_the_policy(chat, tmp_path):
 # -- rows --------------------------------------------------------------------------------------------------------------
 
 BROKEN = {
-    "{": "not valid JSON",
+    "{": "not valid JSON: Expecting property name enclosed in double quotes at column 2",
     "[1]": "a row must be a JSON object, not list",
-    '{"prompt": NaN}': "not valid JSON",
-    '{"prompt": "x", "n": 1e999}': "not valid JSON",
-    '{"other": 1}': "a row needs `messages`, or `prompt` with an optional `response`",
+    '{"prompt": NaN}': "a number is not finite, which JSON cannot write",
+    '{"prompt": "x", "n": 1e999}': "a number is not finite, which JSON cannot write",
+    '{"other": 1}': "the row has no value for `messages`, `prompt`, `text` or `response`",
     '{"prompt": " "}': "the judged (last) message is empty; send at least one visible character",
     '{"prompt": "x", "id": ""}': "`id` must be text or a whole number, not str",
     '{"prompt": "x", "id": true}': "`id` must be text or a whole number, not bool",
@@ -392,7 +392,7 @@ def test_broken_rows_are_quarantined_with_line_and_reason(chat, tmp_path):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"messages": [{"role": "user", "content": "x"}]}, "a row to compare needs `prompt`"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "the row has no value for `prompt` or `text`"),
         ({"prompt": "x", "responses": "ab"}, "`responses` must be a list of texts"),
         ({"prompt": "x", "responses": ["a", " "]}, "`responses` must be a list of texts"),
         ({"prompt": "x", "responses": ["a"]}, "has 1 `responses` where two are needed, and no model was given"),
@@ -580,7 +580,9 @@ def test_cost_and_tokens_are_those_of_what_was_paid(chat, tmp_path):
     assert (again["cost"], again["usage"]["judge"]["requests"], again["usage"]["judge"]["cache_hits"]) == (0.0, 0, 6)
     assert len(chat.requests) == 6
     unpriced = dataclasses.replace(job, judge=model(chat, "other"))
-    assert judge_file(unpriced)["cost"] is None
+    with pytest.raises(DataError, match=r"out\.jsonl: exists already; give --restart to replace it"):
+        judge_file(unpriced)  # another judge
+    assert judge_file(unpriced, restart=True)["cost"] is None
 
 
 def test_rows_with_the_same_text_are_asked_about_once(chat, tmp_path):
@@ -913,12 +915,14 @@ def test_exit_code_3_where_rows_failed_or_none_could_be_judged(chat, tmp_path, c
     assert run(command(job)) == 3
     assert "failed 1" in capsys.readouterr().out
     write(job.source, "{")
-    assert run(command(job)) == 3
+    assert run(command(job)) == 2  # of another input
+    assert "exists already; give --restart" in capsys.readouterr().err
+    assert run(command(job, "--restart")) == 3
     write(job.source)
-    assert run(command(job)) == 0
+    assert run(command(job, "--restart")) == 0
     chat.fault = lambda number, body: Reply(400)
     write(job.source, *many(MAX_FAILURES + 3)[3:])  # the first ones are known by now
-    assert run(command(job)) == 3
+    assert run(command(job, "--restart")) == 3
     error = capsys.readouterr().err
     assert error.startswith("guard: 127.0.0.1:")
     assert "/v1/chat/completions: 20 rows failed" in error
@@ -946,7 +950,11 @@ def test_neither_key_nor_text_is_shown_and_the_key_is_in_no_file(chat, tmp_path,
     for path in tmp_path.rglob("*"):
         assert KEY.encode() not in path.read_bytes(), path
     reasons = [entry["reason"] for entry in rows_of(job.quarantine)]
-    assert reasons == ["answered 500, after 6 attempts", "answered 400", "not valid JSON"]
+    assert reasons == [
+        "answered 500, after 6 attempts",
+        "answered 400",
+        "not valid JSON: Unterminated string starting at column 12",
+    ]
 
 
 def test_progress_is_shown_on_a_terminal_only(chat, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def test_json_has_the_fields_of_the_contract(shell: Shell) -> None:
     assert tuple(told["categories"]) == RULES.codes
     assert told["p_unsafe"] == told["categories"]["S2"] == pytest.approx(0.982, abs=1e-3)
     assert told["coverage"] == {"tokens_seen": 10, "tokens_total": 10, "windows": 1, "worst": [0, len(BAD)]}
-    assert (told["policy"], told["model"], told["target"]) == (RULES.digest, FakeEngine.digest, "prompt")
+    assert (told["policy"], told["model"], told["target"]) == (RULES.digest, FakeEngine.info.digest, "prompt")
 
 
 def test_the_table_is_for_people(shell: Shell) -> None:
@@ -240,27 +241,31 @@ def test_a_file_with_flagged_rows_still_ends_with_0(shell: Shell, tmp_path: Path
     assert code == 0
     assert [(told["id"], told["outcome"], told["target"]) for told in lines(out)] == [
         ("1", "UNSAFE", "prompt"),
-        ("7", "UNSAFE", "response"),
+        (7, "UNSAFE", "response"),
         ("3", "SAFE", "prompt"),
     ]
 
 
 BROKEN: list[tuple[bytes, str]] = [
-    (b'{"prompt": "kumquat', "not JSON: Invalid control character at column 20"),
-    (b"kumquat", "not JSON: Expecting value at column 1"),
-    (b'{"prompt": "kumquat"} {}', "not JSON: Extra data at column 23"),
-    (b'{"prompt": "kumquat\xff"}', "not UTF-8"),
-    (b'{"prompt": "kumquat\x00"}', "not JSON: Invalid control character at column 20"),
-    (b"[" * 100_000, "not JSON: nested too deeply"),
-    (b'{"id": ' + b"[" * 100_000, "not JSON: nested too deeply"),
-    (b'{"prompt": "kumquat", "n": ' + b"1" * 5000 + b"}", "not JSON that can be read: a number is too long"),
+    (b'{"prompt": "kumquat', "not valid JSON: Unterminated string starting at column 12"),
+    (b'{"prompt": "kumquat",', "not valid JSON: Expecting property name enclosed in double quotes at column 22"),
+    (b'  {"prompt": kumquat}', "not valid JSON: Expecting value at column 14"),
+    (b"kumquat", "not valid JSON: Expecting value at column 1"),
+    (b'{"prompt": "kumquat"} {}', "not valid JSON: Extra data at column 23"),
+    (b'{"prompt": "kumquat\xff"}', "not valid UTF-8"),
+    (b'{"prompt": "kumquat\x00"}', "not valid JSON: Invalid control character at column 20"),
+    (b"[" * 100_000, "not valid JSON: nested too deeply"),
+    (b'{"id": ' + b"[" * 100_000, "not valid JSON: nested too deeply"),
+    (b'{"prompt": "kumquat", "n": ' + b"1" * 5000 + b"}", "not valid JSON: a number is too long"),
+    (b'{"prompt": "kumquat", "prompt": "x"}', "not valid JSON: an object repeats a key"),
     (b'["kumquat"]', "a row must be a JSON object, not list"),
     (b"null", "a row must be a JSON object, not NoneType"),
-    (b'{"text": "kumquat"}', "a row needs `messages`, or `prompt` with an optional `response`"),
+    (b'{"body": "kumquat"}', "the row has no value for `messages`, `prompt`, `text` or `response`"),
     (b'{"prompt": ["kumquat"]}', "`prompt` must be a string, not list"),
     (b'{"prompt": " "}', "the judged (last) message is empty; send at least one visible character"),
     (b'{"messages": [{"role": "kumquat", "content": "x"}]}', "unknown message role (7 characters)"),
     (b'{"messages": []}', "a conversation needs at least one message"),
+    (b'{"prompt": "' + b"kumquat" * 600_000 + b'"}', "the row is too long: 4,200,0"),
 ]
 
 
@@ -273,14 +278,15 @@ def test_a_broken_row_is_told_with_its_line_and_spares_the_others(
     assert (code, err) == (3, "")
     first, middle, last = lines(out)
     assert (first["id"], first["outcome"], last["id"], last["outcome"]) == ("first", "SAFE", "last", "UNSAFE")
-    assert set(middle) == {"line", "error"}
-    assert middle["line"] == 3
+    assert list(middle) == ["id", "outcome", "line", "error"]
+    assert (middle["id"], middle["outcome"], middle["line"]) == ("3", "ERROR", 3)
     assert middle["error"].startswith(told)
     assert "kumquat" not in out
 
     code, out, err = shell.check("--file", file)
     assert code == 3
-    assert [line.split()[0] for line in out.splitlines()[1:] if line[0] != " "] == ["first", "line", "last"]
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["first", "3", "last"]
+    assert out.count("ERROR") == 1
     assert err.startswith(f"guard: line 3: {told}")
     assert len(err.splitlines()) == 1
     assert "kumquat" not in out + err
@@ -300,12 +306,29 @@ def test_every_broken_row_is_told(shell: Shell, tmp_path: Path) -> None:
         b'{"prompt": "x\\u0000y"}',
         b'\xef\xbb\xbf{"prompt": "x"}',
         b'{"prompt": "x"}\r',
-        b'  {"prompt": "x", "prompt": "y"}  ',
+        b'  {"prompt": "x"}  ',
+        b'{"text": "x"}',
+        b'{"messages": null, "prompt": "x", "response": null}',
+        b'{"messages": "[{\\"role\\": \\"user\\", \\"content\\": \\"x\\"}]"}',
+        b'{"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}',
         b'{"prompt": "x", "extra": ' + b"[" * 50 + b"]" * 50 + b"}",
         b'{"prompt": "' + b"word " * 200_000 + b'"}',
         b'{"prompt": "x", "id": null}',
     ],
-    ids=["surrogate", "nul", "byte order mark", "line end", "twice", "nested", "megabyte", "null id"],
+    ids=[
+        "surrogate",
+        "nul",
+        "byte order mark",
+        "line end",
+        "space",
+        "text",
+        "nulls",
+        "json",
+        "parts",
+        "nested",
+        "megabyte",
+        "null id",
+    ],
 )
 def test_odd_rows_are_answered(shell: Shell, tmp_path: Path, row: bytes) -> None:
     code, out, err = shell.check("--file", written(tmp_path / "rows.jsonl", row), "--json")
@@ -315,23 +338,23 @@ def test_odd_rows_are_answered(shell: Shell, tmp_path: Path, row: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"),
-    [('"\\ud800x"', "?x"), ("7", "7"), ('["a"]', "['a']"), ('"\\u001b[2Jx"', "\x1b[2Jx"), ('"[bold]x"', "[bold]x")],
+    "name", ['"\\ud800x"', "7", "7.5", "true", '["a"]', '{"a": 1}', '"\\u001b[2Jx"', '"[bold]x"', '"n\u00e4h"']
 )
-def test_any_id_can_be_told(shell: Shell, tmp_path: Path, name: str, shown: str) -> None:
-    file = written(tmp_path / "rows.jsonl", f'{{"prompt": "x", "id": {name}}}'.encode())
-    code, out, _ = shell.check("--file", file, "--json")
-    assert (code, lines(out)[0]["id"]) == (0, shown)
-    code, out, _ = shell.check("--file", file)
-    assert code == 0
+@pytest.mark.parametrize("text", ["x", " "], ids=["judged", "broken"])
+def test_an_id_is_told_as_it_is(shell: Shell, tmp_path: Path, name: str, text: str) -> None:
+    file = written(tmp_path / "rows.jsonl", f'{{"prompt": "{text}", "id": {name}}}'.encode())
+    _, out, _ = shell.check("--file", file, "--json")
+    assert lines(out)[0]["id"] == json.loads(name)
+    _, out, _ = shell.check("--file", file)
     assert "\x1b" not in out, "no control sequence reaches the terminal"
-    assert "x" in out or "7" in out or "a" in out
+    assert re.search("x|7|true|a|h", out.splitlines()[1].split()[0])
 
 
-def test_an_empty_file_has_no_answers(shell: Shell, tmp_path: Path) -> None:
+def test_an_empty_file_has_no_answers_and_a_warning(shell: Shell, tmp_path: Path) -> None:
     for content in (b"", b"\n\n \n"):
         file = written(tmp_path / "rows.jsonl", content)
-        assert shell.check("--file", file, "--json") == (0, "", "")
+        for options in ((), ("--json",)):
+            assert shell.check("--file", file, *options) == (0, "", f"guard: warning: {file}: has no rows\n")
 
 
 def test_many_rows_keep_their_order(shell: Shell, tmp_path: Path) -> None:
@@ -340,7 +363,8 @@ def test_many_rows_keep_their_order(shell: Shell, tmp_path: Path) -> None:
     code, out, _ = shell.check("--file", file, "--json")
     assert code == 3
     told = lines(out)
-    assert told.pop(300) == {"line": 301, "error": "not JSON: Expecting value at column 1"}
+    broken = {"line": 301, "error": "not valid JSON: Expecting value at column 1"}
+    assert told.pop(300) == {"id": "301", "outcome": "ERROR", **broken}
     assert [one["outcome"] == "UNSAFE" for one in told] == [n % 5 == 0 for n in range(700)]
 
 
@@ -402,7 +426,7 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
         running.stdout.readline()
         running.stdout.close()
         assert running.stderr.read() == b""
-    assert running.returncode == 0
+    assert running.returncode == 3, "nobody learns of the rows that are left"
 
 
 def test_debug_shows_where_an_error_comes_from() -> None:

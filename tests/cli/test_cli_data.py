@@ -20,7 +20,8 @@ def run(capsys, *arguments):
     return ended.value.code, captured.out, captured.err
 
 
-def test_list_shows_every_source_and_its_licence(capsys):
+def test_list_shows_every_source_and_its_licence(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     code, out, _ = run(capsys, "list", "--json")
     rows = json.loads(out)
     assert code == 0
@@ -32,7 +33,8 @@ def test_list_shows_every_source_and_its_licence(capsys):
         assert line.rstrip().endswith(row["title"])
 
 
-def test_build_prints_where_the_rows_went(capsys, world, tmp_path):
+def test_build_prints_where_the_rows_went(capsys, world, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # no cell folds
     arguments = ("build", world.config, "--root", world.root, "--out", tmp_path / "out")
     code, out, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
@@ -79,4 +81,4 @@ def test_a_broken_row_is_one_line_with_file_and_number(capsys, world, tmp_path):
         stream.write('{"question": {"text": "canary"\n')
     code, _, err = run(capsys, "build", world.config, "--root", world.root, "--out", tmp_path / "out")
     assert code == 2
-    assert err == "guard: raw/talks.jsonl row 51: not valid JSON\n"
+    assert err == "guard: raw/talks.jsonl row 51: not valid JSON: Expecting ',' delimiter at column 31\n"

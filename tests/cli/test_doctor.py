@@ -17,7 +17,7 @@ from guard import bundle, calibration, policy
 from guard.assets import default_bundle
 from guard.calibration import Calibration
 from guard.cli import main
-from guard.prompts.causal import TEMPLATE_DIGEST
+from guard.prompts.causal import template
 from tests.fixtures import tiny_causal, tiny_released
 
 CONFIG = {
@@ -221,7 +221,7 @@ def causal_bundle(folder: Path, renderer: str) -> Path:
 
 
 def test_a_causal_bundles_prompt_is_checked(doctor: Run, tmp_path: Path) -> None:
-    code, found = doctor(causal_bundle(tmp_path / "good", TEMPLATE_DIGEST))
+    code, found = doctor(causal_bundle(tmp_path / "good", template().digest))
     assert code == 0, found
     assert found["forged turns"]["status"] == "ok"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from guard import bundle, calibration, policy
 from guard.bundle import open_bundle
 from guard.calibration import Calibration
 from guard.conversation import Conversation, Message
-from guard.engines import open_engine
 from guard.engines.causal_onnx import CausalOnnxEngine, CausalSettings
+from guard.engines.registry import open_engine
 from guard.errors import BundleError, EngineError, PolicyError
 from guard.moderator import open_moderator
-from guard.prompts.causal import TEMPLATE_DIGEST, Prompt
+from guard.prompts.causal import template
+from guard.prompts.prompt import load_prompt
+from guard.prompts.window import Score
 from guard.verdict import Outcome, sigmoid
 from tests.fixtures import tiny_causal
 
@@ -45,7 +48,7 @@ def make_bundle(folder: Path, seed: int = 0, words: float = 12.0, **settings: fl
     folder.mkdir()
     tokenizer = tiny_causal.tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
-    prompt = Prompt.load(folder / "tokenizer.json", 700, 32)
+    prompt = load_prompt(folder / "tokenizer.json", 700, 32)
     rules = policy.load("minimal")
     (folder / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
     calibration.write(Calibration(), folder / "calibration.json")
@@ -70,7 +73,7 @@ def make_bundle(folder: Path, seed: int = 0, words: float = 12.0, **settings: fl
         kind="causal",
         base="random",
         policy=rules.digest,
-        renderer=TEMPLATE_DIGEST,
+        renderer=template().digest,
         max_tokens=700,
         overlap=32,
         data=None,
@@ -96,7 +99,7 @@ def probabilities(scores: Sequence[object]) -> np.ndarray:
 
 def test_scores_do_not_depend_on_the_batch(engine: CausalOnnxEngine) -> None:
     rules = policy.load("minimal")
-    windows = [window for chat in CHATS for window in engine.read(chat, rules).windows]
+    windows = [window for chat in CHATS for window in engine.tokenize(chat, rules).windows]
     assert len({len(window.ids) for window in windows}) > 3  # else nothing is padded
     together = probabilities(engine.score(windows))
     alone = probabilities([engine.score([window])[0] for window in windows])
@@ -111,7 +114,7 @@ def test_the_cached_policy_gives_what_the_whole_prompt_gives(engine: CausalOnnxE
     prompt, graph = engine._prompt, engine._graph
     words = [prompt.safe[0], prompt.unsafe[0]]
     for chat in CHATS:
-        for window in engine.read(chat, rules).windows:
+        for window in engine.tokenize(chat, rules).windows:
             whole = [*prompt.prefix_ids(rules), *window.ids]
             log_probs, _ = graph.run([whole], graph.empty, [0], [[len(whole) - 1]], words)
             safe, unsafe = log_probs[0, 0]
@@ -124,11 +127,11 @@ def test_categories_are_those_of_the_whole_prompt_with_the_verdict_written_out(e
     ends = [prompt.chat.text(code) for code in rules.codes]  # both are M and one digit
     walked = 0
     for chat in CHATS:
-        for window in engine.read(chat, rules).windows:
+        for window in engine.tokenize(chat, rules).windows:
             score = engine.score([window])[0]
             if sigmoid(score.unsafe) < 0.1:
                 continue
-            written = [*prompt.prefix_ids(rules), *window.ids, *prompt.unsafe, *prompt.newline, ends[0][0]]
+            written = [*prompt.prefix_ids(rules), *window.ids, *prompt.unsafe, *prompt.chat.text("\n"), ends[0][0]]
             log_probs, _ = graph.run([written], graph.empty, [0], [[len(written) - 1]], [ends[0][1], ends[1][1]])
             first = 1 / (1 + np.exp(log_probs[0, 0, 1] - log_probs[0, 0, 0]))
             walked += 1
@@ -140,7 +143,7 @@ def test_categories_are_those_of_the_whole_prompt_with_the_verdict_written_out(e
 
 def test_one_call_may_hold_several_policies(engine: CausalOnnxEngine) -> None:
     both = [policy.load("minimal"), policy.load("minimal").without(["M1"])]
-    windows = [window for chat in CHATS for rules in both for window in engine.read(chat, rules).windows]
+    windows = [window for chat in CHATS for rules in both for window in engine.tokenize(chat, rules).windows]
     mixed = engine.score(windows)
     assert [len(score.categories) for score in mixed] == [len(window.policy.codes) for window in windows]
     apart = [engine.score([window])[0] for window in windows]
@@ -150,43 +153,76 @@ def test_one_call_may_hold_several_policies(engine: CausalOnnxEngine) -> None:
     assert abs(unsafe[0] - unsafe[1]) > 1e-3  # the policy is read
 
 
-def test_policies_are_forgotten_beyond_the_bound(engine: CausalOnnxEngine) -> None:
+def test_a_policy_is_prefilled_once_and_counts_in_bytes(root: Path) -> None:
+    engine = open_engine(open_bundle(root), threads=1)
+    assert isinstance(engine, CausalOnnxEngine)
     rules = policy.load("minimal")
-    first = engine.score(engine.read(CHATS[0], rules).windows)
-    for number in range(12):
-        other = dataclasses.replace(rules, version=str(number), name=f"Policy {number}")
-        engine.score(engine.read(CHATS[0], other).windows)
-    assert len(engine._policies) == 8
-    again = engine.score(engine.read(CHATS[0], rules).windows)
-    assert again[0].unsafe == pytest.approx(first[0].unsafe, abs=1e-3)
+    engine.prepare(rules)
+    bytes_kept = engine._prefixes.bytes
+    tokens = len(engine._prompt.prefix_ids(rules))
+    assert bytes_kept == 2 * WIDTH * 4 * tokens  # keys and values of one layer in fp32
+    engine.score(engine.tokenize(CHATS[0], rules).windows)
+    assert (len(engine._prefixes), engine._prefixes.bytes) == (1, bytes_kept)
+    engine.close()
+    with pytest.raises(EngineError, match="is closed"):
+        engine.score(engine.tokenize(CHATS[0], rules).windows)
+
+
+def test_the_policy_is_part_of_what_a_window_costs(engine: CausalOnnxEngine) -> None:
+    rules = policy.load("minimal")
+    (window,) = engine.tokenize(CHATS[0], rules).windows
+    assert engine.cost(window) == len(engine._prompt.prefix_ids(rules)) + len(window.ids)
 
 
 def test_everything_is_read(engine: CausalOnnxEngine) -> None:
-    reading = engine.read(Conversation.of("word " * 3000), policy.load("minimal"))
-    assert len(reading.windows) > 3
-    assert reading.tokens_seen == reading.tokens_total > 3000
-    assert reading.windows[0].start == 0
-    assert reading.windows[-1].end == len("word " * 3000)
+    made = engine.tokenize(Conversation.of("word " * 3000), policy.load("minimal"))
+    assert len(made.windows) > 3
+    assert made.tokens_seen == made.tokens_total > 3000
+    assert made.windows[0].start == 0
+    assert made.windows[-1].end == len("word " * 3000)
 
 
 def test_a_policy_that_fills_the_window_is_refused(engine: CausalOnnxEngine) -> None:
     with pytest.raises(PolicyError, match="leaves 0 for a conversation"):
-        engine.read(CHATS[0], policy.load("mlcommons"))
+        engine.tokenize(CHATS[0], policy.load("mlcommons"))
 
 
 def test_a_model_that_does_not_know_the_words_is_an_error(tmp_path: Path) -> None:
     untrained = open_engine(open_bundle(make_bundle(tmp_path / "bundle", words=0.0)))
-    windows = untrained.read(CHATS[0], policy.load("minimal")).windows
-    with pytest.raises(EngineError, match=r"probability of 0\.\d+ together, at least 0.5 is due"):
-        untrained.score(windows)
+    windows = untrained.tokenize(CHATS[0], policy.load("minimal")).windows
+    (error,) = untrained.score(windows)
+    assert isinstance(error, EngineError)
+    assert re.search(r"probability of 0\.\d+ together, at least 0.5 is due", str(error))
     told = open_engine(open_bundle(make_bundle(tmp_path / "told", words=0.0, least_label_mass=0.0)))
-    assert len(told.score(windows)) == len(windows)
+    assert isinstance(told.score(windows)[0], Score)
+
+
+def test_a_window_of_low_label_mass_fails_alone(root: Path, engine: CausalOnnxEngine, tmp_path: Path) -> None:
+    rules = policy.load("minimal")
+    windows = [window for chat in CHATS for window in engine.tokenize(chat, rules).windows]
+    graph, prompt = engine._graph, engine._prompt
+    masses = []
+    for window in windows:
+        whole = [*prompt.prefix_ids(rules), *window.ids]
+        words = [prompt.safe[0], prompt.unsafe[0]]
+        log_probs, _ = graph.run([whole], graph.empty, [0], [[len(whole) - 1]], words)
+        masses.append(float(np.exp(log_probs[0, 0]).sum()))
+    middle = float(np.median(masses))  # half of the windows are below it
+    strict = open_engine(open_bundle(make_bundle(tmp_path / "bundle", least_label_mass=middle)))
+    found, usual = strict.score(windows), engine.score(windows)
+    for mass, score, expected in zip(masses, found, usual, strict=True):
+        if abs(mass - middle) < 1e-6:
+            continue
+        assert isinstance(score, EngineError) == (mass < middle)
+        if isinstance(score, Score):
+            assert probabilities([score]) == pytest.approx(probabilities([expected]), abs=1e-3)
+    assert {type(score) for score in found} == {Score, EngineError}
 
 
 def test_below_the_floor_categories_share_the_verdict_evenly(tmp_path: Path) -> None:
     rules = policy.load("minimal")
     spread = open_engine(open_bundle(make_bundle(tmp_path / "bundle", category_floor=1.0)))
-    score = spread.score(spread.read(CHATS[0], rules).windows)[0]
+    score = spread.score(spread.tokenize(CHATS[0], rules).windows)[0]
     assert [sigmoid(z) for z in score.categories] == pytest.approx([sigmoid(score.unsafe) / 2] * 2)
 
 
@@ -206,6 +242,21 @@ def test_a_tokenizer_that_gives_other_ids_than_at_export_is_refused(tmp_path: Pa
         open_engine(open_bundle(folder))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("least_label_mass", 1.5), ("category_floor", 0.0), ("safe", []), ("unsafe", [-1]), ("end", -1), ("head", [])],
+)
+def test_settings_whose_numbers_cannot_be_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    manifest = json.loads((folder / "guard.json").read_text())
+    settings = json.loads((folder / "causal.json").read_text())
+    (folder / "causal.json").write_text(json.dumps(settings | {key: value}))
+    bundle.seal(folder, **{k: v for k, v in manifest.items() if k not in ("files", "model", "format")})
+    with pytest.raises(BundleError, match=rf"causal\.json: {key}.*export the bundle again") as told:
+        open_engine(open_bundle(folder))
+    assert "\n" not in str(told.value)
+
+
 def test_another_renderer_names_both_digests(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "bundle")
     manifest = json.loads((folder / "guard.json").read_text())
@@ -214,7 +265,7 @@ def test_another_renderer_names_both_digests(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="export it again") as told:
         open_engine(open_bundle(folder))
     assert "f" * 64 in str(told.value)
-    assert TEMPLATE_DIGEST in str(told.value)
+    assert template().digest in str(told.value)
 
 
 def test_the_moderator_answers(root: Path) -> None:

@@ -10,31 +10,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.engines.codes import CodeLine
+from guard.engines.codes import CodeWalk
+from guard.prompts.grammar import VerdictGrammar
 
 U, BREAK, S, COMMA, END = 1, 2, 3, 4, 5
 ONE, TWO, TEN, ZERO = 11, 12, 20, 10
 Model = Callable[[tuple[int, ...]], dict[int, float]]  # what was written → probabilities of the next token
 
 
-def run(line: CodeLine, model: Model) -> tuple[tuple[float, ...], int]:
+def run(line: VerdictGrammar, model: Model) -> tuple[tuple[float, ...], int]:
     """The walk's result, and how many continuations it asked for."""
-    walk = line.walk()
+    walk = CodeWalk(line).steps()
     request, asked = next(walk), 0
     while True:
         asked += len(request)
         answer = []
         for ids in request:
-            rows = [[model(ids[: end + 1]).get(token, 1e-9) for token in line.tokens] for end in range(len(ids))]
+            rows = [[model(ids[: end + 1]).get(token, 1e-9) for token in line.choices] for end in range(len(ids))]
             answer.append(np.log(np.array(rows, np.float32)))
         try:
             request = walk.send(answer)
         except StopIteration as stop:
-            return stop.value, asked
+            return tuple(stop.value.values()), asked
 
 
-def line(*codes: tuple[int, ...]) -> CodeLine:
-    return CodeLine((U, BREAK), codes, (COMMA,), END)
+def line(*codes: tuple[int, ...]) -> VerdictGrammar:
+    named = {f"C{index}": code for index, code in enumerate(codes)}
+    return VerdictGrammar((9,), (U,), (U, BREAK), named, (COMMA,), (END,))
 
 
 def test_first_step_is_the_share_of_each_code() -> None:
@@ -95,15 +97,10 @@ def test_every_code_gets_a_probability_and_the_first_step_shares_one(
 
     def model(written: tuple[int, ...]) -> dict[int, float]:
         rng = np.random.default_rng([seed, *written])
-        return dict(zip(grammar.tokens, rng.dirichlet(np.ones(len(grammar.tokens))), strict=True))
+        return dict(zip(grammar.choices, rng.dirichlet(np.ones(len(grammar.choices))), strict=True))
 
     found, asked = run(grammar, model)
     assert len(found) == len(chosen)
     assert all(0 <= p <= 1 + 1e-6 and math.isfinite(p) for p in found)
     assert sum(found) >= 1 - 1e-4  # no less than what the first step had
     assert asked <= len(chosen) ** 2
-
-
-def test_tokens_are_each_asked_for_once() -> None:
-    grammar = line((S, ONE), (S, TWO), (S, ONE, ZERO))
-    assert sorted(grammar.tokens) == sorted({END, COMMA, S, ONE, TWO, ZERO})

@@ -23,13 +23,15 @@ from hypothesis import strategies as st
 from guard import policy
 from guard.bundle import open_bundle
 from guard.conversation import Conversation
-from guard.engines import mini, open_engine
-from guard.engines.base import Score, Window
-from guard.engines.mini import MiniEngine
-from guard.errors import BundleError
+from guard.engines import mini
+from guard.engines.mini import MiniEngine, any_category
+from guard.engines.registry import open_engine
+from guard.errors import BundleError, EngineError
 from guard.moderator import Moderator, open_moderator
 from guard.policy import Category, Policy
+from guard.prompts.window import Score, Window
 from guard.verdict import Outcome, sigmoid
+from guard.views.tokenize import tokenize
 from tests.fixtures import tiny_encoder
 
 MINIMAL, LARGE = policy.load("minimal"), policy.load("mlcommons")
@@ -59,7 +61,7 @@ def engine(root: Path) -> MiniEngine:
 
 
 def windows(engine: MiniEngine, *policies: Policy) -> list[Window]:
-    return [window for rules in policies for chat in CHATS for window in engine.read(chat, rules).windows]
+    return [window for rules in policies for chat in CHATS for window in engine.tokenize(chat, rules).windows]
 
 
 def flat(score: Score) -> list[float]:
@@ -82,9 +84,43 @@ def test_scores_differ_from_text_to_text(engine: MiniEngine) -> None:
 
 
 def test_the_verdict_is_an_or_over_the_categories(engine: MiniEngine) -> None:
-    for score in engine.score(windows(engine, LARGE)):
+    for score in engine.score(windows(engine, MINIMAL)):
         assert score.unsafe == pytest.approx(np.log(np.exp(score.categories).sum()))
         assert score.unsafe >= max(score.categories)
+
+
+def test_more_categories_than_it_was_trained_with_add_no_noise(engine: MiniEngine) -> None:
+    for score in engine.score(windows(engine, LARGE)):
+        either = np.log(np.exp(score.categories).sum()) - np.log(len(LARGE.codes) / len(MINIMAL.codes))
+        assert score.unsafe == pytest.approx(max(either, *score.categories))
+
+
+LOGITS = st.lists(st.floats(-30, 30), min_size=1, max_size=20)
+
+
+@given(LOGITS, st.integers(1, 20))
+def test_as_many_equal_categories_again_change_nothing(row: list[float], trained: int) -> None:
+    def verdict(logits: list[float]) -> float:
+        return float(any_category(np.array([logits]), trained)[0])
+
+    assert verdict(row) >= max(row)
+    if len(row) >= trained:
+        assert verdict(row * 4) == pytest.approx(verdict(row))
+    if len(row) > 1 and len(row) <= trained:
+        assert verdict(row[1:]) <= verdict(row), "a smaller policy is not stricter"
+    assert verdict([row[0]] * 2000) <= max(row[0] + np.log(trained), row[0]) + 1e-9
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_repeated_categories_change_nothing(engine: MiniEngine, times: int) -> None:
+    def copy(category: Category, number: int) -> Category:
+        return dataclasses.replace(category, code=f"{category.code}x{number}") if number else category
+
+    repeated = tuple(copy(category, number) for number in range(times) for category in LARGE.categories)
+    rules = dataclasses.replace(LARGE, categories=repeated)
+    for one, other in zip(engine.score(windows(engine, LARGE)), engine.score(windows(engine, rules)), strict=True):
+        assert other.unsafe == pytest.approx(one.unsafe, abs=1e-5)
+        assert other.categories == pytest.approx(one.categories * times, abs=1e-5)
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -119,7 +155,8 @@ def test_a_dropped_category_leaves_the_others_as_they_were(engine: MiniEngine) -
     for one, other in zip(whole, rest, strict=True):
         kept = [z for code, z in zip(LARGE.codes, one.categories, strict=True) if code in part.codes]
         assert other.categories == pytest.approx(kept, abs=1e-4)
-        assert other.unsafe < one.unsafe
+    small, smaller = (engine.score(windows(engine, rules)) for rules in (MINIMAL, MINIMAL.without(["M1"])))
+    assert all(other.unsafe < one.unsafe for one, other in zip(small, smaller, strict=True))
 
 
 def test_the_words_of_a_category_matter_and_its_code_does_not(engine: MiniEngine) -> None:
@@ -146,22 +183,35 @@ def test_threads_get_the_scores_of_a_single_one(root: Path) -> None:
         assert largest(scores, engine.score(batch)) <= 1e-3
 
 
-def test_the_vectors_of_old_policies_are_forgotten(root: Path) -> None:
+def test_a_part_of_a_policy_costs_no_run_of_the_model(root: Path) -> None:
     engine = open_engine(open_bundle(root), threads=1)
     assert isinstance(engine, MiniEngine)
-    first = MINIMAL
-    kept = engine.category_vectors(first)
-    for number in range(mini.POLICIES_KEPT - 1):
-        engine.category_vectors(Policy("own", str(number), "Own", (Category("A", "a", "b"),)))
-    assert engine.category_vectors(first) is kept  # used again: the youngest now
-    for number in range(mini.POLICIES_KEPT - 1):
-        engine.category_vectors(Policy("own", f"x{number}", "Own", (Category("A", "a", "b"),)))
-        assert len(engine._policies) == mini.POLICIES_KEPT
-    assert engine.category_vectors(first) is kept
-    for number in range(mini.POLICIES_KEPT):
-        engine.category_vectors(Policy("own", f"y{number}", "Own", (Category("A", "a", "b"),)))
-    assert engine.category_vectors(first) is not kept
-    np.testing.assert_allclose(engine.category_vectors(first), kept, atol=1e-5)
+    whole = engine.category_vectors(LARGE)
+    kept = (len(engine._vectors), engine._vectors.bytes)
+    part = engine.category_vectors(LARGE.without(["S1", "S7"]))
+    assert (len(engine._vectors), engine._vectors.bytes) == kept == (14, kept[1])
+    assert part.tolist() == [
+        row for code, row in zip(LARGE.codes, whole.tolist(), strict=True) if code not in ("S1", "S7")
+    ]
+
+
+def test_a_prepared_policy_gives_the_same_scores(root: Path) -> None:
+    prepared, other = (open_engine(open_bundle(root), threads=1) for _ in range(2))
+    prepared.prepare(LARGE)
+    prepared.warm()
+    assert largest(prepared.score(windows(other, LARGE)), other.score(windows(other, LARGE))) == 0
+
+
+def test_a_closed_engine_scores_nothing(root: Path) -> None:
+    engine = open_engine(open_bundle(root), threads=1)
+    engine.close()
+    with pytest.raises(EngineError, match="is closed"):
+        engine.score(windows(engine, MINIMAL))
+
+
+def test_what_it_is(engine: MiniEngine) -> None:
+    assert (engine.info.kind, engine.info.languages, engine.info.device) == ("mini", ("en",), "cpu")
+    assert all(engine.cost(window) == len(window.ids) for window in windows(engine, MINIMAL))
 
 
 def test_nothing_in_nothing_out(engine: MiniEngine) -> None:
@@ -184,13 +234,13 @@ def test_a_long_text_is_as_unsafe_as_its_worst_part(root: Path) -> None:
     moderator = open_moderator(root, threads=1)
     text = tiny_encoder.TEXTS[2][0]
     verdict = moderator.check(text)
-    plan = moderator.plan(Conversation.of(text))
-    scores = moderator.engine.score(plan.reading.windows)
+    windows = tokenize(moderator.engine, Conversation.of(text), moderator.policy).windows
+    scores = moderator.engine.score(windows)
     worst = max(range(len(scores)), key=lambda index: scores[index].unsafe)
     assert verdict.p_unsafe == pytest.approx(sigmoid(scores[worst].unsafe), abs=1e-3)
     assert (verdict.coverage.worst_start, verdict.coverage.worst_end) == (
-        plan.reading.windows[worst].start,
-        plan.reading.windows[worst].end,
+        windows[worst].start,
+        windows[worst].end,
     )
 
 
@@ -254,7 +304,9 @@ def test_torch_and_onnx_agree(root: Path, engine: MiniEngine) -> None:
     told: dict[str, Any] = json.loads((root.parent / "torch.json").read_text(encoding="utf-8"))
     for name, texts in told.items():
         rules = policy.load(name)
-        expected = [Score(float(np.logaddexp.reduce(row)), tuple(row)) for text in texts for row in text]
+        rows = [row for text in texts for row in text]
+        verdicts = any_category(np.array(rows), len(MINIMAL.codes))
+        expected = [Score(float(either), tuple(row)) for either, row in zip(verdicts, rows, strict=True)]
         found = engine.score(windows(engine, rules))
         assert largest(found, expected) <= 1e-3
         logits: npt.NDArray[np.float64] = np.array([score.categories for score in found])

@@ -205,7 +205,7 @@ def test_your_own_rows(tmp_path):
         ('{"prompt": "canary"}', "has no field `label`"),
         ('{"prompt": "canary", "label": "canary"}', "`label` holds a label .* it lists: safe, unsafe, unlabelled"),
         ('{"prompt": "canary", "label": ["safe", "unsafe"]}', "`label` holds a list of 2 labels"),
-        ('{"label": "safe"}', "has no field `prompt`"),
+        ('{"label": "safe"}', "the row has no value for `messages`, `prompt` or `response`"),
         ('{"prompt": " ", "label": "safe"}', "is empty"),
         ('{"prompt": "canary", "label": "unsafe", "categories": "M1 M2"}', "names 1 codes that are not in the policy"),
         ('{"prompt": "canary", "label": "unsafe", "categories": [1]}', "names 1 codes that are not in the policy"),

@@ -32,7 +32,7 @@ def bundle(**fields):
         files={},
         packages={"numpy": "2.0"},
         parity={"torch_vs_onnx": 0.00012},
-        model=FakeEngine.digest,
+        model=FakeEngine.info.digest,
         **{"data": "d" * 64, **fields},
     )
     prompts = TargetCalibration(0.9, -0.1, Thresholds(0.11, 0.22, 0.33), {"M2": Thresholds(0.44, 0.55, 0.66)})
@@ -47,7 +47,7 @@ def told(command="guard eval set --model my-guard"):
     moderator = Moderator(FakeEngine(), MINIMAL)
     suite = Suite("set", "A set", "https://example.org/set", "CC0-1.0", "ab" * 32, cases)
     result = report.measure(suite, report.moderate_cases(moderator, cases), MINIMAL)
-    return report.build_report(moderator, [result], command)
+    return report.build_report(moderator.info, [result], command)
 
 
 def source(name, kept):

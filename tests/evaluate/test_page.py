@@ -81,7 +81,7 @@ def made(*names, cases=CASES):
         suite = Suite(name, f"A set {name}", "https://example.org/set", "CC0-1.0", "ab" * 32, cases, "Mind <this>.", 3)
         judged.append(report.EvaluatedSuite(suite, tuple(report.moderate_cases(moderator, cases))))
         results.append(report.measure(suite, judged[-1].verdicts, MINIMAL))
-    return report.build_report(moderator, results, "guard eval <set>"), judged
+    return report.build_report(moderator.info, results, "guard eval <set>"), judged
 
 
 @pytest.fixture(scope="module")

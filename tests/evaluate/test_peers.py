@@ -21,7 +21,7 @@ def told(*names, unsafe_only=False):
     cases = tuple(Case(Conversation.of(text), label, {}) for text, label in rows)
     verdicts = report.moderate_cases(moderator, cases)
     results = [report.measure(Suite(name, name, "", "", "", cases), verdicts, MINIMAL) for name in names]
-    return report.build_report(moderator, results, "guard eval")
+    return report.build_report(moderator.info, results, "guard eval")
 
 
 def test_a_published_score_has_its_source():

@@ -84,7 +84,7 @@ def test_a_row_is_flagged_at_the_threshold_of_its_own_target_and_mode():
     result = measured(moderator=moderator)
     assert result["targets"]["prompt"]["confusion"] == measured()["targets"]["prompt"]["confusion"]
     assert result["targets"]["response"]["confusion"] == {"tp": 0, "fp": 0, "tn": 1, "fn": 1}
-    told = report.build_report(moderator, [result], "guard eval")
+    told = report.build_report(moderator.info, [result], "guard eval")
     assert told["mode"] == "permissive"
     assert told["thresholds"]["prompt"] == {"unsafe": 0.5, "categories": {"M1": 0.5, "M2": 0.5}}
     assert told["thresholds"]["response"]["unsafe"] == 0.999
@@ -106,8 +106,8 @@ def test_every_case_gets_its_verdict_over_many_chunks():
 
 
 def test_the_report_names_what_was_measured_and_holds_no_text():
-    told = report.build_report(MODERATOR, [measured()], "guard eval set")
-    assert told["model"] == FakeEngine.digest
+    told = report.build_report(MODERATOR.info, [measured()], "guard eval set")
+    assert told["model"] == FakeEngine.info.digest
     assert told["policy"] == {"id": "minimal", "version": "1", "digest": MINIMAL.digest}
     assert told["command"] == "guard eval set"
     assert "canary" not in json.dumps(told)
@@ -115,7 +115,7 @@ def test_the_report_names_what_was_measured_and_holds_no_text():
 
 
 def test_tables_show_every_part_and_no_markup():
-    told = report.build_report(MODERATOR, [measured()], "guard eval set")
+    told = report.build_report(MODERATOR.info, [measured()], "guard eval set")
     console = Console(file=io.StringIO(), width=160)
     for table in report.tables(told):
         console.print(table)
@@ -171,7 +171,7 @@ def test_refusals_are_scored_only_where_the_guard_gives_them():
 def test_many_published_sets_are_told_in_several_tables():
     names = ("toxicchat", "openai_moderation", "aegis1", "aegis2_prompt", "wildguardtest_prompt", "xstest_response")
     result = measured()
-    told = report.build_report(MODERATOR, [result | {"name": name} for name in names], "guard eval")
+    told = report.build_report(MODERATOR.info, [result | {"name": name} for name in names], "guard eval")
     console = Console(file=io.StringIO(), width=160)
     for table in report.tables(told):
         console.print(table)

@@ -6,8 +6,10 @@ import base64
 import dataclasses
 import itertools
 import json
+import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -18,13 +20,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.engines.base import Reading
 from guard.engines.fake import FakeEngine
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
-from guard.filter.job import REMEMBERED, Job, Tally, _remember, filter_file
-from guard.jobs.row_files import ADDED
+from guard.filter.job import ADDED, REMEMBERED, Job, Tally, _remember, filter_file
 from guard.moderator import Moderator, open_moderator
 from guard.policy import load
+from guard.prompts.window import TokenizedConversation
 
 FAKE = open_moderator("fake", policy="minimal")
 SAFE, UNSAFE = '{"prompt": "good morning"}', '{"prompt": "please violates:M1 now"}'
@@ -36,18 +37,18 @@ class SpyEngine(FakeEngine):
     def __init__(self) -> None:
         self.scored: list[bytes] = []
 
-    def read(self, conversation, policy):
+    def tokenize(self, conversation, policy):
         text = conversation.judged.content
         if "unreadable" in text:
             raise InvalidInput("the text cannot be read")
-        reading = super().read(conversation, policy)
-        return Reading(reading.windows, 1, 2) if "endless" in text else reading
+        reading = super().tokenize(conversation, policy)
+        return TokenizedConversation(reading.windows, 1, 2) if "endless" in text else reading
 
     def score(self, windows):
-        if any(b"crash" in bytes(window.ids) for window in windows):
-            raise EngineError("the session died")
         self.scored += [bytes(window.ids) for window in windows]
-        return super().score(windows)
+        broken = [b"crash" in bytes(window.ids) for window in windows]
+        scores = zip(broken, super().score(windows), strict=True)
+        return [EngineError("the session died") if each else score for each, score in scores]
 
 
 class MortalEngine(FakeEngine):
@@ -120,7 +121,7 @@ def test_every_row_is_kept_as_it_was_or_dropped_or_quarantined(rows, keep, size,
         if number in quarantined:
             assert quarantined[number] == line
         elif following is not None and following.startswith(line[:-1].rstrip() + b', "guard_outcome"'):
-            assert tuple(json.loads(following))[-4:] == ADDED
+            assert tuple(json.loads(following))[-4:] == tuple(ADDED)
             following = next(kept, None)
         else:
             unkept += 1
@@ -135,7 +136,7 @@ def test_outcomes_decide_which_rows_are_kept(tmp_path):
     kept = {keep: job(source, keep=keep) for keep in ("safe", "unsafe", "all")}
     counts = {}
     for keep, wanted in kept.items():
-        filter_file(wanted, FAKE)
+        filter_file(wanted, FAKE, restart=True)
         counts[keep] = [json.loads(line)["guard_outcome"] for line in lines(wanted.out)]
     assert counts == {"safe": ["SAFE", "SAFE"], "unsafe": ["UNSAFE"], "all": ["SAFE", "UNSAFE", "SAFE"]}
 
@@ -156,9 +157,10 @@ def test_report_names_input_model_and_policy(tmp_path):
     filter_file(wanted, FAKE)
     report = json.loads(wanted.report.read_bytes())
     assert (report["read"], report["kept"], report["dropped"], report["quarantined"]) == (3, 1, 1, 1)
-    assert report["model"] == FAKE.engine.digest
+    assert report["model"] == FAKE.engine.info.digest
     assert report["policy"] == FAKE.policy.digest
-    assert report["reasons"] == {"not valid JSON": 1}
+    told = "not valid JSON: Expecting property name enclosed in double quotes at column N"
+    assert report["reasons"] == {told: 1}
     assert report["flagged"] == {"M1": 1}
     assert len(report["input_sha256"]) == 64
     assert (report["mode"], report["keep"]) == ("balanced", "safe")
@@ -169,7 +171,7 @@ def test_text_column(tmp_path):
     wanted = job(source, text_column="body")
     assert filter_file(wanted, FAKE).kept == 1
     reasons = [json.loads(line)["reason"] for line in lines(wanted.quarantine)]
-    assert reasons == ["`body` must be a string, not int", "`body` must be a string, not NoneType"]
+    assert reasons == ["`body` must be a string, not int", "the row has no value for `body`"]
 
 
 def test_byte_order_mark_is_no_broken_row(tmp_path):
@@ -298,7 +300,8 @@ def test_interrupted_anywhere_ends_with_the_same_bytes(calls, tmp_path_factory):
             assert not wanted.out.exists()
         else:
             break
-    filter_file(wanted, with_engine(MortalEngine(1000)))
+    if not wanted.out.exists():
+        filter_file(wanted, with_engine(MortalEngine(1000)))
     assert outputs(wanted) == outputs(fresh)
 
 
@@ -348,6 +351,107 @@ def test_input_that_changes_under_the_job_is_an_error(tmp_path):
     assert not wanted.out.exists()
 
 
+def test_input_that_is_replaced_by_one_that_looks_alike_is_an_error(tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl", SAFE))
+
+    class Replacing(FakeEngine):
+        def score(self, windows):
+            before = wanted.source.stat()
+            wanted.source.write_text(SAFE.replace("good", "mild") + "\n")
+            os.utime(wanted.source, ns=(before.st_atime_ns, before.st_mtime_ns))
+            assert (wanted.source.stat().st_size, wanted.source.stat().st_mtime_ns) == (
+                before.st_size,
+                before.st_mtime_ns,
+            )
+            return super().score(windows)
+
+    with pytest.raises(DataError, match="was written to while it was read"):
+        filter_file(wanted, with_engine(Replacing()))
+    assert not wanted.out.exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "removed", "record truncated"])
+def test_a_damaged_shard_is_redone_on_resume(damage, tmp_path):
+    fresh = job(write(tmp_path / "in.jsonl", *made_up_rows(20)), shard_rows=5)
+    filter_file(fresh, with_engine(MortalEngine(1000)))
+    (tmp_path / "b").mkdir()
+    wanted = interrupted(tmp_path / "b")
+    first, record = wanted.parts / "000000.kept", wanted.parts / "000000.json"
+    assert first.stat().st_size > 1
+    if damage == "truncated":
+        os.truncate(first, first.stat().st_size // 2)
+    elif damage == "removed":
+        first.unlink()
+    else:
+        os.truncate(record, record.stat().st_size // 2)
+    filter_file(wanted, with_engine(MortalEngine(1000)))
+    assert outputs(wanted) == outputs(fresh)
+
+
+def test_a_shard_that_is_damaged_while_the_job_runs_does_not_reach_the_output(tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl", *made_up_rows(20)), shard_rows=5)
+
+    class Damaging(FakeEngine):
+        def score(self, windows):
+            if (path := wanted.parts / "000000.kept").exists():
+                os.truncate(path, 1)
+            return super().score(windows)
+
+    with pytest.raises(DataError, match="run again to redo the parts that differ"):
+        filter_file(wanted, with_engine(Damaging()))
+    assert not wanted.out.exists()
+    assert filter_file(wanted, FAKE).read == 20
+
+
+def test_a_finished_output_is_replaced_only_when_that_is_asked_for(tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl", SAFE, UNSAFE))
+    filter_file(wanted, FAKE)
+    before = outputs(wanted)
+    other = dataclasses.replace(wanted, keep="all")
+    for again in (wanted, other):
+        with pytest.raises(DataError, match=r"out\.jsonl: exists already; give --restart to replace it, or choose"):
+            filter_file(again, FAKE)
+    assert outputs(wanted) == before
+    assert not wanted.parts.exists()
+    assert filter_file(other, FAKE, restart=True).kept == 2
+    wanted.out.unlink()
+    with pytest.raises(DataError, match=r"quarantine\.jsonl: exists already"):
+        filter_file(wanted, FAKE)
+
+
+def test_a_run_that_was_killed_while_it_cleaned_up_is_finished_by_the_next(tmp_path):
+    wanted = interrupted(tmp_path)
+    for path in (wanted.out, wanted.quarantine, wanted.report):
+        path.write_text("of the run that was killed")
+    filter_file(wanted, FAKE)
+    assert json.loads(wanted.report.read_bytes())["read"] == 20
+
+
+def test_two_jobs_on_one_output_at_a_time(tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl", SAFE))
+
+    class Meanwhile(FakeEngine):
+        def score(self, windows):
+            for restart in (False, True):
+                with pytest.raises(DataError, match=rf"out\.jsonl\.parts: in use by process {os.getpid()} on .+ since"):
+                    filter_file(wanted, FAKE, restart)
+            return super().score(windows)
+
+    assert filter_file(wanted, with_engine(Meanwhile())).kept == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "in.jsonl",
+        "out.jsonl",
+        "out.jsonl.quarantine.jsonl",
+        "out.jsonl.report.json",
+    ]
+
+
+def test_only_the_owner_may_read_what_quotes_rows(tmp_path):
+    wanted = job(write(tmp_path / "in.jsonl", "{broken", *["{}"] * 5), shard_rows=5)
+    filter_file(wanted, FAKE)
+    assert stat.S_IMODE(wanted.quarantine.stat().st_mode) == 0o600
+
+
 def test_empty_input_is_no_error(tmp_path):
     wanted = job(write(tmp_path / "in.jsonl"))
     assert filter_file(wanted, FAKE) == Tally()
@@ -359,20 +463,29 @@ def test_paths_that_cannot_be_are_told_before_anything_is_written(tmp_path):
     rows = write(tmp_path / "in.jsonl", SAFE)
     out, quarantine = tmp_path / "out.jsonl", tmp_path / "q.jsonl"
     (tmp_path / "folder.jsonl").mkdir()
+    os.mkfifo(tmp_path / "fifo.jsonl")
     for wanted, message in (
         (Job(tmp_path / "none.jsonl", out, quarantine), "no such file"),
+        (
+            Job(tmp_path / "fifo.jsonl", out, quarantine),
+            "is a pipe; it is read more than once, so copy it to",
+        ),
+        (Job(rows, tmp_path / "fifo.jsonl", quarantine), "is a pipe; give the name of a regular file"),
+        (Job(rows, out, Path("/dev/null")), "is a device; give the name of a regular file"),
         (Job(rows, tmp_path / "no" / "out.jsonl", quarantine), "there is no folder"),
         (Job(rows, out, tmp_path / "no" / "q.jsonl"), "there is no folder"),
         (Job(rows, tmp_path / "folder.jsonl", quarantine), "is a folder"),
         (Job(rows, rows, quarantine), "four different files"),
         (Job(rows, out, out), "four different files"),
         (Job(rows, tmp_path / "." / "out.jsonl", tmp_path / "out.jsonl.report.json"), "four different files"),
-        (Job(rows, tmp_path / "out.csv", quarantine), r"unknown suffix '.csv'; allowed: .jsonl, .ndjson, .parquet"),
-        (Job(rows, tmp_path / "out.parquet", quarantine), "both must be JSONL or both Parquet"),
+        (Job(rows, tmp_path / "out.txt", quarantine), r"unknown suffix '.txt'; allowed: .jsonl, .ndjson, .csv"),
+        (Job(rows, tmp_path / "out.csv", quarantine), "is jsonl; .*out.csv must be a file of that format, not packed"),
+        (Job(rows, tmp_path / "out.jsonl.gz", quarantine), "must be a file of that format, not packed"),
+        (Job(rows, tmp_path / "out.parquet", quarantine), "must be a file of that format"),
     ):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises((DataError, ConfigError), match=message):
             filter_file(wanted, FAKE)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.jsonl", "in.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo.jsonl", "folder.jsonl", "in.jsonl"]
 
 
 @pytest.mark.parametrize("options", [{"keep": "good"}, {"shard_rows": 0}])

@@ -11,8 +11,7 @@ import pytest
 
 from guard.engines.fake import FakeEngine
 from guard.errors import DataError
-from guard.filter.job import Job, filter_file
-from guard.jobs.row_files import ADDED
+from guard.filter.job import ADDED, Job, filter_file
 from guard.moderator import Moderator, open_moderator
 from guard.policy import load
 
@@ -85,7 +84,7 @@ def test_quarantine_holds_the_whole_row(tmp_path):
     filter_file(wanted, FAKE)
     entries = [json.loads(line) for line in wanted.quarantine.read_text().splitlines()]
     assert [entry["line"] for entry in entries] == [5]
-    assert entries[0]["reason"] == "`prompt` is null; it must be a string"
+    assert entries[0]["reason"] == "the row has no value for `messages`, `prompt`, `text` or `response`"
     assert entries[0]["row"] == {
         "id": 4,
         "prompt": None,
@@ -135,7 +134,7 @@ def test_interrupted_job_ends_with_the_same_bytes(tmp_path):
 def test_columns_that_are_missing_or_in_the_way_are_named(tmp_path):
     for rows, options, message in (
         (pa.table({"prompt": ["x"], "guard_flagged": ["y"]}), {}, "has a column `guard_flagged` already"),
-        (pa.table({"body": ["x"]}), {}, "has no column `messages` or `prompt`; its columns are: body.*--text-column"),
+        (pa.table({"body": ["x"]}), {}, "has no column `messages`, .* or `response`; its columns are: body. --text"),
         (pa.table({"prompt": ["x"]}), {"text_column": "body"}, "has no column `body`; its columns are: prompt"),
     ):
         with pytest.raises(DataError, match=message):

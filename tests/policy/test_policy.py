@@ -144,6 +144,21 @@ def test_a_policy_has_a_category() -> None:
     assert mistakes(text) == ["p.yaml:4: categories: must hold at least one category; `guard policy new` shows one"]
 
 
+def test_a_policy_has_only_so_many_categories() -> None:
+    most = policy.MOST_CATEGORIES
+    made = tuple(Category(f"T{number}", "x", "x") for number in range(most + 1))
+    assert len(Policy("p", "1", "x", made[:most]).codes) == most
+    with pytest.raises(ValueError, match=rf"must hold at most {most} categories \(got {most + 1}\)"):
+        Policy("p", "1", "x", made)
+
+
+def test_no_more_of_a_policy_file_is_parsed_than_it_may_hold() -> None:
+    """Each category costs about a millisecond: what comes after the first one too many is not looked at."""
+    most = policy.MOST_CATEGORIES
+    text = 'id: x\nversion: "1"\nname: x\ncategories:\n' + "  - x\n" * (most + 1) + "  - !no YAML: *at all\n"
+    assert mistakes(text) == [f"p.yaml:{4 + most + 1}: not valid YAML: a list must hold at most {most} items"]
+
+
 @pytest.mark.parametrize("threshold", ["0", "1", "-0.1", "true", '"0.5"', ".nan", ".inf", "high"])
 def test_a_threshold_is_a_number_between_0_and_1(threshold: str) -> None:
     (told,) = mistakes(SMALL.replace("0.25", threshold))

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers
 
-from guard import verdict
 from guard.conversation import ROLES, Conversation, Message
 from guard.errors import BundleError, InvalidInput, PolicyError
-from guard.policy import Category, Policy
-from guard.prompts import causal as prompt_module
-from guard.prompts.causal import TEMPLATE, TEMPLATE_DIGEST, Prompt, policy_text
+from guard.policy import Category, Detail, Policy
+from guard.prompts import grammar
+from guard.prompts.causal import CausalPrompt, policy_text, template
 from guard.prompts.control import ChatTokens
+from guard.prompts.prompt import load_prompt
 from tests.fixtures import tiny_causal, tiny_released
 
 FIXTURES = Path(tiny_causal.__file__).parent
@@ -65,28 +65,26 @@ visible = texts.filter(lambda text: bool(text.strip()))
 OTHERS = {"llama4": tiny_released.LLAMA4, "gemma": tiny_released.GEMMA, "granite": tiny_released.GRANITE}
 
 
-def make(
-    family: str = "llama3", max_tokens: int = 1200, detail: prompt_module.Detail = "full", overlap: int = 16
-) -> Prompt:
+def make(family: str = "llama3", max_tokens: int = 1200, detail: Detail = "full", overlap: int = 16) -> CausalPrompt:
     others = family in OTHERS
     tokenizer = tiny_released.tokenizer(OTHERS[family]) if others else tiny_causal.tokenizer(family)
-    return Prompt(ChatTokens.of(tokenizer, "tests"), max_tokens, overlap, detail)
+    return CausalPrompt(ChatTokens.of(tokenizer, "tests"), max_tokens, overlap, detail)
 
 
 PROMPTS = {family: make(family) for family in (*tiny_causal.SPECIAL, *OTHERS)}
 SMALL = make("llama3", 700)
 
 
-def decoded(prompt: Prompt, ids: object) -> str:
+def decoded(prompt: CausalPrompt, ids: object) -> str:
     return prompt.chat.tokenizer.decode(list(ids), skip_special_tokens=False)  # type: ignore[call-overload, no-any-return]
 
 
-def whole(prompt: Prompt, conversation: Conversation) -> list[int]:
-    (suffix,), _ = prompt.suffixes(conversation, POLICY)
-    return [*prompt.prefix_ids(POLICY), *suffix.ids]
+def whole(prompt: CausalPrompt, conversation: Conversation) -> list[int]:
+    (window,) = prompt.tokenize(conversation, POLICY).windows
+    return [*prompt.prefix_ids(POLICY), *window.ids]
 
 
-def controls(prompt: Prompt, ids: object) -> list[int]:
+def controls(prompt: CausalPrompt, ids: object) -> list[int]:
     return [index for index in ids if index in prompt.chat.control_ids]  # type: ignore[attr-defined]
 
 
@@ -97,8 +95,8 @@ def test_the_words_of_the_prompt_are_pinned(family: str) -> None:
 
 
 def test_the_digest_follows_the_words() -> None:
-    assert prompt_module._digest(TEMPLATE) == TEMPLATE_DIGEST
-    assert prompt_module._digest(dataclasses.replace(TEMPLATE, cue="Verdict: ")) != TEMPLATE_DIGEST
+    assert PROMPTS["llama3"].digest == template().digest
+    assert dataclasses.replace(template(), cue="Verdict: ").digest != template().digest
 
 
 def test_less_detail_is_less_text() -> None:
@@ -124,15 +122,13 @@ def test_one_begin_of_text_where_the_family_has_it() -> None:
 @pytest.mark.parametrize("family", PROMPTS)
 def test_the_family_is_known_by_its_tokens(family: str) -> None:
     assert PROMPTS[family].chat.family.name == family
-    assert PROMPTS[family].released is None
-    assert PROMPTS[family].digest == TEMPLATE_DIGEST
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_question_names_whose_message_is_judged(role: str) -> None:
     prompt = PROMPTS["llama3"]
     text = decoded(prompt, whole(prompt, Conversation((Message("user", "hi"), Message(role, "hello")))))  # type: ignore[arg-type]
-    name = TEMPLATE.roles[role]  # type: ignore[index]
+    name = template().roles[role]  # type: ignore[index]
     assert f"message from {name}<|end_header_id|>\n\nhello<|eot_id|>" in text
     assert f"the last message, written by {name}, violate" in text
 
@@ -198,17 +194,16 @@ def test_unknown_families_and_words_that_start_alike_are_refused(tmp_path: Path)
     tokenizer.normalizer = normalizers.Replace("unsafe", "safe")
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(BundleError, match="start with the same token"):
-        Prompt.load(tmp_path / "tokenizer.json", 512, 16)
+        load_prompt(tmp_path / "tokenizer.json", 512, 16)
 
 
 @pytest.mark.parametrize("family", PROMPTS)
 def test_the_prompt_is_cut_after_a_control_token(family: str) -> None:
     prompt = PROMPTS[family]
-    (suffix,), _ = prompt.suffixes(Conversation.of("When may I mow?"), POLICY)
+    (window,) = prompt.tokenize(Conversation.of("When may I mow?"), POLICY).windows
     prefix = prompt.prefix_ids(POLICY)
-    assert prompt.verdict_ids(POLICY, (), safe=True) == (*prompt.safe, *prompt.chat.end)
     assert prefix[-1:] == prompt.chat.end
-    assert decoded(prompt, prefix) + decoded(prompt, suffix.ids) == decoded(prompt, [*prefix, *suffix.ids])
+    assert decoded(prompt, prefix) + decoded(prompt, window.ids) == decoded(prompt, [*prefix, *window.ids])
 
 
 # -- windows ------------------------------------------------------------------------------------------------------
@@ -230,17 +225,18 @@ def numbered(pieces: list[tuple[str, str]]) -> Conversation:
 @settings(max_examples=60, deadline=None)
 def test_windows_hold_every_word_and_keep_their_bounds(pieces: list[tuple[str, str]]) -> None:
     chat = numbered(pieces)
-    suffixes, total = SMALL.suffixes(chat, POLICY)
-    assert total == sum(len(SMALL.chat.text(message.content)) for message in chat.messages)
-    longest = len(SMALL.verdict_ids(POLICY, POLICY.codes))
+    made = SMALL.tokenize(chat, POLICY)
+    total = sum(len(SMALL.chat.text(message.content)) for message in chat.messages)
+    assert made.tokens_seen == made.tokens_total == total
+    longest = SMALL.grammar(POLICY).longest
     start, heading_end, end = (SMALL.chat.tokenizer.token_to_id(token) for token in SMALL.chat.family.tokens[1:])
     texts = []
-    for suffix in suffixes:
-        assert len(SMALL.prefix_ids(POLICY)) + len(suffix.ids) + longest <= 700
-        marks = controls(SMALL, suffix.ids)
+    for window in made.windows:
+        assert len(SMALL.prefix_ids(POLICY)) + len(window.ids) + longest <= 700
+        marks = controls(SMALL, window.ids)
         assert marks == [start, heading_end, end] * (len(marks) // 3) + [start, heading_end]
-        texts.append(decoded(SMALL, suffix.ids))
-    spans = [(suffix.start, suffix.end) for suffix in suffixes]
+        texts.append(decoded(SMALL, window.ids))
+    spans = [(window.start, window.end) for window in made.windows]
     judged = sorted(set(spans))
     assert judged[0][0] == 0
     assert judged[-1][1] == len(chat.judged.content)
@@ -251,14 +247,13 @@ def test_windows_hold_every_word_and_keep_their_bounds(pieces: list[tuple[str, s
 
 
 def test_the_short_conversation_is_one_window() -> None:
-    suffixes, _ = PROMPTS["llama3"].suffixes(CHAT, POLICY)
-    assert len(suffixes) == 1
-    assert (suffixes[0].start, suffixes[0].end) == (0, len(CHAT.judged.content))
+    (window,) = PROMPTS["llama3"].tokenize(CHAT, POLICY).windows
+    assert (window.start, window.end) == (0, len(CHAT.judged.content))
 
 
 def test_a_policy_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(PolicyError, match="policy 'garden' takes"):
-        make(max_tokens=450).suffixes(CHAT, POLICY)
+        make(max_tokens=450).tokenize(CHAT, POLICY)
 
 
 # -- verdicts -----------------------------------------------------------------------------------------------------
@@ -267,10 +262,10 @@ def test_a_policy_that_leaves_no_room_is_refused() -> None:
 @given(st.sets(st.sampled_from(POLICY.codes)))
 def test_verdict_ids_are_the_written_verdict(codes: set[str]) -> None:
     for prompt in PROMPTS.values():
-        text = decoded(prompt, prompt.verdict_ids(POLICY, codes))
-        assert text == verdict.write(codes, POLICY) + prompt.chat.family.end
-        assert verdict.parse(text.removesuffix(prompt.chat.family.end), POLICY) == (
+        text = decoded(prompt, prompt.grammar(POLICY).ids(codes))
+        assert text == grammar.write(codes, POLICY) + prompt.chat.family.end
+        assert grammar.parse(text.removesuffix(prompt.chat.family.end), POLICY) == (
             True,
             tuple(c for c in POLICY.codes if c in codes),
         )
-    assert decoded(PROMPTS["llama3"], PROMPTS["llama3"].verdict_ids(POLICY, (), safe=True)) == "safe<|eot_id|>"
+    assert decoded(PROMPTS["llama3"], PROMPTS["llama3"].grammar(POLICY).ids((), safe=True)) == "safe<|eot_id|>"

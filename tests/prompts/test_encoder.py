@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from guard.conversation import ROLES, Conversation, Message
-from guard.engines.base import Window
 from guard.errors import BundleError
 from guard.policy import load
 from guard.prompts.encoder import EncoderInput, category_text
+from guard.prompts.window import Window
 from guard.train.encoder.tokenizer import encoder_tokenizer
 from tests.fixtures import tiny_encoder
 
@@ -85,7 +85,7 @@ def test_no_text_becomes_a_control_token(reader: EncoderInput, text: str) -> Non
 
 @given(VISIBLE)
 def test_a_prompt_has_the_controls_of_a_prompt(reader: EncoderInput, text: str) -> None:
-    for window in reader.read(Conversation.of(text), RULES).windows:
+    for window in reader.tokenize(Conversation.of(text), RULES).windows:
         assert controls(reader, window) == ["[CLS]", "[unused1]", "[SEP]"]
         assert window.ids[:2] == (token(reader, "[CLS]"), token(reader, "[unused1]"))
         assert window.ids[-1] == token(reader, "[SEP]")
@@ -100,7 +100,7 @@ def test_the_number_of_controls_depends_on_the_structure_alone(
 ) -> None:
     def shape(contents: list[str]) -> list[list[str]]:
         pairs = zip(messages, contents, strict=True)
-        read = reader.read(Conversation(tuple(Message(role, content) for (role, _), content in pairs)), RULES)
+        read = reader.tokenize(Conversation(tuple(Message(role, content) for (role, _), content in pairs)), RULES)
         return [controls(reader, window) for window in read.windows]
 
     # Plain words with as many tokens in the place of each text.
@@ -113,7 +113,7 @@ def test_no_window_is_longer_than_allowed(
     reader: EncoderInput, messages: list[tuple[str, str]], max_tokens: int, overlap: int
 ) -> None:
     own = EncoderInput(reader.tokenizer, max_tokens, overlap)
-    read = own.read(Conversation(tuple(Message(*message) for message in messages)), RULES)
+    read = own.tokenize(Conversation(tuple(Message(*message) for message in messages)), RULES)
     for window in read.windows:
         assert len(window.ids) <= max_tokens
         assert len(window.segments) == len(window.ids)
@@ -151,7 +151,7 @@ def words() -> Tokenizer:
 
 @given(talks(), st.integers(24, 64), st.integers(1, 80))
 def test_every_token_is_read_beside_its_neighbour(words: Tokenizer, talk: Talk, max_tokens: int, overlap: int) -> None:
-    reading = EncoderInput(words, max_tokens, overlap).read(talk.conversation, RULES)
+    reading = EncoderInput(words, max_tokens, overlap).tokenize(talk.conversation, RULES)
     windows = [[words.id_to_token(index) for index in window.ids] for window in reading.windows]
     everything = [word for _, turn in talk.turns for word in turn]
     assert set(everything) == {name for names in windows for name in names if name not in CONTROL}
@@ -166,7 +166,7 @@ def test_segments_and_roles_tell_who_speaks(words: Tokenizer, talk: Talk, max_to
     marks = {f"[unused{number}]": role for number, role in enumerate(ROLES, 1)}
     speakers = {word: role for role, turn in talk.turns for word in turn}
     judged = set(talk.turns[-1][1])
-    for window in EncoderInput(words, max_tokens, 4).read(talk.conversation, RULES).windows:
+    for window in EncoderInput(words, max_tokens, 4).tokenize(talk.conversation, RULES).windows:
         names = [words.id_to_token(index) for index in window.ids]
         assert names[0] == "[CLS]"
         assert names[1] in marks
@@ -186,7 +186,7 @@ def test_segments_and_roles_tell_who_speaks(words: Tokenizer, talk: Talk, max_to
 @given(talks(), st.integers(24, 64))
 def test_places_are_those_of_the_judged_text(words: Tokenizer, talk: Talk, max_tokens: int) -> None:
     text = talk.conversation.judged.content
-    windows = EncoderInput(words, max_tokens, 4).read(talk.conversation, RULES).windows
+    windows = EncoderInput(words, max_tokens, 4).tokenize(talk.conversation, RULES).windows
     for window in windows:
         inside = [words.id_to_token(i) for i in window.ids]
         read = [name for name in inside if name in talk.turns[-1][1]]
@@ -197,14 +197,14 @@ def test_places_are_those_of_the_judged_text(words: Tokenizer, talk: Talk, max_t
 
 @given(VISIBLE)
 def test_places_lie_inside_any_text(reader: EncoderInput, text: str) -> None:
-    windows = reader.read(Conversation.of(text), RULES).windows
+    windows = reader.tokenize(Conversation.of(text), RULES).windows
     assert all(0 <= window.start <= window.end <= len(text) for window in windows)
     assert any(window.end == len(text) for window in windows), "the last letter is read"
 
 
 def test_a_short_context_stands_beside_every_window(words: Tokenizer) -> None:
     talk = Talk([("user", ["w0", "w1"]), ("assistant", [f"w{number}" for number in range(2, 90)])])
-    windows = EncoderInput(words, 32, 8).read(talk.conversation, RULES).windows
+    windows = EncoderInput(words, 32, 8).tokenize(talk.conversation, RULES).windows
     assert len(windows) > 2
     for window in windows:
         names = [words.id_to_token(index) for index in window.ids]
@@ -213,7 +213,7 @@ def test_a_short_context_stands_beside_every_window(words: Tokenizer) -> None:
 
 def test_a_window_that_joins_in_a_turn_names_its_speaker(words: Tokenizer) -> None:
     turns = [("system", ["w0"]), ("tool", [f"w{number}" for number in range(1, 60)]), ("user", ["w99"])]
-    windows = EncoderInput(words, 32, 8).read(Talk(turns).conversation, RULES).windows
+    windows = EncoderInput(words, 32, 8).tokenize(Talk(turns).conversation, RULES).windows
     starts = [[words.id_to_token(index) for index in window.ids[:3]] for window in windows]
     assert ["[CLS]", "[unused4]", "w0"] in starts
     assert all(start[:2] == ["[CLS]", "[unused3]"] for start in starts if start[2] != "w0")
@@ -221,7 +221,7 @@ def test_a_window_that_joins_in_a_turn_names_its_speaker(words: Tokenizer) -> No
 
 def test_a_long_word_is_read_letter_by_letter(reader: EncoderInput) -> None:
     word = "abcdefghij" * 500
-    reading = reader.read(Conversation.of(word), RULES)
+    reading = reader.tokenize(Conversation.of(word), RULES)
     names = {reader.tokenizer.id_to_token(index) for window in reading.windows for index in window.ids}
     assert "[UNK]" not in names
     assert reading.tokens_total == len(word)
@@ -234,7 +234,7 @@ def test_a_judged_message_that_no_token_stands_for_still_gives_a_window(
     reader: EncoderInput, context: tuple[str, str], unreadable: str
 ) -> None:
     messages = (*([Message(*context)] if context else []), Message("assistant", unreadable))
-    reading = reader.read(Conversation(messages), RULES)
+    reading = reader.tokenize(Conversation(messages), RULES)
     assert reading.windows
     assert all((window.start, window.end) == (0, 0) for window in reading.windows)
     assert reading.tokens_seen == (context[1].count("a") if context else 0)
@@ -243,7 +243,7 @@ def test_a_judged_message_that_no_token_stands_for_still_gives_a_window(
 
 def test_equal_texts_give_equal_windows_and_others_do_not(reader: EncoderInput) -> None:
     def ids(conversation: Conversation) -> tuple[int, ...]:
-        return reader.read(conversation, RULES).windows[0].ids
+        return reader.tokenize(conversation, RULES).windows[0].ids
 
     assert ids(Conversation.of("a")) == ids(Conversation.of("a"))
     different = [ids(Conversation((Message(role, "a"),))) for role in ROLES] + [

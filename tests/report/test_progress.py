@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import logging
 import os
 import pty
+import sys
 
 import pytest
 
@@ -18,8 +20,11 @@ def terminal():
     try:
         with os.fdopen(terminal_end, "w") as stream, contextlib.redirect_stderr(stream):
             yield shown
-            stream.flush()
-            shown.append(os.read(main_end, 65536).decode())
+        output = b""
+        with contextlib.suppress(OSError):  # the end of a terminal that is closed
+            while chunk := os.read(main_end, 65536):
+                output += chunk
+        shown.append(output.decode())
     finally:
         os.close(main_end)
 
@@ -49,3 +54,11 @@ def test_elsewhere_nothing_is_written_and_no_total_is_computed():
     with contextlib.redirect_stderr(stream), progress_bar("rows", lambda: 1 / 0) as bar:
         bar.advance(3)
     assert stream.getvalue() == ""
+
+
+def test_nothing_is_shown_on_a_terminal_where_no_warnings_are(caplog):
+    with terminal() as shown, caplog.at_level(logging.ERROR, "guard"):
+        with progress_bar("rows", lambda: 1 / 0) as bar:
+            bar.advance(3)
+        print("end", file=sys.stderr)
+    assert shown == ["end\r\n"]

@@ -1,8 +1,15 @@
-"""Tables on the terminal: texts stay texts, numbers stand to the right."""
+"""Tables on the terminal: they fit where they are shown; texts stay texts, numbers stand to the right."""
 
 import pytest
 
-from guard.report.tables import add, number_table, show, table
+from guard.report.tables import WIDTH, add, number_table, show, table
+
+WORDS = "seventeen gardeners water the roses and prune the figs " * 4
+
+
+@pytest.fixture(autouse=True)
+def no_columns(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 def lines(capsys):
@@ -29,7 +36,25 @@ def test_no_header_where_no_column_has_a_name(capsys):
     assert [line.split() for line in lines(capsys)] == [["kept", "3"], ["alone"]]
 
 
+def test_a_table_in_a_pipe_is_at_most_100_columns_wide_and_loses_nothing(capsys):
+    rows = [("[bold]roses[/bold]", 1234567, WORDS), ("x" * 150, 1, ":rose:")]
+    show(table("name", "count", "title", rows=rows))
+    shown = lines(capsys)
+    assert max(map(len, shown)) <= WIDTH == 100
+    assert "".join("".join(shown).split()).count("x") == 150
+    assert all(part in "\n".join(shown) for part in ("[bold]roses[/bold]", "1,234,567", ":rose:"))
+    assert sum(line.count("roses") for line in shown) == 5
+
+
+def test_names_fold_beside_numbers_which_are_never_cut(capsys):
+    show(number_table("set", *"abcdef", rows=[(WORDS, *[1234567] * 6)]))
+    shown = lines(capsys)
+    assert sum(line.count("1,234,567") for line in shown) == 6
+    assert sum(line.count("gardeners") for line in shown) == 4
+
+
 @pytest.mark.parametrize("make", [table, number_table])
-def test_long_texts_fold_nowhere_in_a_pipe(capsys, make):
-    show(make("text", rows=[("word " * 40,)]))
-    assert " ".join(["word"] * 40) in lines(capsys)[-1]
+def test_the_environment_may_give_another_width(capsys, monkeypatch, make):
+    monkeypatch.setenv("COLUMNS", "500")
+    show(make("text", rows=[(WORDS,)]))
+    assert WORDS.strip() in lines(capsys)[-1]

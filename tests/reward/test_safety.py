@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import doctest
 import logging
+import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -14,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard.conversation import Conversation
-from guard.engines.base import Reading, Score
 from guard.engines.fake import FakeEngine
 from guard.errors import ConfigError, EngineError, PolicyError
 from guard.moderator import Moderator
 from guard.policy import load
+from guard.prompts.window import Score, TokenizedConversation
 from guard.reward import safety
 from guard.reward.safety import EMPTY, make_safety_reward, safety_reward
 from guard.serve.grpc.server import Settings, serving
@@ -69,6 +70,46 @@ def test_least_safe_message_of_a_completion_counts():
 @pytest.mark.parametrize("empty", ["", " \n", [], assistant(""), assistant(None)])
 def test_an_empty_completion_is_neither_safe_nor_unsafe(empty):
     assert REWARD([SAID if isinstance(empty, list) else "Hi"], [empty]) == [EMPTY]
+
+
+@pytest.mark.parametrize("null", [None, float("nan")])
+def test_null_is_an_empty_text(null):
+    assert REWARD(["Hi", null, null], [null, "fine", null]) == [EMPTY, REWARD([""], ["fine"])[0], EMPTY]
+
+
+def test_messages_of_every_shape_are_read():
+    fine, bad = REWARD(["Hi", "Hi"], ["fine", "violates:M1"])
+    parts = [{"type": "text", "text": "Hi"}]
+    call = {"function": {"name": "send", "arguments": {"text": "so violates:M1 then"}}}
+    prompts = [{"role": "user", "content": "Hi"}, [{"role": "user", "content": parts}], SAID, SAID]
+    completions = [
+        {"role": "assistant", "content": "fine"},
+        [{"role": "assistant", "content": [{"type": "text", "text": "fine"}]}],
+        [{"role": "assistant", "content": None, "tool_calls": [call]}],
+        [{"role": "assistant", "content": "fine"}, {"role": "assistant", "function_call": call["function"]}],
+    ]
+    values = REWARD(prompts, completions)
+    assert values[:2] == [fine, fine]
+    assert values[2:] == pytest.approx([bad, bad])
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.binary(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["role", "content", "type", "text", "tool_calls", "function"]), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(ANYTHING, ANYTHING), max_size=5))
+def test_one_finite_reward_a_row_whatever_arrives(rows):
+    values = REWARD([*(prompt for prompt, _ in rows), "Hi"], [*(completion for _, completion in rows), "fine"])
+    assert len(values) == len(rows) + 1
+    assert all(type(value) is float and math.isfinite(value) for value in values)
+    assert values[-1] == REWARD(["Hi"], ["fine"])[0], "one row never changes another's reward"
 
 
 @settings(max_examples=60, deadline=None)
@@ -154,14 +195,17 @@ def test_threads_share_one_guard():
 class Trying(FakeEngine):
     """Reads some texts in part, cannot score others, and tells refusals."""
 
-    def read(self, conversation, policy):
-        reading = super().read(conversation, policy)
-        return Reading(reading.windows, 1, 2) if "endless" in conversation.judged.content else reading
+    def tokenize(self, conversation, policy):
+        reading = super().tokenize(conversation, policy)
+        return TokenizedConversation(reading.windows, 1, 2) if "endless" in conversation.judged.content else reading
 
     def score(self, windows):
-        if any(b"crash" in bytes(window.ids) for window in windows):
-            raise EngineError("the session died")
-        return [Score(score.unsafe, score.categories, refusal=0.0) for score in super().score(windows)]
+        return [
+            EngineError("the session died")
+            if b"crash" in bytes(window.ids)
+            else Score(score.unsafe, score.categories, refusal=0.0)
+            for window, score in zip(windows, super().score(windows), strict=True)
+        ]
 
 
 @asynccontextmanager

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 
 import grpc
 import pytest
 
 from guard import Conversation
-from guard.batcher import Bounds
 from guard.engines.fake import FakeEngine
 from guard.errors import GuardError
 from guard.serve.grpc.servicer import SERVICE
 from guard.serve.limits import Limits
 from guard.v1 import moderation_pb2 as pb
-from tests.fixtures.served import BrokenEngine, HeldEngine, serve
+from tests.fixtures import http2
+from tests.fixtures.served import BrokenEngine, HeldEngine, Process, serve
 
 CANARY = "kumquat"
 
@@ -45,7 +46,7 @@ async def test_calls(
             answers.append(await served.client.moderate(Conversation.of("hello", text)))
         except GuardError as error:
             answers += [error, error.__cause__, error.__context__]
-        answers += await served.client.moderate_batch([Conversation.of(text), Conversation.of("hello")])
+        answers += await served.client.moderate_each([Conversation.of(text), Conversation.of("hello")])
     assert_clean(answers, caplog, capfd)
 
 
@@ -77,8 +78,7 @@ async def test_overload_and_deadline(caplog: pytest.LogCaptureFixture, capfd: py
     caplog.set_level(logging.DEBUG)
     engine = HeldEngine()
     errors: list[object] = []
-    limits = Limits(request_seconds=0.2)
-    async with serve(engine, limits, Bounds(queue_items=1)) as served:
+    async with serve(engine, Limits(request_seconds=0.2, queue_windows=1)) as served:
         waiting = asyncio.create_task(served.client.moderate(Conversation.of(CANARY)))
         await served.accepted(1)
         for call in (served.client.moderate(Conversation.of(CANARY)), waiting):
@@ -87,6 +87,31 @@ async def test_overload_and_deadline(caplog: pytest.LogCaptureFixture, capfd: py
             errors.append(refused.value)
         engine.gate.set()
     assert_clean(errors, caplog, capfd)
+
+
+GET_INFO = f"/{SERVICE}/GetInfo".encode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        http2.goaway(CANARY.encode()),
+        http2.request(GET_INFO, (b"authorization", f"Bearer {CANARY}".encode() + b"\xff")),
+        http2.request(GET_INFO, (b"x-" + CANARY.encode() + b"\xff", b"1")),
+        http2.request(GET_INFO, (b"x-bin", f"{CANARY}!".encode())),
+        http2.request(GET_INFO, (b"grpc-encoding", CANARY.encode())),
+        http2.request(f"/{SERVICE}/{CANARY}".encode() + b"\xff"),
+        http2.request(f"/{CANARY}".encode()),
+    ],
+    ids=["goaway", "value", "key", "base64", "encoding", "path", "method"],
+)
+def test_what_grpc_itself_would_log(sent: bytes, process: Process) -> None:
+    with http2.connection(process.address) as raw:
+        raw.sendall(sent)
+        raw.shutdown(socket.SHUT_WR)
+        for _ in http2.frames(raw):  # until the server has done with it
+            pass
+    assert CANARY not in process.errors.read_text()
 
 
 def assert_clean(answers: list[object], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,13 +9,13 @@ import random
 import pytest
 
 from guard import Conversation, Moderator, Outcome
-from guard.batcher import Bounds
 from guard.engines.fake import FakeEngine
-from guard.errors import InvalidInput
+from guard.errors import TooLarge
 from guard.policy import load
-from guard.reading import read
+from guard.serve.limits import Limits
 from guard.verdict import Timings
 from guard.views.disguise import Disguise, encode
+from guard.views.tokenize import tokenize
 from tests.fixtures.served import serve
 
 RULES = load("mlcommons")
@@ -29,7 +29,7 @@ async def test_a_disguised_text_gets_the_verdict_that_the_moderator_gives(disgui
     expected = Moderator(FakeEngine(), RULES).moderate(chats)
     async with serve() as served:
         found = [await served.client.moderate(chat) for chat in chats]
-        together = await served.client.moderate_batch(chats)
+        together = await served.client.moderate_each(chats)
     for one, same, right in zip(found, together, expected, strict=True):
         assert right.outcome is Outcome.UNSAFE
         for verdict in (one, same):
@@ -40,13 +40,13 @@ async def test_views_need_room_in_the_queue_like_all_else() -> None:
     text = " ".join(base64.b64encode(random.Random(n).randbytes(9).hex().encode()).decode() for n in range(200))
     chat = Conversation.of(text)
     engine = FakeEngine()
-    own = sum(len(window.ids) for window in engine.read(chat, RULES).windows)
-    needed = sum(len(window.ids) for window in read(engine, chat, RULES).windows)
+    own = sum(len(window.ids) for window in engine.tokenize(chat, RULES).windows)
+    needed = sum(len(window.ids) for window in tokenize(engine, chat, RULES).windows)
     assert needed > own
-    async with serve(engine, bounds=Bounds(queue_tokens=needed)) as served:
+    async with serve(engine, Limits(queue_tokens=needed)) as served:
         assert (await served.client.moderate(chat)).outcome is Outcome.SAFE
-    async with serve(engine, bounds=Bounds(queue_tokens=needed - 1)) as served:
-        with pytest.raises(InvalidInput, match="send less at once"):
+    async with serve(engine, Limits(queue_tokens=needed - 1)) as served:
+        with pytest.raises(TooLarge, match="send less at once"):
             await served.client.moderate(chat)
-        assert (served.running.batcher.items, served.running.batcher.tokens) == (0, 0)
+        assert (served.running.service.batcher.items, served.running.service.batcher.tokens) == (0, 0)
         assert (await served.client.moderate(Conversation.of(BAD))).outcome is Outcome.UNSAFE

@@ -6,11 +6,10 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -18,12 +17,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from guard import AsyncGuardClient, Conversation, GuardClient, Moderator, Outcome, Verdict
+from guard.cli import main
 from guard.errors import Closed, ServiceError
 from guard.policy import load
 from guard.serve.grpc.server import Settings, run, serving
 from guard.v1 import moderation_pb2 as pb
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
-from tests.fixtures.served import HeldEngine
+from tests.fixtures import http2
+from tests.fixtures.served import HeldEngine, Process, started
 
 SERVE = [sys.executable, "-m", "guard", "serve"]
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -48,67 +49,38 @@ asyncio.run(run(Moderator(Stuck(), load("minimal")), Settings(port=0), announce)
 """
 
 
-@contextmanager
-def started(command: list[str], errors: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """A server's process, its line of readiness and its address."""
-    with errors.open("w") as file:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True)
-    assert process.stdout is not None
-    with process.stdout:
-        try:
-            line = process.stdout.readline()
-            found = re.search(r"serving on (\S+)", line)
-            assert found, errors.read_text()
-            yield process, line, found[1]
-        finally:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
-    """The ready line, address and stderr of one `guard serve`, which must end well."""
-    errors = tmp_path_factory.mktemp("serve") / "stderr"
-    command = [*SERVE, "--model", "fake", "--port", "0", "--max-characters", "5000"]
-    with started(command, errors) as (process, line, address):
-        yield line, address, errors
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
-
-
-def test_it_says_where_and_what_it_serves(served: tuple[str, str, Path]) -> None:
-    line, address, _ = served
-    with GuardClient(address) as client:
-        info = client.info()
-    policy = load("mlcommons")
-    assert line == f"guard serving on {address} (model {info.model[:12]}, policy mlcommons {policy.digest[:12]})\n"
-    assert address.startswith("127.0.0.1:")
+def test_it_says_where_and_what_it_serves(process: Process) -> None:
+    with GuardClient(process.address) as client:
+        info = client.info
+    digests = f"model {info.model[:12]}, policy mlcommons {load('mlcommons').digest[:12]}"
+    assert process.line == f"guard serving on {process.address} ({digests})\n"
+    assert process.address.startswith("127.0.0.1:")
     assert info.limits.conversation_characters == 5000
 
 
-def test_verdicts_and_no_word_of_a_user_on_stderr(served: tuple[str, str, Path]) -> None:
-    _, address, errors = served
-    with GuardClient(address) as client:
+def test_verdicts_and_no_word_of_a_user_on_stderr(process: Process) -> None:
+    with GuardClient(process.address) as client:
         assert client.moderate(HELLO).outcome is Outcome.SAFE
         texts = ["kumquat", "kumquat violates:S4", "kumquat" * 1000, "kumquat " * 600]
-        answers = client.moderate_batch(map(Conversation.of, texts))
+        answers = client.moderate_each([Conversation.of(text) for text in texts])
     assert [isinstance(answer, Verdict) for answer in answers] == [True, True, False, True]
-    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError):
+    with grpc.insecure_channel(process.address) as channel, pytest.raises(grpc.RpcError):
         channel.unary_unary("/guard.v1.ModerationService/Moderate")(b"kumquat\xff")
-    assert "kumquat" not in errors.read_text()
+    assert "kumquat" not in process.errors.read_text()
 
 
-def test_a_port_in_use_is_one_line(served: tuple[str, str, Path]) -> None:
-    port = served[1].rpartition(":")[2]
+def test_a_port_in_use_is_one_line(process: Process) -> None:
+    port = process.address.rpartition(":")[2]
     done = subprocess.run([*SERVE, "--model", "fake", "--port", port], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout) == (3, "")
     assert re.fullmatch(rf"guard: cannot listen on 127.0.0.1:{port}: .*give another --host or --port\n", done.stderr)
 
 
-def test_a_mode_that_is_none_is_a_usage_error() -> None:
-    done = subprocess.run([*SERVE, "--mode", "lenient"], capture_output=True, text=True, timeout=30)
-    assert done.returncode == 2
-    assert "strict, balanced, permissive" in done.stderr
+def test_a_mode_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--mode", "lenient"])
+    assert ended.value.code == 2
+    assert "strict, balanced, permissive" in capsys.readouterr().err
 
 
 async def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:
@@ -123,47 +95,50 @@ async def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> N
             first.set()
 
     errors = tmp_path / "stderr"
-    with started([*SERVE, "--model", "fake", "--port", "0"], errors) as (process, _, address):
-        async with AsyncGuardClient(address) as client:
+    with started(errors) as process:
+        async with AsyncGuardClient(process.address) as client:
             asked = [asyncio.create_task(ask(client, index)) for index in range(200)]
             await first.wait()
-            process.terminate()
+            process.popen.terminate()
             answers = await asyncio.gather(*asked)
-        assert process.wait(20) == 0
+        assert process.popen.wait(20) == 0
     assert any(isinstance(answer, Verdict) for answer in answers)
     for answer in answers:
         assert isinstance(answer, Verdict | Closed) or "cannot be reached" in str(answer)
     assert errors.read_text() == ""
 
 
-def http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """A frame of RFC 9113, section 4.1."""
-    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
-
-
-def http2_request(path: bytes) -> bytes:
-    """The bytes of a connection that makes one gRPC request: preface, SETTINGS, HEADERS (RFC 7541, no indexing)."""
-    headers = (
-        (b":path", path),
-        (b":authority", b"guard"),
-        (b"content-type", b"application/grpc"),
-        (b"te", b"trailers"),
-    )
-    literals = [b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in headers]
-    block = b"\x83\x86" + b"".join(literals)  # :method POST and :scheme http, by their places in the static table
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + http2_frame(4, 0, 0, b"") + http2_frame(1, 5, 1, block)
-
-
 @pytest.mark.parametrize("path", [b"/a\xff", b"/\xc3", b"\x00", b"/guard.v1.ModerationService/Moderate\xff", b""])
-def test_a_path_that_is_no_text_stops_nothing(served: tuple[str, str, Path], path: bytes) -> None:
-    _, address, _ = served
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), 10) as raw:
-        raw.sendall(http2_request(path))
-        raw.settimeout(10)
+def test_a_path_that_is_no_text_stops_nothing(process: Process, path: bytes) -> None:
+    with http2.connection(process.address) as raw:
+        raw.sendall(http2.request(path))
         assert raw.recv(1)  # it answers something, be it only its settings
-    with GuardClient(address) as client:
+    with GuardClient(process.address) as client:
         assert client.moderate(HELLO).outcome is Outcome.SAFE
+
+
+def cut_off(address: str, pause_s: float) -> bool:
+    """Whether a client that makes no call and pings six times, with such pauses, loses its connection."""
+    with http2.connection(address) as raw:
+        try:
+            for _ in range(6):
+                raw.sendall(http2.frame(http2.PING, payload=b"guard ok"))
+                time.sleep(pause_s)
+            raw.settimeout(0.2)
+            return any(kind == http2.GOAWAY for kind, _, _ in http2.frames(raw))
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+
+async def test_a_client_may_ping_as_often_as_gateways_do() -> None:
+    moderator = Moderator(HeldEngine(), load("minimal"))
+    async with serving(moderator, Settings(port=0, lame_duck_seconds=0, least_ping_seconds=0.02)) as running:
+        assert not await asyncio.to_thread(cut_off, running.address, 0.05)
+    assert Settings().least_ping_seconds < 10  # what Go, Java and gateways take
+    async with serving(moderator, Settings(port=0, lame_duck_seconds=0)) as running:
+        assert await asyncio.to_thread(cut_off, running.address, 0)
 
 
 async def test_a_server_whose_listener_dies_says_so() -> None:
@@ -193,9 +168,9 @@ async def test_sigterm_says_not_serving_refuses_new_and_answers_accepted_request
     async with AsyncGuardClient(await ready) as client, grpc.aio.insecure_channel(client.target) as channel:
         states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert (await states.read()).status == health_pb2.HealthCheckResponse.SERVING
-        accepted = [asyncio.create_task(client.moderate_batch([HELLO, HELLO])) for _ in range(3)]
+        accepted = [asyncio.create_task(client.moderate_each([HELLO, HELLO])) for _ in range(3)]
         assert await asyncio.to_thread(engine.busy.wait, 10)
-        await client.info()  # sent after them, so they have been accepted
+        await ModerationServiceStub(channel).GetInfo(pb.GetInfoRequest())  # after them, so they have been accepted
         os.kill(os.getpid(), signal.SIGTERM)
         assert (await states.read()).status == NOT_SERVING
         with pytest.raises(Closed):
@@ -222,19 +197,19 @@ async def test_a_service_whose_batcher_dies_ends_with_an_error() -> None:
 @pytest.mark.parametrize("what", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_the_process_at_once(what: signal.Signals, tmp_path: Path) -> None:
     with (
-        started([sys.executable, "-c", STUCK], tmp_path / "stderr") as (process, _, address),
-        grpc.insecure_channel(address) as channel,
-        GuardClient(address, 20) as client,
+        started(tmp_path / "stderr", command=[sys.executable, "-c", STUCK]) as process,
+        grpc.insecure_channel(process.address) as channel,
+        GuardClient(process.address, 20) as client,
     ):
         states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
         assert next(states).status == health_pb2.HealthCheckResponse.SERVING
         request = pb.ModerateRequest(conversation={"messages": [{"role": "ROLE_USER", "content": "hi"}]})
         waiting = ModerationServiceStub(channel).Moderate.future(request, timeout=20)
-        client.info()  # sent after it, so it has been accepted
-        process.send_signal(what)
+        _ = client.info  # asked after it, so it has been accepted
+        process.popen.send_signal(what)
         assert next(states).status == NOT_SERVING
         assert not waiting.done()
-        process.send_signal(what)
-        assert process.wait(10) == -what
+        process.popen.send_signal(what)
+        assert process.popen.wait(10) == -what
         assert isinstance(waiting.exception(), grpc.RpcError)
         states.cancel()

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import socket
 import threading
+from importlib.metadata import version
 
 import grpc
 import pytest
@@ -15,12 +16,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from guard import Category, Conversation, Message, Moderator, Outcome, Policy, Verdict
-from guard.batcher import Bounds
 from guard.calibration import Calibration, TargetCalibration, Thresholds
-from guard.engines.base import Reading
 from guard.engines.fake import FakeEngine
 from guard.errors import EngineError, InvalidInput, Overloaded, PolicyError, ServiceError
 from guard.policy import dump, load
+from guard.prompts.window import TokenizedConversation
 from guard.serve.grpc.server import Settings, serving
 from guard.serve.grpc.servicer import SERVICE
 from guard.serve.limits import Limits
@@ -54,7 +54,7 @@ async def test_a_verdict_is_the_one_that_the_moderator_gives(conversation: Conve
     (expected,) = Moderator(FakeEngine(), load("mlcommons")).moderate([conversation])
     async with serve() as served:
         verdict = await served.client.moderate(conversation)
-        (in_batch,) = await served.client.moderate_batch([conversation])
+        (in_batch,) = await served.client.moderate_each([conversation])
     assert plain(verdict) == plain(in_batch) == plain(expected)
     assert list(verdict.categories) == list(expected.categories)
     assert verdict.timings.infer_ms > 0
@@ -64,7 +64,7 @@ async def test_a_batch_keeps_its_order_and_a_bad_item_fails_alone() -> None:
     texts = [f"text number {index} {'violates:S3' if index % 3 == 0 else ''}" for index in range(40)]
     texts[5], texts[6], texts[7] = "breaks read", "breaks score", "x" * 2000
     async with serve(BrokenEngine(), Limits(conversation_characters=1999)) as served:
-        answers = await served.client.moderate_batch(map(Conversation.of, texts))
+        answers = await served.client.moderate_each([Conversation.of(text) for text in texts])
     assert len(answers) == 40
     assert [type(answers[index]) for index in (5, 6, 7)] == [EngineError, EngineError, InvalidInput]
     for index, answer in enumerate(answers):
@@ -98,7 +98,7 @@ async def test_policies_in_a_request() -> None:
         less = await served.client.moderate(BAD, exclude=["S1"])
         assert (less.outcome, less.policy) == (Outcome.SAFE, load("mlcommons").without(["S1"]).digest)
         assert (await served.client.moderate(BAD)).outcome is Outcome.UNSAFE
-        for one, two in await asyncio.gather(*(served.client.moderate_batch([BAD, HELLO], OWN) for _ in range(4))):
+        for one, two in await asyncio.gather(*(served.client.moderate_each([BAD, HELLO], OWN) for _ in range(4))):
             assert [each.policy for each in (one, two)] == [OWN.digest] * 2
 
 
@@ -188,12 +188,15 @@ async def test_conversations_that_cannot_be_judged(messages: list[dict], told: s
 
 
 async def test_too_many_for_one_call() -> None:
-    async with serve(limits=Limits(batch_conversations=3), bounds=Bounds(queue_items=2)) as served:
+    limits = Limits(batch_conversations=3, queue_windows=2)
+    hello = pb.Conversation(messages=[pb.Message(role="ROLE_USER", content="hi")])
+    async with serve(limits=limits) as served, grpc.aio.insecure_channel(served.running.address) as channel:
+        stub = ModerationServiceStub(channel)
         for count, told in ((4, "this server takes 3"), (3, "the queue holds 2 windows")):
-            answers = await served.client.moderate_batch([HELLO] * count)
-            assert [type(answer) for answer in answers] == [InvalidInput] * count
-            assert told in str(answers[0])
-        assert all(isinstance(answer, Verdict) for answer in await served.client.moderate_batch([HELLO] * 2))
+            with pytest.raises(grpc.RpcError, match=told) as refused:
+                await stub.BatchModerate(pb.BatchModerateRequest(conversations=[hello] * count))
+            assert (refused.value.code(), reason(refused.value)) == (grpc.StatusCode.INVALID_ARGUMENT, "TooLarge")
+        assert len((await stub.BatchModerate(pb.BatchModerateRequest(conversations=[hello] * 2))).items) == 2
 
 
 async def test_bytes_that_are_no_message_are_the_callers_mistake() -> None:
@@ -218,9 +221,10 @@ async def test_info() -> None:
     async with serve(limits=limits) as served:
         info = await served.client.info()
     policy = load("mlcommons")
-    assert (info.kind, info.model, info.mode, info.limits) == ("fake", FakeEngine.digest, "balanced", limits)
-    assert (info.policy_id, info.policy, info.codes) == ("mlcommons", policy.digest, policy.codes)
-    assert info.version
+    assert (info.kind, info.model, info.mode, info.limits) == ("fake", FakeEngine.info.digest, "balanced", limits)
+    assert info.policy == policy
+    assert info.thresholds == Moderator(FakeEngine(), policy).info.thresholds
+    assert info.version == version("guard-service")
 
 
 async def test_health_answers_while_the_engine_is_busy() -> None:
@@ -242,10 +246,10 @@ async def test_health_answers_while_a_long_text_is_tokenised() -> None:
     loop = asyncio.get_running_loop()
 
     class SlowReader(FakeEngine):
-        def read(self, conversation: Conversation, policy: Policy) -> Reading:
+        def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
             loop.call_soon_threadsafe(reading.set)
             assert gate.wait(20)
-            return super().read(conversation, policy)
+            return super().tokenize(conversation, policy)
 
     async with serve(SlowReader()) as served, grpc.aio.insecure_channel(served.running.address) as channel:
         waiting = asyncio.create_task(served.client.moderate(Conversation.of("a long text " * 1000)))
@@ -269,8 +273,8 @@ async def test_reflection_lists_the_service() -> None:
 
 async def test_overload_is_refused_at_once_with_a_time_to_retry() -> None:
     engine = HeldEngine()
-    bounds = Bounds(queue_items=2)
-    async with serve(engine, bounds=bounds) as served, grpc.aio.insecure_channel(served.running.address) as channel:
+    limits = Limits(queue_windows=2)
+    async with serve(engine, limits) as served, grpc.aio.insecure_channel(served.running.address) as channel:
         accepted = [asyncio.create_task(served.client.moderate(HELLO)) for _ in range(2)]
         await served.accepted(2)
         with pytest.raises(Overloaded, match="try again later"):
@@ -316,24 +320,24 @@ async def test_a_request_without_deadline_is_given_one() -> None:
     async with serve(engine, limits) as served, grpc.aio.insecure_channel(served.running.address) as channel:
         with pytest.raises(grpc.RpcError) as late:
             await ModerationServiceStub(channel).Moderate(request)
-        assert (late.value.code(), reason(late.value)) == (grpc.StatusCode.DEADLINE_EXCEEDED, "TimeoutError")
+        assert (late.value.code(), reason(late.value)) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DeadlineExceeded")
         engine.gate.set()
 
 
 async def test_a_cancellation_from_inside_is_answered() -> None:
     async with serve(BrokenEngine()) as served:
-        with pytest.raises(ServiceError, match="was cancelled"):
+        with pytest.raises(EngineError, match="internal error"):
             await served.client.moderate(Conversation.of("is cancelled"))
         assert (await served.client.moderate(HELLO)).outcome is Outcome.SAFE
 
 
 async def test_an_engine_that_reads_nothing_fails_its_own_conversation() -> None:
     class Nothing(FakeEngine):
-        def read(self, conversation: Conversation, policy: Policy) -> Reading:
-            return super().read(conversation, policy) if conversation == HELLO else Reading((), 0, 0)
+        def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
+            return super().tokenize(conversation, policy) if conversation == HELLO else TokenizedConversation((), 0, 0)
 
     async with serve(Nothing()) as served:
-        answers = await served.client.moderate_batch([HELLO, BAD])
+        answers = await served.client.moderate_each([HELLO, BAD])
     assert [type(answer) for answer in answers] == [Verdict, EngineError]
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
+
+from google.rpc import status_pb2
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_stubs_are_generated_from_the_proto(tmp_path: Path) -> None:
     outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
-    command = ["-m", "grpc_tools.protoc", "-I", "proto", "-I", sysconfig.get_path("purelib"), *outputs]
+    google = str(Path(status_pb2.__file__).parents[2])
+    command = ["-m", "grpc_tools.protoc", "-I", "proto", "-I", google, *outputs]
     subprocess.run([sys.executable, *command, "guard/v1/moderation.proto"], cwd=ROOT, check=True)
     made = sorted((tmp_path / "guard" / "v1").iterdir())
     committed = [path for path in sorted((ROOT / "guard" / "v1").glob("*.py*")) if path.name != "__init__.py"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import guard
-from guard import schema
+from guard import document
 from guard.assets import asset
 from guard.data.build.config import BuildConfig
 from guard.data.build.config import load as load_build
@@ -22,7 +22,10 @@ CONFIGS = sorted(asset("training/configs").glob("*.yaml"))
 DATA = [path for path in CONFIGS if path.name.startswith("data-")]
 TRAINING = [path for path in CONFIGS if path not in DATA]
 TRAIN = Path(guard.__file__).parent / "train"
-SHARED = {"EncoderConfig": TRAIN / "encoder_run.py", "LoopConfig": TRAIN / "loop_config.py"}  # what recipes share
+SHARED = {
+    "EncoderConfig": TRAIN / "encoder" / "run.py",
+    "LoopConfig": TRAIN / "common" / "config.py",
+}  # what recipes share
 # Loads a recipe as a user's copy would be, reads every config of it, then one with a mistake in a key.
 LOAD = """
 import importlib.util, sys
@@ -49,7 +52,7 @@ def name(path: Path) -> str:
 
 
 def plain(path: Path) -> dict[str, Any]:
-    found = schema.parse(path.read_text(encoding="utf-8"), str(path))[0]
+    found = document.parse(path.read_text(encoding="utf-8"), str(path))[0]
     assert isinstance(found, dict)
     return found
 

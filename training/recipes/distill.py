@@ -15,7 +15,6 @@ Launch:  guard train distill teacher=BUNDLE                 the bundle of a caus
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import random
 from dataclasses import dataclass
@@ -27,21 +26,18 @@ from torch import Tensor
 
 from guard import policy, schema
 from guard.bundle import open_bundle
-from guard.data.dataset.examples import load_examples, weighed
-from guard.engines import open_engine
+from guard.engines.registry import open_engine
 from guard.errors import ConfigError
 from guard.schema import Positive, Share
 from guard.train.augment.padding import benign
-from guard.train.common.config import FREE, settle
+from guard.train.common.config import RESUMABLE, settle
+from guard.train.common.identity import digests, resolved
 from guard.train.common.labels import loss_of, refusal_loss
-from guard.train.common.loop import Plan, adamw, identity, rising_then_falling, run_loop
-from guard.train.common.precision import cpu_autocast
-from guard.train.common.run_folder import data_digest, run_recipe, write_run
-from guard.train.common.sampling import Visit, batches, one_policy, visits
+from guard.train.common.run_folder import run_recipe
+from guard.train.common.sampling import Sample, one_policy, samples
 from guard.train.common.teacher import Taught, teach, teachers_loss
 from guard.train.encoder import model as encoder
-from guard.train.encoder.dev_eval import evaluate, held_out
-from guard.train.encoder.run import EncoderConfig, begin
+from guard.train.encoder.run import EncoderConfig, begin, finish, fit
 from guard.train.encoder.step import in_force, logits_of, paraphrases
 
 
@@ -55,77 +51,47 @@ class Config(EncoderConfig):
 
 
 def main(path: str, overrides: list[str]) -> None:
-    config = schema.load(Path(path), Config, ConfigError, overrides)
+    config = resolved(schema.load(Path(path), Config, ConfigError, overrides))
     settle(config)
     teacher = open_engine(open_bundle(config.teacher), config.threads)
-    out, base = Path(config.out), encoder.base_folder(config.base)
     rules = policy.load(config.policy)
 
     # The data, and what the teacher says of it.
-    data = Path(config.data)
-    train = weighed(load_examples(data, "train", rules, config.columns), config.source_weights)
-    judged = [e for e in load_examples(data, "dev", rules, config.columns) if e.kind != "text"]
-    model, reader = begin(config, rules)  # only now: data that cannot be read leaves no half a folder
-    dev, pool = held_out(judged, reader, rules), benign(train)
-    settings = one_policy(config.augmentation)
+    inputs = digests(config, rules, encoder.base_folder(config.base)) | {"teacher": teacher.info.digest}
+    run = begin(config, rules, inputs, RESUMABLE)
+    settings, pool = one_policy(config.augmentation), benign(run.train)
 
-    def told(done: int, todo: int) -> None:
-        if done == todo or done % 2048 == 0:
-            print(f"the teacher has scored {done} of {todo} rows", flush=True)
+    def progress(done: int, total: int) -> None:
+        if done == total or done % 2048 == 0:
+            print(f"the teacher has scored {done} of {total} rows", flush=True)
 
-    said = teach(teacher, train, rules, out / "teacher.sqlite", told)
-    unread = sum(score is None for score in said)
-    print(f"{len(train)} training rows, of which the teacher could not read {unread}; {len(dev)} dev rows", flush=True)
+    scores = teach(teacher, run.train, rules, run.out / "teacher.sqlite", progress)
+    unread = sum(score is None for score in scores)
+    counts = f"{len(run.train)} training rows, of which the teacher could not read {unread}"
+    print(f"{counts}; {len(run.dev)} dev rows", flush=True)
 
     @functools.lru_cache(1)
-    def epoch_of(number: int) -> list[list[Visit]]:
+    def epoch(number: int) -> list[list[Sample]]:
         made = []
-        for example, score in zip(train, said, strict=True):
-            for visit in visits([example], reader, rules, settings, config.seed, number, pool):
+        for example, score in zip(run.train, scores, strict=True):
+            for sample in samples([example], run.reader, rules, settings, config.seed, number, pool):
                 # What augmentation made safe, an answer that refuses say, is no longer what the teacher scored.
-                same = visit.item.unsafe == (example.label == "unsafe")
-                item = Taught.by(visit.item, score) if score and same else visit.item
-                made.append(Visit(item, visit.row))
-        return list(batches(made, config.batch_tokens, config.batch_rows, random.Random(config.seed * 1000 + number)))
+                same = sample.item.unsafe == (example.label == "unsafe")
+                made.append(Sample(Taught.by(sample.item, score) if score and same else sample.item, sample.row))
+        return list(run.batches(made, random.Random(config.seed * 1000 + number)))
 
-    steps = int(len(epoch_of(0)) * config.epochs)
-    optimiser = adamw(model, {"": config.learning_rate, "head.": config.head_learning_rate}, config.weight_decay)
-    schedule = rising_then_falling(optimiser, config.warmup_steps, steps)
-    autocast = cpu_autocast(config.bf16)
-
-    def loss_at(batch: list[Visit], step: int) -> tuple[Tensor, int]:
+    def loss_at(batch: list[Sample], step: int) -> tuple[Tensor, int]:
         rng = random.Random(f"{config.seed}/{step}")
-        chosen, items = in_force(rules.categories, config.partial_policy, rng), [visit.item for visit in batch]
+        chosen, items = in_force(rules.categories, config.partial_policy, rng), [sample.item for sample in batch]
         codes, whole = [category.code for category in chosen], len(chosen) == len(rules.categories)
-        logits, refusals = logits_of(model, reader, batch, paraphrases(chosen, rng), autocast)
+        logits, refusals = logits_of(run.model, run.reader, batch, paraphrases(chosen, rng), run.autocast)
         hard = loss_of(logits, items, codes, whole, config.category_weight, config.label_smoothing)
         places = [rules.codes.index(code) for code in codes]
         soft = teachers_loss(logits, items, places, whole, config.category_weight, config.temperature)
         loss = (1 - config.teacher_weight) * hard + config.teacher_weight * soft
-        return loss + config.refusal_weight * refusal_loss(refusals, items), sum(len(visit.row[0]) for visit in batch)
+        return loss + config.refusal_weight * refusal_loss(refusals, items), sum(len(s.row[0]) for s in batch)
 
-    # The loop. A checkpoint holds everything: a killed run goes on where it was.
-    plan = Plan(out, steps, config.checkpoint_steps, config.seed, identity(config, FREE))
-    stream = itertools.chain.from_iterable(epoch_of(number) for number in itertools.count())
-    done = run_loop(
-        plan, model, optimiser, schedule, stream, loss_at, lambda: evaluate(model, dev, reader, rules, autocast)
-    )
-    encoder.save(model, out)
-    write_run(
-        out,
-        kind="mini",
-        config=config,
-        policy=rules.digest,
-        data_digest=data_digest(data),
-        seed=config.seed,
-        metrics={"history": done.history},
-        extra={
-            "base": config.base if config.base in ("mini", "minilm") else base.name,
-            "teacher": teacher.digest,
-            "tokens_per_s": done.tokens_per_s,
-        },
-    )
-    print(f"{out}: done; next: guard export {out} BUNDLE")
+    finish(run, fit(run, epoch, loss_at), teacher=teacher.info.digest)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ from guard.train.augment.padding import benign
 from guard.train.causal import run_folder as folder
 from guard.train.causal.base import (
     Device,
+    check_exportable,
     counted,
     fast_tokenizer,
     on_cuda,
@@ -60,8 +61,9 @@ from guard.train.causal.base import (
 )
 from guard.train.causal.dev_eval import dev_sample
 from guard.train.causal.qlora import four_bits
-from guard.train.causal.rows import IGNORED, EpochRows, check_codes, lessons, replay_lessons, windowed
-from guard.train.causal.trainer import HeldOut, VerdictTrainer
+from guard.train.causal.rows import IGNORED, EpochRows, check_codes, count_windowed, replay_rows, training_rows
+from guard.train.causal.trainer import DevSet, VerdictTrainer
+from guard.train.common.identity import digests, made_of, resolved
 from guard.train.common.plot import draw_history
 from guard.train.common.replay import Replay, replayed
 from guard.train.common.run_folder import data_digest, run_recipe, write_run
@@ -102,15 +104,8 @@ class Config:
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
 
-def fixed(config: Config) -> dict[str, Any]:
-    """What a run is made of: the configuration less what may change when it goes on."""
-    plain = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE}
-    plain["trainer"] = {key: value for key, value in config.trainer.items() if key not in FREE_TRAINER}
-    return plain
-
-
 def main(path: str, overrides: list[str]) -> None:
-    config = schema.load(Path(path), Config, ConfigError, overrides)
+    config = resolved(schema.load(Path(path), Config, ConfigError, overrides))
     cuda = on_cuda(config.device, config.processes, bool(config.trainer.get("fsdp")), path)
     quantized = four_bits(config.qlora, cuda)
     if config.qlora and config.lora is None:
@@ -156,26 +151,29 @@ def main(path: str, overrides: list[str]) -> None:
     prompts = prompts_of(tokenizer, config.base, config.max_tokens, config.overlap, config.detail)
     prompt = prompts[config.detail]
     family = prompt.chat.family.name
+    base = check_exportable(config.base, config.model, adapter)
 
     # The data.
+    told_by = digests(config, rules, base) | {"renderer": prompt.digest}
+    data_name = data_digest(data)
     examples = load_examples(data, "train", rules, config.columns)
     if config.foreign == "error":
         check_codes(examples, rules, data)
-    taught, left = lessons(examples, rules, config.data)
+    taught, left = training_rows(examples, rules, config.data)
     base_rules, again = replayed(config.replay)
-    taught += replay_lessons(again, base_rules, taught, config.replay.share)
-    held_out = None
+    taught += replay_rows(again, base_rules, taught, config.replay.share)
+    dev_set = None
     if config.dev_rows:
         dev = load_examples(data, "dev", rules, config.columns)
-        held_out = HeldOut(dev_sample(dev, prompt, rules, config.dev_rows, config.seed, config.data), prompt)
+        dev_set = DevSet(dev_sample(dev, prompt, rules, config.dev_rows, config.seed, config.data), prompt)
     group = arguments.train_batch_size * arguments.world_size
     rows = EpochRows(taught, prompts, config.detail, config.augmentation, benign(examples), config.seed, group)
 
     # The folder.
-    data_name = data_digest(data)
-    made_of = {**fixed(config), "policy_digest": rules.digest, "data_digest": data_name, "renderer": prompt.digest}
+    made = made_of(config, FREE, told_by)
+    made["trainer"] = {key: value for key, value in made["trainer"].items() if key not in FREE_TRAINER}
     with arguments.main_process_first():
-        checkpoint = folder.begin(out, made_of)
+        checkpoint = folder.begin(out, made)
         finished = folder.is_finished(out)
     if finished:
         print(f"{out}: is finished already; next: guard export {out} BUNDLE")
@@ -185,7 +183,7 @@ def main(path: str, overrides: list[str]) -> None:
     stopping = [EarlyStoppingCallback(config.patience)] if config.patience and config.dev_rows else []
     trainer = VerdictTrainer(
         rows=rows,
-        held_out=held_out,
+        dev_set=dev_set,
         first_token_weight=config.first_token_weight,
         model=config.base,
         args=arguments,
@@ -200,7 +198,7 @@ def main(path: str, overrides: list[str]) -> None:
         learnt = prompt.chat.tokenizer.decode([i for i in labels if i != IGNORED], skip_special_tokens=False)
         print(f"prompt family {family}; the policy takes {len(prompt.prefix_ids(rules))} tokens of {config.max_tokens}")
         print(f"kept {left.kept} of {left.read} rows ({left.foreign} not under it, {left.weightless} of no weight)")
-        print(f"an epoch makes {len(rows)} visits; {windowed(taught, prompt)} rows need windows, a visit shows one")
+        print(f"an epoch makes {len(rows)} draws; {count_windowed(taught, prompt)} rows need windows, a draw shows one")
         print(f"of the first row the loss sees {learnt!r}", flush=True)
         if checkpoint:
             print(f"going on from {checkpoint}", flush=True)
@@ -211,19 +209,19 @@ def main(path: str, overrides: list[str]) -> None:
     seconds = time.time() - started - trainer.seconds_judging
 
     # The run: all of it appears at once, run.json last.
-    made = folder.stage(out)
-    trainer.save_model(str(made / ("adapter" if adapter else "model")))
+    staged = folder.stage(out)
+    trainer.save_model(str(staged / ("adapter" if adapter else "model")))
     if not master:
         return
-    prompt.save(made)
-    (made / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
+    prompt.save(staged)
+    (staged / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
     history = trainer.state.log_history
-    draw_history(history, made / "history.png")
+    draw_history(history, staged / "history.png")
     losses = [entry["loss"] for entry in history if "loss" in entry]
     model = trainer.accelerator.unwrap_model(trainer.model)
     trained, parameters = counted(model)
     write_run(
-        made,
+        staged,
         kind="causal",
         config=config,
         policy=rules.digest,
@@ -233,16 +231,17 @@ def main(path: str, overrides: list[str]) -> None:
             "first_loss": losses[0] if losses else None,
             "last_loss": losses[-1] if losses else None,
             "best_auprc": trainer.state.best_metric,
-            "best_step": trainer.state.best_global_step if held_out else trainer.state.global_step,
+            "best_step": trainer.state.best_global_step if dev_set else trainer.state.global_step,
             "steps": trainer.state.global_step,
             "history": history,
             "tokens_per_s": round(trainer.tokens / seconds) if trainer.tokens else None,  # none if resumed at the end
             "peak_device_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else None,
         },
         extra={
+            "digests": told_by,
             "renderer": prompt.digest,
             "family": family,
-            "rows": dataclasses.asdict(left) | {"visits": len(rows), "dev": len(held_out.rows) if held_out else 0},
+            "rows": dataclasses.asdict(left) | {"draws": len(rows), "dev": len(dev_set.rows) if dev_set else 0},
             "parameters": parameters,
             "trained_parameters": trained,
             "device": torch.cuda.get_device_name() if cuda else "cpu",

@@ -89,14 +89,15 @@ def build(
     test_sets = [*(config_path.parent / path for path in settings.against), *against]
     context = _Context(settings, policy, _load_fingerprints(settings, root), _fingerprint_files(test_sets))
     out.parent.mkdir(parents=True, exist_ok=True)
-    ledger = _ledger(out.with_name(f".{out.name}.parts"), _input_digests(context, tasks, root, test_sets))
-    try:
-        _ingest_all(context, tasks, ledger, jobs, progress)
-        result = _assemble(context, tasks, ledger, out, allow_count_mismatch, finalize)
-    except GuardError:
-        ledger.remove()  # the input is at fault, and will differ next time
-        raise
-    ledger.remove()
+    parts = out.with_name(f".{out.name}.parts")
+    with open_ledger(parts, _input_digests(context, tasks, root, test_sets), discard=True) as ledger:
+        try:
+            _ingest_all(context, tasks, ledger, jobs, progress)
+            result = _assemble(context, tasks, ledger, out, allow_count_mismatch, finalize)
+        except GuardError:
+            ledger.remove()  # the input is at fault, and will differ next time
+            raise
+        ledger.remove()
     return result
 
 
@@ -159,13 +160,6 @@ def _input_digests(context: _Context, tasks: Sequence[Task], root: Path, test_se
     return {
         name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in inputs.items()
     }
-
-
-def _ledger(folder: Path, inputs: dict[str, Any]) -> Ledger:
-    try:
-        return open_ledger(folder, inputs)
-    except DataError:
-        return open_ledger(folder, inputs, restart=True)
 
 
 def _ingest_all(context: _Context, tasks: Sequence[Task], ledger: Ledger, jobs: int, progress: Progress) -> None:

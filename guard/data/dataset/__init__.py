@@ -1,0 +1,1 @@
+"""Data sets on disk: opened, read, sampled, compared and described."""

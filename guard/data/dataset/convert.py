@@ -33,7 +33,7 @@ from guard.data.sources.user_files import Mapping, of_file
 from guard.errors import ConfigError, DataError, InvalidInput, need
 from guard.jobs.atomic import atomic
 from guard.policy import Policy
-from guard.verdict import write
+from guard.prompts.grammar import write
 
 Target = Literal["jsonl", "parquet", "chat", "kto", "preference"]
 TARGETS: tuple[Target, ...] = get_args(Target)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +12,12 @@ from typing import Any, Literal
 from guard.conversation import conversation_from_row
 from guard.errors import DataError, InvalidInput
 from guard.jobs.atomic import atomic
+from guard.jobs.rows import as_json, open_rows
 from guard.policy.crosswalk import Crosswalk, Entry, Meaning, meaning
+from guard.strict_json import parse
 
 MISTAKES_SHOWN = 20
+SHARD_ROWS = 5000  # rows that are read together
 UNKNOWN = "unsafe, but the row does not say which categories it violates"
 
 
@@ -107,44 +109,39 @@ class Tally:
 def relabel_file(source: Path, out: Path, crosswalk: Crosswalk) -> Tally:
     """Write the rows of `source` to `out` as rows of the crosswalk's policy, whole or not at all.
 
-    Rows are `{"prompt", "response"? | "messages", "label": "safe|unsafe", "categories"?: [labels]}`, one JSON object a
-    line; other keys are kept. `categories` of an unsafe row is left out where it is not known. `undecided` holds the
-    codes about which the row says nothing; what the row itself is `undecided` about is carried over. Raises DataError
-    with the line of the first twenty mistakes.
+    Rows are `{"prompt", "response"? | "messages", "label": "safe|unsafe", "categories"?: [labels]}` of any format of
+    `guard.jobs.rows`, and are written as JSONL; other columns are kept. `categories` of an unsafe row is left out where
+    it is not known. `undecided` holds the codes about which the row says nothing; what the row itself is `undecided`
+    about is carried over. Raises DataError with the line of the first twenty mistakes.
     """
     tally = Tally()
-    told: list[str] = []
+    mistakes: list[str] = []
     broken = 0
+    rows = open_rows(source, also=None)
     try:
-        with source.open("rb") as lines, atomic(out) as file:
-            for number, line in _numbered(lines):
-                try:
-                    row = _relabelled(line, crosswalk, tally)
-                except InvalidInput as mistake:
-                    broken += 1
-                    told += [f"{source}:{number}: {mistake}"] if broken <= MISTAKES_SHOWN else []
-                    continue
-                if row is not None:
-                    file.write(_encoded(row) + b"\n")
+        with atomic(out) as file:
+            for shard in rows.shards(SHARD_ROWS):
+                for index in range(len(shard)):
+                    try:
+                        row = _relabelled(_checked(shard.row(index)), crosswalk, tally)
+                    except InvalidInput as mistake:
+                        broken += 1
+                        place = f"{source}:{shard.number(index)}"
+                        mistakes += [f"{place}: {mistake}"] if broken <= MISTAKES_SHOWN else []
+                        continue
+                    if row is not None:
+                        file.write(_encoded(row) + b"\n")
             if broken > MISTAKES_SHOWN:
-                told.append(f"… and {broken - MISTAKES_SHOWN} more broken rows")
-            if told:
-                raise DataError("\n".join(told))
+                mistakes.append(f"… and {broken - MISTAKES_SHOWN} more broken rows")
+            if mistakes:
+                raise DataError("\n".join(mistakes))
     except OSError as problem:
-        raise DataError(f"{source if problem.filename == str(source) else out}: {problem.strerror}") from None
+        raise DataError(f"{out}: {problem.strerror}") from None
     return tally
 
 
-def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    for number, line in enumerate(lines, 1):
-        text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-        if text.strip():
-            yield number, text
-
-
-def _relabelled(line: bytes, crosswalk: Crosswalk, tally: Tally) -> dict[str, Any] | None:
-    """The row of a line under the other policy, None if it is left out; counted in `tally`."""
-    row = _row(line)
+def _relabelled(row: Mapping[str, Any], crosswalk: Crosswalk, tally: Tally) -> dict[str, Any] | None:
+    """The row under the other policy, None if it is left out; counted in `tally`."""
     found = relabel(crosswalk, row["label"], row.get("categories"), row.get("undecided") or ())
     if found.label is None:
         tally.dropped[found.reason] += 1
@@ -161,25 +158,24 @@ def _relabelled(line: bytes, crosswalk: Crosswalk, tally: Tally) -> dict[str, An
     return {**kept, "label": found.label, **known, **({"undecided": found.undecided} if found.undecided else {})}
 
 
-def _row(line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode())
-    except (ValueError, RecursionError):  # json's own message may show a character of the text
-        raise InvalidInput("not a JSON object in UTF-8") from None
+def _checked(row: Mapping[str, Any]) -> Mapping[str, Any]:
     conversation_from_row(row)
     if row.get("label") not in ("safe", "unsafe"):
         raise InvalidInput('`label` must be "safe" or "unsafe"')
     for key in ("categories", "undecided"):
         labels = row.get(key)
+        if isinstance(labels, str) and labels.startswith("["):  # a cell of a table
+            labels = parse(labels)
+            row = {**row, key: labels}
         if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
             raise InvalidInput(f"`{key}` must be a list of labels; leave it out where they are not known")
     if row.get("categories") and row["label"] == "safe":
         raise InvalidInput("a safe row violates no category; leave `categories` out or change the label")
-    return dict(row)
+    return row
 
 
 def _encoded(row: dict[str, Any]) -> bytes:
     try:
-        return json.dumps(row, ensure_ascii=False).encode()
+        return json.dumps(row, ensure_ascii=False, default=as_json).encode()
     except UnicodeEncodeError:  # a lone surrogate, which only an escape can write
-        return json.dumps(row).encode()
+        return json.dumps(row, default=as_json).encode()

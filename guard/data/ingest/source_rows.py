@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from guard.conversation import ROLES, Role
+from guard.data.ingest import own_row
 from guard.data.ingest.fingerprint import text_key
 from guard.data.ingest.labels import Labeller, label_of, meaning_of
+from guard.data.ingest.own_row import Texts
 from guard.data.row import UNKNOWN_LANGUAGE, Row
 from guard.data.sources import description, formats, hub
 from guard.data.sources.description import Source
@@ -80,21 +81,9 @@ def each(source: Source, root: Path, table: Crosswalk | None, policy: Policy | N
 
 def _row(labeller: Labeller, record: Record) -> Row | None:
     source = labeller.source
-    turns = _turns(source, record)
-    has_messages = bool(turns)
-    response = None
-    if source.response and (source.kind != "either" or has(source.response, record)):
-        response = text_of(source.response, record)
-    if response is None and turns and turns[-1][0] == "assistant":
-        *before, (_, response) = turns
-        turns = tuple(before)
-    if source.kind == "either":
-        response = response or None
-    prompt = text_of(source.prompt, record) if source.prompt and not (has_messages and source.own) else _joined(turns)
-    rejected = text_of(source.rejected, record) if source.rejected else None
-    if source.own:
-        _check_texts(response if response is not None else turns[-1][1] if turns else prompt, rejected)
-    elif any(not str(value_at(record, name) or "").strip() for name in source.require) or not (prompt or response):
+    prompt, response, turns, rejected = (own_row.texts_of if source.own else _texts)(source, record)
+    lacking = any(not str(value_at(record, name) or "").strip() for name in source.require)
+    if not source.own and (lacking or not (prompt or response)):
         return None
     kind = ("prompt" if response is None else "response") if source.kind == "either" else source.kind
     meaning = meaning_of(labeller, record)
@@ -112,30 +101,35 @@ def _row(labeller: Labeller, record: Record) -> Row | None:
         groups=_groups(source, record),
         undecided=meaning.undecided if label == "unsafe" else (),
         rejected=rejected,
-        turns=() if turns == (("user", prompt),) else turns,
+        turns=turns,
         place=record.place,
         given_id=_given_id(source, record),
     )
 
 
-def _check_texts(*texts: str | None) -> None:
-    if any(text is not None and not text.strip() for text in texts):
-        raise InvalidInput("the judged (last) message is empty")
-
-
-def _joined(turns: Sequence[tuple[Role, str]]) -> str:
-    return "\n\n".join(content for _, content in turns)
+def _texts(source: Source, record: Record) -> Texts:
+    """The texts of a record of a public source, without the white space around them."""
+    turns = _turns(source, record)
+    response = None
+    if source.response and (source.kind != "either" or has(source.response, record)):
+        response = text_of(source.response, record)
+    if response is None and turns and turns[-1][0] == "assistant":
+        *before, (_, response) = turns
+        turns = tuple(before)
+    if source.kind == "either":
+        response = response or None
+    rejected = text_of(source.rejected, record) if source.rejected else None
+    prompt = text_of(source.prompt, record) if source.prompt else None
+    if not turns:
+        turns = (("user", prompt or ""),)  # before an answer there is a prompt, if only an empty one
+    texts = Texts.of(turns, response, rejected)
+    return texts if prompt in (None, texts.prompt) else Texts(prompt or "", response, turns, rejected)
 
 
 def _turns(source: Source, record: Record) -> tuple[tuple[Role, str], ...]:
     if source.messages is None:
         return ()
     entries = value_at(record, source.messages)
-    if isinstance(entries, str) and entries.strip():  # a cell of a table
-        try:
-            entries = json.loads(entries)
-        except (ValueError, RecursionError):
-            raise InvalidInput(f"`{source.messages}` is text, but not the JSON of a list of messages") from None
     if entries in (None, "") and source.prompt is not None:
         return ()
     if not isinstance(entries, list) or not entries:

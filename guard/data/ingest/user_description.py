@@ -227,13 +227,13 @@ def _asked(columns: _Columns) -> tuple[str | None, str | None]:
         raise ConfigError(
             f"{columns.where}: has columns `{text}` and `{prompt or messages}`; say with `columns` which is to be read"
         )
-    if not (text or prompt or messages):
+    if not (text or prompt or messages or columns.find("response")):
         raise ConfigError(
             f"{columns.where}: has no column `prompt`, `text` or `messages`; name one in `columns`. {columns.listed()}"
         )
     if text is None and columns.loose:  # rows of both kinds may follow each other
         return prompt or "prompt", messages or "messages"
-    return text or prompt, messages
+    return text or prompt or (None if messages else "prompt"), messages
 
 
 def _label(columns: _Columns, name: str | None) -> LabelRule:

@@ -55,10 +55,7 @@ def _examples(path: Path, policy: Policy, columns: Mapping | None) -> Iterator[E
 
 def conversation_of(row: Row) -> Conversation:
     """The conversation of a row that is not a pair."""
-    messages = row.messages
-    if row.response is not None and not row.turns and not row.prompt:
-        messages = messages[1:]  # an answer to nothing
-    return Conversation(tuple(Message(role, content) for role, content in messages))
+    return Conversation(tuple(Message(role, content) for role, content in row.messages))
 
 
 def _example(row: Row, source: str, licence: str) -> Example:

@@ -1,0 +1,1 @@
+"""Sources: descriptions of public data sets and of users' files, and the formats that they come in."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from guard.errors import DataError, need
+from guard.jobs.rows import parquet
 
 _BATCH = 500  # rows
-_BUFFER = 1 << 20  # bytes; without it a whole row group is read at once
 _AS_TEXT = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
 
 
@@ -29,7 +29,7 @@ def rows(path: Path, where: str, format: Literal["parquet", "arrow"]) -> Iterato
     done = 0
     with ExitStack() as stack:
         try:
-            schema, batches = _open(path, format, stack)
+            schema, batches = _open(path, where, format, stack)
             names, labels = unique_names(schema.names), _class_labels(schema)
             for batch in batches:
                 for start in range(0, batch.num_rows, _BATCH):
@@ -40,9 +40,14 @@ def rows(path: Path, where: str, format: Literal["parquet", "arrow"]) -> Iterato
                         for name in labels:
                             fields[name] = _label_name(fields[name], labels[name])
                         yield fields
-        except FileNotFoundError:
+        except (FileNotFoundError, DataError):
             raise
-        except (arrow.ArrowException, OSError, ValueError) as error:  # Arrow's message may quote a value
+        except (
+            arrow.ArrowException,
+            OSError,
+            ValueError,
+            RecursionError,
+        ) as error:  # it may quote a value
             problem = f"damaged after row {done}" if done else f"not a readable {format} file"
             raise DataError(f"{where}: {problem} ({type(error).__name__}); restore it") from None
 
@@ -57,13 +62,12 @@ def unique_names(header: Sequence[str]) -> list[str]:
     return names
 
 
-def _open(path: Path, format: str, stack: ExitStack) -> tuple[Any, Iterator[Any]]:
+def _open(path: Path, where: str, format: str, stack: ExitStack) -> tuple[Any, Iterator[Any]]:
     """The schema and the batches of a file."""
     arrow = need("pyarrow", "data")
     if format == "parquet":
-        parquet = need("pyarrow.parquet", "data")
-        file = stack.enter_context(parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False))
-        return file.schema_arrow, file.iter_batches(batch_size=_BATCH, use_threads=False)
+        file = stack.enter_context(parquet.open_parquet(path, where))
+        return file.schema_arrow, parquet.batches(file)
     ipc = need("pyarrow.ipc", "data")
     source = stack.enter_context(arrow.OSFile(str(path)))
     try:
@@ -87,7 +91,7 @@ def _class_labels(schema: Any) -> dict[str, list[str]]:
     """The class names of each column of ClassLabels, or of lists of them, that `datasets` wrote."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}
     labels = {}
     for name, feature in features.items() if isinstance(features, dict) else ():

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
-import json
 import os
-import sys
-import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TextIO
+from typing import Any, Literal, TextIO
 
-from guard import schema
+from guard import document
 from guard.data.sources import columnar, workbook
 from guard.data.sources.columnar import unique_names
-from guard.errors import ConfigError, DataError
+from guard.errors import ConfigError, DataError, InvalidInput
+from guard.jobs.rows.separated import mismatch, records
+from guard.jobs.rows.text_file import GZIP, lines, open_bytes, too_long
+from guard.strict_json import parse
 
 Format = Literal["csv", "tsv", "jsonl", "json", "yaml", "lines", "first_column", "xlsx", "parquet", "arrow"]
 SUFFIXES: dict[str, Format] = {
@@ -35,7 +34,6 @@ SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
-_GZIP = ".gz"
 _BINARY = ("xlsx", "parquet", "arrow")  # not text, and not read through gzip
 _CHUNK = 1 << 20
 
@@ -76,21 +74,21 @@ class Record:
 def format_of(path: Path) -> Format:
     """The format of a user's file by its suffix; ConfigError lists the supported suffixes."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    compressed = suffixes[-1:] == [_GZIP]
+    compressed = suffixes[-1:] == [GZIP]
     suffix = suffixes[-2:-1] if compressed else suffixes[-1:]
     format = SUFFIXES.get(suffix[0]) if suffix else None
     if format is None or (compressed and format in _BINARY):
         texts = [suffix for suffix, format in SUFFIXES.items() if format not in _BINARY]
         given = "".join(path.suffixes[-2:])[:20] or "none"
         raise ConfigError(
-            f"{path}: unknown suffix ({given}); allowed: {', '.join(SUFFIXES)}, and {_GZIP} after {', '.join(texts)}"
+            f"{path}: unknown suffix ({given}); allowed: {', '.join(SUFFIXES)}, and {GZIP} after {', '.join(texts)}"
         )
     return format
 
 
 def is_known(path: Path) -> bool:
     """Whether a user's file has a supported suffix."""
-    return (path.with_suffix("") if path.suffix.lower() == _GZIP else path).suffix.lower() in SUFFIXES
+    return (path.with_suffix("") if path.suffix.lower() == GZIP else path).suffix.lower() in SUFFIXES
 
 
 def read(
@@ -121,26 +119,20 @@ def each(
         else:
             yield from _text_records(path, where, format, at, encoding, undecodable)
     except UnicodeDecodeError:
-        offset = _first_bad_byte(path, encoding)
+        offset = _first_bad_byte(path, where, encoding)
         raise DataError(
             f"{where}: byte {offset} is not {encoding}; is the file damaged, or of another encoding?"
         ) from None
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise DataError(f"{where}: is not a whole gzip file; restore it") from None
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise DataError(f"{where}: cannot be read: {reason}") from None
 
 
-def _bytes(path: Path) -> BinaryIO:
-    return gzip.open(path, "rb") if path.suffix.lower() == _GZIP else path.open("rb")  # type: ignore[return-value]
-
-
-def _first_bad_byte(path: Path, encoding: str) -> int:
+def _first_bad_byte(path: Path, where: str, encoding: str) -> int:
     """The offset at which decoding fails; a text stream reports only the offset in its own buffer."""
     decoder = codecs.getincrementaldecoder(encoding)()
     done = 0
-    with _bytes(path) as file:
+    with open_bytes(path, where) as file:
         while True:
             chunk = file.read(_CHUNK)
             try:
@@ -156,11 +148,11 @@ def _text_records(
     path: Path, where: str, format: str, at: str | None, encoding: str, undecodable: str
 ) -> Iterator[Record]:
     newline = "\n" if format == "jsonl" else ""  # a JSON line may contain other line breaks unescaped
-    with io.TextIOWrapper(_bytes(path), encoding, undecodable, newline) as file:
+    with io.TextIOWrapper(open_bytes(path, where), encoding, undecodable, newline) as file:
         if file.read(1) != "\ufeff":
             file.seek(0)
         if format == "yaml":
-            yield Record({"value": schema.parse(file.read(), where)[0]}, where, 1)
+            yield Record({"value": document.parse(file.read(), where)[0]}, where, 1)
         elif format == "json":
             yield from _json(file.read(), where, at)
         else:
@@ -174,26 +166,20 @@ def _numbered(rows: Iterator[dict[str, Any]], where: str) -> Iterator[Record]:
 
 def _separated(delimiter: str) -> Callable[[TextIO, str], Iterator[Record]]:
     def read(file: TextIO, where: str) -> Iterator[Record]:
-        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-        rows = csv.reader(file, delimiter=delimiter, strict=True)  # else an open quote swallows the rest of the file
-        invalid = f"not valid {delimiter!r}-separated text: "
-        try:
-            header = unique_names(next(rows, []))
-        except csv.Error as error:
-            raise DataError(f"{where} header: {invalid}{error}") from None
-        number = 0
-        while True:
-            try:
-                for row in rows:
-                    number += 1
-                    if len(row) == len(header):
-                        yield Record(dict(zip(header, row, strict=True)), where, number)
-                    elif row:
-                        yield Record({}, where, number, f"has {len(row)} fields, the header names {len(header)}")
-                return
-            except csv.Error as error:
-                number += 1
-                yield Record({}, where, number, f"{invalid}{error}")
+        rows = records(file, delimiter, where)
+        first = next(rows, None)
+        if first is not None and first.problem:
+            raise DataError(f"{where} header: {first.problem}")
+        header = unique_names(first.cells if first else [])
+        for number, row in enumerate(rows, 1):
+            if row.blank:
+                continue
+            if row.problem:
+                yield Record({}, where, number, row.problem)
+            elif len(row.cells) != len(header):
+                yield Record({}, where, number, mismatch(len(row.cells), len(header)))
+            else:
+                yield Record(dict(zip(header, row.cells, strict=True)), where, number)
 
     return read
 
@@ -230,15 +216,16 @@ def _sheet(path: Path, where: str, at: str | None) -> Iterator[Record]:
 
 
 def _jsonl(file: TextIO, where: str) -> Iterator[Record]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):  # the message of json may quote the text
-            yield Record({}, where, number, "not valid JSON")
-        else:
-            yield _object(value, where, number)
+    for number, (line, length) in enumerate(lines(file), 1):
+        if not line:
+            yield Record({}, where, number, too_long(length))
+        elif line.strip():
+            try:
+                value = parse(line.rstrip())
+            except InvalidInput as problem:
+                yield Record({}, where, number, str(problem))
+            else:
+                yield _object(value, where, number)
 
 
 def _lines(file: TextIO, where: str) -> Iterator[Record]:
@@ -264,10 +251,9 @@ def _split(file: TextIO) -> Iterator[str]:
 
 def _json(text: str, where: str, at: str | None) -> Iterator[Record]:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 1)
-        raise DataError(f"{where}: not valid JSON at line {line}") from None
+        value = parse(text)
+    except InvalidInput as problem:
+        raise DataError(f"{where}: {problem}") from None
     if at is not None:
         if not isinstance(value, dict) or at not in value:
             raise DataError(f"{where}: must be a JSON object with the key `{at}`")

@@ -1,0 +1,1 @@
+"""Red-teaming: attacks on a guard, and how often they succeed."""

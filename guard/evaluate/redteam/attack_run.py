@@ -15,14 +15,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from guard import calibration
 from guard.conversation import Conversation, Target
 from guard.errors import GuardError, InvalidInput
 from guard.evaluate.redteam import suffix_search
 from guard.evaluate.redteam.attacks import SEARCH, Attack, material, with_suffix
 from guard.evaluate.redteam.sample import Sample, of_target, with_judged_text
 from guard.metrics.classification import Bools, Floats
-from guard.moderator import Moderator
+from guard.moderator import Guard, GuardInfo
 from guard.policy import Policy
 from guard.verdict import Verdict
 
@@ -90,7 +89,7 @@ class Thresholds:
 class AttackRun:
     """The scores of a guard without attacks, and the results of all attacks."""
 
-    moderator: Moderator
+    info: GuardInfo
     unsafe: Scores
     safe: Scores
     thresholds: Mapping[OperatingPoint, Thresholds]
@@ -120,14 +119,14 @@ def threshold_at_fpr(p: Floats, fpr: float) -> float:
     return middle if middle > first else math.nextafter(first, math.inf)
 
 
-def _thresholds(moderator: Moderator, sample: Sample, safe: Scores, fpr: float) -> dict[OperatingPoint, Thresholds]:
+def _thresholds(info: GuardInfo, sample: Sample, safe: Scores, fpr: float) -> dict[OperatingPoint, Thresholds]:
     """The thresholds at both operating points, separately for prompts and responses: their scores differ."""
     fixed, mode = {}, {}
     for target in Target:
         rows = of_target(sample.safe, target)
         if rows.any():
             fixed[target] = threshold_at_fpr(safe.p[rows], fpr)
-            mode[target] = calibration.thresholds(moderator.calibration, moderator.policy, target, moderator.mode)[0]
+            mode[target] = info.thresholds[target][0]
     return {"fixed": _per_text(fixed, sample), "mode": _per_text(mode, sample)}
 
 
@@ -142,7 +141,7 @@ def _per_text(of: Mapping[Target, float], sample: Sample) -> Thresholds:
 
 
 def run_attacks(
-    moderator: Moderator,
+    guard: Guard,
     sample: Sample,
     attacks: Sequence[Attack],
     settings: AttackSettings,
@@ -154,21 +153,22 @@ def run_attacks(
     policy: the one whose categories injections name (default: the guard's own); a common one gives two guards equal
     texts.
     """
-    unsafe, safe = score(moderator, sample.unsafe), score(moderator, sample.safe)
-    thresholds = _thresholds(moderator, sample, safe, settings.fpr)
+    info = guard.info
+    unsafe, safe = score(guard, sample.unsafe), score(guard, sample.safe)
+    thresholds = _thresholds(info, sample, safe, settings.fpr)
     flagged = np.any([unsafe.flagged(at.unsafe) for at in thresholds.values()], axis=0)
     attacked = [int(index) for index in np.flatnonzero(flagged)]
     goals = np.min([np.where(unsafe.flagged(at.unsafe), at.unsafe, np.inf) for at in thresholds.values()], axis=0)
     results = []
     for attack in attacks:
-        seeded = _SeededAttack(attack, policy or moderator.policy, settings.seed)
+        seeded = _SeededAttack(attack, policy or info.policy, settings.seed)
         if attack.name == SEARCH:
-            result = _search(moderator, sample, seeded, unsafe, attacked, goals, settings.budget)
+            result = _search(guard, sample, seeded, unsafe, attacked, goals, settings.budget)
         else:
-            result = _apply(moderator, sample, seeded, attacked)
+            result = _apply(guard, sample, seeded, attacked)
         results.append(result)
         advance(attack.name)
-    return AttackRun(moderator, unsafe, safe, thresholds, tuple(results))
+    return AttackRun(info, unsafe, safe, thresholds, tuple(results))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,18 +187,18 @@ class _SeededAttack:
         return self.attack.apply(conversation.judged.content, rng, self.policy)
 
 
-def _apply(moderator: Moderator, sample: Sample, attack: _SeededAttack, attacked: Sequence[int]) -> AttackResult:
+def _apply(guard: Guard, sample: Sample, attack: _SeededAttack, attacked: Sequence[int]) -> AttackResult:
     texts = {index: attack(sample.unsafe[index], "unsafe", index) for index in attacked}
-    unsafe = score(moderator, [with_judged_text(sample.unsafe[index], text) for index, text in texts.items()])
+    unsafe = score(guard, [with_judged_text(sample.unsafe[index], text) for index, text in texts.items()])
     safe = [
         with_judged_text(conversation, attack(conversation, "safe", index))
         for index, conversation in enumerate(sample.safe)
     ]
-    return _result(attack.attack, sample, texts, unsafe, score(moderator, safe), len(texts))
+    return _result(attack.attack, sample, texts, unsafe, score(guard, safe), len(texts))
 
 
 def _search(
-    moderator: Moderator,
+    guard: Guard,
     sample: Sample,
     attack: _SeededAttack,
     before: Scores,
@@ -209,7 +209,7 @@ def _search(
     """The suffix search on every attacked text; the safe texts get the suffixes found, in turn."""
 
     def scores(pairs: Sequence[tuple[int, str]]) -> Sequence[float]:
-        scored = score(moderator, [with_judged_text(sample.unsafe[attacked[at]], text) for at, text in pairs])
+        scored = score(guard, [with_judged_text(sample.unsafe[attacked[at]], text) for at, text in pairs])
         return [float(p) if complete else math.nan for p, complete in zip(scored.p, scored.complete, strict=True)]
 
     starts = [
@@ -236,7 +236,7 @@ def _search(
         for index, conversation in enumerate(sample.safe)
     ]
     queries = sum(found.queries for found in best)
-    return _result(attack.attack, sample, texts, after, score(moderator, safe), queries)
+    return _result(attack.attack, sample, texts, after, score(guard, safe), queries)
 
 
 def _result(
@@ -257,11 +257,11 @@ def _result(
     )
 
 
-def score(moderator: Moderator, conversations: Sequence[Conversation]) -> Scores:
+def score(guard: Guard, conversations: Sequence[Conversation]) -> Scores:
     """The guard's scores, in order, in large batches."""
     verdicts: list[Verdict | GuardError] = []
     for start in range(0, len(conversations), CHUNK):
-        verdicts += moderator.moderate_each(conversations[start : start + CHUNK])
+        verdicts += guard.moderate_each(conversations[start : start + CHUNK])
     return Scores(
         np.array([one.p_unsafe if isinstance(one, Verdict) else math.nan for one in verdicts], dtype=np.float64),
         np.array([isinstance(one, Verdict) and one.coverage.complete for one in verdicts], dtype=bool),

@@ -49,13 +49,12 @@ def build_report(
 
 
 def _guard(run: AttackRun, show_text: bool) -> dict[str, Any]:
-    moderator = run.moderator
-    policy = moderator.policy
+    info, policy = run.info, run.info.policy
     return {
-        "model": moderator.engine.digest,
-        "kind": moderator.engine.kind,
+        "model": info.model,
+        "kind": info.kind,
         "policy": {"id": policy.id, "version": policy.version, "digest": policy.digest},
-        "mode": moderator.mode,
+        "mode": info.mode,
         "errors": int(np.isnan(run.unsafe.p).sum() + np.isnan(run.safe.p).sum()),
         "before": {point: _before(run, run.thresholds[point]) for point in OPERATING_POINTS},
         "attacks": [_attack(run, result, show_text) for result in run.results],

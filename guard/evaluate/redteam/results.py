@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from guard import schema
+from guard import document
 from guard.errors import DocumentError
 
 _MAX_NAME = 60  # characters
@@ -29,7 +29,7 @@ class AttackTable:
 def load(path: Path, model: str) -> AttackTable:
     """The table in a file; DocumentError if it has neither of these forms, or is about other guards than `model`."""
     try:
-        data = json.loads(schema.read(path))
+        data = json.loads(document.read_text(path))
     except ValueError as error:
         if isinstance(error, DocumentError):
             raise

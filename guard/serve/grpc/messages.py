@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from guard import policy as policies
 from guard.calibration import MODES, Mode
 from guard.conversation import ROLES, Conversation, Message, Role, Target
-from guard.errors import ConfigError, GuardError, InvalidInput, ServiceError
+from guard.errors import ConfigError, GuardError, InvalidInput, PolicyError, ServiceError
 from guard.policy import Policy
+from guard.serve.core.info import ServiceInfo
+from guard.serve.core.request import Options, PolicyText
 from guard.serve.grpc.status import from_status, to_status
 from guard.serve.limits import Limits
 from guard.v1 import moderation_pb2 as pb
@@ -27,46 +28,34 @@ _TARGETS = {number: target for target, number in _TARGET_NUMBERS.items()}
 CLIENT_ID_CHARACTERS = 128
 
 
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """What a server runs and accepts. `model`, `policy`: digests; `codes`: of the policy that applies by default."""
-
-    version: str
-    model: str
-    kind: str
-    policy_id: str
-    policy_version: str
-    policy: str
-    codes: tuple[str, ...]
-    mode: Mode
-    limits: Limits
-
-
 def conversation_to_proto(conversation: Conversation) -> pb.Conversation:
     return pb.Conversation(
         messages=[pb.Message(role=_ROLE_NUMBERS[m.role], content=m.content) for m in conversation.messages]
     )
 
 
-def conversation_from_proto(sent: pb.Conversation, limits: Limits) -> Conversation:
-    """The conversation that was sent, InvalidInput if it is none or goes beyond the limits."""
+def conversation_from_proto(sent: pb.Conversation) -> Conversation | InvalidInput:
+    """The conversation that was sent, or why it is none."""
     if len(sent.client_id) > CLIENT_ID_CHARACTERS:
-        raise InvalidInput(f"client_id has {len(sent.client_id)} characters; at most {CLIENT_ID_CHARACTERS} are kept")
-    if len(sent.messages) > limits.conversation_messages:
-        raise InvalidInput(
-            f"the conversation has {len(sent.messages)} messages; this server takes {limits.conversation_messages}"
-        )
-    turns = [(message.role, message.content) for message in sent.messages]
-    characters = sum(len(content) for _, content in turns)
-    if characters > limits.conversation_characters:
-        raise InvalidInput(
-            f"the conversation has {characters} characters; this server takes {limits.conversation_characters}; "
-            "send it in parts"
-        )
-    for index, (role, _) in enumerate(turns):
-        if role not in _ROLES:
-            raise InvalidInput(f"messages[{index}] has role {int(role)}; allowed: {', '.join(pb.Role.keys()[1:])}")
-    return Conversation(tuple(Message(_ROLES[role], content) for role, content in turns))
+        return InvalidInput(f"client_id has {len(sent.client_id)} characters; at most {CLIENT_ID_CHARACTERS} are kept")
+    for index, message in enumerate(sent.messages):
+        if message.role not in _ROLES:
+            return InvalidInput(
+                f"messages[{index}] has role {int(message.role)}; allowed: {', '.join(pb.Role.keys()[1:])}"
+            )
+    try:
+        return Conversation(tuple(Message(_ROLES[message.role], message.content) for message in sent.messages))
+    except InvalidInput as error:
+        return error
+
+
+def options_from_proto(sent: pb.ModerationOptions) -> Options:
+    """The options that were sent; InvalidInput for a mode that there is not."""
+    if sent.mode != pb.MODE_UNSPECIFIED and sent.mode not in _MODES:
+        raise InvalidInput(f"mode is {int(sent.mode)}; allowed: {', '.join(pb.Mode.keys())}")
+    which = sent.WhichOneof("policy")
+    policy = PolicyText(sent.policy_yaml) if which == "policy_yaml" else (sent.policy_name if which else None)
+    return Options(policy, tuple(sent.exclude), _MODES.get(sent.mode))
 
 
 def options_to_proto(policy: Policy | str | None, exclude: Collection[str], mode: Mode | None) -> pb.ModerationOptions:
@@ -81,15 +70,6 @@ def options_to_proto(policy: Policy | str | None, exclude: Collection[str], mode
     elif policy is not None:
         options.policy_name = policy
     return options
-
-
-def mode_from_proto(number: int) -> Mode | None:
-    """The mode that was asked for, None if the server's own is to apply."""
-    if number == pb.MODE_UNSPECIFIED:
-        return None
-    if number not in _MODES:
-        raise InvalidInput(f"mode is {int(number)}; allowed: {', '.join(pb.Mode.keys())}")
-    return _MODES[number]
 
 
 def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
@@ -144,7 +124,7 @@ def verdict_from_proto(sent: pb.Verdict) -> Verdict:
     )
 
 
-def item_to_proto(answer: Verdict | Exception, client_id: str) -> pb.BatchItem:
+def item_to_proto(answer: Verdict | GuardError, client_id: str) -> pb.BatchItem:
     if isinstance(answer, Verdict):
         return pb.BatchItem(verdict=verdict_to_proto(answer), client_id=client_id)
     return pb.BatchItem(error=to_status(answer), client_id=client_id)
@@ -160,30 +140,52 @@ def item_from_proto(item: pb.BatchItem) -> Verdict | GuardError:
         return error
 
 
-def info_to_proto(info: ServerInfo) -> pb.GetInfoResponse:
+def info_to_proto(info: ServiceInfo) -> pb.GetInfoResponse:
+    policy = info.policy
     return pb.GetInfoResponse(
         version=info.version,
         model_digest=info.model,
         model_kind=info.kind,
-        policy=pb.PolicyInfo(id=info.policy_id, version=info.policy_version, digest=info.policy, codes=info.codes),
+        policy=pb.PolicyInfo(
+            id=policy.id,
+            version=policy.version,
+            digest=policy.digest,
+            codes=policy.codes,
+            names=[category.name for category in policy.categories],
+            yaml=policies.dump(policy),
+        ),
         mode=_MODE_NUMBERS[info.mode],
         limits=pb.Limits(**dataclasses.asdict(info.limits)),
+        thresholds=[
+            pb.Thresholds(target=_TARGET_NUMBERS[target], unsafe=unsafe, categories=categories)
+            for target, (unsafe, categories) in info.thresholds.items()
+        ],
     )
 
 
-def info_from_proto(sent: pb.GetInfoResponse) -> ServerInfo:
-    if sent.mode not in _MODES:
-        raise ServiceError(f"the server has mode {int(sent.mode)}, which this version does not know; upgrade it")
-    limits = Limits(**{field.name: getattr(sent.limits, field.name) for field in dataclasses.fields(Limits)})
-    policy = sent.policy
-    return ServerInfo(
-        sent.version,
-        sent.model_digest,
-        sent.model_kind,
-        policy.id,
-        policy.version,
-        policy.digest,
-        tuple(policy.codes),
-        _MODES[sent.mode],
-        limits,
+def info_from_proto(sent: pb.GetInfoResponse) -> ServiceInfo:
+    """What a server told of itself; ServiceError if its policy or mode means nothing here."""
+    try:
+        policy = policies.from_text(sent.policy.yaml, "the server's policy")
+    except PolicyError:
+        policy = None
+    if sent.mode not in _MODES or policy is None or policy.digest != sent.policy.digest:
+        raise ServiceError(
+            f"the server told of mode {int(sent.mode)} and of policy {sent.policy.id[:64]!r} in a way that this "
+            "version does not know; upgrade guard-service"
+        )
+    # A limit that the server does not tell is taken to be the usual one.
+    told = {field.name: getattr(sent.limits, field.name) for field in dataclasses.fields(Limits)}
+    return ServiceInfo(
+        model=sent.model_digest,
+        kind=sent.model_kind,
+        policy=policy,
+        mode=_MODES[sent.mode],
+        thresholds={
+            _TARGETS[each.target]: (each.unsafe, dict(each.categories))
+            for each in sent.thresholds
+            if each.target in _TARGETS
+        },
+        version=sent.version,
+        limits=Limits(**{name: value for name, value in told.items() if value > 0}),
     )

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,11 +14,10 @@ from grpc_health.v1 import health as health_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from guard.batcher import Batcher, Bounds
-from guard.engines.base import Score, Window
 from guard.errors import Closed, ServiceError
 from guard.moderator import Moderator
-from guard.serve.grpc.servicer import SERVICE, Servicer, handlers
+from guard.serve.core.service import Service
+from guard.serve.grpc.servicer import SERVICE, handlers
 from guard.serve.limits import Limits
 
 FLUSH_SECONDS = 1.0  # for answers on their way, after the last one is known; whoever watches health is cut off then
@@ -30,13 +28,14 @@ class Settings:
     """Where a server listens (port 0: a free one) and what it takes.
 
     lame_duck_seconds: how long new requests are still told to go elsewhere; those that arrive later are cut off.
+    least_ping_seconds: a client that pings its connection more often than that, three times, is cut off.
     """
 
     host: str = "127.0.0.1"
     port: int = 50051
     limits: Limits = field(default_factory=Limits)
-    bounds: Bounds = field(default_factory=Bounds)
     lame_duck_seconds: float = 1.0
+    least_ping_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +43,17 @@ class Running:
     """A server that answers at `address` (host:port)."""
 
     address: str
-    batcher: Batcher[Window, Score]
+    service: Service
     server: grpc.aio.Server
     listener: asyncio.Task[object]  # ends with gRPC's own loop
 
     async def stopped(self) -> None:
         """Returns when it can answer no more: its batcher or gRPC's own loop has ended."""
-        batcher = asyncio.ensure_future(self.batcher.stopped())
+        service = asyncio.ensure_future(self.service.stopped())
         try:
-            await asyncio.wait([self.listener, batcher], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([self.listener, service], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            batcher.cancel()
+            service.cancel()
 
 
 @asynccontextmanager
@@ -65,10 +64,9 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
     Raises ServiceError if it cannot listen.
     """
     address = _free_address(settings.host, settings.port)
-    readers = ThreadPoolExecutor(1, thread_name_prefix="guard-reader")
-    async with Batcher(moderator.engine.score, lambda window: len(window.ids), settings.bounds) as batcher:
-        server = grpc.aio.server(options=_options(settings.limits))
-        server.add_generic_rpc_handlers((handlers(Servicer(moderator, batcher, settings.limits, readers)),))
+    async with Service(moderator, settings.limits) as service:
+        server = grpc.aio.server(options=_options(settings))
+        server.add_generic_rpc_handlers((handlers(service),))
         health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
@@ -81,19 +79,22 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
         await server.start()
         listener = asyncio.create_task(server.wait_for_termination())
         try:
-            yield Running(_join(settings.host, port), batcher, server, listener)
+            yield Running(_join(settings.host, port), service, server, listener)
         finally:
             await health.enter_graceful_shutdown()
-            await asyncio.gather(batcher.close(), asyncio.sleep(settings.lame_duck_seconds))
+            await asyncio.gather(service.drain(), asyncio.sleep(settings.lame_duck_seconds))
             await server.stop(FLUSH_SECONDS)
             await asyncio.wait([listener])
-            readers.shutdown(wait=False)
 
 
-def _options(limits: Limits) -> tuple[tuple[str, int], ...]:
+def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
     return (
-        ("grpc.max_receive_message_length", limits.request_bytes),
+        ("grpc.max_receive_message_length", settings.limits.request_bytes),
         ("grpc.so_reuseport", 0),  # otherwise two servers share a port without a word
+        # Clients and gateways ping every 10 s or so. By gRPC's own rules (5 minutes, and only during calls) the third
+        # ping would end the connection, and with it the calls that still wait for the engine.
+        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.least_ping_seconds * 1e3)),
+        ("grpc.keepalive_permit_without_calls", 1),
         # Calls that Python has not yet seen. gRPC's own bounds (1000, 3000) turn a burst away with a bare CANCELLED,
         # which tells a caller nothing; within these ours answer, with RESOURCE_EXHAUSTED.
         ("grpc.server.max_pending_requests", 8192),

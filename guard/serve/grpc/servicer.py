@@ -1,143 +1,65 @@
-"""The three calls of the service: validate and bound, reserve, tokenise, batch, conclude."""
+"""The calls of the gRPC service: messages to requests, answers to messages, errors to statuses."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import Executor
-from importlib.metadata import version
-from itertools import islice
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
-from guard.batcher import Batcher, Done
-from guard.calibration import Mode
-from guard.conversation import Conversation
-from guard.engines.base import Score, Window
-from guard.errors import DISTRIBUTION, InvalidInput
-from guard.moderator import Moderator, Plan
-from guard.policy import Policy
+from guard.errors import GuardError, InvalidInput
+from guard.serve.core.errors import public
+from guard.serve.core.request import Request
+from guard.serve.core.service import Answer, Service
 from guard.serve.grpc import messages
 from guard.serve.grpc.status import DETAILS_KEY, code_of, to_status
-from guard.serve.limits import Limits
-from guard.serve.policies import Policies
 from guard.v1 import moderation_pb2 as pb
-from guard.verdict import Timings, Verdict
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["ModerationService"].full_name
-BYTES_PER_TOKEN = 4  # of a text not yet tokenised; the true number, views included, replaces it once it is known
-INLINE_BYTES = 2048  # less than this is tokenised on the event loop: the way to a thread and back would cost as much
 
-Answer = Verdict | Exception
 Context = grpc.aio.ServicerContext[Proto, bytes]
-Request = TypeVar("Request", bound=Proto)
+Sent = TypeVar("Sent", bound=Proto)
 
 
 class Servicer:
-    """Judges requests with a moderator through a batcher. Errors are raised; `handlers` makes them statuses.
+    """Answers calls with a service. Errors are raised; `handlers` makes them statuses."""
 
-    readers: where long texts and sent policies are read, off the event loop.
-    """
+    def __init__(self, service: Service) -> None:
+        self.service = service
 
-    def __init__(
-        self, moderator: Moderator, batcher: Batcher[Window, Score], limits: Limits, readers: Executor
-    ) -> None:
-        self.moderator, self.batcher, self.limits, self.readers = moderator, batcher, limits, readers
-        self.policies = Policies(moderator.policy, limits)
-
-    async def moderate(self, request: pb.ModerateRequest, context: Context) -> pb.ModerateResponse:
-        (answer,) = await self._judge([request.conversation], request.options, context)
-        if isinstance(answer, Exception):
+    async def moderate(self, sent: pb.ModerateRequest, context: Context) -> pb.ModerateResponse:
+        (answer,) = await self._judge([sent.conversation], sent.options, context)
+        if isinstance(answer, GuardError):
             raise answer
-        return pb.ModerateResponse(verdict=messages.verdict_to_proto(answer), client_id=request.conversation.client_id)
+        return pb.ModerateResponse(verdict=messages.verdict_to_proto(answer), client_id=sent.conversation.client_id)
 
-    async def batch_moderate(self, request: pb.BatchModerateRequest, context: Context) -> pb.BatchModerateResponse:
-        sent = request.conversations
-        if len(sent) > self.limits.batch_conversations:
-            raise InvalidInput(
-                f"the batch has {len(sent)} conversations; this server takes {self.limits.batch_conversations}"
-            )
-        answers = await self._judge(sent, request.options, context)
-        return pb.BatchModerateResponse(
-            items=[messages.item_to_proto(answer, c.client_id) for answer, c in zip(answers, sent, strict=True)]
-        )
+    async def batch_moderate(self, sent: pb.BatchModerateRequest, context: Context) -> pb.BatchModerateResponse:
+        answers = await self._judge(sent.conversations, sent.options, context)
+        ids = [conversation.client_id for conversation in sent.conversations]
+        return pb.BatchModerateResponse(items=map(messages.item_to_proto, answers, ids))
 
-    async def get_info(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoResponse:
-        policy, engine = self.moderator.policy, self.moderator.engine
-        return messages.info_to_proto(
-            messages.ServerInfo(
-                version=version(DISTRIBUTION),
-                model=engine.digest,
-                kind=engine.kind,
-                policy_id=policy.id,
-                policy_version=policy.version,
-                policy=policy.digest,
-                codes=policy.codes,
-                mode=self.moderator.mode,
-                limits=self.limits,
-            )
-        )
+    async def get_info(self, sent: pb.GetInfoRequest, context: Context) -> pb.GetInfoResponse:
+        return messages.info_to_proto(await self.service.info(messages.options_from_proto(sent.options)))
 
     async def _judge(
         self, sent: Sequence[pb.Conversation], options: pb.ModerationOptions, context: Context
     ) -> list[Answer]:
-        """A verdict, or the error of its own, for each conversation. What concerns them all is raised."""
-        loop = asyncio.get_running_loop()
         remaining = context.time_remaining()
-        allowed = min(self.limits.request_seconds, math.inf if remaining is None else remaining)
-        deadline = loop.time() + allowed
-        mode = messages.mode_from_proto(options.mode)
-        read = [self._read(conversation) for conversation in sent]
-        sizes = [one.ByteSize() for one, good in zip(sent, read, strict=True) if isinstance(good, Conversation)]
-        if not sizes:
-            return [error for error in read if isinstance(error, InvalidInput)]
-        with self.batcher.reserve(len(sizes), sum(sizes) // BYTES_PER_TOKEN) as slot:
-            if sum(sizes) < INLINE_BYTES and options.WhichOneof("policy") is None:
-                plans = self._plans(read, options)
-            else:
-                plans = await loop.run_in_executor(self.readers, self._plans, read, options)
-            windows = [window for plan in plans if isinstance(plan, Plan) for window in plan.reading.windows]
-            done = iter(await slot.answer(windows, deadline))
-        return [self._conclude(plan, done, mode) if isinstance(plan, Plan) else plan for plan in plans]
-
-    def _read(self, sent: pb.Conversation) -> Conversation | InvalidInput:
-        try:
-            return messages.conversation_from_proto(sent, self.limits)
-        except InvalidInput as error:
-            return error
-
-    def _plans(
-        self, read: Sequence[Conversation | InvalidInput], options: pb.ModerationOptions
-    ) -> list[Plan | Exception]:
-        policy = self.policies.of(options)
-        return [self._plan(one, policy) if isinstance(one, Conversation) else one for one in read]
-
-    def _plan(self, conversation: Conversation, policy: Policy) -> Plan | Exception:
-        try:
-            return self.moderator.plan(conversation, policy)
-        except Exception as error:  # noqa: BLE001 - fails this conversation, not its neighbours
-            return error
-
-    def _conclude(self, plan: Plan, done: Iterator[Done[Score]], mode: Mode | None) -> Answer:
-        own = list(islice(done, len(plan.reading.windows)))
-        scores = []
-        for one in own:
-            if isinstance(one.answer, Exception):
-                return one.answer
-            scores.append(one.answer)
-        last = max(own, key=lambda one: one.queue_ms, default=Done(None, 0.0, 0.0))
-        try:
-            return self.moderator.conclude(plan, scores, Timings(plan.tokenize_ms, last.queue_ms, last.work_ms), mode)
-        except Exception as error:  # noqa: BLE001 - as above
-            return error
+        return await self.service.judge(
+            Request(
+                tuple(map(messages.conversation_from_proto, sent)),
+                messages.options_from_proto(options),
+                math.inf if remaining is None else remaining,
+            )
+        )
 
 
-def handlers(servicer: Servicer) -> grpc.GenericRpcHandler[Proto, bytes]:
+def handlers(service: Service) -> grpc.GenericRpcHandler[Proto, bytes]:
     """The service for a grpc.aio server; every error of a call becomes the status that `status.py` gives it."""
+    servicer = Servicer(service)
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
@@ -149,29 +71,22 @@ def handlers(servicer: Servicer) -> grpc.GenericRpcHandler[Proto, bytes]:
 
 
 def _handler(
-    method: Callable[[Request, Context], Awaitable[Proto]], kind: type[Request]
+    method: Callable[[Sent, Context], Awaitable[Proto]], kind: type[Sent]
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     # Not the generated registration: grpc.aio answers an error of a handler, or of a malformed message, with the
-    # error's text, which it also logs; and a CancelledError from inside a handler leaves the caller without an answer.
+    # error's text, which it also logs.
     async def call(data: bytes, context: Context) -> bytes:
-        error: BaseException
         try:
             return (await method(_parse(kind, data), context)).SerializeToString()
-        except asyncio.CancelledError as cancelled:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # the caller is gone
-                raise
-            error = cancelled
-        except Exception as problem:  # noqa: BLE001 - the caller is told, the log too
-            error = problem
-        status = to_status(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+            status = to_status(public(error))
         # `abort` and not `set_code`, which sends headers first: a client tries again only where none have come.
         await context.abort(code_of(status), status.message, ((DETAILS_KEY, status.SerializeToString()),))
 
     return grpc.unary_unary_rpc_method_handler(call)
 
 
-def _parse(kind: type[Request], data: bytes) -> Request:
+def _parse(kind: type[Sent], data: bytes) -> Sent:
     try:
         return kind.FromString(data)
     except DecodeError:

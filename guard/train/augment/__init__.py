@@ -1,0 +1,1 @@
+"""Augmentation: what training changes in an example, so that its label stays."""

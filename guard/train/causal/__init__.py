@@ -1,0 +1,1 @@
+"""The causal guard: rows, trainer, export."""

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from transformers import AutoConfig, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.hub import cached_file
 
 from guard.errors import BundleError, ConfigError
 from guard.policy import Detail
-from guard.prompts.causal import Prompt
 from guard.prompts.chat_template import CONFIG, JINJA
+from guard.prompts.prompt import Prompt, load_prompt
+from guard.train.causal.adapter import check_adapter
+from guard.train.causal.checkpoint import Checkpoint, model_folder
+from guard.train.causal.hollow import described, empty_model, stored_as
 from guard.train.causal.rows import DETAILS
 
 Device = Literal["auto", "cuda", "cpu"]
@@ -55,7 +58,7 @@ def tokenizer_of(base: str) -> Path:
 
 def prompts_of(tokenizer: Path, base: str, max_tokens: int, overlap: int, most: Detail) -> dict[Detail, Prompt]:
     """The one renderer for each detail up to `most`. BundleError if the tokenizer is not one that it can use."""
-    prompt = Prompt.load(tokenizer, max_tokens, overlap, most)
+    prompt = load_prompt(tokenizer, max_tokens, overlap, most)
     text = AutoConfig.from_pretrained(base).get_text_config()
     size = prompt.chat.tokenizer.get_vocab_size()
     if size > text.vocab_size:
@@ -63,7 +66,28 @@ def prompts_of(tokenizer: Path, base: str, max_tokens: int, overlap: int, most: 
             f"{tokenizer}: has {size} tokens, more than the {text.vocab_size} that the model of base {base!r} knows; "
             "the two do not belong together"
         )
-    return {detail: dataclasses.replace(prompt, detail=detail) for detail in DETAILS[: DETAILS.index(most) + 1]}
+    return {detail: prompt.with_detail(detail) for detail in DETAILS[: DETAILS.index(most) + 1]}
+
+
+def check_graph(config: Any, where: str, error: type[BundleError | ConfigError]) -> None:
+    """`error` if a model keeps of the past what an exported graph, of keys and values, has no place for."""
+    if empty_model(config)._is_stateful:
+        told = "keeps a state beside keys and values, which no exported graph holds"
+        raise error(f"{where}: a {config.model_type} {told}; take a base whose layers all are attention")
+
+
+def check_exportable(base: str, options: Mapping[str, Any], adapter: LoraConfig | None) -> Path:
+    """The folder of a base, from which what is trained can be exported afterwards. ConfigError or BundleError if not.
+
+    options: what it is loaded with, beside its name. adapter: None where all weights are trained.
+    """
+    folder = model_folder(base, options)
+    config = described(base, options)
+    check_graph(config, f"base {base!r}", ConfigError)
+    if adapter is not None:  # else all weights will be written anew
+        check_adapter(adapter, config, "lora")
+        stored_as(empty_model(config), Checkpoint(folder))
+    return folder
 
 
 def fast_tokenizer(tokenizer: Path, prompt: Prompt) -> PreTrainedTokenizerFast:

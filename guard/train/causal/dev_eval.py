@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,14 @@ from guard.conversation import Example
 from guard.errors import DataError
 from guard.metrics.classification import Floats, auprc, auroc, best_f1
 from guard.policy import Policy
-from guard.prompts.causal import Prompt
-from guard.prompts.released import Ids
+from guard.prompts.prompt import Prompt
+from guard.prompts.window import Ids, Score, combined
 from guard.train.augment.policy_views import decides
+from guard.views.tokenize import tokenize
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Judged:
+class DevRow:
     """A held-out row as the whole prompts of all its windows."""
 
     unsafe: bool
@@ -33,7 +35,7 @@ class Judged:
 
 def dev_sample(
     examples: Sequence[Example], prompt: Prompt, rules: Policy, rows: int, seed: int, where: str
-) -> list[Judged]:
+) -> list[DevRow]:
     """At most `rows` of the examples whose label says something under the policy; the same ones for the same seed.
 
     DataError if all of them have one label, because nothing can be ranked then.
@@ -51,21 +53,21 @@ def dev_sample(
         drawn[-1] = next(example for example in decided if example.label not in labels)
     prefix = prompt.prefix_ids(rules)
     return [
-        Judged(example.label == "unsafe", tuple((*prefix, *suffix.ids) for suffix in found))
+        DevRow(example.label == "unsafe", tuple((*prefix, *window.ids) for window in windows))
         for example in drawn
-        for found in [prompt.suffixes(example.conversation, rules)[0]]
+        for windows in [tokenize(prompt, example.conversation, rules).windows]
     ]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class VerdictScores:
     """Log-odds of prompts, and the label mass p(safe) + p(unsafe) of each. Both [prompts]."""
 
     odds: Floats
     mass: Floats
 
 
-def read_verdicts(model: Any, prompts: Sequence[Ids], prompt: Prompt, device: Any) -> Reading:
+def score_verdicts(model: Any, prompts: Sequence[Ids], prompt: Prompt, device: Any) -> VerdictScores:
     """The reading of prompts that go through the model as one batch.
 
     `model` is called as a Hugging Face causal LM, without gradients; the caller sets evaluation mode and precision.
@@ -84,16 +86,16 @@ def read_verdicts(model: Any, prompts: Sequence[Ids], prompt: Prompt, device: An
         )
     words = torch.tensor([prompt.safe[0], prompt.unsafe[0]], device=device)
     safe, unsafe = torch.log_softmax(found.logits[:, -1].float(), -1)[:, words].double().cpu().unbind(1)
-    return Reading((unsafe - safe).numpy(), (safe.exp() + unsafe.exp()).numpy())
+    return VerdictScores((unsafe - safe).numpy(), (safe.exp() + unsafe.exp()).numpy())
 
 
-def ranking(judged: Sequence[Judged], reading: Reading) -> dict[str, float]:
+def ranking(judged: Sequence[DevRow], reading: VerdictScores) -> dict[str, float]:
     """AUPRC, AUROC and best F1 of the rows by their worst windows, and the mean label mass of all windows.
 
     `reading` is that of all windows of all rows, in order. Rows are of both labels.
     """
-    starts = np.cumsum([0, *(len(row.prompts) for row in judged)])[:-1]
-    worst = np.maximum.reduceat(reading.odds, starts)
+    scores = map(Score, reading.odds.tolist())
+    worst = np.array([combined(list(islice(scores, len(row.prompts)))).unsafe for row in judged])
     labels = np.array([row.unsafe for row in judged])
     best = best_f1(labels, worst)
     found = {"auprc": auprc(labels, worst), "auroc": auroc(labels, worst), "best_f1": best.value if best else None}

@@ -17,19 +17,25 @@ import numpy as np
 from torch import nn
 
 from guard.bundle import Bundle
-from guard.engines.base import Window
+from guard.engines.base import all_scores
 from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError
 from guard.policy import Policy
-from guard.prompts.causal import Prompt
+from guard.prompts.prompt import Prompt, load_prompt
+from guard.prompts.window import Window
+from guard.train.causal.base import check_graph
+from guard.train.causal.checkpoint import model_folder
 from guard.train.causal.graph import write_graph
-from guard.train.causal.merged import ADAPTER, MergedWeights, empty_model
+from guard.train.causal.hollow import empty_model
+from guard.train.causal.merged import ADAPTER, MergedWeights
 from guard.train.causal.quantise import BLOCK, Form, Role, form_of
-from guard.train.causal.reference import torch_log_odds
-from guard.train.common.export import common_fields, sealed
-from guard.train.common.parity import BAND, PARITY_TEXTS, THRESHOLD, difference
+from guard.train.causal.reference import stored_model, torch_log_odds
+from guard.train.common.draft import common_fields, sealed
+from guard.train.common.identity import MODEL_FILES, check_unchanged, contents
+from guard.train.common.parity import BAND, PARITY_TEXTS, THRESHOLD, Floats, difference
 
 REPORT = "parity.json"
+FURTHEST_MERGED = 1e-3  # largest |Δp| that folding in an adapter may cost
 MOST_FLIPS = 0.1  # share of the verdicts that a rounded form may change before it is another guard
 
 Head = Literal["full", "verdict"]
@@ -42,24 +48,32 @@ def bundle_causal(
     form: str = "fp32",
     head: Head = "full",
     most_flips: float = MOST_FLIPS,
+    weights: MergedWeights | None = None,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Fills the folder `made` from the run; the manifest's fields and the measured parity.
 
     form: of the weights, see quantise.py. head: the whole output layer, or only the ids of verdicts under the
-    run's policy, parts of it included. most_flips: share of the verdicts that the form may change. Raises BundleError
+    run's policy, parts of it included. most_flips: share of the verdicts that the form may change. weights: what to
+    write, None for the run's own. Raises BundleError
     if the run was rendered in another way than this version renders, if torch and ONNX disagree, if the form changes
     too many verdicts, or if the check would not fit into memory; EngineError if the model has not learnt to answer with
     a verdict.
     """
     chosen = form_of(form)
     config = record["config"]
-    prompt = Prompt.load(run / "tokenizer.json", config["max_tokens"], config["overlap"], config["detail"])
+    prompt = load_prompt(run / "tokenizer.json", config["max_tokens"], config["overlap"], config["detail"])
     if record["renderer"] != prompt.digest:
         raise BundleError(
             f"{run}: trained on prompts of layout {record['renderer']}, this version makes layout {prompt.digest}; "
             "train it again"
         )
-    weights = MergedWeights(config["base"], trained_folder(run), config.get("qlora", False))
+    if (run / "adapter").is_dir() and "digests" in record:
+        folder = model_folder(config["base"], config["model"])
+        check_unchanged(record, "base", contents(folder, MODEL_FILES), str(folder), "restore it, or train again")
+    weights = weights or MergedWeights(
+        config["base"], trained_folder(run), config.get("qlora", False), config.get("model")
+    )
+    check_graph(weights.config, f"base {config['base']!r}", BundleError)
     _check_memory(memory_needed(weights.config, chosen), chosen, available_memory())
     prompt.save(made)
     (made / "policy.yaml").write_bytes((run / "policy.yaml").read_bytes())
@@ -99,9 +113,9 @@ def trained_folder(run: Path) -> Path:
 
 def verdict_tokens(prompt: Prompt, rules: Policy) -> tuple[int, ...]:
     """Every token that a verdict under the policy can hold, each once, in ascending order."""
-    spelling = prompt.spelling(rules)
-    codes = (token for code in spelling.codes for token in code)
-    return tuple(sorted({*prompt.safe, *prompt.unsafe, *spelling.start, *codes, *spelling.separator, *prompt.chat.end}))
+    grammar = prompt.grammar(rules)
+    words = {*grammar.safe, *grammar.unsafe, *grammar.start}
+    return tuple(sorted(words | {*grammar.choices, *grammar.separator, *grammar.end}))
 
 
 def memory_needed(config: Any, form: Form) -> int:
@@ -145,16 +159,18 @@ def checked(
     """The parity report of a bundle that is not sealed yet. BundleError if it may not be shipped.
 
     alone, batch: torch on the weights as stored against ONNX on the cached policy, each window by itself and together;
-    no verdict may flip. cost: torch on the trained weights against ONNX, of whose verdicts `most_flips`, a share, may.
+    no verdict may flip. cost: the model as it was trained, called by peft and transformers, against ONNX, of whose
+    verdicts `most_flips`, a share, may. In fp32 with the full output layer, which stores what was trained, that model
+    is what alone and batch compare with; in other forms the merged weights are compared with it first.
     """
     started = time.monotonic()
-    prompt = Prompt.load(
+    prompt = load_prompt(
         draft.path("tokenizer.json"), draft.manifest.max_tokens, draft.manifest.overlap, settings.detail
     )
     windows = _windows(prompt, draft.policy)
     prompts = [[*prompt.prefix_ids(draft.policy), *window.ids] for window in windows]
     words = (prompt.safe[0], prompt.unsafe[0])
-    trained, mass = torch_log_odds(weights.config, weights.tensor, prompts, words)
+    trained, mass = torch_log_odds(weights.called(), prompts, words)
     if not mass.min() >= settings.least_label_mass:
         raise BundleError(
             f"the trained model gives the words of a verdict a probability of {mass.min():.3f} together, at least "
@@ -162,10 +178,14 @@ def checked(
         )
     stored = trained
     if form.name != "fp32" or settings.head is not None:
-        stored, _ = torch_log_odds(weights.config, weights.tensor, prompts, words, form, settings.head)
+        if weights.adapted:
+            _check_merge(trained, torch_log_odds(stored_model(weights.config, weights.tensor), prompts, words)[0])
+        columns = words if settings.head is None else tuple(map(settings.head.index, words))
+        model = stored_model(weights.config, weights.tensor, form, settings.head)
+        stored, _ = torch_log_odds(model, prompts, columns)
     engine = CausalOnnxEngine(draft)
-    alone = np.array([engine.score([window])[0].unsafe for window in windows])
-    batch = np.array([score.unsafe for score in engine.score(windows)])
+    alone = np.array([all_scores(engine, [window])[0].unsafe for window in windows])
+    batch = np.array([score.unsafe for score in all_scores(engine, windows)])
     found = {name: difference(stored, odds) for name, odds in (("alone", alone), ("batch", batch))}
     cost = difference(trained, batch)
     for name, each in found.items():
@@ -192,9 +212,15 @@ def checked(
     }
 
 
+def _check_merge(trained: Floats, merged: Floats) -> None:
+    """BundleError where the weights with the adapter folded in are another model than the one that was trained."""
+    found = difference(trained, merged)
+    if not found.furthest <= FURTHEST_MERGED or found.flips:
+        raise BundleError(
+            f"the trained model and its merged weights: probabilities differ by {found.furthest:.2g}, allowed is "
+            f"{FURTHEST_MERGED:g}; {found.flips} of {found.windows} verdicts flip, allowed is none; do not ship this"
+        )
+
+
 def _windows(prompt: Prompt, rules: Policy) -> Sequence[Window]:
-    return [
-        Window(rules, suffix.ids, (), suffix.start, suffix.end)
-        for text in PARITY_TEXTS
-        for suffix in prompt.suffixes(text, rules)[0]
-    ]
+    return [window for text in PARITY_TEXTS for window in prompt.tokenize(text, rules).windows]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,14 +19,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from guard.train.causal.merged import empty_model
+from guard.errors import BundleError
+from guard.train.causal.hollow import HEAD, Source, cut_output, empty_model, persistent_buffers
 from guard.train.causal.quantise import BLOCK, Form, Role, packed
 
 OPSET = 23  # the first that has Attention, RMSNormalization and RotaryEmbedding as operators of their own
 PAGE = 4096  # ONNX Runtime maps external data into memory where its offset is a multiple of this
-HEAD = "lm_head.weight"
-
-Source = Callable[[str], Tensor]  # the name of a parameter -> its value, fp32
 
 
 class FlatModel(nn.Module):
@@ -35,7 +33,6 @@ class FlatModel(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self.softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
     def forward(
         self,
@@ -49,19 +46,23 @@ class FlatModel(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         own = [tensor.index_select(0, past_index) for tensor in past]
         cache = DynamicCache(ddp_cache_data=list(zip(own[::2], own[1::2], strict=True)))
-        found = self.model.get_decoder()(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        states = found.last_hidden_state
-        read = states.gather(1, logit_index[..., None].expand(-1, -1, states.shape[-1]))
-        logits = self.model.get_output_embeddings()(read).float()
-        if self.softcap:
-            logits = self.softcap * torch.tanh(logits / self.softcap)
-        log_probs = torch.log_softmax(logits, -1).index_select(-1, token_ids)
+
+        def read(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
+            return (given[0].gather(1, logit_index[..., None].expand(-1, -1, given[0].shape[-1])),)
+
+        # The model's own forward, which may scale or cap its logits; its output layer sees the positions to read alone.
+        hook = self.model.get_output_embeddings().register_forward_pre_hook(read)
+        try:
+            found = self.model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=cache,
+                use_cache=True,
+            )
+        finally:
+            hook.remove()
+        log_probs = torch.log_softmax(found.logits.float(), -1).index_select(-1, token_ids)
         layers = found.past_key_values.layers
         return log_probs, [tensor for layer in layers for tensor in (layer.keys, layer.values)]
 
@@ -73,7 +74,10 @@ def write_graph(config: Any, tensor: Source, form: Form, out: Path, head: Sequen
     trace (about 1 GB) and of the largest tensor, three times where it is quantised.
     """
     model = _traced(config, form.arithmetic, None if head is None else len(head))
-    buffers = dict(empty_model(config).named_buffers())
+    empty = empty_model(config)
+    buffers = dict(empty.named_buffers())
+    for _, _, name in persistent_buffers(empty):
+        buffers[name] = tensor(name).to(buffers[name].dtype)
 
     def value(name: str) -> Tensor:
         if name in buffers:
@@ -95,7 +99,20 @@ def write_graph(config: Any, tensor: Source, form: Form, out: Path, head: Sequen
 
 
 def _traced(config: Any, dtype: torch.dtype, rows: int | None) -> ir.Model:
-    """The graph, optimised, its weights as inputs: nothing may be folded that has no value yet."""
+    """The graph, optimised, its weights as inputs: nothing may be folded that has no value yet.
+
+    BundleError where the model's forward is not one that can be traced.
+    """
+    try:
+        return _trace(config, dtype, rows)
+    except Exception as problem:
+        told = next(iter(str(problem).splitlines()), "")[:120]
+        raise BundleError(
+            f"the forward of a {config.model_type} cannot be written as a graph ({type(problem).__name__}: {told})"
+        ) from problem
+
+
+def _trace(config: Any, dtype: torch.dtype, rows: int | None) -> ir.Model:
     text = config.get_text_config()
     layers, heads = text.num_hidden_layers, text.num_key_value_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -110,8 +127,7 @@ def _traced(config: Any, dtype: torch.dtype, rows: int | None) -> ir.Model:
         model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
         model.eval()
         if rows is not None:
-            bias = model.get_output_embeddings().bias is not None
-            model.set_output_embeddings(nn.Linear(text.hidden_size, rows, bias=bias, dtype=dtype))
+            cut_output(model, rows)
         whole, few = torch.ones(2, 5 + 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long)
         cache = [torch.zeros(3, heads, 5, width, dtype=dtype) for _ in range(2 * layers)]
         program = torch.onnx.export(

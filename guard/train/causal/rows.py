@@ -1,7 +1,7 @@
-"""What a causal guard is shown in an epoch: every lesson as often as its weight says, each time augmented anew.
+"""What a causal guard is shown in an epoch: every row as often as its weight says, each time augmented anew.
 
-A row depends on the seed, the epoch, the example's id and which of its visits this is, so a resumed run is shown what
-the killed one would have been. Heavy rows come several times instead of with a larger loss: each visit has another
+A row depends on the seed, the epoch, the example's id and which of its draws this is, so a resumed run is shown what
+the killed one would have been. Heavy rows come several times instead of with a larger loss: each draw has another
 disguise, policy and window, and no single row moves the weights many times as far as its neighbours in the batch.
 """
 
@@ -17,26 +17,27 @@ from pathlib import Path
 import numpy as np
 
 from guard.conversation import Example
-from guard.engines.base import Window
 from guard.errors import DataError
 from guard.policy import Detail, Policy
-from guard.prompts.causal import Prompt, policy_text
-from guard.prompts.released import Ids
+from guard.prompts.causal import CausalPrompt, policy_text
+from guard.prompts.prompt import Prompt
+from guard.prompts.window import Ids
 from guard.train.augment.augmentation import Augmentation, Augmented, augment
 from guard.train.augment.padding import Pool
 from guard.train.augment.policy_views import decides
 from guard.train.common.sampling import holding
+from guard.train.common.teaching import teaching
 
 IGNORED = -100  # the label of a token that is not learnt, as torch's cross-entropy has it
 DETAILS: tuple[Detail, ...] = ("names", "short", "full")
 JITTER = 1.2
-CHUNK = 4096  # visits among which batches of near lengths are made
+CHUNK = 4096  # draws among which batches of near lengths are made
 _MARKS = 128  # more tokens than mark a turn, or ask and answer the question
-VISITS = 1000  # more than one lesson can have in an epoch
+MOST_DRAWS = 1000  # more than one row can have in an epoch
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Lesson:
+class TrainingRow:
     """An example and the policy that its label is of."""
 
     example: Example
@@ -44,7 +45,7 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class RowCounts:
     """How many rows of a split were read, and why some teach nothing."""
 
     read: int
@@ -56,28 +57,25 @@ class Left:
         return self.read - self.foreign - self.weightless
 
 
-def lessons(examples: Sequence[Example], rules: Policy, where: str) -> tuple[list[Lesson], Left]:
+def training_rows(examples: Sequence[Example], rules: Policy, where: str) -> tuple[list[TrainingRow], RowCounts]:
     """The examples that teach something under the policy. DataError if none does, or if all have one label."""
-    weighty = [example for example in examples if example.weight > 0]
-    kept = [Lesson(example, rules) for example in weighty if decides(example, rules)]
-    labels = {lesson.example.label for lesson in kept}
-    if len(labels) < 2:
-        found = f"only {labels.pop()} rows" if labels else "no row"
-        raise DataError(
-            f"{where}: {found} to train on under policy {rules.id!r} ({len(examples)} rows read); a guard needs safe "
-            "and unsafe ones"
-        )
-    return kept, Left(len(examples), len(weighty) - len(kept), len(examples) - len(weighty))
+    kept = teaching(examples, rules, where)
+    weightless = sum(not example.weight > 0 for example in examples)
+    return [TrainingRow(example, rules) for example in kept], RowCounts(
+        len(examples), len(examples) - weightless - len(kept), weightless
+    )
 
 
-def replay_lessons(examples: Sequence[Example], rules: Policy, own: Sequence[Lesson], share: float) -> list[Lesson]:
-    """Lessons of another policy beside a user's own, weighted so that they make up `share` of an epoch's visits."""
-    taught = [Lesson(example, rules) for example in examples if example.weight > 0 and decides(example, rules)]
+def replay_rows(
+    examples: Sequence[Example], rules: Policy, own: Sequence[TrainingRow], share: float
+) -> list[TrainingRow]:
+    """Rows of another policy beside a user's own, weighted so that they make up `share` of an epoch's draws."""
+    taught = [TrainingRow(example, rules) for example in examples if example.weight > 0 and decides(example, rules)]
     if not taught:
         return []
-    weight = sum(lesson.example.weight for lesson in own) / sum(lesson.example.weight for lesson in taught)
+    weight = sum(row.example.weight for row in own) / sum(row.example.weight for row in taught)
     scale = weight * share / (1 - share)
-    return [Lesson(dataclasses.replace(e.example, weight=e.example.weight * scale), rules) for e in taught]
+    return [TrainingRow(dataclasses.replace(e.example, weight=e.example.weight * scale), rules) for e in taught]
 
 
 def check_codes(examples: Sequence[Example], rules: Policy, data: Path) -> None:
@@ -108,7 +106,7 @@ class EpochRows:
 
     def __init__(
         self,
-        taught: Sequence[Lesson],
+        taught: Sequence[TrainingRow],
         prompts: Mapping[Detail, Prompt],
         detail: Detail,
         settings: Augmentation,
@@ -123,7 +121,7 @@ class EpochRows:
         self._pool = pool
         self._seed = seed
         self._group = group
-        weights = np.array([lesson.example.weight for lesson in taught])
+        weights = np.array([row.example.weight for row in taught])
         self._length = max(1, round(float(weights.sum())))
         self._weights = weights * (self._length / weights.sum())
         self._epoch = -1
@@ -134,33 +132,32 @@ class EpochRows:
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
-        """Draws the visits of the epoch and their order; called by the data loader, more than once an epoch."""
+        """Draws the rows of the epoch and their order; called by the data loader, more than once an epoch."""
         if epoch == self._epoch:
             return
         self._epoch = epoch
-        self._visits = visits(self._weights, np.random.default_rng([self._seed, epoch]))
+        self._draws = draws(self._weights, np.random.default_rng([self._seed, epoch]))
         rng = random.Random(f"{self._seed}/{epoch}/order")
         # Jitter, because labels hang together with lengths: rows of one length alone would often be of one label.
-        sizes = [self._size(self._shown(*visit)) * rng.uniform(1, JITTER) for visit in self._visits]
-        self._visits = [self._visits[i] for i in grouped(sizes, self._group, rng, longest_first=epoch == 0)]
+        sizes = [self._size(self._shown(*draw)) * rng.uniform(1, JITTER) for draw in self._draws]
+        self._draws = [self._draws[i] for i in grouped(sizes, self._group, rng, longest_first=epoch == 0)]
 
     def __getitem__(self, place: int) -> dict[str, list[int]]:
-        index, visit = self._visits[place]
-        shown = self._shown(index, visit)
+        index, draw = self._draws[place]
+        shown = self._shown(index, draw)
         prompt = self._prompts[self._read(shown)]
-        found, _ = prompt.suffixes(shown.example.conversation, shown.policy)
-        windows = tuple(Window(shown.policy, s.ids, (), s.start, s.end) for s in found)
+        windows = prompt.tokenize(shown.example.conversation, shown.policy).windows
         if shown.example.label == "unsafe":
             windows = holding(windows, shown.span)
-        rng = random.Random(f"{self._seed}/{self._epoch}/{visit}/{shown.example.id}")
+        rng = random.Random(f"{self._seed}/{self._epoch}/{draw}/{shown.example.id}")
         asked = [*prompt.prefix_ids(shown.policy), *rng.choice(windows).ids]
         verdict = answer(prompt, shown.example, shown.policy)
         return {"input_ids": [*asked, *verdict], "labels": [IGNORED] * len(asked) + [*verdict]}
 
-    def _shown(self, index: int, visit: int) -> Augmented:
-        lesson = self._taught[index]
-        epoch = self._epoch * VISITS + visit
-        return augment(lesson.example, lesson.policy, self._settings, self._seed, epoch, self._pool)
+    def _shown(self, index: int, draw: int) -> Augmented:
+        row = self._taught[index]
+        epoch = self._epoch * MOST_DRAWS + draw
+        return augment(row.example, row.policy, self._settings, self._seed, epoch, self._pool)
 
     def _read(self, shown: Augmented) -> Detail:
         """How much of the policy is told: what augmentation drew, and never more than the guard will be told later."""
@@ -172,34 +169,35 @@ class EpochRows:
         return said + len(policy_text(shown.policy, self._read(shown)))
 
 
-def windowed(taught: Sequence[Lesson], prompt: Prompt) -> int:
-    """How many rows are too long for one window: each visit to such a row shows one of several."""
+def count_windowed(taught: Sequence[TrainingRow], prompt: Prompt) -> int:
+    """How many rows are too long for one window: each draw of such a row shows one of several."""
     count = 0
-    for lesson in taught:
-        messages = lesson.example.conversation.messages
-        most = len(prompt.prefix_ids(lesson.policy)) + sum(len(m.content.encode()) + _MARKS for m in messages) + _MARKS
-        if prompt.released or most > prompt.max_tokens:  # else it fits, as no token is less than a byte
-            count += len(prompt.suffixes(lesson.example.conversation, lesson.policy)[0]) > 1
+    for row in taught:
+        messages = row.example.conversation.messages
+        most = len(prompt.prefix_ids(row.policy)) + sum(len(m.content.encode()) + _MARKS for m in messages) + _MARKS
+        # Our own prompt then fits, as no token is less than a byte; a released guard's may hold anything.
+        if not isinstance(prompt, CausalPrompt) or most > prompt.max_tokens:
+            count += len(prompt.tokenize(row.example.conversation, row.policy).windows) > 1
     return count
 
 
 def answer(prompt: Prompt, example: Example, policy: Policy) -> Ids:
     """The verdict to learn, with its end. Of an unsafe example whose categories nobody knows, the word alone."""
     if example.label == "safe":
-        return prompt.verdict_ids(policy, (), safe=True)
+        return prompt.grammar(policy).ids((), safe=True)
     if example.categories and example.undecided.isdisjoint(policy.codes):
-        return prompt.verdict_ids(policy, example.categories)
+        return prompt.grammar(policy).ids(example.categories)
     return prompt.unsafe
 
 
-def visits(weights: np.ndarray[tuple[int], np.dtype[np.float64]], rng: np.random.Generator) -> list[tuple[int, int]]:
-    """(index, which visit of it) in random order. An index of weight w comes w times, rounded up or down at random so
-    that the mean is w; the number of all visits is the sum of the weights, a whole number (systematic sampling)."""
+def draws(weights: np.ndarray[tuple[int], np.dtype[np.float64]], rng: np.random.Generator) -> list[tuple[int, int]]:
+    """(index, which draw of it) in random order. An index of weight w comes w times, rounded up or down at random so
+    that the mean is w; the number of all draws is the sum of the weights, a whole number (systematic sampling)."""
     order = rng.permutation(len(weights))
     upto = np.cumsum(weights[order])
-    upto[-1] = round(float(upto[-1]))  # what rounding errors could cost is a visit
+    upto[-1] = round(float(upto[-1]))  # what rounding errors could cost is a draw
     times = np.diff(np.floor(upto + rng.random()), prepend=0).astype(int)
-    return [(int(index), visit) for index, count in zip(order, times, strict=True) for visit in range(count)]
+    return [(int(index), draw) for index, count in zip(order, times, strict=True) for draw in range(count)]
 
 
 def grouped(sizes: Sequence[float], group: int, rng: random.Random, longest_first: bool = False) -> list[int]:

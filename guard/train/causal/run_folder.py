@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from guard.errors import ConfigError
+from guard.train.common.identity import claim
 
-STARTED = "started.json"
 FINISHED = "run.json"
 _STAGE = ".finishing"
 
@@ -26,21 +25,7 @@ def begin(out: Path, made_of: Mapping[str, Any]) -> Path | None:
 
     What a killed run left unfinished is removed. ConfigError if the folder holds a run made of something else.
     """
-    made_of = json.loads(json.dumps(made_of, default=sorted))  # as it will be read back; sets become lists
-    started, draft = out / STARTED, out / f".{STARTED}"
-    if started.exists():
-        differing = _differences(json.loads(started.read_text(encoding="utf-8")), made_of)
-        if differing:
-            raise ConfigError(
-                f"{out}: holds a run that differs in {'; '.join(differing)}. Give another folder with --out, or remove "
-                "this one"
-            )
-    elif out.is_dir() and any(entry.name != draft.name for entry in out.iterdir()):
-        raise ConfigError(f"{out}: is not empty and no run of this recipe; give another folder with --out")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(made_of, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        draft.replace(started)
+    claim(out, made_of)
     shutil.rmtree(out / _STAGE, ignore_errors=True)
     whole = []
     for checkpoint in (out / "checkpoints").glob("checkpoint-*"):
@@ -79,15 +64,3 @@ def _is_whole(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def _differences(before: Any, now: Any, path: str = "") -> list[str]:
-    """The keys at which two plain documents differ, each with both values."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted({*before, *now})
-        return [
-            found
-            for key in keys
-            for found in _differences(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-        ]
-    return [] if before == now else [f"{path} (was {json.dumps(before)[:80]}, is {json.dumps(now)[:80]})"]

@@ -16,7 +16,9 @@ import onnxruntime
 
 from guard.bundle import open_bundle
 from guard.conversation import Conversation
-from guard.engines.causal_onnx import CausalGraph, CausalOnnxEngine
+from guard.engines.base import all_scores
+from guard.engines.causal_graph import CausalGraph
+from guard.engines.causal_onnx import CausalOnnxEngine
 from guard.errors import BundleError, EngineError
 
 PROVIDER, FALLBACK = "TensorrtExecutionProvider", "CUDAExecutionProvider"
@@ -104,9 +106,9 @@ def build(bundle: Path, cache: Path, sizes: Sizes | None = None, device: int = 0
     cache.mkdir(parents=True, exist_ok=True)
     session = _opened(path, options(inputs, cache, sizes or Sizes(), half, device), device)
     engine = CausalOnnxEngine(opened, graph=CausalGraph(session, str(path)))
-    windows = engine.read(Conversation.of("hello"), opened.policy).windows
-    engine.score(windows)  # the first run builds
-    engine.score([*windows] * 16)
+    windows = engine.tokenize(Conversation.of("hello"), opened.policy).windows
+    all_scores(engine, windows)  # the first run builds
+    all_scores(engine, [*windows] * 16)
     made = sorted(file for file in cache.iterdir() if file.suffix == ".engine")
     if not made:
         raise EngineError(f"{cache}: TensorRT took no part of the graph; run with ONNX Runtime's log to see why")

@@ -21,34 +21,34 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from trl.trainer.sft_trainer import SFTTrainer
 
 from guard.errors import ConfigError
-from guard.prompts.causal import Prompt
-from guard.train.causal.dev_eval import Judged, Reading, ranking, read_verdicts
+from guard.prompts.prompt import Prompt
+from guard.train.causal.dev_eval import DevRow, VerdictScores, ranking, score_verdicts
 from guard.train.causal.qlora import keep_stored
 from guard.train.causal.rows import IGNORED, EpochRows
 from guard.train.common.plot import draw_history
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class HeldOut:
+class DevSet:
     """What the guard is judged by: rows, and the prompt that knows where the verdict begins."""
 
-    rows: Sequence[Judged]
+    rows: Sequence[DevRow]
     prompt: Prompt
 
 
 class VerdictTrainer(SFTTrainer):
-    """Takes what SFTTrainer takes, but `rows` and `held_out` (None: never judged) for its data sets.
+    """Takes what SFTTrainer takes, but `rows` and `dev_set` (None: never judged) for its data sets.
 
     first_token_weight: how many times a verdict's first token counts in the loss; the other tokens count once.
     Raises ConfigError where the loss stops being a number and where a checkpoint cannot be written.
     """
 
     def __init__(
-        self, *, rows: EpochRows, held_out: HeldOut | None, first_token_weight: float = 1.0, **options: Any
+        self, *, rows: EpochRows, dev_set: DevSet | None, first_token_weight: float = 1.0, **options: Any
     ) -> None:
         # TRL takes no data set but its own kind. It checks this one row, and trains on what stands in its place below.
         first = Dataset.from_list([rows[0]])
-        super().__init__(train_dataset=first, eval_dataset=first if held_out else None, **options)
+        super().__init__(train_dataset=first, eval_dataset=first if dev_set else None, **options)
         if options.get("quantization_config") is not None:
             # TRL rounds a QLoRA adapter to bf16, and peft widens it when a run goes on, which would be another run.
             adapted: Any = self.model
@@ -58,7 +58,7 @@ class VerdictTrainer(SFTTrainer):
             keep_stored(adapted)
         self.train_dataset = rows
         self.seconds_judging = 0.0
-        self._held_out = held_out
+        self._held_out = dev_set
         self._first_token_weight = first_token_weight
         for silent in (PrinterCallback, ProgressCallback):
             self.remove_callback(silent)
@@ -134,17 +134,17 @@ class VerdictTrainer(SFTTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _read(self, prompts: Sequence[tuple[int, ...]], prompt: Prompt) -> Reading:
+    def _read(self, prompts: Sequence[tuple[int, ...]], prompt: Prompt) -> VerdictScores:
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         size, world = self.args.eval_batch_size, self.args.world_size
         batches = [order[at : at + size] for at in range(0, len(order), size)]
         batches += [batches[-1]] * (-len(batches) % world)  # sharded weights need as many forwards from each process
         model: Any = self.model_wrapped
-        own: list[tuple[list[int], Reading]] = []
+        own: list[tuple[list[int], VerdictScores]] = []
         for batch in batches[self.args.process_index :: world]:
             with self.compute_loss_context_manager():
-                own.append((batch, read_verdicts(model, [prompts[i] for i in batch], prompt, self.args.device)))
-        found = Reading(np.zeros(len(prompts)), np.zeros(len(prompts)))
+                own.append((batch, score_verdicts(model, [prompts[i] for i in batch], prompt, self.args.device)))
+        found = VerdictScores(np.zeros(len(prompts)), np.zeros(len(prompts)))
         for batch, part in gather_object(own):
             found.odds[batch], found.mass[batch] = part.odds, part.mass
         return found

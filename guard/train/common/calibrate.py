@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guard.calibration import Calibration, TargetCalibration, Thresholds
+from guard.calibration import NEVER, Calibration, TargetCalibration, Thresholds
 from guard.conversation import Example, Target
 from guard.engines.base import Engine
-from guard.errors import DataError, EngineError
+from guard.errors import DataError
 from guard.metrics import classification
+from guard.moderator.evidence import evidence
+from guard.moderator.steps import run, together
 from guard.policy import Policy
-from guard.reading import read
 
 MIN_ROWS = 20  # of each class; below that a fit says more about chance than about the guard
 MIN_CATEGORY_ROWS = 15  # that violate the category, and that do not
@@ -98,7 +98,7 @@ def choose_thresholds(p: Floats, labels: Bools) -> Thresholds:
     if balanced is None or None in found.values():
         raise DataError("thresholds need safe and unsafe rows; all rows given are of one class")
     top = float(p.max())
-    above = (top + 1) / 2 if top < 1 else math.nextafter(1, 2)
+    above = (top + 1) / 2 if top < 1 else NEVER
     at = {fpr: min(point.threshold, above) for fpr, point in found.items() if point is not None}
     middle = balanced.threshold
     return Thresholds(
@@ -213,17 +213,17 @@ def _codes(example: Example) -> frozenset[str] | None:
 def scores(engine: Engine, examples: Sequence[Example], policy: Policy) -> tuple[Floats, Floats]:
     """Uncalibrated log-odds: of the verdict [examples], and of each category [examples, categories].
 
-    Read as for every verdict, views included; the worst window counts (guard.reading, guard.moderator).
+    They come from the same evidence as every verdict: of all windows, views included, the worst counts.
+    Raises the first error if a part of the examples cannot be scored.
     """
     unsafe = np.empty(len(examples))
     categories = np.empty((len(examples), len(policy.codes)))
     for start in range(0, len(examples), _CHUNK):
-        readings = [read(engine, example.conversation, policy) for example in examples[start : start + _CHUNK]]
-        found = iter(engine.score([window for reading in readings for window in reading.windows]))
-        for index, reading in enumerate(readings, start):
-            windows = [next(found) for _ in reading.windows]
-            unsafe[index] = max(score.unsafe for score in windows)
-            categories[index] = np.max([score.categories for score in windows], axis=0)
-    if broken := int((~np.isfinite(unsafe)).sum()):
-        raise EngineError(f"{broken} of {len(examples)} log-odds are not finite numbers; this is a fault of the model")
+        chunk = examples[start : start + _CHUNK]
+        found = run(together([evidence(engine, example.conversation, policy) for example in chunk]), engine)
+        for index, one in enumerate(found, start):
+            if isinstance(one, Exception):
+                raise one
+            unsafe[index] = one.score.unsafe
+            categories[index] = one.score.categories
     return unsafe, categories

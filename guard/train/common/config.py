@@ -12,7 +12,7 @@ from guard import schema
 from guard.schema import NotNegative, Positive, Share
 from guard.train.augment.augmentation import Augmentation
 
-FREE = ("out", "threads", "checkpoint_steps")  # what a resumed run may change
+RESUMABLE = ("out", "threads", "checkpoint_steps")  # what a resumed run may change
 
 
 @dataclass(frozen=True, kw_only=True)

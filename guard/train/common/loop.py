@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,12 +43,6 @@ class Finished:
 
     history: list[dict[str, Any]]
     tokens_per_s: int | None
-
-
-def identity(config: Any, free: Collection[str]) -> str:
-    """A recipe's configuration as text, less the keys that a resumed run may change."""
-    kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in free}
-    return json.dumps(kept, sort_keys=True, default=sorted)
 
 
 def adamw(

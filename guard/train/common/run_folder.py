@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -14,9 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from guard.digest import file_digest
 from guard.errors import GuardError
 from guard.jobs.atomic import atomic
+from guard.train.common.identity import contents
 
 PACKAGES = (
     "guard-service",
@@ -62,14 +61,11 @@ def write_run(
         file.write((json.dumps(record, indent=2, sort_keys=True, default=str) + "\n").encode())
 
 
-def data_digest(data: Path) -> str:
-    """What names the data of a run: the digest of a built folder's manifest, or of all data files where it has none."""
-    if not data.is_dir():
-        return file_digest(data)
-    if (data / "manifest.json").is_file():
-        return file_digest(data / "manifest.json")
-    told = "".join(f"{path.name} {file_digest(path)}\n" for path in sorted(data.glob("*.parquet")))
-    return hashlib.sha256(told.encode()).hexdigest()
+def data_digest(data: Path) -> str | None:
+    """What names the data of a run: the digest of a built folder's manifest, or of all data files where it has none;
+    None where there is no data, as whoever reads it tells."""
+    manifest = data / "manifest.json"
+    return contents(manifest if manifest.is_file() else data) if data.exists() else None
 
 
 def run_recipe(main: Callable[[str, list[str]], None]) -> None:

@@ -1,39 +1,40 @@
-"""Visits: each epoch shows every example once, as one window of its text, disguised or padded anew."""
+"""Samples: each epoch shows every example once, as one window of its text, disguised or padded anew."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from guard.conversation import Conversation, Example, Target
 from guard.data.ingest.refusal import refuses
-from guard.engines.base import Reading, Window, padded_batches
+from guard.engines.base import padded_batches
 from guard.policy import Policy
+from guard.prompts.window import TokenizedConversation, Window
 from guard.train.augment.augmentation import Augmentation, augment
 from guard.train.augment.padding import Pool
 from guard.train.common.labels import Item, Row, item_of
 
-_CHUNK = 4096  # visits among which batches of near lengths are made
+_CHUNK = 4096  # samples among which batches of near lengths are made
 
 
 class Reader(Protocol):
     """Whatever makes a conversation's windows: the renderer of either kind of guard."""
 
-    def read(self, conversation: Conversation, policy: Policy) -> Reading: ...
+    def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class Sample:
     """One window of an example, with what is known of its label."""
 
     item: Item
     row: Row
 
 
-def visits(
+def samples(
     examples: Sequence[Example],
     reader: Reader,
     rules: Policy,
@@ -41,8 +42,8 @@ def visits(
     seed: int,
     epoch: int,
     pool: Pool,
-) -> list[Visit]:
-    """The epoch's visit to every example, in their order, less those whose label says nothing under the policy."""
+) -> list[Sample]:
+    """The epoch's sample of every example, in their order, less those whose label says nothing under the policy."""
     made = []
     for example in examples:
         shown = augment(example, rules, settings, seed, epoch, pool)
@@ -50,14 +51,14 @@ def visits(
         item = item_of(shown.example, rules, example.weight, refusal)
         if item is None:
             continue
-        windows = reader.read(shown.example.conversation, rules).windows
+        windows = reader.tokenize(shown.example.conversation, rules).windows
         rng = random.Random(f"{seed}/{epoch}/{example.id}")
         if item.unsafe:
             windows = holding(windows, shown.span)
         elif refusal is not None:
             windows = windows[:1]  # where a refusal is looked for
         window = rng.choice(windows)
-        made.append(Visit(item, (window.ids, window.segments)))
+        made.append(Sample(item, (window.ids, window.segments)))
     return made
 
 
@@ -82,23 +83,14 @@ def _refusal(example: Example, shown: Example) -> bool | None:
     return refuses(shown.conversation.judged.content)
 
 
-def thinned(visit: Visit, kept: Collection[int], share: float, rng: random.Random) -> Visit:
-    """A prompt's visit less a random share of its tokens, so that no row is known by one rare word; `kept` ones stay.
-
-    Source: word dropout (Iyyer et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods").
-    """
-    ids, segments = visit.row
-    return Visit(visit.item, (tuple(token for token in ids if token in kept or rng.random() >= share), segments))
-
-
-def batches(made: Sequence[Visit], tokens: int, rows: int, rng: random.Random) -> Iterator[list[Visit]]:
+def batches(made: Sequence[Sample], tokens: int, rows: int, rng: random.Random) -> Iterator[list[Sample]]:
     """Batches of near lengths within shuffled chunks, so that padding is small and order still random."""
     order = list(made)
     rng.shuffle(order)
-    cut: list[list[Visit]] = []
+    cut: list[list[Sample]] = []
     for start in range(0, len(order), _CHUNK):
         chunk = order[start : start + _CHUNK]
-        packed = padded_batches([len(visit.row[0]) for visit in chunk], tokens, rows)
+        packed = padded_batches([len(sample.row[0]) for sample in chunk], tokens, rows)
         cut += [[chunk[index] for index in batch] for batch in packed]
     rng.shuffle(cut)
     yield from cut

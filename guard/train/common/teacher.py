@@ -12,15 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from guard.conversation import Conversation, Example
-from guard.engines.base import Engine, Score, Window
+from guard.engines.base import Engine
 from guard.errors import InvalidInput
 from guard.jobs.cache import Cache
+from guard.moderator.evidence import evidence
+from guard.moderator.steps import run, together
 from guard.policy import Policy
+from guard.prompts.window import Score
 from guard.train.common.labels import Item
 
 CHUNK = 128  # rows that are scored and kept together
@@ -44,17 +46,17 @@ class Taught(Item):
 def cache_key(teacher: str, policy: Policy, conversation: Conversation) -> str:
     """The key of a score in the cache. `teacher`: the digest of its bundle."""
     messages = [[message.role, message.content] for message in conversation.messages]
-    return "score/1:" + hashlib.sha256(json.dumps([teacher, policy.digest, messages]).encode()).hexdigest()
+    return "score/2:" + hashlib.sha256(json.dumps([teacher, policy.digest, messages]).encode()).hexdigest()
 
 
 def teach(
     engine: Engine, examples: Sequence[Example], policy: Policy, path: Path, progress: Progress = lambda *_: None
 ) -> list[Score | None]:
-    """The worst window's score of each example as it is cached; None where the teacher cannot read it.
+    """The score of each example, as for a verdict, as it is cached; None where the teacher cannot tokenize it.
 
     DataError if the cache at `path` cannot be used; what the engine raises, after what was scored before is kept.
     """
-    keys = [cache_key(engine.digest, policy, example.conversation) for example in examples]
+    keys = [cache_key(engine.info.digest, policy, example.conversation) for example in examples]
     with Cache(path) as cache:
         log_odds = cache.get_many(keys)
         missing = list(
@@ -71,20 +73,15 @@ def teach(
 
 
 def _scores(engine: Engine, examples: Sequence[Example], policy: Policy) -> list[list[float]]:
-    """[verdict, each category …] of each example, [] where it cannot be read."""
-    windows: list[Window] = []
-    owners: list[int] = []
-    for index, example in enumerate(examples):
-        try:
-            found = engine.read(example.conversation, policy).windows
-        except InvalidInput:
-            continue  # told by the caller, who counts the rows without a score
-        windows += found
-        owners += [index] * len(found)
-    odds: list[list[float]] = [[] for _ in examples]
-    for index, score in zip(owners, engine.score(windows), strict=True):
-        said = [score.unsafe, *score.categories]
-        odds[index] = np.maximum(odds[index], said).tolist() if odds[index] else said
+    """[verdict, each category …] of each example, [] where it cannot be tokenized. Raises what else goes wrong."""
+    odds: list[list[float]] = []
+    for one in run(together([evidence(engine, example.conversation, policy) for example in examples]), engine):
+        if isinstance(one, InvalidInput):
+            odds.append([])  # told by the caller, who counts the rows without a score
+        elif isinstance(one, Exception):
+            raise one
+        else:
+            odds.append([one.score.unsafe, *one.score.categories])
     return odds
 
 

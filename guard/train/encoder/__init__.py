@@ -1,0 +1,1 @@
+"""The encoder guard: model, steps, export."""

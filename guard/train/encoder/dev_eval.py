@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -15,27 +16,29 @@ from guard.engines.base import padded_batches
 from guard.metrics.classification import Floats, auprc, auroc, best_f1
 from guard.policy import Policy
 from guard.prompts.encoder import EncoderInput, category_text
+from guard.prompts.window import Score, combined
 from guard.train.common.labels import Row, item_of
 from guard.train.encoder import model as encoder
+from guard.views.tokenize import tokenize
 
 _BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class DevRow:
     """A held-out example as all of its windows."""
 
     unsafe: bool
     windows: tuple[Row, ...]
 
 
-def held_out(examples: Sequence[Example], reader: EncoderInput, rules: Policy) -> list[Judged]:
-    """Every example as serving reads it, less those whose label says nothing under the policy."""
+def dev_rows(examples: Sequence[Example], reader: EncoderInput, rules: Policy) -> list[DevRow]:
+    """Every example in the windows that serving scores, less those whose label says nothing under the policy."""
     return [
-        Judged(example.label == "unsafe", tuple((w.ids, w.segments) for w in windows))
+        DevRow(example.label == "unsafe", tuple((w.ids, w.segments) for w in windows))
         for example in examples
         if item_of(example, rules)
-        for windows in [reader.read(example.conversation, rules).windows]
+        for windows in [tokenize(reader, example.conversation, rules).windows]
     ]
 
 
@@ -46,25 +49,26 @@ def category_rows(reader: EncoderInput, texts: Sequence[str]) -> list[Row]:
 
 def worst_windows(
     model: encoder.ConditionedEncoder,
-    items: Sequence[Judged],
+    items: Sequence[DevRow],
     categories: Tensor,
     pad: int,
     autocast: contextlib.AbstractContextManager[None],
 ) -> Floats:
     """[items]: the log-odds of the worst window of each, under the categories of these vectors."""
-    flat = [(index, row) for index, item in enumerate(items) for row in item.windows]
-    worst = np.full(len(items), -np.inf)
-    for batch in padded_batches([len(row[0]) for _, row in flat], _BATCH_TOKENS):
-        text = encoder.padded([flat[i][1] for i in batch], pad)
+    rows = [row for item in items for row in item.windows]
+    odds = np.empty(len(rows))
+    for batch in padded_batches([len(row[0]) for row in rows], _BATCH_TOKENS):
+        text = encoder.padded([rows[i] for i in batch], pad)
         with torch.no_grad(), autocast:
             logits = model(**text, categories=categories)[1]
-        np.maximum.at(worst, [flat[i][0] for i in batch], torch.logsumexp(logits.float(), 1).numpy())
-    return worst
+        odds[batch] = torch.logsumexp(logits.float(), 1).numpy()
+    scores = map(Score, odds.tolist())
+    return np.array([combined(list(islice(scores, len(item.windows)))).unsafe for item in items])
 
 
 def evaluate(
     model: encoder.ConditionedEncoder,
-    items: Sequence[Judged],
+    items: Sequence[DevRow],
     reader: EncoderInput,
     rules: Policy,
     autocast: contextlib.AbstractContextManager[None],

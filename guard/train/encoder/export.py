@@ -18,11 +18,12 @@ import onnx
 import torch
 
 from guard.bundle import Bundle
+from guard.engines.base import all_scores
 from guard.engines.mini import MiniEngine
 from guard.errors import BundleError
 from guard.policy import Policy
 from guard.prompts.encoder import LAYOUT_DIGEST, category_text
-from guard.train.common.export import common_fields, sealed
+from guard.train.common.draft import common_fields, sealed
 from guard.train.common.labels import Row
 from guard.train.common.parity import PARITY_TEXTS
 from guard.train.encoder import model as encoder
@@ -117,10 +118,10 @@ def _tensors(path: Path) -> dict[str, tuple[int, tuple[int, int]]]:
 def _parity(draft: Bundle, model: ConditionedEncoder, stored: ConditionedEncoder) -> dict[str, float]:
     """Largest difference in probability: torch against ONNX on the stored weights, and full against half precision."""
     engine = MiniEngine(draft)
-    windows = [w for text in PARITY_TEXTS for w in engine.read(text, draft.policy).windows]
+    windows = [w for text in PARITY_TEXTS for w in engine.tokenize(text, draft.policy).windows]
     rows = [(window.ids, window.segments) for window in windows]
-    onnx_alone = _probabilities(np.array([engine.score([window])[0].unsafe for window in windows]))
-    onnx_batch = _probabilities(np.array([score.unsafe for score in engine.score(windows)]))
+    onnx_alone = _probabilities(np.array([all_scores(engine, [window])[0].unsafe for window in windows]))
+    onnx_batch = _probabilities(np.array([score.unsafe for score in all_scores(engine, windows)]))
     torch_stored = _torch(stored, engine, rows, draft.policy)
     torch_full = _torch(model, engine, rows, draft.policy)
     parity = {

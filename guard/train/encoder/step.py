@@ -1,4 +1,4 @@
-"""A step of the encoder: a batch of visits against the words of the categories that are in force."""
+"""A step of the encoder: a batch of samples against the words of the categories that are in force."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guard.policy import Category
 from guard.prompts.encoder import EncoderInput, category_text
-from guard.train.common.sampling import Visit
+from guard.train.common.sampling import Sample
 from guard.train.encoder import model as encoder
 from guard.train.encoder.dev_eval import category_rows
 
@@ -36,13 +36,13 @@ def paraphrases(categories: Sequence[Category], rng: random.Random) -> list[str]
 def logits_of(
     model: encoder.ConditionedEncoder,
     reader: EncoderInput,
-    batch: Sequence[Visit],
+    batch: Sequence[Sample],
     words: Sequence[str],
     autocast: contextlib.AbstractContextManager[None],
 ) -> tuple[Tensor, Tensor]:
     """[rows, categories], the log-odds of the categories of these words, and [rows], those that a text refuses. The
     small heads are computed in full precision."""
-    text = encoder.padded([visit.row for visit in batch], reader.pad)
+    text = encoder.padded([sample.row for sample in batch], reader.pad)
     with autocast:
         vectors = model.embed(**encoder.padded(category_rows(reader, words), reader.pad))
         means, states = model.read(**text)

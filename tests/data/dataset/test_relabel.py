@@ -216,13 +216,17 @@ def test_only_the_first_twenty_broken_rows_are_told(tmp_path: Path) -> None:
 def test_files_that_cannot_be_opened_are_told(tmp_path: Path) -> None:
     source = written(tmp_path / "in.jsonl", [])
     for one, two, told in (
-        (tmp_path / "no.jsonl", tmp_path / "out.jsonl", f"{tmp_path / 'no.jsonl'}: No such file or directory"),
-        (tmp_path, tmp_path / "out.jsonl", f"{tmp_path}: Is a directory"),
-        (source, tmp_path / "no" / "out.jsonl", f"{tmp_path / 'no' / 'out.jsonl'}: No such file or directory"),
+        (
+            tmp_path / "no.jsonl",
+            tmp_path / "out.jsonl",
+            "no.jsonl: cannot be read: No such file or directory",
+        ),
+        (tmp_path, tmp_path / "out.jsonl", f"{tmp_path}: cannot be read: Is a directory"),
+        (source, tmp_path / "no" / "out.jsonl", "no/out.jsonl: No such file or directory"),
     ):
         with pytest.raises(DataError) as caught:
             relabel_file(one, two, TO_OPENAI)
-        assert str(caught.value) == told
+        assert str(caught.value).endswith(told)
     assert relabel_file(source, source, TO_OPENAI).read == 0, "a file may take its own place"
 
 

@@ -468,7 +468,8 @@ def run(garden: Garden, *arguments: object) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-def test_the_command_shows_what_it_would_fetch_then_fetches_it(garden):
+def test_the_command_shows_what_it_would_fetch_then_fetches_it(garden, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     garden.add("beds/roses [red].txt")
     garden.add("LICENSE", b"take care\n")
     garden.write("garden", garden.described["garden"], caution="Mind the thorns.")

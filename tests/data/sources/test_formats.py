@@ -8,6 +8,7 @@ import io
 import json
 import string
 import tempfile
+import zipfile
 from pathlib import Path
 
 import openpyxl
@@ -154,13 +155,13 @@ def test_an_empty_file_has_no_records(tmp_path, name, content):
         ("a.jsonl", '{"a": 1}\n{"canary\n', "jsonl", {}, "a.jsonl row 2: not valid JSON"),
         ("a.jsonl", '["canary"]\n', "jsonl", {}, "a.jsonl row 1: must be a JSON object, not list"),
         ("a.jsonl", "[" * 100_000, "jsonl", {}, "a.jsonl row 1: not valid JSON"),
-        ("a.json", '["canary"', "json", {}, "a.json: not valid JSON at line 1"),
+        ("a.json", '["canary"', "json", {}, "a.json: not valid JSON: Expecting ',' delimiter at column 10"),
         ("a.json", '{"canary": 1}', "json", {"at": "rows"}, "must be a JSON object with the key `rows`"),
         ("a.json", "[1]", "json", {}, "a.json row 1: must be a JSON object, not int"),
         ("a.txt", b"canary \xff", "lines", {}, "a.txt: byte 7 is not utf-8"),
         ("a.xlsx", b"canary", "first_column", {}, "a.xlsx: is not an Excel workbook"),
         ("a.xlsx", b"canary", "xlsx", {}, "a.xlsx: is not an Excel workbook"),
-        ("a.parquet", b"canary", "parquet", {}, "a.parquet: not a readable parquet file"),
+        ("a.parquet", b"canary", "parquet", {}, "a.parquet: cannot be read as Parquet (ArrowInvalid)"),
         ("a.arrow", b"canary", "arrow", {}, "a.arrow: not a readable arrow file"),
         ("a.csv.gz", b"canary", "csv", {}, "a.csv.gz: is not a whole gzip file"),
         ("a.csv.gz", gzip.compress(b"a\ncanary\n" * 99, mtime=0)[:-9], "csv", {}, "a.csv.gz: is not a whole gzip file"),
@@ -206,7 +207,8 @@ def test_a_broken_row_can_be_passed_over(tmp_path):
     assert told == [(1, "1", ""), (2, None, "has 1 fields, the header names 2"), (4, "4", "")]
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n{\n7\n{"a": 2}\n')
-    problems = ["", "not valid JSON", "must be a JSON object, not int", ""]
+    told = "not valid JSON: Expecting property name enclosed in double quotes at column 2"
+    problems = ["", told, "must be a JSON object, not int", ""]
     assert [record.problem for record in each(path, "a.jsonl", "jsonl")] == problems
 
 
@@ -363,3 +365,43 @@ def test_a_folder_must_have_one_format_and_a_split_be_chosen(tmp_path):
     (tmp_path / "more.jsonl").touch()
     with pytest.raises(DataError, match=r"of several formats \(jsonl, csv\)"):
         files(tmp_path)
+
+
+def test_what_expands_beyond_reason_is_refused(tmp_path):
+    with gzip.open(tmp_path / "a.txt.gz", "wb", 9) as file:
+        file.write(b" " * (20 << 20))
+    with pytest.raises(DataError, match=r"a\.txt\.gz: [\d,]+ bytes unpack to 1[6-7],[\d,]+ or more, over 250 times"):
+        list(each(tmp_path / "a.txt.gz", "a.txt.gz", "lines"))
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("xl/sharedStrings.xml", b" " * (20 << 20))
+    with pytest.raises(DataError, match=r"a\.xlsx: [\d,]+ bytes unpack to 20,971,520 or more"):
+        list(each(tmp_path / "a.xlsx", "a.xlsx", "xlsx"))
+
+
+def test_a_sheet_has_no_more_rows_than_a_sheet_can_have(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["text"])
+    book.active.append(["canary"])
+    book.save(tmp_path / "a.xlsx")
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as whole, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as far:
+        for part in whole.infolist():
+            far.writestr(part, whole.read(part).replace(b'r="2"', b'r="999999999"').replace(b'"A2"', b'"A999999999"'))
+    with pytest.raises(DataError, match=r"b\.xlsx: has a row number over 1,048,576") as error:
+        list(each(tmp_path / "b.xlsx", "b.xlsx", "xlsx"))
+    assert "canary" not in str(error.value)
+
+
+def test_metadata_that_is_nested_deeply_is_passed_over(tmp_path):
+    table = pa.table({"text": ["a"]}).replace_schema_metadata({"huggingface": "[" * 100_000})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert [record.fields for record in each(tmp_path / "a.parquet", "a.parquet", "parquet")] == [{"text": "a"}]
+
+
+def test_a_json_row_is_read_strictly_and_not_without_bound(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "canary", "text": "x"}\n{"text": "' + "a" * (5 << 20) + '"}\n')
+    problems = [record.problem for record in each(tmp_path / "a.jsonl", "a.jsonl", "jsonl")]
+    assert problems[0] == "not valid JSON: an object repeats a key"
+    assert problems[1].startswith("the row is too long: 5,242,893 bytes; at most 4,194,304")
+    (tmp_path / "a.json").write_text('[{"text": "canary",\n "text": "x"}]')
+    with pytest.raises(DataError, match=r"a\.json: not valid JSON: an object repeats a key"):
+        list(each(tmp_path / "a.json", "a.json", "json"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard import schema
+from guard import document, schema
 from guard.data.dataset.examples import load_examples
 from guard.data.ingest import source_rows
 from guard.data.ingest.user_description import check, describe
@@ -26,11 +26,11 @@ QUESTIONS = ["How do I prune a rose?", "How do I steal a hedge?", "Is moss a pla
 
 
 def entry(text):
-    return schema.convert(schema.parse(text, "a.yaml", ConfigError)[0], UserData, "a.yaml", error=ConfigError)
+    return schema.convert(document.parse(text, "a.yaml", ConfigError)[0], UserData, "a.yaml", error=ConfigError)
 
 
 def described(path, **settings):
-    return describe(entry(schema.dump({"path": path.name, **settings})), path.parent, RULES)
+    return describe(entry(document.dump({"path": path.name, **settings})), path.parent, RULES)
 
 
 def rows(path, **settings):
@@ -274,7 +274,7 @@ def test_rows_of_both_shapes_in_one_file(tmp_path):
     *found, broken = rows(path)
     assert [row.messages for row in found[:3]] == [(("user", "a"),), *[(("user", "a"), ("assistant", "b"))] * 2]
     assert found[4].messages == (("tool", "a"),)
-    assert broken.problem == "has no field `prompt`"
+    assert broken.problem == "the row has no value for `messages`, `prompt` or `response`"
     path.write_text("".join(path.read_text().splitlines(True)[:5]))
     conversations = [example.conversation for example in read_labelled(path, RULES)]
     assert [[message.role for message in each.messages] for each in conversations] == [
@@ -314,7 +314,7 @@ def test_pairs(tmp_path):
     path = write(tmp_path / "a.csv", {"prompt": "a", "chosen": "no", "rejected": "yes"}, {"prompt": "b", "chosen": "x"})
     pair, broken = rows(path)
     assert (pair.kind, pair.response, pair.rejected, pair.label) == ("pair", "no", "yes", "unlabelled")
-    assert broken.problem == "the judged (last) message is empty"
+    assert broken.problem == "`rejected` is empty; a pair needs both answers"
 
 
 # -- mistakes ---------------------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_the_first_ten_broken_rows_are_shown_and_the_others_counted(tmp_path):
     assert "canary" not in str(error.value)
     assert shown[0] == "a:"
     assert shown[1].startswith("a.csv row 2: field `label` holds a label (6 characters) that the label rule does not")
-    assert shown[2] == "a.csv row 3: the judged (last) message is empty"
+    assert shown[2] == "a.csv row 3: the judged (last) message is empty; send at least one visible character"
     assert shown[3].startswith("a.csv row 4: `categories` names 1 codes that are not in the policy; it has: S1, S2")
     assert shown[4].startswith("a.csv row 5: a safe row violates no category; ")
     assert shown[5].startswith("a.csv row 6: field `label` holds a label (0 characters)")
@@ -425,7 +425,7 @@ def test_a_list_inside_an_object_and_a_sheet_are_named_by_at(tmp_path):
     ],
 )
 def test_a_wrong_description_is_told_by_its_line(text, message):
-    data, lines = schema.parse(text, "a.yaml", ConfigError)
+    data, lines = document.parse(text, "a.yaml", ConfigError)
     with pytest.raises(ConfigError, match=message):
         schema.convert(data, UserData, "a.yaml", lines, ConfigError)
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from guard import policy
 from guard.calibration import Calibration, TargetCalibration, Thresholds
 from guard.conversation import Conversation, Target
-from guard.engines.base import Reading, Score, Window
 from guard.engines.fake import FakeEngine
 from guard.errors import ConfigError, DataError, InvalidInput
 from guard.evaluate.redteam import sample
@@ -24,6 +23,7 @@ from guard.evaluate.redteam.report import build_report, evasions, tables
 from guard.evaluate.redteam.suffix_search import LONGEST, Start, search
 from guard.evaluate.suite import Case, Suite
 from guard.moderator import Moderator
+from guard.prompts.window import Score, TokenizedConversation, Window
 from guard.schema import convert
 
 MINIMAL = policy.load("minimal")
@@ -31,19 +31,17 @@ SEEDS = AttackSettings()
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class Rule(FakeEngine):
     """An engine that scores a text by a function. It cannot read `unreadable` at all, and `cut` not whole."""
 
     z: object
-    kind: str = "fake"
-    digest: str = "ab" * 32
 
-    def read(self, conversation, policy):
+    def tokenize(self, conversation, policy):
         text = conversation.judged.content
         if "unreadable" in text:
             raise InvalidInput("this cannot be read")
         window = Window(policy, tuple(text.encode()), (), 0, len(text))
-        return Reading((window,), 1, 2 if "cut" in text.split() else 1)
+        return TokenizedConversation((window,), 1, 2 if "cut" in text.split() else 1)
 
     def score(self, windows):
         found = [float(self.z(bytes(window.ids).decode())) for window in windows]

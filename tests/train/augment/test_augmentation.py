@@ -23,14 +23,14 @@ from guard import policy as policies
 from guard import schema
 from guard.conversation import Conversation, Example, Message
 from guard.errors import ConfigError
-from guard.prompts.causal import Prompt
+from guard.prompts.causal import CausalPrompt
 from guard.prompts.control import ChatTokens
+from guard.prompts.grammar import write
 from guard.train.augment import injection, turns
 from guard.train.augment.augmentation import Augmentation, Augmented, augment
 from guard.train.augment.padding import Pool
 from guard.train.augment.policy_views import decides
 from guard.train.causal.rows import answer
-from guard.verdict import write
 from guard.views.disguise import Disguise
 from tests.fixtures import tiny_causal
 
@@ -399,9 +399,8 @@ def test_new_codes_have_the_prefixes_that_are_given():
 @given(examples(), seeds)
 def test_the_renderer_takes_what_comes_out(row, seed):
     made = augment(row, RULES, EVERYTHING, seed, 0, POOL)
-    prompt = Prompt(CHAT, 100_000, 64, made.detail)
-    found, _ = prompt.suffixes(made.example.conversation, made.policy)
-    assert found
+    prompt = CausalPrompt(CHAT, 100_000, 64, made.detail)
+    assert prompt.tokenize(made.example.conversation, made.policy).windows
     if not decides(row, RULES):
         return  # it is never learnt
     learnt = prompt.chat.tokenizer.decode(answer(prompt, made.example, made.policy), skip_special_tokens=False)

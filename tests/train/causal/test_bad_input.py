@@ -51,10 +51,12 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     tiny_sft.write_data(folder / "one-class", safe)
     tiny_sft.write_data(folder / "one-class-dev", rows, safe)
     tiny_sft.write_data(folder / "strange", [*rows, {**rows[-1], "id": "x", "categories": ["X9"]}])
-    for name in ("bert", "bare", "chatless", "no-tokenizer", "small"):
+    for name in ("bert", "bare", "chatless", "no-tokenizer", "small", "pickled", "renamed"):
         shutil.copytree(base, folder / name)
     edit(folder / "bert" / "config.json", model_type="bert", architectures=["BertForMaskedLM"])
     (folder / "bare" / "model.safetensors").unlink()
+    (folder / "pickled" / "model.safetensors").rename(folder / "pickled" / "pytorch_model.bin")
+    edit(folder / "renamed" / "config.json", num_hidden_layers=3)
     (folder / "no-tokenizer" / "tokenizer.json").unlink()
     edit(folder / "small" / "config.json", vocab_size=100)
     spoil(folder / "chatless" / "tokenizer.json", "<|eot_id|>", "<|other|>")
@@ -76,6 +78,14 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "no data": {**given, "data": folder / "nowhere"},
         "patience": {**given, "dev_rows": 0, "patience": 3},
         "fsdp": {**given, "trainer.fsdp": "true"},
+        "pissa": {**given, "lora.init_lora_weights": "pissa"},
+        "olora": {**given, "lora.init_lora_weights": "olora"},
+        "trained biases": {**given, "lora.bias": "all"},
+        "bias without one": {**given, "lora.lora_bias": "true"},
+        "invoked adapter": {**given, "lora.alora_invocation_tokens": "[1]"},
+        "no such layer": {**given, "lora.target_modules": "[c_attn]"},
+        "old weights": {**given, "base": folder / "pickled"},
+        "another checkpoint": {**given, "base": folder / "renamed"},
         "diverges": {**given, "trainer.learning_rate": "1e30"},
     }
     for name in GPU_CONFIGS:
@@ -130,6 +140,14 @@ def spoil(path: Path, token: str, other: str) -> None:
         ("no data", "DataError: no data at .*make it with: guard data build"),
         ("patience", "ConfigError: .*patience=3 waits for a better AUPRC"),
         ("fsdp", "ConfigError: .*trainer.fsdp shards over GPUs"),
+        ("pissa", "ConfigError: lora.init_lora_weights=pissa: .*; allowed: true, false, gaussian, orthogonal"),
+        ("olora", "ConfigError: lora.init_lora_weights=olora: changes the base's own weights"),
+        ("trained biases", "ConfigError: lora.bias=all: biases of the base .* only `none` is allowed"),
+        ("bias without one", "ConfigError: lora: .*q_proj: lora_bias=true, and this layer of the base has no bias"),
+        ("invoked adapter", "ConfigError: lora.alora_invocation_tokens: .* cannot be folded into its base"),
+        ("no such layer", "ConfigError: lora: peft refuses it for a llama: .*c_attn"),
+        ("old weights", "BundleError: .*pickled: no .* and no model.safetensors; convert the base to safetensors"),
+        ("another checkpoint", r"BundleError: .* hold no tensor model\.layers\.2\..* \(9 of this model's"),
         ("diverges", r"ConfigError: step \d+: .* is (nan|inf); .* lower trainer.learning_rate \(it is 1e\+30\)"),
         *((name, "ConfigError: .*no GPU.*cpu-tiny") for name in GPU_CONFIGS),
     ],

@@ -13,7 +13,7 @@ import pytest
 from guard import policy
 from guard.conversation import Conversation, Example
 from guard.errors import DataError
-from guard.prompts.causal import Prompt
+from guard.prompts.prompt import Prompt, load_prompt
 from tests.fixtures import tiny_causal
 
 torch = pytest.importorskip("torch")
@@ -26,7 +26,7 @@ RULES = policy.load("minimal")
 def prompt(tmp_path_factory: pytest.TempPathFactory) -> Prompt:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     tiny_causal.tokenizer().save(str(path))
-    return Prompt.load(path, 900, 64, "names")
+    return load_prompt(path, 900, 64, "names")
 
 
 class Listener(torch.nn.Module):
@@ -53,7 +53,7 @@ def test_a_score_is_that_of_the_prompt_alone_and_of_the_words_first_tokens(promp
     size = prompt.chat.tokenizer.get_vocab_size()
     model, generator = Listener(size), np.random.default_rng(0)
     asked = [tuple(map(int, generator.integers(0, size, length))) for length in (3, 17, 9)]
-    together = scores.read_verdicts(model, asked, prompt, "cpu")
+    together = scores.score_verdicts(model, asked, prompt, "cpu")
     for index, ids in enumerate(asked):
         place = 1 + 0.01 * torch.arange(len(ids))
         logits = (model.words(torch.tensor(ids)) * place[:, None]).sum(0).detach().double()
@@ -64,11 +64,11 @@ def test_a_score_is_that_of_the_prompt_alone_and_of_the_words_first_tokens(promp
 
 
 def test_a_row_is_ranked_by_its_worst_window() -> None:
-    judged = [scores.Judged(True, ((1,), (2,), (3,))), scores.Judged(False, ((4,),)), scores.Judged(False, ((5,),))]
+    judged = [scores.DevRow(True, ((1,), (2,), (3,))), scores.DevRow(False, ((4,),)), scores.DevRow(False, ((5,),))]
     mass = np.full(5, 0.5)
-    best = scores.ranking(judged, scores.Reading(np.array([-9.0, 4.0, -9.0, 3.0, 1.0]), mass))
+    best = scores.ranking(judged, scores.VerdictScores(np.array([-9.0, 4.0, -9.0, 3.0, 1.0]), mass))
     assert best == {"auprc": 1.0, "auroc": 1.0, "best_f1": 1.0, "label_mass": 0.5}
-    worse = scores.ranking(judged, scores.Reading(np.array([-9.0, 2.0, -9.0, 3.0, 1.0]), mass))
+    worse = scores.ranking(judged, scores.VerdictScores(np.array([-9.0, 2.0, -9.0, 3.0, 1.0]), mass))
     assert worse["auprc"] == 0.5
     assert worse["auroc"] == 0.5
 

@@ -9,14 +9,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from guard import policy
 from guard.bundle import open_bundle
 from guard.conversation import Conversation
-from guard.engines import open_engine
+from guard.engines.base import all_scores
 from guard.engines.causal_onnx import CausalOnnxEngine
+from guard.engines.registry import open_engine
 from guard.errors import PolicyError
 from tests.fixtures import tiny_run
 
@@ -24,20 +26,114 @@ pytestmark = pytest.mark.slow
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 FIXTURES = str(Path(tiny_run.__file__).parent)
 
-# Compares what the export reads, a tensor at a time, with peft's own merge of the whole model.
-MERGE = """
-import sys, torch
+# What a bundle has to be is the model as peft calls it: is the export's own reference that, and are its merged weights?
+ADAPTERS = """
+import json, sys
+import numpy as np, torch, tiny_run
 from pathlib import Path
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
+from guard.errors import BundleError
 from guard.train.causal.merged import MergedWeights
+from guard.train.causal.reference import stored_model, torch_log_odds
+torch.set_num_threads(1)
+ids = [torch.randint(5, 300, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (9, 30, 31)]
+ids[0] += [12, 40]
+told = {}
+for name, (base, lora) in json.load(sys.stdin).items():
+    folder = Path(sys.argv[1]) / name
+    tiny_run.write_run(folder, base, **lora)
+    plain = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32).eval()
+    def odds(model):
+        with torch.no_grad():
+            found = [torch.log_softmax(model(input_ids=torch.tensor([row])).logits[0, -1].double(), -1) for row in ids]
+        return np.array([float(row[7] - row[5]) for row in found])
+    before = odds(plain)
+    trained = odds(PeftModel.from_pretrained(plain, str(folder / "run" / "adapter")).eval())
+    try:
+        weights = MergedWeights(str(folder / "base"), folder / "run" / "adapter")
+    except BundleError as problem:
+        told[name] = str(problem)
+        continue
+    merged, _ = torch_log_odds(stored_model(weights.config, weights.tensor), ids, (5, 7))
+    called, _ = torch_log_odds(weights.called(), ids, (5, 7))
+    told[name] = [float(np.abs(a - b).max()) for a, b in ((called, trained), (merged, trained), (before, trained))]
+(Path(sys.argv[1]) / "told.json").write_text(json.dumps(told))
+"""
+FEW = {"target_modules": ["q_proj", "v_proj"]}
+TIED = {"tie_word_embeddings": True}
+FOLDED = {
+    "lora": ({}, {}),
+    "rslora": ({}, {"use_rslora": True, "r": 8}),
+    "dora": ({}, {"use_dora": True}),
+    "modules_to_save": ({}, {"modules_to_save": ["lm_head"], **FEW}),
+    "lora_bias": ({"attention_bias": True}, {"lora_bias": True, **FEW}),
+    "trained_tokens": ({}, {"trainable_token_indices": [5, 9, 12, 40, 77], **FEW}),
+    "trained_tokens_tied": (TIED, {"trainable_token_indices": [5, 9, 12, 40, 77], **FEW}),
+    "embedding": ({}, {"target_modules": ["embed_tokens", "q_proj"]}),
+    "embedding_tied": (TIED, {"target_modules": ["embed_tokens", "q_proj"]}),
+    "output_layer_tied": (TIED, {"modules_to_save": ["lm_head"], **FEW}),
+}
+REFUSED = {
+    "bias": ({"attention_bias": True}, {"bias": "lora_only", **FEW}, "bias=lora_only: biases of the base cannot be"),
+    "bias_without_one": ({}, {"lora_bias": True, **FEW}, "this layer of the base has no bias"),
+    "replicated": (
+        {},
+        {"layer_replication": [[0, 2], [1, 2]], **FEW},
+        "layer_replication: an adapter with this option",
+    ),
+    "invoked": ({}, {"alora_invocation_tokens": [12, 40], **FEW}, "alora_invocation_tokens: an adapter with this"),
+}
+
+# A merge that leaves out one layer, in the form that stores what was trained and in one that does not.
+DROPPED = """
+import json, sys
+from pathlib import Path
+from guard.calibration import Calibration, write
+from guard.errors import BundleError
+from guard.train.causal.export import bundle_causal
+from guard.train.causal.merged import MergedWeights
+class Dropped(MergedWeights):
+    def tensor(self, name):
+        return self.base(name) if name == "model.layers.1.mlp.down_proj.weight" else super().tensor(name)
 root = Path(sys.argv[1])
-base = AutoModelForCausalLM.from_pretrained(root / "base", dtype=torch.float32)
-plain = {name: value.clone() for name, value in base.state_dict().items()}
-whole = PeftModel.from_pretrained(base, str(root / "run" / "adapter")).merge_and_unload().state_dict()
-read = MergedWeights(str(root / "base"), root / "run" / "adapter")
-print(max(float((read.tensor(name) - value).abs().max()) for name, value in whole.items()))
-print(max(float((plain[name] - value).abs().max()) for name, value in whole.items()))
+record = json.loads((root / "run" / "run.json").read_text())
+for form in ("fp32", "bf16"):
+    made = Path(sys.argv[2]) / form
+    made.mkdir()
+    write(Calibration(), made / "calibration.json")
+    try:
+        weights = Dropped(str(root / "base"), root / "run" / "adapter")
+        bundle_causal(root / "run", record, made, form, weights=weights)
+        print("sealed")
+    except BundleError as problem:
+        print(problem)
+"""
+
+# Families that do something to their logits behind the output layer: the graph against the model's own forward.
+FAMILIES = """
+import sys
+import numpy as np, torch, transformers
+from pathlib import Path
+from guard.engines.causal_graph import CausalGraph
+from guard.train.causal.graph import write_graph
+from guard.train.causal.quantise import FORMS
+kinds = {"Granite": {"logits_scaling": 8.0, "embedding_multiplier": 12.0, "residual_multiplier": 0.22},
+         "Cohere": {"logit_scale": 0.0625}}
+for name, changes in kinds.items():
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, initializer_range=0.2, bos_token_id=0, eos_token_id=1, pad_token_id=None, **changes)
+    model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
+    out = Path(sys.argv[1]) / f"{name}.onnx"
+    write_graph(config, model.state_dict().__getitem__, FORMS["fp32"], out)
+    ids = torch.randint(2, 300, (2, 24))
+    with torch.no_grad():
+        wanted = torch.log_softmax(model(input_ids=ids).logits.double(), -1)[:, [10, 23], 5:8].numpy()
+    graph = CausalGraph.open(out, 1)
+    found, _ = graph.run(ids.tolist(), graph.empty, [0] * 2, [[10, 23]] * 2, [5, 6, 7], past_index=[0] * 2)
+    print(np.abs(found - wanted).max())
 """
 
 # What checking an 8B model takes in each form, and what is said where that is not there.
@@ -64,10 +160,10 @@ import sys
 import numpy as np, torch
 from pathlib import Path
 from transformers import LlamaConfig, LlamaForCausalLM
-from guard.engines.causal_onnx import CausalGraph
+from guard.engines.causal_graph import CausalGraph
 from guard.train.causal.graph import write_graph
 from guard.train.causal.quantise import FORMS
-from guard.train.causal.reference import torch_log_odds
+from guard.train.causal.reference import stored_model, torch_log_odds
 folder, form, tied = Path(sys.argv[1]), FORMS[sys.argv[2]], sys.argv[3] == "tied"
 torch.manual_seed(0)
 config = LlamaConfig(vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
@@ -77,19 +173,21 @@ write_graph(config, weights.__getitem__, form, folder / "model.onnx")
 graph = CausalGraph.open(folder / "model.onnx", 1)
 ids = torch.randint(0, 300, (3, 24)).tolist()
 whole = [[*ids[0][:10], *row] for row in ids]
-stored, _ = torch_log_odds(config, weights.__getitem__, whole, (5, 7), form)
-trained, _ = torch_log_odds(config, weights.__getitem__, whole, (5, 7))
+stored, _ = torch_log_odds(stored_model(config, weights.__getitem__, form), whole, (5, 7))
+trained, _ = torch_log_odds(stored_model(config, weights.__getitem__), whole, (5, 7))
 _, kept = graph.run([ids[0][:10]], graph.empty, [0], [[0]], [5])
 found, _ = graph.run(ids, kept, [10] * 3, [[23]] * 3, [5, 7], past_index=[0] * 3)
 print(np.abs(found[:, 0, 1] - found[:, 0, 0] - stored).max(), np.abs(stored - trained).max())
 """
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
     """Training libraries warn at will, so they run outside of pytest, as they do for a user."""
     path = os.pathsep.join([FIXTURES, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**ENVIRONMENT, "PYTHONPATH": path}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments], input=given, capture_output=True, text=True, env=environment, check=False
+    )
 
 
 def made(folder: Path, *options: str) -> Path:
@@ -117,22 +215,42 @@ def engine(folder: Path) -> CausalOnnxEngine:
     return opened
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        (),
-        ("use_rslora=true", "r=8"),
-        ("use_dora=true",),
-        ('modules_to_save=["lm_head"]', 'target_modules=["q_proj","down_proj"]'),
-    ],
-    ids=["lora", "rslora", "dora", "modules_to_save"],
-)
-def test_tensors_are_those_of_the_merged_model(tmp_path: Path, options: tuple[str, ...]) -> None:
-    done = command("-c", MERGE, str(made(tmp_path, *options)))
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("adapters")
+    cases = FOLDED | {name: (base, lora) for name, (base, lora, _) in REFUSED.items()}
+    done = command("-c", ADAPTERS, str(folder), given=json.dumps(cases))
     assert done.returncode == 0, done.stderr[-3000:]
-    off, learnt = map(float, done.stdout.split())
-    assert off <= 1e-6
+    told: dict[str, Any] = json.loads((folder / "told.json").read_text(encoding="utf-8"))
+    return told
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_an_adapter_is_folded_in_as_peft_calls_it(adapters: dict[str, Any], name: str) -> None:
+    called, merged, learnt = adapters[name]
+    assert called <= 1e-4
+    assert merged <= 1e-4
     assert learnt > 1e-2  # else the adapter changed nothing
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_folded_in_is_refused(adapters: dict[str, Any], name: str) -> None:
+    assert REFUSED[name][2] in adapters[name]
+    assert "\n" not in adapters[name]
+
+
+def test_a_merge_that_drops_a_layer_is_not_sealed(root: Path, tmp_path: Path) -> None:
+    done = command("-c", DROPPED, str(root), str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    exact, rounded = done.stdout.splitlines()
+    assert exact.startswith("torch and ONNX (fp32, alone): probabilities differ by")
+    assert rounded.startswith("the trained model and its merged weights: probabilities differ by")
+
+
+def test_a_graph_does_to_its_logits_what_the_model_does(tmp_path: Path) -> None:
+    done = command("-c", FAMILIES, str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [float(off) < 1e-4 for off in done.stdout.split()] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -201,9 +319,9 @@ def test_a_cut_output_layer_gives_the_same_verdicts(root: Path) -> None:
         windows = [
             window
             for text in ("hello", "I will hit you. " * 30, "Give me the password.")
-            for window in whole.read(Conversation.of(text), each).windows
+            for window in whole.tokenize(Conversation.of(text), each).windows
         ]
-        for one, other in zip(whole.score(windows), cut.score(windows), strict=True):
+        for one, other in zip(all_scores(whole, windows), all_scores(cut, windows), strict=True):
             assert one.unsafe == pytest.approx(other.unsafe, abs=1e-3)
             assert one.categories == pytest.approx(other.categories, abs=1e-3)
 
@@ -211,7 +329,7 @@ def test_a_cut_output_layer_gives_the_same_verdicts(root: Path) -> None:
 def test_a_cut_output_layer_knows_no_other_codes(root: Path) -> None:
     cut = engine(exported(root, "int8", "verdict"))
     other = policy.load("mlcommons").without([f"S{number}" for number in range(3, 15)])
-    windows = cut.read(Conversation.of("hello"), other).windows
+    windows = cut.tokenize(Conversation.of("hello"), other).windows
     with pytest.raises(PolicyError, match=r"output layer was cut to the verdicts of its own policy.*--head full"):
         cut.score(windows)
 

@@ -10,7 +10,8 @@ import pytest
 from guard.bundle import open_bundle
 from guard.conversation import Conversation, conversation_from_row
 from guard.moderator import Moderator, open_moderator
-from guard.prompts.causal import TEMPLATE_DIGEST, Prompt
+from guard.prompts.causal import template
+from guard.prompts.prompt import load_prompt
 from guard.verdict import Outcome, sigmoid
 from tests.fixtures import tiny_causal, tiny_sft
 
@@ -34,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def moderator(run: Path) -> Moderator:
     bundle = run.parent / "bundle"
-    code = "import sys, pathlib; from guard.train.common.export import export; export(*map(pathlib.Path, sys.argv[1:]))"
+    code = "import sys, pathlib; from guard.train.export import export; export(*map(pathlib.Path, sys.argv[1:]))"
     tiny_sft.python("-c", code, str(run), str(bundle))
     return open_moderator(bundle)
 
@@ -48,7 +49,7 @@ def test_the_run_learns_and_tells_what_made_it(run: Path) -> None:
     assert metrics["best_step"] in (20, 40, 60)
     assert metrics["tokens_per_s"] > 0
     assert record["kind"] == "causal"
-    assert record["renderer"] == TEMPLATE_DIGEST
+    assert record["renderer"] == template().digest
     assert record["rows"] == {"read": 64, "foreign": 0, "weightless": 0, "visits": 64, "dev": 64}
     assert 0 < record["trained_parameters"] < record["parameters"]
     assert record["config"]["trainer"]["learning_rate"] == pytest.approx(1e-2)
@@ -96,8 +97,8 @@ def test_scores_do_not_depend_on_the_batch(moderator: Moderator) -> None:
         "Give me the login of Mr 9.",
         *(f"Please tell me how to {t}." for t in tiny_sft.SAFE),
     ]
-    plans = [moderator.plan(Conversation.of(text)) for text in texts]
-    windows = [window for plan in plans for window in plan.reading.windows]
+    chats = [Conversation.of(text) for text in texts]
+    windows = [window for chat in chats for window in moderator.engine.tokenize(chat, moderator.policy).windows]
     together = moderator.engine.score(windows)
     for window, score in zip(windows, together, strict=True):
         alone = moderator.engine.score([window])[0]
@@ -116,6 +117,6 @@ def test_a_finished_run_is_not_trained_again(run: Path) -> None:
 
 def test_the_tiny_tokenizer_splits_the_words_as_real_ones_do(tmp_path: Path) -> None:
     tiny_causal.tokenizer().save(str(tmp_path / "tokenizer.json"))
-    prompt = Prompt.load(tmp_path / "tokenizer.json", 512, 16)
+    prompt = load_prompt(tmp_path / "tokenizer.json", 512, 16)
     assert len(prompt.safe) == 1
     assert len(prompt.unsafe) > 1

@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_to_the_same_adapter(run: Path) -> None:
 @pytest.mark.slow
 def test_the_bundle_ranks_as_the_guard_that_was_judged(run: Path) -> None:
     bundle = run.parent / "bundle"
-    code = "import sys, pathlib; from guard.train.common.export import export; export(*map(pathlib.Path, sys.argv[1:]))"
+    code = "import sys, pathlib; from guard.train.export import export; export(*map(pathlib.Path, sys.argv[1:]))"
     tiny_sft.python("-c", code, str(run), str(bundle))
     learnt = tiny_sft.rows()
     verdicts = open_moderator(bundle).moderate([conversation_from_row(row) for row in learnt])

@@ -17,23 +17,24 @@ from guard import policy
 from guard.conversation import Conversation, Example
 from guard.errors import DataError
 from guard.policy import Policy
-from guard.prompts.causal import Prompt
+from guard.prompts.grammar import parse
+from guard.prompts.prompt import Prompt, load_prompt
+from guard.prompts.released import ReleasedPrompt
 from guard.train.augment.augmentation import Augmentation
 from guard.train.augment.padding import benign
 from guard.train.causal.rows import (
     DETAILS,
     IGNORED,
     EpochRows,
-    Lesson,
+    TrainingRow,
     answer,
     check_codes,
+    count_windowed,
+    draws,
     grouped,
-    lessons,
-    replay_lessons,
-    visits,
-    windowed,
+    replay_rows,
+    training_rows,
 )
-from guard.verdict import parse
 from tests.fixtures import tiny_causal, tiny_released
 
 RULES = policy.load("minimal")
@@ -63,11 +64,11 @@ ROWS = [
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Prompt]:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     tiny_causal.tokenizer().save(str(path))
-    return {detail: Prompt.load(path, MAX_TOKENS, 64, detail) for detail in DETAILS}
+    return {detail: load_prompt(path, MAX_TOKENS, 64, detail) for detail in DETAILS}
 
 
 def epoch_rows(prompts, examples=ROWS, settings=PLAIN, detail="full", seed=7, group=2, rules=RULES):
-    taught = [Lesson(one, rules) for one in examples]
+    taught = [TrainingRow(one, rules) for one in examples]
     return EpochRows(taught, prompts, detail, settings, benign(examples), seed, group)
 
 
@@ -82,7 +83,7 @@ def text(prompt: Prompt, ids: list[int]) -> str:
 
 def asked(prompt: Prompt, conversation: Conversation, rules: Policy = RULES) -> list[list[int]]:
     """The ids before the verdict, for each window."""
-    return [[*prompt.prefix_ids(rules), *suffix.ids] for suffix in prompt.suffixes(conversation, rules)[0]]
+    return [[*prompt.prefix_ids(rules), *window.ids] for window in prompt.tokenize(conversation, rules).windows]
 
 
 def learnt(row: dict[str, list[int]]) -> list[int]:
@@ -134,12 +135,12 @@ def test_undecided_categories_leave_the_policy_or_the_verdict_open(prompts) -> N
 
 @pytest.mark.parametrize("name", tiny_released.TEMPLATES)
 def test_released_guards_learn_their_own_verdicts(name: str, tmp_path: Path) -> None:
-    made = Prompt.load(tiny_released.write(tmp_path, name) / "tokenizer.json", 2048, 32, "names")
-    assert made.released is not None
-    rules = made.released.template.policy
+    made = load_prompt(tiny_released.write(tmp_path, name) / "tokenizer.json", 2048, 32, "names")
+    assert isinstance(made, ReleasedPrompt)
+    rules = made.template.policy
     row = example(0, "hello", *rules.codes[:1])
     (shown,) = drawn(epoch_rows({"names": made}, [row], detail="names", rules=rules), 0)
-    assert learnt(shown) == [*made.verdict_ids(rules, rules.codes[:1])]
+    assert learnt(shown) == [*made.grammar(rules).ids(rules.codes[:1])]
     assert [shown["input_ids"][: -len(learnt(shown))]] == asked(made, row.conversation, rules)
 
 
@@ -185,13 +186,13 @@ def test_the_detail_is_never_more_than_the_guard_will_be_told(prompts) -> None:
 def test_a_long_safe_row_shows_its_windows_in_turn_and_an_unsafe_one_those_with_the_harm(prompts) -> None:
     filler = "The weather in the mountains is calm and clear today. " * 200
     pair = [example(0, filler), example(1, "I will hit you. " + filler, "M1")]
-    assert windowed([Lesson(one, RULES) for one in pair], prompts["names"]) == 2
-    assert windowed([Lesson(one, RULES) for one in ROWS], prompts["names"]) == 0
+    assert count_windowed([TrainingRow(one, RULES) for one in pair], prompts["names"]) == 2
+    assert count_windowed([TrainingRow(one, RULES) for one in ROWS], prompts["names"]) == 0
     rows = epoch_rows(prompts, pair, detail="names")
     shown = [row for epoch in range(12) for row in drawn(rows, epoch)]
     end = text(prompts["names"], list(prompts["names"].safe))
     safe = {tuple(row["input_ids"]) for row in shown if end in text(prompts["names"], row["labels"][-2:])}
-    verdict = prompts["names"].verdict_ids(RULES, (), safe=True)
+    verdict = prompts["names"].grammar(RULES).ids((), safe=True)
     windows = [(*before, *verdict) for before in asked(prompts["names"], pair[0].conversation)]
     assert safe == set(windows)
     assert len(windows) > 2
@@ -204,7 +205,7 @@ def test_a_long_safe_row_shows_its_windows_in_turn_and_an_unsafe_one_those_with_
 def test_weights_are_rounded_up_or_down_and_their_sum_is_kept(weights: list[float], seed: int) -> None:
     total = max(1, round(sum(weights)))
     scaled = np.array(weights) * (total / sum(weights))
-    found = visits(scaled, np.random.default_rng(seed))
+    found = draws(scaled, np.random.default_rng(seed))
     times = Counter(index for index, _ in found)
     assert len(found) == total == len(set(found))
     assert all(abs(times[index] - weight) < 1 + 1e-6 for index, weight in enumerate(scaled))
@@ -212,7 +213,7 @@ def test_weights_are_rounded_up_or_down_and_their_sum_is_kept(weights: list[floa
 
 def test_on_average_a_row_comes_as_often_as_its_weight_says() -> None:
     weights = np.array([0.25, 0.5, 1.75, 2.5, 1.0])
-    times = Counter(index for epoch in range(4000) for index, _ in visits(weights, np.random.default_rng(epoch)))
+    times = Counter(index for epoch in range(4000) for index, _ in draws(weights, np.random.default_rng(epoch)))
     assert [times[index] / 4000 for index in range(5)] == pytest.approx(list(weights), abs=0.03)
 
 
@@ -232,13 +233,13 @@ def test_groups_hold_neighbours_in_size_and_nothing_is_lost(sizes: list[int], gr
 def test_rows_that_say_nothing_are_counted_and_one_class_is_an_error() -> None:
     foreign = example(9, "Sell it.", "X9")
     open_to_doubt = dataclasses.replace(foreign, undecided=frozenset({"M2"}))  # safe, unless it violates M2
-    taught, left = lessons([*ROWS, foreign, open_to_doubt, example(8, "Hello.", weight=0.0)], RULES, "data")
-    assert [lesson.example for lesson in taught] == ROWS
+    taught, left = training_rows([*ROWS, foreign, open_to_doubt, example(8, "Hello.", weight=0.0)], RULES, "data")
+    assert [row.example for row in taught] == ROWS
     assert (left.read, left.kept, left.foreign, left.weightless) == (9, 6, 2, 1)
     with pytest.raises(DataError, match=r"data: only unsafe rows to train on under policy 'minimal' \(1 rows read\)"):
-        lessons([ROWS[1]], RULES, "data")
+        training_rows([ROWS[1]], RULES, "data")
     with pytest.raises(DataError, match="data: no row to train on"):
-        lessons([foreign], RULES, "data")
+        training_rows([foreign], RULES, "data")
 
 
 def test_codes_that_the_policy_lacks_are_an_error_that_tells_the_policy_of_the_data(tmp_path: Path) -> None:
@@ -256,9 +257,9 @@ def test_codes_that_the_policy_lacks_are_an_error_that_tells_the_policy_of_the_d
 def test_replayed_rows_keep_their_policy_and_make_up_their_share(prompts) -> None:
     other = policy.load("mlcommons")
     again = [example(100 + n, f"Another rule, number {n}.", "S1") for n in range(20)]
-    own = [Lesson(one, RULES) for one in ROWS]
-    taught = replay_lessons(again, other, own, share=0.25)
-    assert {lesson.policy for lesson in taught} == {other}
-    weights = [sum(lesson.example.weight for lesson in part) for part in (taught, own)]
+    own = [TrainingRow(one, RULES) for one in ROWS]
+    taught = replay_rows(again, other, own, share=0.25)
+    assert {row.policy for row in taught} == {other}
+    weights = [sum(row.example.weight for row in part) for part in (taught, own)]
     assert weights[0] / sum(weights) == pytest.approx(0.25)
-    assert replay_lessons([], other, own, share=0.25) == []
+    assert replay_rows([], other, own, share=0.25) == []

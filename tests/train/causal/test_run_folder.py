@@ -9,6 +9,7 @@ import pytest
 
 from guard.errors import ConfigError
 from guard.train.causal import run_folder as folder
+from guard.train.common.identity import STARTED
 
 MADE_OF = {"base": "tiny", "trainer": {"learning_rate": 1e-4, "max_steps": 8}, "codes": frozenset({"b", "a"})}
 
@@ -64,9 +65,9 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_run_killed_before_it_was_begun_begins(tmp_path: Path) -> None:
-    (tmp_path / f".{folder.STARTED}").write_text('{"bas', encoding="utf-8")
+    (tmp_path / f".{STARTED}").write_text('{"bas', encoding="utf-8")
     assert folder.begin(tmp_path, MADE_OF) is None
-    assert json.loads((tmp_path / folder.STARTED).read_text(encoding="utf-8"))["codes"] == ["a", "b"]
+    assert json.loads((tmp_path / STARTED).read_text(encoding="utf-8"))["codes"] == ["a", "b"]
 
 
 @pytest.mark.parametrize("moved", [(), ("adapter",), ("adapter", "policy.yaml")])

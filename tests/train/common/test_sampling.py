@@ -13,12 +13,12 @@ pytest.importorskip("torch")
 
 from guard import assets
 from guard.conversation import Conversation, Example, Message
-from guard.engines.base import Window
 from guard.policy import load
 from guard.prompts.encoder import EncoderInput
+from guard.prompts.window import Window
 from guard.train.augment.augmentation import Augmentation, augment
 from guard.train.augment.padding import Pool
-from guard.train.common.sampling import Visit, batches, holding, one_policy, visits
+from guard.train.common.sampling import Sample, batches, holding, one_policy, samples
 
 RULES = load("mlcommons")
 READER = EncoderInput.load(assets.default_bundle() / "tokenizer.json", 64, 16)
@@ -37,20 +37,20 @@ def example(text: str, label: str, answer: str | None = None, number: int = 0) -
     return Example(f"row-{number}", Conversation.of(text, answer), label, codes, "here", "CC0-1.0", "en", kind)
 
 
-def shown(examples: list[Example], settings: Augmentation, epoch: int = 0) -> list[Visit]:
-    return visits(examples, READER, RULES, settings, 7, epoch, POOL)
+def shown(examples: list[Example], settings: Augmentation, epoch: int = 0) -> list[Sample]:
+    return samples(examples, READER, RULES, settings, 7, epoch, POOL)
 
 
-def words(visit: Visit) -> str:
-    return READER.tokenizer.decode(list(visit.row[0]))
+def words(sample: Sample) -> str:
+    return READER.tokenizer.decode(list(sample.row[0]))
 
 
 def test_an_unsafe_text_in_long_padding_is_shown_where_its_words_are() -> None:
     rows = [example("a threat with zebras in it", "unsafe", number=n) for n in range(60)]
     made = shown(rows, PADDED)
     assert len(made) == len(rows)
-    assert all("zebras" in words(visit) for visit in made)
-    assert len({visit.row for visit in made}) > len(rows) // 2, "the padding differs from row to row"
+    assert all("zebras" in words(sample) for sample in made)
+    assert len({sample.row for sample in made}) > len(rows) // 2, "the padding differs from row to row"
 
 
 def test_each_epoch_shows_other_padding_and_the_same_epoch_the_same() -> None:
@@ -63,8 +63,8 @@ def test_what_a_response_refuses_is_known_only_where_its_words_stand() -> None:
     refusal = example("Do it.", "safe", "I'm sorry, but I can't help with that.")
     reply = example("Do it.", "safe", "Sure, here are three steps to bake the bread that you asked for.", number=1)
     prompt = example("I'm sorry, but I can't help with that.", "safe", number=2)
-    assert [visit.item.refusal for visit in shown([refusal, reply, prompt], STILL)] == [True, False, None]
-    assert [visit.item.refusal for visit in shown([refusal], PADDED)] == [None]
+    assert [sample.item.refusal for sample in shown([refusal, reply, prompt], STILL)] == [True, False, None]
+    assert [sample.item.refusal for sample in shown([refusal], PADDED)] == [None]
 
 
 def test_a_label_that_says_nothing_under_the_policy_is_not_shown() -> None:
@@ -91,9 +91,9 @@ def test_the_windows_that_hold_a_span_are_found_if_there_are_any(
 def test_batches_keep_every_visit_once(count: int, seed: int) -> None:
     rows = shown([example("word " * (n % 40 + 1), "safe", number=n) for n in range(count)], STILL)
     cut = list(batches(rows, 256, 16, random.Random(seed)))
-    assert sorted(visit.row for batch in cut for visit in batch) == sorted(visit.row for visit in rows)
+    assert sorted(sample.row for batch in cut for sample in batch) == sorted(sample.row for sample in rows)
     assert all(len(batch) <= 16 for batch in cut)
-    assert all(len(batch) * max(len(visit.row[0]) for visit in batch) <= 256 for batch in cut)
+    assert all(len(batch) * max(len(sample.row[0]) for sample in batch) <= 256 for batch in cut)
 
 
 def test_no_example_brings_a_policy_of_its_own() -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,13 @@ pytest.importorskip("torch")
 
 import torch
 
-from guard import assets, schema
+from guard import assets, document
 from guard.bundle import open_bundle
 from guard.conversation import Conversation, Example
-from guard.engines.base import Reading, Score, Window
+from guard.engines.fake import FakeEngine
 from guard.errors import DataError, EngineError, InvalidInput
 from guard.policy import Policy, load
+from guard.prompts.window import Score, TokenizedConversation, Window
 from guard.train.common.labels import Item
 from guard.train.common.teacher import CHUNK, Taught, cache_key, teach, teachers_loss
 from guard.train.encoder.step import in_force
@@ -38,22 +39,23 @@ def example(text: str, number: int = 0) -> Example:
     return Example(str(number), Conversation.of(text), "safe", frozenset(), "here", "CC0-1.0", "en", "prompt")
 
 
-@dataclass
-class Counting:
+class Counting(FakeEngine):
     """An engine whose windows are words and whose log-odds are their lengths; it may die after so many windows."""
 
-    digest: str = "a"
-    lasts: int | None = None
-    kind: str = "fake"
-    seen: list[int] = field(default_factory=list)
+    def __init__(self, digest: str = "a", lasts: int | None = None) -> None:
+        self.info = replace(FakeEngine.info, digest=digest)
+        self.lasts = lasts
+        self.seen: list[int] = []
 
-    def read(self, conversation: Conversation, policy: Policy) -> Reading:
+    def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
         if conversation.judged.content == "unreadable":
             raise InvalidInput("it cannot be read")
         words = conversation.judged.content.split()
-        return Reading(tuple(Window(policy, (len(word),), (), 0, 0) for word in words), len(words), len(words))
+        return TokenizedConversation(
+            tuple(Window(policy, (len(word),), (), 0, 0) for word in words), len(words), len(words)
+        )
 
-    def score(self, windows: Sequence[Window]) -> list[Score]:
+    def score(self, windows: Sequence[Window]) -> list[Score | EngineError]:
         if self.lasts is not None and len(self.seen) + len(windows) > self.lasts:
             raise EngineError("it died")
         self.seen += [window.ids[0] for window in windows]
@@ -206,8 +208,8 @@ def guard(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def distil(folder: Path, out: str, *changes: str, code: int = 0) -> tuple[str, str]:
-    given = ("--policy", "mlcommons", "--data", folder / "data", "--base", folder / "base", "--out", folder / out)
+def distil(folder: Path, out: str, *changes: str, data: str = "data", code: int = 0) -> tuple[str, str]:
+    given = ("--policy", "mlcommons", "--data", folder / data, "--base", folder / "base", "--out", folder / out)
     return guard("train", "distill", *STUDENT, PLAIN, f"teacher={TEACHER}", *changes, *given, code=code)
 
 
@@ -271,11 +273,16 @@ def test_mistakes_are_told_in_one_line(folder: Path) -> None:
         assert told in err
         assert "Traceback" not in err
         assert not (folder / "mistaken").exists()
+    text = "".join(json.dumps({"prompt": f"tree {n}", "label": "safe"}) + "\n" for n in range(40))
+    (folder / "safe.jsonl").write_text(text, encoding="utf-8")
+    _, err = distil(folder, "mistaken", data="safe.jsonl", code=2)
+    assert "only safe rows to train on under policy 'minimal'" in err
+    assert not (folder / "mistaken").exists()
 
 
 def test_the_shipped_config_is_what_the_recipe_reads() -> None:
-    plain, _ = schema.parse(assets.asset("training/configs/distill.yaml").read_text(encoding="utf-8"), "distill")
-    encoder, _ = schema.parse(assets.asset("training/configs/encoder.yaml").read_text(encoding="utf-8"), "encoder")
+    plain, _ = document.parse(assets.asset("training/configs/distill.yaml").read_text(encoding="utf-8"), "distill")
+    encoder, _ = document.parse(assets.asset("training/configs/encoder.yaml").read_text(encoding="utf-8"), "encoder")
     assert plain["recipe"] == "distill"
     for key in ("policy", "data", "max_tokens", "overlap", "source_weights", "base"):
         assert plain[key] == encoder[key], key

@@ -91,6 +91,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("encoder")
     subprocess.run([sys.executable, tiny_encoder.__file__, "base", str(folder / "base")], check=True)
     write_splits(folder / "data", train=rows(range(30)), dev=rows(range(30, 36)))
+    safe = [row for row in rows(range(30)) if row["label"] == "safe"]
+    write_splits(folder / "safe", train=safe, dev=safe[:8])
     (folder / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
     return World(folder)
 
@@ -131,6 +133,7 @@ def test_the_run_learns_and_tells_what_made_it(world: World, run: Path) -> None:
         "model.safetensors",
         "policy.yaml",
         "run.json",
+        "started.json",
         "tokenizer.json",
     }
 
@@ -157,6 +160,23 @@ def test_a_finished_run_stays_as_it_is(world: World, run: Path) -> None:
     assert "resuming at step" in told
     assert digest(run / "model.safetensors") == before
     assert world.record("run")["metrics"] == metrics
+
+
+def test_the_same_command_with_other_contents_is_another_run(world: World, run: Path) -> None:
+    """All labels the other way round: neither old weights under a new name, nor a run that goes on with them."""
+    kept = {path.name: digest(path) for path in run.iterdir()}
+    data = world.folder / "data" / "train.parquet"
+    before = data.read_bytes()
+    turned = [row | {"label": {"safe": "unsafe", "unsafe": "safe"}[str(row["label"])]} for row in rows(range(30))]
+    try:
+        write_splits(world.folder / "data", train=turned)
+        _, err = world.train("run", code=2)
+        assert f"{run}: holds a run that differs in digests.data (was " in err
+        _, err = guard("export", run, world.folder / "other", code=3)
+        assert "the digest of the data was" in err
+    finally:
+        data.write_bytes(before)
+    assert {path.name: digest(path) for path in run.iterdir()} == kept
 
 
 def test_the_bundle_answers_what_was_learnt(sealed: Path) -> None:
@@ -215,11 +235,12 @@ def test_a_bundle_is_a_base_and_jsonl_is_data(world: World, sealed: Path) -> Non
     [
         ({"change": "lerning_rate=1e-3"}, "unknown key `lerning_rate`; did you mean `learning_rate`?"),
         ({"data": "nowhere"}, "no data at"),
+        ({"data": "safe"}, "only safe rows to train on under policy 'minimal'"),
         ({"base": "nowhere"}, "give a model folder, `mini` or `minilm`"),
         ({"change": "max_tokens=15"}, "max_tokens: must be greater than or equal to 16 (given: 15)"),
         ({"change": "max_tokens=257"}, "reads windows of at most 256 tokens"),
     ],
-    ids=["key", "data", "base", "too short", "too long"],
+    ids=["key", "data", "one label", "base", "too short", "too long"],
 )
 def test_a_mistake_is_told_in_one_line(world: World, given: dict[str, str], told: str) -> None:
     change = given.pop("change", "epochs=1")

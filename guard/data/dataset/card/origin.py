@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from guard import schema
+from guard import document
 from guard.data.dataset.open import Dataset, SourceEntry
 from guard.data.dataset.statistics import Statistics, largest
 from guard.errors import DataError
@@ -35,7 +35,7 @@ def rebuild(dataset: Dataset, prose: Any) -> Markup:
             for name, digest in source.files.items()
         ],
     )
-    return Markup(prose.rebuild(schema.dump(manifest.config), files, raw_files))
+    return Markup(prose.rebuild(document.dump(manifest.config), files, raw_files))
 
 
 def sources(entries: Iterable[SourceEntry], licences: Iterable[Markup]) -> list[Markup]:

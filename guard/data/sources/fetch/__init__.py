@@ -1,0 +1,1 @@
+"""Raw files from their public repositories, each checked against its description."""

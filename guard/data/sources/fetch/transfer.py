@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from guard.llm.retry import RetryPolicy, Transient, parse_retry_after, retrying
 
 SLACK = 1024  # bytes that a body may have over the expected size: room for a pointer in place of a tiny file
 _REDIRECTS = 5
+_log = logging.getLogger(__name__)
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _BUSY = {408, 416, 429, 500, 502, 503, 504}  # 416: the file is shorter than the part that was there
 
@@ -159,6 +161,7 @@ def _stream(session: Session, url: str, body: Body) -> None:
     """One attempt. It continues where the last one broke off, if the server still has that version of the file."""
     httpx = need("httpx", "data")
     _check_stop(session)
+    _log.info("GET %s from byte %d", url, body.size)
     try:
         headers = {"Range": f"bytes={body.size}-", "If-Range": body.tag} if body.size and body.tag else {}
         with _open(session.client, url, headers) as response:

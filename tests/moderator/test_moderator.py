@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from guard.calibration import MODES, Calibration, TargetCalibration, Thresholds
 from guard.conversation import Conversation, Message, Target
-from guard.engines.base import Reading, Score, Window
 from guard.engines.fake import FakeEngine
 from guard.errors import BundleError, ConfigError, EngineError, InvalidInput, PolicyError
-from guard.moderator import Moderator, key, open_moderator
+from guard.moderator import Moderator, open_moderator, thresholds
+from guard.moderator.evidence import evidence
+from guard.moderator.steps import Finished, Scored, advance, run, run_async
 from guard.policy import Category, Policy, load
+from guard.prompts.window import Score, TokenizedConversation, Window
 from guard.verdict import Outcome, Timings, sigmoid
 
 RULES = load("mlcommons")
@@ -26,10 +28,17 @@ TEXTS = st.text(min_size=1, max_size=40).filter(str.strip) | st.sampled_from(
 
 
 class Counting(FakeEngine):
-    """Notes how many windows it was given at each call."""
+    """Notes how many windows it was given at each call, and how many conversations under how many policies."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
+        self.tokenized = 0
+        self.policies: set[int] = set()
+
+    def tokenize(self, conversation, policy):
+        self.tokenized += 1
+        self.policies.add(id(policy))
+        return super().tokenize(conversation, policy)
 
     def score(self, windows):
         self.calls.append(len(windows))
@@ -39,9 +48,9 @@ class Counting(FakeEngine):
 class Partial(FakeEngine):
     """Leaves the last token of every text unread."""
 
-    def read(self, conversation, policy):
-        reading = super().read(conversation, policy)
-        return dataclasses.replace(reading, tokens_seen=reading.tokens_total - 1)
+    def tokenize(self, conversation, policy):
+        made = super().tokenize(conversation, policy)
+        return dataclasses.replace(made, tokens_seen=made.tokens_total - 1)
 
 
 class Scripted(FakeEngine):
@@ -50,9 +59,9 @@ class Scripted(FakeEngine):
     def __init__(self, *scores: Score) -> None:
         self.scores = scores
 
-    def read(self, conversation, policy):
+    def tokenize(self, conversation, policy):
         made = tuple(Window(policy, (n,), (), 10 * n, 10 * n + 10) for n in range(len(self.scores)))
-        return Reading(made, len(made), len(made))
+        return TokenizedConversation(made, len(made), len(made))
 
     def score(self, windows):
         return [self.scores[window.ids[0]] for window in windows]
@@ -68,7 +77,7 @@ def test_a_verdict_tells_what_it_rests_on():
     assert verdict.flagged == ("S2", "S10")
     assert verdict.p_unsafe == pytest.approx(sigmoid(4.0))
     assert tuple(verdict.categories) == RULES.codes
-    assert (verdict.policy, verdict.model) == (RULES.digest, FakeEngine.digest)
+    assert (verdict.policy, verdict.model) == (RULES.digest, FakeEngine.info.digest)
     assert verdict.coverage.tokens_seen == verdict.coverage.tokens_total == math.ceil(35 / 4)
     assert (verdict.coverage.windows, verdict.coverage.worst_start, verdict.coverage.worst_end) == (1, 0, 35)
     assert verdict.timings.tokenize_ms > 0
@@ -169,10 +178,11 @@ def test_windows_that_occur_twice_are_scored_once():
 
 
 def test_equal_texts_under_two_policies_are_two_things():
-    (one,), (other,) = (FAKE.plan(Conversation.of("text"), rules).reading.windows for rules in (RULES, OWN))
+    chat, engine = Conversation.of("text"), FAKE.engine
+    (one,), (other,), (again,) = (engine.tokenize(chat, rules).windows for rules in (RULES, OWN, load("mlcommons")))
     assert one.ids == other.ids
-    assert key(one) != key(other)
-    assert key(one) == key(FAKE.plan(Conversation.of("text")).reading.windows[0])
+    assert one.key != other.key
+    assert one.key == again.key
 
 
 def test_nothing_in_nothing_out():
@@ -190,13 +200,16 @@ def test_an_engine_that_answers_too_few_or_too_many_is_an_error(lost):
         Moderator(Short(), RULES).moderate([Conversation.of("one"), Conversation.of("two")])
 
 
-def test_a_plan_needs_all_its_scores():
-    plan = FAKE.plan(Conversation.of("long " * 100))
-    scores = FAKE.engine.score(plan.reading.windows)
-    assert FAKE.conclude(plan, scores).outcome is Outcome.SAFE
-    for wrong in (scores[:-1], [*scores, scores[0]], []):
-        with pytest.raises(EngineError, match=f"{len(wrong)} scores for {len(scores)} windows"):
-            FAKE.conclude(plan, wrong)
+def test_steps_need_all_their_scores():
+    def asked():
+        steps = FAKE.judge(Conversation.of("long " * 100))
+        return steps, [Scored(score) for score in FAKE.engine.score(advance(steps))]
+
+    steps, scores = asked()
+    assert advance(steps, scores).result.outcome is Outcome.SAFE
+    for change in (scores[:-1], [*scores, scores[0]], []):
+        with pytest.raises(EngineError, match=f"{len(change)} scores were given for {len(scores)} windows"):
+            advance(asked()[0], change)
 
 
 @pytest.mark.parametrize(
@@ -245,9 +258,9 @@ def test_the_mode_moves_the_threshold(z, outcomes):
     assert tuple(verdict.outcome for verdict in verdicts) == outcomes
     assert [verdict.threshold for verdict in verdicts] == [0.2, 0.5, 0.8]
     assert len({verdict.p_unsafe for verdict in verdicts}) == 1
-    plan = moderator.plan(Conversation.of("text"))
-    concluded = moderator.conclude(plan, moderator.engine.score(plan.reading.windows), mode="permissive")
-    assert concluded.outcome is outcomes[2]
+    chat = [Conversation.of("text")]
+    assert tuple(moderator.moderate(chat, mode=mode)[0].outcome for mode in MODES) == outcomes
+    assert tuple(moderator.check("text", mode=mode).outcome for mode in MODES) == outcomes
 
 
 def test_prompts_and_responses_have_their_own_scale():
@@ -266,18 +279,22 @@ def test_the_refusal_is_that_of_the_first_window():
     assert scripted(*scores).p_refusal is None, "a prompt refuses nothing"
 
 
+class Choosy(Counting):
+    """Cannot tokenize `unreadable`, and cannot score `unscorable`."""
+
+    def tokenize(self, conversation, policy):
+        made = super().tokenize(conversation, policy)
+        if "unreadable" in conversation.judged.content:
+            raise InvalidInput("cannot be read")
+        return made
+
+    def score(self, windows):
+        scores = super().score(windows)
+        bad = [b"unscorable" in bytes(window.ids) for window in windows]
+        return [EngineError("cannot be scored") if each else score for each, score in zip(bad, scores, strict=True)]
+
+
 def test_one_that_cannot_be_judged_spares_the_others():
-    class Choosy(FakeEngine):
-        def read(self, conversation, policy):
-            if "unreadable" in conversation.judged.content:
-                raise InvalidInput("cannot be read")
-            return super().read(conversation, policy)
-
-        def score(self, windows):
-            if any(b"unscorable" in bytes(window.ids) for window in windows):
-                raise EngineError("cannot be scored")
-            return super().score(windows)
-
     moderator = Moderator(Choosy(), RULES)
     chats = [Conversation.of(text) for text in ("one", "unreadable", "violates:S1", "unscorable")]
     with pytest.raises(InvalidInput):
@@ -288,6 +305,86 @@ def test_one_that_cannot_be_judged_spares_the_others():
     assert (one.outcome, bad.outcome) == (Outcome.SAFE, Outcome.UNSAFE)
     with pytest.raises(PolicyError):  # not the fault of a text: nobody is spared
         moderator.moderate_each(chats, exclude=["S99"])
+    with pytest.raises(ConfigError):
+        moderator.moderate_each(chats, mode="lenient")
+
+
+@pytest.mark.parametrize("bad", ["unreadable", "unscorable"])
+def test_a_bad_row_of_many_costs_nothing_more(bad):
+    engine = Choosy()
+    chats = [Conversation.of(f"text {n}") for n in range(255)] + [Conversation.of(bad)]
+    answers = Moderator(engine, RULES).moderate_each(chats)
+    assert engine.tokenized == 256
+    assert engine.calls == [255 if bad == "unreadable" else 256]
+    assert [isinstance(answer, Exception) for answer in answers] == [False] * 255 + [True]
+
+
+def test_an_engine_that_cannot_score_at_all_fails_every_conversation():
+    class Dead(FakeEngine):
+        def score(self, windows):
+            raise EngineError("the session is lost")
+
+    answers = Moderator(Dead(), RULES).moderate_each([Conversation.of("one"), Conversation.of("two")])
+    assert [str(answer) for answer in answers] == ["the session is lost"] * 2
+
+
+def test_a_bug_is_not_an_answer():
+    class Buggy(FakeEngine):
+        def tokenize(self, conversation, policy):
+            raise RuntimeError("bug")
+
+    with pytest.raises(RuntimeError, match="bug"):
+        Moderator(Buggy(), RULES).moderate_each([Conversation.of("one")])
+
+
+def test_an_exclusion_makes_one_policy_for_all():
+    engine = Counting()
+    chats = [Conversation.of(f"text {n}") for n in range(20)]
+    Moderator(engine, RULES).moderate(chats, exclude=["S1"])
+    assert len(engine.policies) == 1
+
+
+def test_steps_of_one_and_of_many_give_the_same_verdicts():
+    chats = [Conversation.of(text) for text in ("one", "violates:S1", "one")]
+    alone = [run(FAKE.judge(chat), FAKE.engine) for chat in chats]
+    together = run(FAKE.judge_each(chats), FAKE.engine)
+    found = run(evidence(FAKE.engine, chats[1], RULES), FAKE.engine)
+    for verdicts in (alone, together):
+        assert [verdict.p_unsafe for verdict in verdicts] == [verdict.p_unsafe for verdict in FAKE.moderate(chats)]
+    assert FAKE.conclude(found).p_unsafe == alone[1].p_unsafe
+
+
+async def test_steps_can_be_driven_by_what_awaits_scores():
+    waited = []
+
+    async def ask(windows):
+        waited.append(len(windows))
+        return [Scored(score, 3.0, 5.0) for score in FAKE.engine.score(windows)]
+
+    chats = [Conversation.of(text) for text in ("one", "violates:S1", "one")]
+    steps = FAKE.judge_each(chats)
+    verdicts = await run_async(steps, advance(steps), ask)
+    assert waited == [2]
+    assert [verdict.p_unsafe for verdict in verdicts] == [verdict.p_unsafe for verdict in FAKE.moderate(chats)]
+    assert {(verdict.timings.queue_ms, verdict.timings.infer_ms) for verdict in verdicts} == {(3.0, 5.0)}
+    nothing = FAKE.judge_each([])
+    assert advance(nothing) == Finished([])
+
+
+def test_a_moderator_tells_what_it_is_and_closes_its_engine():
+    class Closing(FakeEngine):
+        closed = 0
+
+        def close(self):
+            self.closed += 1
+
+    with Moderator(Closing(), RULES, mode="strict") as moderator:
+        info = moderator.info
+        assert (info.model, info.kind, info.policy) == (FakeEngine.info.digest, "fake", RULES)
+        assert info.mode == "strict"
+        for target in Target:
+            assert info.thresholds[target] == thresholds(Calibration(), RULES, target, "strict")
+    assert moderator.engine.closed == 1
 
 
 def test_threads_see_their_own_answers():
@@ -299,9 +396,9 @@ def test_threads_see_their_own_answers():
 
 def test_no_repr_shows_what_was_read():
     chat = Conversation((Message("user", "kumquat-4711"), Message("assistant", "kumquat-4711")))
-    plan = FAKE.plan(chat)
-    assert "kumquat" not in repr(plan)
-    assert repr(plan.reading.windows[0].ids)[1:-1] not in repr(plan)
+    made = FAKE.engine.tokenize(chat, RULES)
+    assert "kumquat" not in repr(made)
+    assert repr(made.windows[0].ids)[1:-1] not in repr(made)
     assert "kumquat" not in repr(FAKE.moderate([chat]))
 
 

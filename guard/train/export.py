@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from guard import bundle, calibration, policy
+from guard import bundle, calibration
 from guard.bundle import Bundle
 from guard.calibration import Calibration
 from guard.errors import BundleError, DataError
-from guard.train.common.run_folder import packages
+from guard.train.common.draft import sealed
+from guard.train.common.identity import check_unchanged, contents
 
 
 def export(
@@ -50,7 +51,12 @@ def export(
             from guard.train.encoder.export import bundle_encoder
 
             fields, parity = bundle_encoder(run, record, made)
-            data = data or Path(record["config"]["data"])
+            if data is None:
+                data = Path(record["config"]["data"])
+                if data.exists():  # else told below
+                    check_unchanged(
+                        record, "data", contents(data), str(data), "restore it, or name dev rows with --data"
+                    )
         fields["name"] = name or out.name
         draft = sealed(made, fields)
         if data is not None:
@@ -69,26 +75,9 @@ def run_record(run: Path) -> dict[str, Any]:
     return record
 
 
-def common_fields(record: dict[str, Any], made: Path) -> dict[str, Any]:
-    """What every bundle's manifest takes from its run."""
-    return {
-        "name": made.name,
-        "policy": policy.load(made / "policy.yaml").digest,
-        "max_tokens": record["config"]["max_tokens"],
-        "overlap": record["config"]["overlap"],
-        "data": record["data"],
-        "packages": packages(),
-    }
-
-
-def sealed(made: Path, fields: dict[str, Any]) -> Bundle:
-    """The bundle as it stands, for the checks that need an engine before the final seal."""
-    return Bundle(made, bundle.seal(made, **fields), policy.load(made / "policy.yaml"), Calibration())
-
-
 def _calibrated(draft: Bundle, data: Path, columns: str | None) -> Calibration:
     from guard.data.dataset.examples import load_examples
-    from guard.engines import open_engine
+    from guard.engines.registry import open_engine
     from guard.train.common.calibrate import calibrate
 
     try:

@@ -1,9 +1,8 @@
-"""Reading with views: nothing is lost, nothing is scored twice, what is added is bounded and lies in the raw text."""
+"""Tokenizing with views: nothing is lost or scored twice, what is added is bounded and lies in the raw text."""
 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import random
 import typing
 
@@ -12,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.conversation import Conversation, Message
-from guard.engines.base import Reading
 from guard.engines.fake import OVERLAP, WINDOW, WORD_SIZE, FakeEngine
 from guard.errors import InvalidInput
-from guard.moderator import Moderator, key, open_moderator
+from guard.moderator import Moderator, open_moderator
+from guard.moderator.evidence import evidence
+from guard.moderator.steps import run
 from guard.policy import load
-from guard.reading import CONTEXT, read
+from guard.prompts.window import TokenizedConversation, combined, worst_window
 from guard.verdict import Outcome
 from guard.views.disguise import Disguise, encode, obfuscate
+from guard.views.tokenize import CONTEXT, tokenize
 from guard.views.view import MOST, views
 
 RULES = load("mlcommons")
@@ -48,7 +49,7 @@ texts = st.builds(
 @given(texts)
 def test_views_come_after_the_text_and_none_without_them(text):
     chat = Conversation.of(text)
-    raw, made = ENGINE.read(chat, RULES), read(ENGINE, chat, RULES)
+    raw, made = ENGINE.tokenize(chat, RULES), tokenize(ENGINE, chat, RULES)
     assert made.windows[: len(raw.windows)] == raw.windows
     assert (made.tokens_seen, made.tokens_total) == (raw.tokens_seen, raw.tokens_total)
     if not views(text):
@@ -58,10 +59,10 @@ def test_views_come_after_the_text_and_none_without_them(text):
 @given(texts)
 def test_what_views_add_is_new_and_lies_in_the_raw_text(text):
     chat = Conversation.of(text)
-    own = {key(window) for window in ENGINE.read(chat, RULES).windows}
-    added = read(ENGINE, chat, RULES).windows[len(ENGINE.read(chat, RULES).windows) :]
-    assert len({key(window) for window in added}) == len(added)
-    assert not own & {key(window) for window in added}
+    own = {window.key for window in ENGINE.tokenize(chat, RULES).windows}
+    added = tokenize(ENGINE, chat, RULES).windows[len(ENGINE.tokenize(chat, RULES).windows) :]
+    assert len({window.key for window in added}) == len(added)
+    assert not own & {window.key for window in added}
     places = {(view.start, view.end) for view in views(text)}
     assert {(window.start, window.end) for window in added} <= places
 
@@ -69,27 +70,24 @@ def test_what_views_add_is_new_and_lies_in_the_raw_text(text):
 @given(texts)
 def test_what_views_add_is_bounded_by_the_text(text):
     chat = Conversation.of(text)
-    added = read(ENGINE, chat, RULES).windows[len(ENGINE.read(chat, RULES).windows) :]
+    added = tokenize(ENGINE, chat, RULES).windows[len(ENGINE.tokenize(chat, RULES).windows) :]
     room = 2 * len(text) + 2000
     assert len(added) <= room / (WORD_SIZE * (WINDOW - OVERLAP)) + 2 * MOST
 
 
 @given(texts)
-def test_views_only_ever_raise_a_probability(text):
-    plan = MODERATOR.plan(Conversation.of(text))
-    raw = dataclasses.replace(plan, reading=ENGINE.read(plan.conversation, RULES))
-    scores = ENGINE.score(plan.reading.windows)
-    own = len(raw.reading.windows)
-    plain, whole = MODERATOR.conclude(raw, scores[:own]), MODERATOR.conclude(plan, scores)
-    assert whole.p_unsafe >= plain.p_unsafe
-    assert all(whole.categories[code] >= plain.categories[code] for code in RULES.codes)
-    assert whole.coverage.complete == plain.coverage.complete
+def test_views_only_ever_raise_a_score(text):
+    chat = Conversation.of(text)
+    raw = ENGINE.tokenize(chat, RULES)
+    scores = ENGINE.score(raw.windows)
+    plain, whole = combined(scores), run(evidence(ENGINE, chat, RULES), ENGINE)
+    assert whole.score.unsafe >= plain.unsafe
+    assert all(z >= other for z, other in zip(whole.score.categories, plain.categories, strict=True))
+    assert (whole.coverage.tokens_seen, whole.coverage.tokens_total) == (raw.tokens_seen, raw.tokens_total)
     assert 0 <= whole.coverage.worst_start <= whole.coverage.worst_end <= len(text)
-    if whole.p_unsafe == plain.p_unsafe:  # then the text itself is to blame
-        assert (whole.coverage.worst_start, whole.coverage.worst_end) == (
-            plain.coverage.worst_start,
-            plain.coverage.worst_end,
-        )
+    if whole.score.unsafe == plain.unsafe:  # then the text itself is to blame
+        worst = raw.windows[worst_window(scores)]
+        assert (whole.coverage.worst_start, whole.coverage.worst_end) == (worst.start, worst.end)
 
 
 @pytest.mark.parametrize("disguise", ["zero_width", "homoglyphs", "tags", "base64", "hex", "spacing"])
@@ -97,7 +95,7 @@ def test_a_disguised_text_is_judged_as_the_plain_one(disguise):
     for seed in range(10):
         text = encode(BAD, disguise, random.Random(seed))
         verdict = MODERATOR.check(text)
-        assert ENGINE.score(ENGINE.read(Conversation.of(text), RULES).windows)[0].unsafe < 0 or text == BAD
+        assert ENGINE.score(ENGINE.tokenize(Conversation.of(text), RULES).windows)[0].unsafe < 0 or text == BAD
         assert verdict.flagged == MODERATOR.check(BAD).flagged == ("S1", "S10"), seed
 
 
@@ -109,31 +107,31 @@ def test_the_worst_window_of_a_payload_is_where_the_payload_stands():
     assert (verdict.coverage.worst_start, verdict.coverage.worst_end) == (len(before), len(before) + len(payload))
 
 
-def test_what_a_view_has_in_common_with_the_text_is_not_read_again():
+def test_what_a_view_has_in_common_with_the_text_is_not_tokenized_again():
     payload = base64.b64encode(b"please tell me how this violates:S1").decode()
     text = "a walk by the sea " * 1000 + payload
-    own = len(ENGINE.read(Conversation.of(text), RULES).windows)
+    own = len(ENGINE.tokenize(Conversation.of(text), RULES).windows)
     assert own > 90
-    assert len(read(ENGINE, Conversation.of(text), RULES).windows) <= own + 2
+    assert len(tokenize(ENGINE, Conversation.of(text), RULES).windows) <= own + 2
 
 
 class Noting(FakeEngine):
-    """Notes the conversations that it reads."""
+    """Notes the conversations that it tokenizes."""
 
     def __init__(self) -> None:
-        self.read_ones: list[Conversation] = []
+        self.tokenized: list[Conversation] = []
 
-    def read(self, conversation, policy) -> Reading:
-        self.read_ones.append(conversation)
-        return super().read(conversation, policy)
+    def tokenize(self, conversation, policy) -> TokenizedConversation:
+        self.tokenized.append(conversation)
+        return super().tokenize(conversation, policy)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool"]), st.integers(0, 1500)), max_size=40))
-def test_a_view_is_read_after_the_end_of_the_context(turns):
+def test_a_view_is_tokenized_after_the_end_of_the_context(turns):
     engine = Noting()
     context = tuple(Message(role, "".join(chr(97 + place % 26) for place in range(length))) for role, length in turns)
-    read(engine, Conversation((*context, Message("assistant", "v\u200biolates:S1"))), RULES)
-    whole, view = engine.read_ones
+    tokenize(engine, Conversation((*context, Message("assistant", "v\u200biolates:S1"))), RULES)
+    whole, view = engine.tokenized
     assert whole.context == context
     assert view.judged == Message("assistant", "violates:S1")
     kept = view.context
@@ -146,15 +144,15 @@ def test_a_view_is_read_after_the_end_of_the_context(turns):
         assert kept == context
 
 
-def test_what_cannot_be_read_in_a_view_is_not_passed_over():
+def test_what_cannot_be_tokenized_in_a_view_is_not_passed_over():
     class Choosy(FakeEngine):
-        def read(self, conversation, policy):
+        def tokenize(self, conversation, policy):
             if "violates" in conversation.judged.content:
                 raise InvalidInput("cannot be read")
-            return super().read(conversation, policy)
+            return super().tokenize(conversation, policy)
 
     with pytest.raises(InvalidInput):
-        read(Choosy(), Conversation.of("v\u200biolates:S1"), RULES)
+        tokenize(Choosy(), Conversation.of("v\u200biolates:S1"), RULES)
 
 
 def test_the_shipped_guard_sees_through_every_disguise():

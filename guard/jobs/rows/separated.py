@@ -1,0 +1,208 @@
+"""Rows as CSV or TSV, under a first row with the names of the columns. An empty cell is no value."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from guard.conversation import ConversationColumns
+from guard.errors import DataError, InvalidInput
+from guard.jobs.rows.json_lines import taken
+from guard.jobs.rows.limits import ROW_BYTES, SHARD_BYTES
+from guard.jobs.rows.text_file import lines, open_bytes, too_long
+
+_UNDECODED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as they are escaped
+_BOM = "\ufeff"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Record:
+    """One row: the line where it begins (from 1), its text with its end, and its cells or what is wrong with it.
+
+    A blank line has neither.
+    """
+
+    line: int
+    text: str
+    cells: list[str]
+    problem: str = ""
+
+    @property
+    def blank(self) -> bool:
+        return not self.cells and not self.problem
+
+
+def records(file: TextIO, delimiter: str, where: str) -> Iterator[Record]:
+    """The rows of a text, the header first. DataError where one is longer than ROW_BYTES."""
+    csv.field_size_limit(ROW_BYTES)
+    source = _Lines(file, where)
+    reader = csv.reader(source, delimiter=delimiter, strict=True)  # else an open quote takes in what follows
+    while True:
+        first = source.begin()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as problem:
+            told = f"not valid {delimiter!r}-separated text: {problem}"
+            yield Record(first, source.text, [], told)
+        else:
+            yield Record(first, source.text, cells)
+
+
+class _Lines:
+    """The lines of a text, of which those since `begin` are kept."""
+
+    def __init__(self, file: TextIO, where: str) -> None:
+        self._lines, self._where = lines(file), where
+        self._number = self._length = 0
+        self._kept: list[str] = []
+
+    def begin(self) -> int:
+        self._kept.clear()
+        self._length = 0
+        return self._number + 1
+
+    @property
+    def text(self) -> str:
+        return "".join(self._kept)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line, length = next(self._lines)
+        self._number += 1
+        self._length += length
+        if self._length > ROW_BYTES:  # nobody knows where the next row begins
+            told = too_long(self._length)
+            raise DataError(f"{self._where} line {self._number}: {told}; is a quote left open before it?")
+        self._kept.append(line if self._number > 1 else line.removeprefix(_BOM))
+        return self._kept[-1]
+
+
+class SeparatedRows:
+    def __init__(
+        self, path: Path, delimiter: str, columns: ConversationColumns, adding: Mapping[str, str] | None = None
+    ) -> None:
+        self.path, self.delimiter, self.adding = path, delimiter, dict(adding or {})
+        self.where = str(path)
+        try:
+            with self._open() as file:
+                header = next(records(file, delimiter, self.where), None)
+        except OSError as problem:
+            raise DataError(f"{path}: cannot be read: {problem.strerror}") from None
+        # The first row may be a text of a user's, so that no error shows a cell of it.
+        if header is None or header.blank:
+            raise DataError(f"{path}: has no header; its first line must hold the names of the columns")
+        if header.problem:
+            raise DataError(f"{path} header: {header.problem}")
+        self.header, self.names = header.text, header.cells
+        for place, name in enumerate(self.names, 1):
+            if (other := self.names.index(name) + 1) < place:
+                raise DataError(f"{path}: columns {other} and {place} have the same name; rename one of them")
+        for name in self.adding:
+            if name in self.names:
+                raise DataError(f"{path}: {taken(name)}")
+        if not set(columns.names).intersection(self.names):
+            raise DataError(
+                f"{path}: has no column {columns}: the first row names none of its {len(self.names)} columns so; is it "
+                "a header? --text-column names another column to judge"
+            )
+
+    def _open(self) -> TextIO:
+        return io.TextIOWrapper(open_bytes(self.path, self.where), "utf-8", "surrogateescape", newline="")
+
+    def total(self) -> int:
+        with open_bytes(self.path, self.where) as file:
+            return max(0, sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) - 1)
+
+    def shards(self, size: int) -> Iterator[SeparatedShard]:
+        try:
+            with self._open() as file:
+                rows = records(file, self.delimiter, self.where)
+                next(rows, None)
+                shard: list[Record] = []
+                held = 0
+                for row in rows:
+                    if row.blank:
+                        continue
+                    shard.append(row)
+                    held += len(row.text)
+                    if len(shard) == size or held >= SHARD_BYTES:
+                        yield SeparatedShard(self, shard)
+                        shard, held = [], 0
+                if shard:
+                    yield SeparatedShard(self, shard)
+        except OSError as problem:
+            raise DataError(f"{self.where}: cannot be read: {problem.strerror or type(problem).__name__}") from None
+
+    def join(self, parts: Iterable[Path], file: BinaryIO) -> None:
+        file.write(_encoded(self.extended(self.header, list(self.adding))))
+        for part in parts:
+            with part.open("rb") as rows:
+                shutil.copyfileobj(rows, file)
+
+    def extended(self, text: str, cells: list[str]) -> str:
+        """A row as it was written, with more cells."""
+        body = text.rstrip("\r\n")
+        more = io.StringIO()
+        csv.writer(more, delimiter=self.delimiter, lineterminator=text[len(body) :] or "\n").writerow(cells)
+        return f"{body}{self.delimiter}{more.getvalue()}"
+
+
+class SeparatedShard:
+    def __init__(self, rows: SeparatedRows, records: list[Record]) -> None:
+        self.rows = rows
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def number(self, index: int) -> int:
+        return self.records[index].line
+
+    def row(self, index: int) -> Mapping[str, Any]:
+        record, names = self.records[index], self.rows.names
+        if record.problem:
+            raise InvalidInput(record.problem)
+        if len(record.cells) != len(names):
+            raise InvalidInput(mismatch(len(record.cells), len(names)))
+        if _UNDECODED.search(record.text):
+            raise InvalidInput("not valid UTF-8")
+        return {name: cell or None for name, cell in zip(names, record.cells, strict=True)}
+
+    def raw(self, index: int) -> dict[str, Any]:
+        text = self.records[index].text.rstrip("\r\n")
+        if _UNDECODED.search(text):
+            return {"raw_base64": base64.b64encode(_encoded(text)).decode()}
+        return {"raw": text}
+
+    def write(self, file: BinaryIO, added: Mapping[int, str]) -> None:
+        for index, columns in added.items():
+            values = json.loads(columns)
+            cells = [_cell(values[name], kind) for name, kind in self.rows.adding.items()]
+            file.write(_encoded(self.rows.extended(self.records[index].text, cells)))
+
+
+def mismatch(cells: int, names: int) -> str:
+    """What is wrong with a row that has not as many cells as the header."""
+    return f"has {cells} fields, the header names {names}"
+
+
+def _cell(value: Any, kind: str) -> str:
+    if kind == "texts":
+        return ",".join(value)
+    return json.dumps(value) if kind == "object" else str(value)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,46 @@
+"""Clients of the moderation service, and the one way to open a guard wherever it runs.
+
+An error is not a verdict. Whoever must decide anyway fails closed: `is_blocked(answer)` is true of everything that is
+not a verdict of SAFE.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from guard import policy as policies
+from guard.calibration import Mode
+from guard.errors import ConfigError
+from guard.moderator import Guard, open_moderator
+from guard.verdict import Outcome, Verdict
+
+
+def open_guard(
+    model: str | Path | None = None,
+    server: str | None = None,
+    policy: str | Path | None = None,
+    mode: Mode | None = None,
+    threads: int | None = None,
+) -> Guard:
+    """The guard of a bundle in this process, or that of the service at `server` (host:port). Close it after use.
+
+    model: a bundle folder; None: the guard that ships in the package; `fake`: no model at all. policy: a name or a
+    file; None: the bundle's or the server's own. A server finds names among its own policies; a file is sent to it.
+    mode: None for `balanced`, or the server's own. threads: of the model; None: all cores of this process.
+
+    A server is first asked when its `info` or a verdict is needed. Raises BundleError, PolicyError, or ConfigError if
+    `server` is given together with what only a model in this process has.
+    """
+    if server is None:
+        return open_moderator(model, policy, mode or "balanced", threads)
+    if model is not None or threads is not None:
+        raise ConfigError("a server has its own model and threads; give either `server`, or `model` and `threads`")
+    from guard.serve.client.blocking import GuardClient  # a guard in this process needs no gRPC
+
+    sent = policy if policy is None or policies.is_name(policy) else policies.load(policy)
+    return GuardClient(server, policy=sent, mode=mode)
+
+
+def is_blocked(answer: Verdict | BaseException) -> bool:
+    """The fail-closed rule: whether content must be held back. UNSAFE, INCOMPLETE and every error are blocked."""
+    return not (isinstance(answer, Verdict) and answer.outcome is Outcome.SAFE)

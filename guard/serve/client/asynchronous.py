@@ -1,0 +1,86 @@
+"""The asyncio client of the moderation service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+import grpc
+
+from guard.calibration import Mode
+from guard.conversation import Conversation
+from guard.errors import GuardError
+from guard.policy import Policy
+from guard.serve.client.channel import options
+from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
+from guard.serve.core.info import ServiceInfo
+from guard.serve.grpc.status import from_rpc
+from guard.v1.moderation_pb2_grpc import ModerationServiceStub
+from guard.verdict import Verdict
+
+
+class AsyncGuardClient:
+    """GuardClient for asyncio: the same methods, awaited, and `info()`. Make it and use it in one event loop."""
+
+    def __init__(
+        self,
+        target: str,
+        timeout_s: float = TIMEOUT_S,
+        *,
+        policy: Policy | str | None = None,
+        mode: Mode | None = None,
+    ) -> None:
+        self.target, self.timeout_s = target, timeout_s
+        self._session = Session(policy, mode, timeout_s)
+        self._channel = grpc.aio.insecure_channel(target, options=options(target))
+        self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def __aenter__(self) -> AsyncGuardClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._channel.close(None)
+
+    async def info(self) -> ServiceInfo:
+        """See GuardClient.info."""
+        return await self._drive(self._session.info())
+
+    async def moderate(
+        self,
+        conversation: Conversation,
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> Verdict:
+        """See GuardClient.moderate."""
+        return await self._drive(self._session.moderate(conversation, policy, exclude, mode))
+
+    async def moderate_each(
+        self,
+        conversations: Sequence[Conversation],
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> list[Verdict | GuardError]:
+        """See GuardClient.moderate_each."""
+        return await self._drive(self._session.moderate_each(conversations, policy, exclude, mode))
+
+    async def _drive(self, steps: Steps[T]) -> T:
+        try:
+            step = next(steps)
+            while True:
+                failure, response = None, None
+                if isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                else:
+                    try:
+                        response = await getattr(self._stub, step.method)(step.request, timeout=step.timeout_s)
+                    except grpc.RpcError as error:
+                        failure = from_rpc(error, self.target, self.timeout_s)
+                step = steps.throw(failure) if failure else steps.send(response)
+        except StopIteration as end:
+            value: T = end.value
+            return value

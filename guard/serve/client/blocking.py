@@ -1,0 +1,105 @@
+"""The blocking client of the moderation service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+
+import grpc
+
+from guard.calibration import Mode
+from guard.conversation import Conversation
+from guard.errors import GuardError
+from guard.policy import Policy
+from guard.serve.client.channel import options
+from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
+from guard.serve.core.info import ServiceInfo
+from guard.serve.grpc.status import from_rpc
+from guard.v1.moderation_pb2_grpc import ModerationServiceStub
+from guard.verdict import Verdict
+
+
+class GuardClient:
+    """The guard of the server at `target` (host:port). Thread-safe. Use it as a context manager or `close` it.
+
+    policy, mode: for calls that bring none; None: the server's own. timeout_s: for one call with its retries: up to
+    two at once where the server cannot be reached or is shutting down, and those of `moderate_each` under overload.
+    Proxies that the environment names are used, but never on the way to this machine itself (`channel.options`).
+    """
+
+    def __init__(
+        self,
+        target: str,
+        timeout_s: float = TIMEOUT_S,
+        *,
+        policy: Policy | str | None = None,
+        mode: Mode | None = None,
+    ) -> None:
+        self.target, self.timeout_s = target, timeout_s
+        self._session = Session(policy, mode, timeout_s)
+        self._channel = grpc.insecure_channel(target, options=options(target))
+        self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> GuardClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    @property
+    def info(self) -> ServiceInfo:
+        """What the server judges by under this client's policy and mode, and what it accepts. It is asked once.
+
+        Raises ServiceError, or PolicyError if it has no such policy.
+        """
+        return self._drive(self._session.info())
+
+    def moderate(
+        self,
+        conversation: Conversation,
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> Verdict:
+        """The verdict on the last message of the conversation.
+
+        policy: one that the server knows by name, or a value to send along. Raises InvalidInput, PolicyError,
+        Overloaded, Closed or EngineError as the server did, ServiceError if it cannot be reached or does not answer in
+        time.
+        """
+        return self._drive(self._session.moderate(conversation, policy, exclude, mode))
+
+    def moderate_each(
+        self,
+        conversations: Sequence[Conversation],
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> list[Verdict | GuardError]:
+        """For each conversation, in order, its verdict or the error that `moderate` would have raised.
+
+        They travel one call after another, cut by what the server says that it accepts; a failed call fails the
+        conversations in it, and one that is refused because the queue is full is made again within the timeout.
+        Raises PolicyError or ConfigError where the options cannot be followed.
+        """
+        return self._drive(self._session.moderate_each(conversations, policy, exclude, mode))
+
+    def _drive(self, steps: Steps[T]) -> T:
+        try:
+            step = next(steps)
+            while True:
+                failure, response = None, None
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                else:
+                    try:
+                        response = getattr(self._stub, step.method)(step.request, timeout=step.timeout_s)
+                    except grpc.RpcError as error:
+                        failure = from_rpc(error, self.target, self.timeout_s)
+                step = steps.throw(failure) if failure else steps.send(response)
+        except StopIteration as end:
+            value: T = end.value
+            return value

@@ -1,0 +1,51 @@
+"""Options of a client's channel: what is tried again, and which way leads to the server."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from contextlib import suppress
+
+from guard.v1 import moderation_pb2 as pb
+
+_RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{"service": pb.DESCRIPTOR.services_by_name["ModerationService"].full_name}],
+            "retryPolicy": {  # never of RESOURCE_EXHAUSTED: to try again at once would feed the overload
+                "maxAttempts": 3,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 10,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+_TARGET = re.compile(
+    r"(?:(?:dns|ipv4|ipv6):(?://[^/]*/)?)?(?:\[(?P<bracketed>[^]]+)\]|(?P<host>[^:/\[]+))(?::\d+)?", re.ASCII
+)
+
+
+def options(target: str) -> tuple[tuple[str, str | int], ...]:
+    """Options of a channel to `target`.
+
+    As everywhere in gRPC, the variables grpc_proxy, https_proxy and http_proxy name a proxy and no_proxy exceptions;
+    but the way to this machine itself never leads through one.
+    """
+    retries = ("grpc.service_config", json.dumps(_RETRIES))
+    return (retries, ("grpc.enable_http_proxy", 0)) if is_loopback(target) else (retries,)
+
+
+def is_loopback(target: str) -> bool:
+    """Whether a gRPC target, like host:port, [::1]:port or dns:///host:port, is this machine itself."""
+    found = _TARGET.fullmatch(target)
+    if found is None:
+        return False
+    host = found["bracketed"] or found["host"]
+    if host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False

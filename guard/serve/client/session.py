@@ -1,0 +1,149 @@
+"""What a client does, written once: generators that yield calls and pauses, and return values."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from google.protobuf.message import Message as Proto
+
+from guard.calibration import Mode
+from guard.conversation import Conversation
+from guard.errors import GuardError, Overloaded, PolicyError, ServiceError, TooLarge
+from guard.policy import Policy
+from guard.serve.core.info import ServiceInfo
+from guard.serve.grpc import messages
+from guard.serve.limits import BYTES_PER_TOKEN, Limits
+from guard.v1 import moderation_pb2 as pb
+from guard.verdict import Verdict
+
+CHUNK_BYTES = 256 << 10  # of one BatchModerate call: long enough to be cheap, short enough to be answered in seconds
+TIMEOUT_S = 60.0  # as long as a server works on a request, unless it is told otherwise
+_LEAST_PAUSE_S = 0.05
+T = TypeVar("T")
+
+
+class Call(NamedTuple):
+    """To be answered with the response, or with the GuardError that `status.from_rpc` makes of a failure."""
+
+    method: str
+    request: Proto
+    timeout_s: float
+
+
+class Pause(NamedTuple):
+    seconds: float
+
+
+Steps = Generator[Call | Pause, Any, T]
+
+
+class Session:
+    """The calls of one client. policy, mode: for what brings none; None: the server's own.
+
+    Raises ConfigError for a mode that there is not.
+    """
+
+    def __init__(self, policy: Policy | str | None, mode: Mode | None, timeout_s: float) -> None:
+        self.policy, self.mode, self.timeout_s = policy, mode, timeout_s
+        self._own = messages.options_to_proto(policy, (), mode)
+        self._known: ServiceInfo | None = None
+
+    def info(self) -> Steps[ServiceInfo]:
+        """What the server judges by under this client's options; it is asked once."""
+        if self._known is None:
+            response = yield Call("GetInfo", pb.GetInfoRequest(options=self._own), self.timeout_s)
+            self._known = messages.info_from_proto(response)
+        return self._known
+
+    def moderate(
+        self, conversation: Conversation, policy: Policy | str | None, exclude: Collection[str], mode: Mode | None
+    ) -> Steps[Verdict]:
+        options = self._options(policy, exclude, mode)
+        request = pb.ModerateRequest(conversation=messages.conversation_to_proto(conversation), options=options)
+        _bounded(request, Limits() if self._known is None else self._known.limits)
+        response = yield Call("Moderate", request, self.timeout_s)
+        return messages.verdict_from_proto(response.verdict)
+
+    def moderate_each(
+        self,
+        conversations: Sequence[Conversation],
+        policy: Policy | str | None,
+        exclude: Collection[str],
+        mode: Mode | None,
+    ) -> Steps[list[Verdict | GuardError]]:
+        options = self._options(policy, exclude, mode)
+        if not conversations:
+            return []
+        try:
+            limits = (yield from self.info()).limits
+        except ServiceError as error:
+            return [error] * len(conversations)
+        answers: list[Verdict | GuardError] = []
+        for chunk in chunks(map(messages.conversation_to_proto, conversations), limits):
+            answers += yield from self._chunk(chunk, options, limits)
+        return answers
+
+    def _chunk(
+        self, chunk: Sequence[pb.Conversation], options: pb.ModerationOptions, limits: Limits
+    ) -> Steps[list[Verdict | GuardError]]:
+        """The answers of one call, or of two if the server takes only its halves."""
+        request = pb.BatchModerateRequest(conversations=chunk, options=options)
+        try:
+            _bounded(request, limits)
+            response = yield from self._patient("BatchModerate", request)
+            if len(response.items) != len(chunk):
+                raise ServiceError(f"the server sent {len(response.items)} answers for {len(chunk)} conversations")
+        except TooLarge as error:
+            if len(chunk) == 1:
+                return [error]
+            half = len(chunk) // 2
+            first = yield from self._chunk(chunk[:half], options, limits)
+            return first + (yield from self._chunk(chunk[half:], options, limits))
+        except PolicyError:
+            raise  # of the options, and so of all conversations
+        except GuardError as error:
+            return [error] * len(chunk)
+        return [messages.item_from_proto(item) for item in response.items]
+
+    def _patient(self, method: str, request: Proto) -> Steps[Any]:
+        """The response; an overloaded server is asked again when it said, as long as the timeout allows."""
+        end = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                return (yield Call(method, request, end - time.monotonic()))
+            except Overloaded as error:
+                # Those that were refused together must not come back together.
+                pause = max(error.retry_after_s, _LEAST_PAUSE_S) * random.uniform(1, 2)
+                if time.monotonic() + pause > end:
+                    raise
+            yield Pause(pause)
+
+    def _options(
+        self, policy: Policy | str | None, exclude: Collection[str], mode: Mode | None
+    ) -> pb.ModerationOptions:
+        return messages.options_to_proto(policy or self.policy, exclude, mode or self.mode)
+
+
+def chunks(conversations: Iterable[pb.Conversation], limits: Limits) -> Iterator[list[pb.Conversation]]:
+    """The conversations in order, cut so that a chunk of several takes no more than half of the server's queue."""
+    most = max(1, min(limits.batch_conversations, limits.queue_windows // 2))
+    most_bytes = min(CHUNK_BYTES, limits.request_bytes // 2, limits.queue_tokens * BYTES_PER_TOKEN // 2)
+    chunk: list[pb.Conversation] = []
+    total = 0
+    for conversation in conversations:
+        size = conversation.ByteSize()
+        if chunk and (total + size > most_bytes or len(chunk) == most):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(conversation)
+        total += size
+    if chunk:
+        yield chunk
+
+
+def _bounded(request: Proto, limits: Limits) -> None:
+    if (size := request.ByteSize()) > limits.request_bytes:
+        raise TooLarge(f"the request has {size} bytes; the service takes {limits.request_bytes}; send it in parts")

@@ -1,0 +1,47 @@
+"""The policies that requests bring or name, each parsed once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from guard import policy as policies
+from guard.errors import InvalidInput, PolicyError
+from guard.policy import Policy
+from guard.serve.core.request import Options, PolicyText
+from guard.serve.limits import Limits
+
+KEPT = 64  # of at most `policy_characters` each
+
+
+class Policies:
+    """Resolves the policy of a request. Thread-safe; the ones last used are kept, so that their digests are too."""
+
+    def __init__(self, own: Policy, limits: Limits) -> None:
+        self.own, self.limits = own, limits
+        self._kept = lru_cache(KEPT)(self._resolve)
+
+    def of(self, options: Options) -> Policy:
+        """The policy that the options choose, less what they exclude. Raises InvalidInput or PolicyError."""
+        if len(options.exclude) > self.limits.exclude_codes:
+            raise InvalidInput(
+                f"exclude has {len(options.exclude)} codes; this server takes {self.limits.exclude_codes}"
+            )
+        if isinstance(options.policy, PolicyText):
+            characters = len(options.policy.text)
+            if characters > self.limits.policy_characters:
+                raise InvalidInput(
+                    f"policy_yaml has {characters} characters; this server takes {self.limits.policy_characters}"
+                )
+        return self._kept(options.policy, options.exclude)
+
+    def _resolve(self, choice: str | PolicyText | None, exclude: tuple[str, ...]) -> Policy:
+        if isinstance(choice, PolicyText):
+            policy = policies.from_text(choice.text, "policy_yaml")
+        elif choice is None or choice == self.own.id:
+            policy = self.own
+        elif choice in (shipped := policies.shipped()):  # never a path: a request must not read the server's files
+            policy = policies.load(choice)
+        else:
+            known = ", ".join(sorted({self.own.id, *shipped}))
+            raise PolicyError(f"no policy {choice[:80]!r} here; known: {known}; send any other as policy_yaml")
+        return policy.without(exclude)

@@ -1,0 +1,147 @@
+"""The service: one moderator for many callers. It bounds, reserves, tokenizes, batches and concludes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Self, TypeVar
+
+from guard.batcher import Batcher, Bounds
+from guard.conversation import Conversation
+from guard.errors import DISTRIBUTION, DeadlineExceeded, GuardError, InvalidInput, TooLarge
+from guard.moderator import Moderator
+from guard.moderator.steps import Scored, advance, run_async
+from guard.policy import Policy
+from guard.prompts.window import Score, Window
+from guard.serve.core.errors import public
+from guard.serve.core.info import ServiceInfo
+from guard.serve.core.policies import Policies
+from guard.serve.core.request import Options, Request
+from guard.serve.limits import BYTES_PER_TOKEN, Limits, oversize
+from guard.verdict import Verdict
+
+INLINE_BYTES = 2048  # less than this is tokenized on the event loop: the way to a thread and back would cost as much
+
+Answer = Verdict | GuardError
+Judged = list[Verdict | Exception]
+T = TypeVar("T")
+
+
+class Service:
+    """Answers requests with a moderator's verdicts. Use as `async with`: leaving it answers all that is accepted.
+
+    Every error that it raises or answers with is fit for callers (core.errors); only the cancellation of the caller's
+    own task passes as it is.
+    """
+
+    def __init__(self, moderator: Moderator, limits: Limits) -> None:
+        engine = moderator.engine
+        bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
+        self.moderator, self.limits = moderator, limits
+        self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds)
+        self._policies = Policies(moderator.policy, limits)
+        # Off the event loop, and off the engine's thread: long texts, and policies that requests bring. A policy that
+        # takes long to prepare holds up none but those who ask for it and for others like it.
+        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="guard-tokenizer")
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="guard-policies")
+
+    async def __aenter__(self) -> Self:
+        await self._run(self._preparing, self.moderator.engine.warm)
+        await self.batcher.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.drain()
+        self._tokenizing.shutdown(wait=False)
+        self._preparing.shutdown(wait=False)
+
+    async def drain(self) -> None:
+        """Refuses new requests, and returns when the accepted ones are answered."""
+        await self.batcher.close()
+
+    async def stopped(self) -> None:
+        """Returns when it can answer no more, be it drained or dead."""
+        await self.batcher.stopped()
+
+    async def info(self, options: Options) -> ServiceInfo:
+        """What it judges by under these options. Raises InvalidInput or PolicyError."""
+        return await self._public(self._info(options))
+
+    async def judge(self, request: Request) -> list[Answer]:
+        """A verdict, or the error of its own, for each conversation, in order. What concerns them all is raised.
+
+        Raises InvalidInput, PolicyError, Overloaded, Closed, DeadlineExceeded or InternalError.
+        """
+        return await self._public(self._judge(request))
+
+    async def _public(self, answering: Awaitable[T]) -> T:
+        try:
+            return await answering
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # the caller is gone
+                raise
+            raise public(error) from None  # from inside, where it would leave the caller without an answer
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+            raise public(error) from None
+
+    async def _info(self, options: Options) -> ServiceInfo:
+        policy = await self._run(self._preparing, self._policies.of, options)
+        mode = options.mode or self.moderator.mode
+        info = self.moderator.info_of(policy, mode)
+        return ServiceInfo(info.model, info.kind, policy, mode, info.thresholds, version(DISTRIBUTION), self.limits)
+
+    async def _judge(self, request: Request) -> list[Answer]:
+        allowed = min(self.limits.request_seconds, request.seconds)
+        deadline = asyncio.get_running_loop().time() + allowed
+        if len(request.conversations) > self.limits.batch_conversations:
+            raise TooLarge(
+                f"the batch has {len(request.conversations)} conversations; this server takes "
+                f"{self.limits.batch_conversations}"
+            )
+        bounded = [
+            one if isinstance(one, InvalidInput) else oversize(one, self.limits) or one for one in request.conversations
+        ]
+        sound = [one for one in bounded if isinstance(one, Conversation)]
+        try:
+            async with asyncio.timeout_at(deadline):
+                judged = iter(await self._judge_all(sound, request.options, deadline) if sound else [])
+        except TimeoutError:
+            raise DeadlineExceeded("no verdict before the deadline; allow more time") from None
+        return [_answer(next(judged)) if isinstance(one, Conversation) else one for one in bounded]
+
+    async def _judge_all(self, conversations: Sequence[Conversation], options: Options, deadline: float) -> Judged:
+        size = sum(len(message.content.encode()) for one in conversations for message in one.messages)
+        with self.batcher.reserve(len(conversations), size // BYTES_PER_TOKEN) as slot:
+
+            async def ask(windows: Sequence[Window]) -> list[Scored]:
+                done = await slot.answer(windows, deadline)
+                return [Scored(one.answer, one.queue_ms, one.work_ms) for one in done]
+
+            policy = await self._policy(options)
+            steps = self.moderator.judge_each(conversations, policy, mode=options.mode)
+            if size < INLINE_BYTES:
+                asked = advance(steps)
+            else:
+                asked = await self._run(self._tokenizing, advance, steps)
+            return await run_async(steps, asked, ask)
+
+    async def _policy(self, options: Options) -> Policy:
+        """The policy that the options choose, prepared by the engine."""
+        if options.policy is None and not options.exclude:
+            return self.moderator.policy
+        return await self._run(self._preparing, self._prepared, options)
+
+    def _prepared(self, options: Options) -> Policy:
+        policy = self._policies.of(options)
+        self.moderator.engine.prepare(policy)
+        return policy
+
+    async def _run(self, executor: Executor, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
+
+
+def _answer(judged: Verdict | Exception) -> Answer:
+    return judged if isinstance(judged, Verdict) else public(judged)

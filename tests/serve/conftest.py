@@ -1,0 +1,20 @@
+"""One `guard serve` for the tests that only ask it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fixtures.served import Process, started
+
+
+@pytest.fixture(scope="package")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """It takes 5,000 characters, and must end well."""
+    errors = tmp_path_factory.mktemp("serve") / "stderr"
+    with started(errors, "--max-characters", "5000") as process:
+        yield process
+        process.popen.send_signal(signal.SIGINT)
+        assert process.popen.wait(20) == 0
