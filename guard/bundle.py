@@ -12,7 +12,7 @@ from typing import Any
 from guard import assets, calibration, policy, schema
 from guard.calibration import Calibration
 from guard.digest import file_digest
-from guard.errors import BundleError, DocumentError, PolicyError
+from guard.errors import BundleError, DocumentError, NoBundle, PolicyError
 from guard.policy import Policy
 
 FORMAT = 1
@@ -62,6 +62,8 @@ def open_bundle(root: str | Path | None = None) -> Bundle:
     altered; or if the policy is not the one that it was trained for. Files that the manifest does not name are ignored.
     """
     folder = assets.default_bundle() if root is None else Path(root)
+    if not folder.exists():
+        raise NoBundle(f"{folder}: no such folder; give a bundle folder made by `guard export RUN OUT`")
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder}: no {MANIFEST} there; give a bundle folder made by `guard export RUN OUT`")
     plain, manifest = _read(folder / MANIFEST)

@@ -80,4 +80,4 @@ def test_a_broken_row_is_one_line_with_file_and_number(capsys, world, tmp_path):
         stream.write('{"question": {"text": "canary"\n')
     code, _, err = run(capsys, "build", world.config, "--root", world.root, "--out", tmp_path / "out")
     assert code == 2
-    assert err == "guard: raw/talks.jsonl row 51: not valid JSON\n"
+    assert err == "guard: raw/talks.jsonl row 51: not valid JSON: Expecting ',' delimiter at column 31\n"
