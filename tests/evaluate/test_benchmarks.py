@@ -207,10 +207,13 @@ def test_your_own_rows(tmp_path):
         ('{"prompt": "canary", "label": ["safe", "unsafe"]}', "`label` holds a list of 2 labels"),
         ('{"label": "safe"}', "the row has no value for `messages`, `prompt` or `response`"),
         ('{"prompt": " ", "label": "safe"}', "is empty"),
-        ('{"prompt": "canary", "label": "unsafe", "categories": "M1 M2"}', "names 1 codes that the policy has not"),
-        ('{"prompt": "canary", "label": "unsafe", "categories": [1]}', "names 1 codes that the policy has not"),
+        ('{"prompt": "canary", "label": "unsafe", "categories": "M1 M2"}', "names 1 codes that are not in the policy"),
+        ('{"prompt": "canary", "label": "unsafe", "categories": [1]}', "names 1 codes that are not in the policy"),
         ('{"prompt": "canary", "label": "safe", "categories": ["M1"]}', "a safe row violates no category"),
-        ('{"prompt": "canary", "label": "unsafe", "categories": ["canary"]}', "names 1 codes that the policy has not"),
+        (
+            '{"prompt": "canary", "label": "unsafe", "categories": ["canary"]}',
+            "names 1 codes that are not in the policy",
+        ),
     ],
 )
 def test_a_broken_row_is_told_with_its_line_and_not_its_text(tmp_path, line, message):
