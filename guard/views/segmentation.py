@@ -55,7 +55,7 @@ def _without_capitals(text: str) -> str:
     found = [run for run in _CAPITALISED.findall(text) if _CAPITAL_INSIDE.search(run)]
     runs = {run: _CASED.findall(run) for run in found}
     if 2 * sum(map(len, found)) >= len(text) and _prose([word for words in runs.values() for word in words]):
-        chosen = runs.keys()
+        chosen = set(runs)
     else:
         chosen = {run for run, words in runs.items() if _is_sentence(words) or (run[0] == "#" and _is_tag(words))}
     return _CAPITALISED.sub(lambda run: " ".join(runs[run[0]]) if run[0] in chosen else run[0], text)
