@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt
 from guard import assets, calibration, policy, schema
 from guard.calibration import Calibration
 from guard.digest import file_digest
-from guard.errors import BundleError, DocumentError, PolicyError
+from guard.errors import BundleError, DocumentError, NoBundle, PolicyError
 from guard.external_data import locations
 from guard.policy import Policy
 
@@ -67,6 +67,8 @@ def open_bundle(root: str | Path | None = None) -> Bundle:
     trained for. Other files that the manifest does not name are ignored.
     """
     folder = assets.default_bundle() if root is None else Path(root)
+    if not folder.exists():
+        raise NoBundle(f"{folder}: no such folder; give a bundle folder made by `guard export RUN OUT`")
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder}: no {MANIFEST} there; give a bundle folder made by `guard export RUN OUT`")
     plain, manifest = _read(folder / MANIFEST)

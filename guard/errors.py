@@ -8,6 +8,7 @@ GuardError
 │   └── ConfigError     ... a training, data or service configuration
 ├── DataError           a data file, source or row that does not fit its description
 ├── BundleError         a bundle that is missing, damaged, or does not match this code
+│   └── NoBundle        ... because nothing lies where it was said to be (caller's mistake)
 ├── VerdictError        generated text that is not a verdict of the grammar
 ├── EngineError         an engine that could not score (wrong template, short answer, dead session)
 ├── AssetError          a file that ships with the package is not there
@@ -23,7 +24,9 @@ Messages say where, what was given, what is allowed and what to do. They never h
 
 from __future__ import annotations
 
+import difflib
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 DISTRIBUTION = "guard-service"
@@ -59,6 +62,10 @@ class DataError(GuardError, ValueError):
 
 class BundleError(GuardError):
     """A bundle that is missing, damaged, or does not match this code."""
+
+
+class NoBundle(BundleError):
+    """Nothing lies at the path that was given for a bundle."""
 
 
 class VerdictError(GuardError, ValueError):
@@ -99,6 +106,13 @@ class Closed(ServiceError):
 
 class DeadlineExceeded(ServiceError):
     """The service had no answer in time."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of the `known` names that a misspelt one is most likely to mean, in any case; None if none is near."""
+    folded = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.65)
+    return folded[near[0]] if near else None
 
 
 def need(module: str, extra: str) -> ModuleType:

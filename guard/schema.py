@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import functools
 import json
 import types
@@ -20,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from guard.document import Lines, Location, parse, read_text
-from guard.errors import ConfigError, DocumentError
+from guard.errors import ConfigError, DocumentError, nearest
 
 STRICT = ConfigDict(extra="forbid")
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -129,8 +128,8 @@ def _describe(mistake: Any, cls: type, where: str, lines: Lines) -> tuple[int, s
     match mistake["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
             allowed = sorted(_fields(cls, path[:-1]))
-            near = difflib.get_close_matches(name, allowed, n=1)
-            hint = f"did you mean `{near[0]}`? Allowed" if near else "allowed"
+            near = nearest(name, allowed)
+            hint = f"did you mean `{near}`? Allowed" if near else "allowed"
             return line, f"{place}: unknown key `{name}`; {hint}: {', '.join(allowed)}"
         case "missing" | "missing_argument":
             return line, f"{place}: required key `{_dotted(path)}` is missing"

@@ -17,7 +17,7 @@ from guard.bundle import MANIFEST, Bundle, Manifest, model_digest, open_bundle, 
 from guard.calibration import Calibration, TargetCalibration
 from guard.digest import file_digest
 from guard.engines.registry import open_engine
-from guard.errors import BundleError
+from guard.errors import BundleError, NoBundle
 from guard.prompts.encoder import LAYOUT_DIGEST
 
 RULES = policy.load("minimal")
@@ -308,7 +308,13 @@ def test_a_broken_document_under_a_good_seal_is_told(root: Path, name: str) -> N
     assert name in refused(root)
 
 
-@pytest.mark.parametrize("make", [lambda path: None, Path.mkdir, lambda path: path.write_text("x")])
+def test_a_path_where_nothing_lies_is_told_apart(tmp_path: Path) -> None:
+    assert "no such folder" in refused(tmp_path / "nothing")
+    with pytest.raises(NoBundle):
+        open_bundle(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_text("x")])
 def test_a_folder_that_is_no_bundle_is_told(tmp_path: Path, make: Callable[[Path], object]) -> None:
     make(tmp_path / "nothing")
     assert f"no {MANIFEST} there" in refused(tmp_path / "nothing")

@@ -171,7 +171,7 @@ def test_a_megabyte_is_read_to_its_end(moderator) -> None:
 def test_torch_reads_the_shipped_weights() -> None:
     code = (
         "import warnings; warnings.simplefilter('ignore')\n"
-        "from guard import assets\nfrom guard.train import encoder\n"
+        "from guard import assets\nfrom guard.train.encoder import model as encoder\n"
         "model = encoder.load(assets.default_bundle())\n"
         "print(sum(p.numel() for p in model.parameters()))"
     )

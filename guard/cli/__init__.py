@@ -16,7 +16,7 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from guard.cli import check, data, doctor, evaluate, export, filter, output, policy, redteam, serve, train
-from guard.errors import BundleError, ConfigError, EngineError, GuardError, OutputError, ServiceError
+from guard.errors import BundleError, ConfigError, EngineError, GuardError, NoBundle, OutputError, ServiceError
 
 USAGE, UNDECIDED = 2, 3
 
@@ -94,7 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("GUARD_DEBUG"):
             raise
         sys.stderr.write(f"guard: {error}\n")
-        code = UNDECIDED if isinstance(error, BundleError | EngineError | ServiceError | OutputError) else USAGE
+        undecided = isinstance(error, BundleError | EngineError | ServiceError | OutputError)
+        code = UNDECIDED if undecided and not isinstance(error, NoBundle) else USAGE
     except KeyboardInterrupt:
         code = 130
     except Exception as error:

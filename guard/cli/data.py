@@ -37,8 +37,13 @@ Taxonomy = Annotated[
 @app.command("build")
 def build(
     config: Annotated[Path, typer.Argument(help="A build configuration, such as training/configs/data-default.yaml.")],
-    root: Root,
     out: Annotated[Path, typer.Option("--out", help="The folder to write; an earlier build in it is replaced.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root", help="The folder that holds `raw/` and the fingerprints; not needed for files of your own alone."
+        ),
+    ] = None,
     against: Annotated[
         list[Path] | None, typer.Option("--against", help="A file of held-out rows that no row may repeat; repeatable.")
     ] = None,

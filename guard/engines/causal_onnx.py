@@ -62,7 +62,8 @@ def settings_of(bundle: Bundle) -> CausalSettings:
     try:
         return schema.convert(json.loads(path.read_text(encoding="utf-8")), CausalSettings, str(path))
     except (OSError, ValueError, DocumentError) as problem:
-        raise BundleError(f"{path}: not the settings of a causal guard: {problem}; export the bundle again") from None
+        reason = "; ".join(str(problem).splitlines())
+        raise BundleError(f"{path}: not the settings of a causal guard: {reason}; export the bundle again") from None
 
 
 @dataclass(frozen=True, slots=True)

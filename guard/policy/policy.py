@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import re
@@ -16,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from guard import assets, document, schema
-from guard.errors import PolicyError
+from guard.errors import PolicyError, nearest
 from guard.verdict import natural
 
 Detail = Literal["names", "short", "full"]  # how much of each category a guard is told
@@ -158,9 +157,8 @@ class Policy:
 def unknown_codes(policy: Policy, codes: Iterable[str]) -> PolicyError:
     """The error that says which codes `policy` has instead of the unknown `codes`."""
     unknown = [code[:48] for code in codes]
-    folded = {code.lower(): code for code in policy.codes}
-    near = difflib.get_close_matches(unknown[0].lower(), folded, n=1)
-    hint = f"did you mean {folded[near[0]]}? It" if near else "it"
+    near = nearest(unknown[0], policy.codes)
+    hint = f"did you mean {near}? It" if near else "it"
     return PolicyError(
         f"policy {policy.id!r} has no category {', '.join(unknown)}; {hint} has: {', '.join(policy.codes)}"
     )
@@ -199,8 +197,8 @@ def load(name_or_path: str | Path) -> Policy:
     if is_name(name_or_path):
         text, names = name_or_path, shipped()
         if text not in names:
-            near = difflib.get_close_matches(text, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ";"
+            near = nearest(text, names)
+            hint = f"; did you mean {near!r}?" if near else "."
             raise PolicyError(
                 f"no shipped policy {text[:80]!r}{hint} Shipped: {', '.join(names)}. A file is named with its .yaml"
             )

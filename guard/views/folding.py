@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from guard.views.confusables import STYLED, latin
+from guard.views.signs import without_signs
 
 _TAGS = "\U000e0020-\U000e007e"
 _SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
@@ -76,7 +77,7 @@ def plainest(text: str) -> str:
     if text.isascii():
         return text
     text = _STACK.sub(r"\1", text.translate(STYLED) if _STYLED.search(text) else text)
-    return latin(_MARK.sub("", _composed(_mapped(text, _form))))
+    return without_signs(latin(_MARK.sub("", _composed(_mapped(text, _form)))))
 
 
 def secret(text: str) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 
 from guard.views.english import likeness
+from guard.views.markup import without_markup
 from guard.views.segmentation import parted, unhyphenated
 
 # The shape of a text, a byte for each character, in which the cheap tests below are single searches of bytes.
@@ -60,7 +61,8 @@ def joined(text: str) -> str:
     shape = _shape(text)
     if _SPACED_SHAPE in shape.replace(b"  ", b" ").replace(b"  ", b" "):
         text = _SPACED.sub(lambda found: _closed(found[0]), text)
-        shape = _shape(text)
+    text = without_markup(text)
+    shape = _shape(text)
     signs = (b"0" in shape or b"$" in shape) and any(leet in shape for leet in _LEET_SHAPES)
     return parted(unhyphenated(_spelled(text) if signs else text))
 

@@ -1,15 +1,15 @@
-"""Text inside text: what is written in Base64, hexadecimal, escapes, ROT13 or backwards, read out in its place."""
+"""Text inside text: what is in Base64, hexadecimal, escapes, ROT13, upside down or backwards, decoded in its place."""
 
 from __future__ import annotations
 
 import base64
 import codecs
-import html
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from guard.views.english import english, likeness, stretches
+from guard.views.escapes import escaped
 
 DEPTH = 2  # encodings inside one another that are read
 _LENGTH = 16  # characters of the shortest payload
@@ -33,17 +33,15 @@ class Codec:
 
 _SKIPPED = re.compile(r"0x|\\x|[\s:,;-]", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
+_NUMBERS = re.compile(r"(?<!\d)\d{2,3}(?:[\s,;]{1,2}\d{2,3}){7,}+")
 # Possessive where a failure would be tried again from every character: all patterns take linear time.
 _CODECS = (
     Codec(
         re.compile(r"[01]{8}(?:[\s,]{0,2}[01]{8}){3,}+"),
         lambda found: _bits(_SKIPPED.sub("", found)),
     ),
-    Codec(
-        re.compile(r"(?<!\d)\d{2,3}(?:[\s,;]{1,2}\d{2,3}){7,}+"),
-        lambda found: bytes(map(int, _NUMBER.findall(found))),
-        doubtful=True,
-    ),
+    Codec(_NUMBERS, lambda found: bytes(map(int, _NUMBER.findall(found))), doubtful=True),
+    Codec(_NUMBERS, lambda found: bytes(int(number, 8) for number in _NUMBER.findall(found)), doubtful=True),
     Codec(
         re.compile(r"(?:0x|\\x)?[0-9A-Fa-f]{2}(?:[\s:,;-]{0,2}(?:0x|\\x)?[0-9A-Fa-f]{2}){7,}+"),
         lambda found: bytes.fromhex(_SKIPPED.sub("", found)),
@@ -57,18 +55,12 @@ _CODECS = (
         lambda found: _base64(found),
     ),
 )
-_ESCAPES = (
-    re.compile(r"(?:%[0-9A-Fa-f]{2})+"),
-    re.compile(r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2})+"),
-    re.compile(r"(?:&#(?:\d{1,7}|[xX][0-9A-Fa-f]{1,6});)+"),
-)
-_LETTER_ESCAPE = re.compile(
-    r"%[4-7][0-9A-Fa-f]|\\u00[4-7][0-9A-Fa-f]|\\x[4-7][0-9A-Fa-f]|&#(?:[xX]0*[4-7][0-9A-Fa-f]|0*(?:6[5-9]|[7-9]\d|1[01]\d|12[0-2]));"
-)
-_ESCAPED = 3  # letters that are escaped, though none ever needs to be
 # Frequent words under ROT13 and backwards; a text with none of them is looked at only if its letters are strange.
 _ROT13_WORDS = (" gur ", " naq ", " gb ", " bs ", " lbh ")
 _REVERSED_WORDS = (" eht ", " dna ", " ot ", " uoy ")
+_UPRIGHT = str.maketrans("ɐqɔpǝɟƃɓɥᴉıɾʞlɯuodbɹsʇnʌʍxʎz¿¡˙‾", "abcdefgghiijklmnopqrstuvwxyz?!._")
+_TURNED = re.compile("[ɐɔǝɟƃɥɯɹʇʌʍʎ]")
+_LINE = re.compile(r"[^\n]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +99,7 @@ def decoded(text: str, depth: int = DEPTH) -> Decoded | None:
 
 def _found(text: str) -> list[tuple[int, int, str]]:
     """Start, end and decoded text of the payloads of one kind: the first that there is."""
-    for search in (_coded, _escaped, _rotated, _backwards):
+    for search in (_coded, escaped, _rotated, _turned, _backwards):
         if found := [*search(text)]:
             return found
     return []
@@ -183,28 +175,6 @@ def _last32(bare: str) -> str:
     return rest[:fitting] + "=" * (8 - fitting) if fitting else ""
 
 
-# -- escapes ----------------------------------------------------------------------------------------------------------
-
-
-def _escaped(text: str) -> Iterator[tuple[int, int, str]]:
-    if "%" not in text and "\\" not in text and "&#" not in text:
-        return
-    if sum(1 for _, _ in zip(range(_ESCAPED), _LETTER_ESCAPE.finditer(text), strict=False)) < _ESCAPED:
-        return
-    for pattern, decode in zip(_ESCAPES, (_percent, _backslash, html.unescape), strict=True):
-        for found in pattern.finditer(text):
-            yield found.start(), found.end(), decode(found[0])
-
-
-def _percent(run: str) -> str:
-    return bytes.fromhex(run.replace("%", "")).decode("utf-8", "replace")
-
-
-def _backslash(run: str) -> str:
-    plain = run.encode("ascii").decode("unicode_escape")
-    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs of surrogates are one character
-
-
 # -- rewritten letters ------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +189,15 @@ def _rotated(text: str) -> list[tuple[int, int, str]]:
         for start, end in stretches(text, other, _GAIN)
         if _english(text[start:end], other[start:end])
     ]
+
+
+def _turned(text: str) -> list[tuple[int, int, str]]:
+    """Lines that are upside down, and so backwards."""
+    if not _TURNED.search(text):
+        return []
+    lines = [line for line in _LINE.finditer(text) if _TURNED.search(line[0])]
+    found = [(line.start(), line.end(), line[0].translate(_UPRIGHT)[::-1]) for line in lines]
+    return [(start, end, plain) for start, end, plain in found if english(plain, prose=True)]
 
 
 def _backwards(text: str) -> list[tuple[int, int, str]]:

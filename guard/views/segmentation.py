@@ -1,10 +1,10 @@
-"""Words that were run together or cut by hyphens, told apart by how common they are in English."""
+"""Words that were run together or cut in pieces, told apart by how common they are in English."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from guard.assets import asset
@@ -21,6 +21,13 @@ _FEWEST, _DENSE_FEWEST = 4, 3  # words that a run must have, since many a long w
 _CAPITALS = 10  # letters to one capital, at least: names in programs have more capitals
 _COST, _DENSE_COST = 2.4, 2.7  # a letter, at most, among words and in a dense text: prose has about 2, random letters 3
 _UNKNOWN = 12.0  # cost of a letter that is in no word
+_CAPITAL_INSIDE = re.compile(r"[a-z][A-Z]")
+_CAPITALISED = re.compile(r"(?<![\w/@\\$])(?<!\w['’])#?[A-Za-z\d]++(?:['’][A-Za-z]++)*+(?![\w(=/\\$]|[.:@-][a-z\d])")
+_CASED = re.compile(r"[A-Z]?[a-z]+(?:['’][a-z]+)?|[A-Z]['’][a-z]+|[A-Z]+(?![a-z])|\d+")
+_LISTED = re.compile(r"(?<!\S)[A-Za-z'’]++([|·•_+~/:;,.*=-])(?:[A-Za-z'’]++\1){2,}+[A-Za-z'’]++")
+_CAPITALISED_FEWEST, _TAG_FEWEST = 5, 3  # words of a run with capitals, and of one after a #
+_COMMON, _COMMON_FEWEST, _COMMON_SHARE = 100, 2, 0.25  # rank of a word that prose is full of, and how many it has
+_KNOWN_SHARE = 0.7  # of the words of a run, those that are in the list
 
 
 @cache
@@ -32,11 +39,52 @@ def ranks() -> Mapping[str, int]:
 
 def parted(text: str) -> str:
     """The text with spaces between words that were written as one, where several were."""
+    if _CAPITAL_INSIDE.search(text):
+        text = _without_capitals(text)
     if not _RUN.search(text):
         return text
     dense = len(text) > _DENSE * len(text.split())
+    if dense:
+        text = _LISTED.sub(lambda run: _unlisted(run[0], run[1]) if 2 * len(run[0]) >= len(text) else run[0], text)
     fewest, cost = (_DENSE_FEWEST, _DENSE_COST) if dense else (_FEWEST, _COST)
     return _RUN.sub(lambda run: _parted(run[0], fewest, cost), text)
+
+
+def _without_capitals(text: str) -> str:
+    """The text with spaces before the capitals inside of what is prose but for these, not names of a program."""
+    found = [run for run in _CAPITALISED.findall(text) if _CAPITAL_INSIDE.search(run)]
+    runs = {run: _CASED.findall(run) for run in found}
+    if 2 * sum(map(len, found)) >= len(text) and _prose([word for words in runs.values() for word in words]):
+        chosen = set(runs)
+    else:
+        chosen = {run for run, words in runs.items() if _is_sentence(words) or (run[0] == "#" and _is_tag(words))}
+    return _CAPITALISED.sub(lambda run: " ".join(runs[run[0]]) if run[0] in chosen else run[0], text)
+
+
+def _is_sentence(words: Sequence[str]) -> bool:
+    return len(words) >= _CAPITALISED_FEWEST and _prose(words)
+
+
+def _is_tag(words: Sequence[str]) -> bool:
+    return len(words) >= _TAG_FEWEST and _known(words) >= _KNOWN_SHARE
+
+
+def _unlisted(run: str, separator: str) -> str:
+    """The words of a list without the marks between them, if they are prose."""
+    words = run.split(separator)
+    return " ".join(words) if _prose(words) else run
+
+
+def _prose(words: Sequence[str]) -> bool:
+    """Whether words are such as sentences are made of: known ones, and the commonest among them."""
+    common = sum(ranks().get(word.lower(), _COMMON) < _COMMON for word in words)
+    return common >= max(_COMMON_FEWEST, _COMMON_SHARE * len(words)) and _known(words) >= _KNOWN_SHARE
+
+
+def _known(words: Sequence[str]) -> float:
+    """The share of the words that are in the list."""
+    known = sum(word.isdigit() or word.lower().partition("'")[0] in ranks() for word in words)
+    return known / len(words) if words else 0.0
 
 
 def _parted(run: str, fewest: int, most: float) -> str:
@@ -59,29 +107,45 @@ def _parted(run: str, fewest: int, most: float) -> str:
 def _split(word: str) -> tuple[list[str], float]:
     """The likeliest words that a run of letters consists of, and their cost: the logarithms of their ranks added up
     (Zipf's law), found by dynamic programming over the ends of words."""
-    known, folded = ranks(), word.lower().replace("’", "'")
-    scale = math.log(len(known))
-    best: list[tuple[float, int]] = [(0.0, 0)]
-    for end in range(1, len(folded) + 1):
-        options = [(best[end - 1][0] + _UNKNOWN, end - 1)]
-        for start in range(max(0, end - _LONGEST), end):
-            rank = known.get(folded[start:end])
-            if rank is not None:
-                options.append((best[start][0] + math.log((rank + 1) * scale), start))
-        best.append(min(options))
+    folded = word.lower().replace("’", "'")
+    costs, prefixes = _costs(), _prefixes()
+    best = [0.0, *(_UNKNOWN * end for end in range(1, len(folded) + 1))]
+    starts = [-1, *range(len(folded))]
+    for start in range(len(folded)):
+        so_far = best[start]
+        if so_far + _UNKNOWN < best[start + 1]:
+            best[start + 1], starts[start + 1] = so_far + _UNKNOWN, start
+        for end in range(start + 1, min(start + _LONGEST, len(folded)) + 1):
+            piece = folded[start:end]
+            cost = costs.get(piece)
+            if cost is not None and so_far + cost < best[end]:
+                best[end], starts[end] = so_far + cost, start
+            if piece not in prefixes:
+                break
     words, end = [], len(word)
     while end:
-        start = best[end][1]
-        words.append(word[start:end])
-        end = start
-    return words[::-1], best[-1][0]
+        words.append(word[starts[end] : end])
+        end = starts[end]
+    return words[::-1], best[-1]
+
+
+@cache
+def _costs() -> Mapping[str, float]:
+    scale = math.log(len(ranks()))
+    return {word: math.log((rank + 1) * scale) for word, rank in ranks().items()}
+
+
+@cache
+def _prefixes() -> frozenset[str]:
+    """What longer words begin with, so that no more is looked up than can be a word."""
+    return frozenset(word[:end] for word in ranks() for end in range(1, len(word)))
 
 
 def unhyphenated(text: str) -> str:
     """The text without the hyphens that cut words: those whose parts make a commoner word than they are, and where
     there are several of these, all whose parts are not words themselves."""
     found = set(_HYPHENATED.findall(text))
-    cut = {word for word in found if _is_cut(word)}
+    cut = {word for word in found if is_cut(word.split("-"), shortest=2)}
     if not cut:
         return text
     if len(cut) > 1 and 2 * len(cut) >= len(found):
@@ -89,9 +153,10 @@ def unhyphenated(text: str) -> str:
     return _HYPHENATED.sub(lambda word: word[0].replace("-", "") if word[0] in cut else word[0], text)
 
 
-def _is_cut(word: str) -> bool:
-    known, parts = ranks(), word.lower().split("-")
-    if max(map(len, parts)) == 1:
-        return False
-    whole = known.get("".join(parts))
-    return whole is not None and whole < max(known.get(part, len(known)) for part in parts if len(part) > 1)
+def is_cut(parts: Sequence[str], shortest: int = 1) -> bool:
+    """Whether several pieces are one word that was cut: together they make a commoner word than the rarest of those
+    that have at least `shortest` letters."""
+    known, pieces = ranks(), [part.lower() for part in parts if part]
+    whole = known.get("".join(pieces).partition("'")[0])
+    counted = [known.get(piece, len(known)) for piece in pieces if len(piece) >= shortest]
+    return whole is not None and whole < max(counted, default=0)

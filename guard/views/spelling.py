@@ -1,10 +1,13 @@
-"""Mistyped words spelt right: neighbouring letters that changed places, letters typed twice, letters left out."""
+"""Words spelt right: mistyped ones, whose letters changed places, came twice or more often, or were left out, and
+censored ones, a letter of which is a star."""
 
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import groupby, product
 from typing import NamedTuple
 
 from guard.views.segmentation import ranks
@@ -17,6 +20,12 @@ _BASE = 50  # rank up to which all words are as common
 _COMMON = 2000  # rank, at most, of what a short word surely stands for, since many an abbreviation is like some word
 _ONE, _SEVERAL = 20, 100  # distinct words to each that is surely mistyped, at most, where there is one or several
 _ENGLISH = 3  # distinct words to each that is no word and stands for none, at least
+_CENSORED = re.compile(r"""(?<![^\s"'(“‘])([A-Za-z]{1,12})\*([A-Za-z]{1,12})(?=[\s"'.,;:!?)”’]|$)""")
+_CENSORED_SHORT = 4  # letters of a censored word, at least
+_UNAMBIGUOUS = 10  # how much commoner a word must be than the next one that a censored word can stand for
+_STRETCHED = re.compile(r"([a-z])\1\1")
+_STRETCHES = 4  # letters of a word that come three times or more, at most
+_EMPHATIC = 1000  # rank, at least, of what nobody stretches for emphasis: so and no, in chats
 _PLAIN = ("s", "es", "ly", "ness", "less")
 _CHANGING = ("ed", "er", "ers", "ing", "y", "able")  # before these a stem loses its e or doubles its consonant
 _DOUBLED = re.compile(r"[^aeiou][aeiou]([bdglmnprt])\1\Z")
@@ -36,6 +45,7 @@ def corrected(text: str) -> str:
 
     Words of the list that an error made of others stay, and so do names and terms that are unlike all words.
     """
+    text = _CENSORED.sub(_uncensored, text)
     words = set(_WORD.findall(text.lower()))
     strange = [word for word in words if not _is_word(word)]
     fixes = {word: fix for word in strange if (fix := min(_fixes(word), default=None)) is not None}
@@ -50,6 +60,19 @@ def _read(word: str, fix: _Fix | None) -> str:
     if fix is None:
         return word
     return fix.word.upper() if word.isupper() else fix.word.capitalize() if word[0].isupper() else fix.word
+
+
+def _uncensored(word: re.Match[str]) -> str:
+    """The word whose letter a star hides, if it can hardly be another one."""
+    before, after = word.groups()
+    if len(before) + 1 + len(after) < _CENSORED_SHORT:
+        return word[0]
+    made = (f"{before}{letter}{after}".lower() for letter in string.ascii_lowercase)
+    ranked = sorted((ranks()[one] + _BASE, one) for one in made if one in ranks())
+    if not ranked or (len(ranked) > 1 and ranked[1][0] < _UNAMBIGUOUS * ranked[0][0]):
+        return word[0]
+    letter = ranked[0][1][len(before)]
+    return f"{before}{letter.upper() if before.isupper() and after.isupper() else letter}{after}"
 
 
 def _is_word(word: str) -> bool:
@@ -84,11 +107,24 @@ def _fixes(word: str) -> Iterator[_Fix]:
         if made in known and (same or at > 1):
             long = len(word) > (_SHORT if same else _SHORT - 1)
             yield _Fix(known[made], made, long or (len(word) == _SHORT and known[made] < _COMMON))
+    for made in _unstretched(word):
+        yield _Fix(known[made], made, known[made] >= _EMPHATIC)
     whole = _shortened().get(word)
     if whole is not None:
         long = len(word) >= _SHORT or known[whole] < _COMMON
         # What lacks its last letter may be another form of the word, which the list lacks.
         yield _Fix(_LEFT_OUT * (known[whole] + _BASE), whole, long and whole[:-1] != word)
+
+
+def _unstretched(word: str) -> Iterator[str]:
+    """Words of which a letter that comes three times or more in a row is one or two."""
+    if not _STRETCHED.search(word):
+        return
+    runs = [(letter, len(list(same))) for letter, same in groupby(word)]
+    if sum(length > 2 for _, length in runs) <= _STRETCHES:
+        for made in product(*((letter, 2 * letter) if length > 2 else (letter * length,) for letter, length in runs)):
+            if (whole := "".join(made)) in ranks():
+                yield whole
 
 
 @cache

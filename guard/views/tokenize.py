@@ -13,7 +13,8 @@ from typing import Protocol
 from guard.conversation import Conversation, Message
 from guard.policy import Policy
 from guard.prompts.window import Ids, TokenizedConversation, Window
-from guard.views.view import views
+from guard.views.escapes import unescaped
+from guard.views.view import plainest_view, views
 
 CONTEXT = 2000  # characters before the judged message, the last ones, after which a view is tokenized
 _WHOLE = ("folded", "joined", "corrected")  # views that leave nothing of the message out
@@ -30,29 +31,45 @@ def tokenize(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
     """The windows of the conversation as it stands, then those of its views (guard.views.view) that are new.
 
     Only the former count as tokens, seen or in total; but words that the vocabulary does not know count as seen where a
-    view of the whole message has none. A window of a view lies where the view says, in the raw text.
-    What views cost is bounded by the judged message alone: together they have at most twice its characters and a
-    constant, and each is tokenized after no more than the end of the context.
+    view of the whole message has none. A window of a view lies where the view says, in the raw text. Where a format
+    asks for escapes (guard.views.escapes), the text that was meant stands for the raw one, and all its windows lie in
+    the whole of that. A context is read without its disguise, too, so that a plain "do it" is judged after what it is
+    about. What views cost is bounded by the judged message alone: together they have at most twice its characters and
+    a constant, and each is tokenized after no more than the end of the context.
     Raises InvalidInput where the conversation or one of its views cannot be tokenized.
     """
-    raw = renderer.tokenize(conversation, policy)
-    found = views(conversation.judged.content)
-    if not found:
-        return raw
-    context = _end(conversation.context)
+    meant = Conversation(tuple(Message(each.role, unescaped(each.content)) for each in conversation.messages))
+    judged, whole = meant.judged, (0, len(conversation.judged.content))
+    escaped = judged != conversation.judged
+    raw = renderer.tokenize(meant, policy)
+    if escaped:
+        raw = dataclasses.replace(raw, windows=tuple(_at(window, *whole) for window in raw.windows))
+    context = _end(meant.context)
+    plain = tuple(Message(each.role, plainest_view(each.content)) for each in context)
+    # Text, where it lies, and whether it leaves nothing of the message out.
+    readings = [
+        (view.text, *(whole if escaped else (view.start, view.end)), view.name in _WHOLE)
+        for view in views(judged.content)
+    ]
+    if plain != context and len(judged.content) <= CONTEXT:
+        readings.insert(0, (judged.content, *whole, False))
     known = set(map(_input, raw.windows))
     added: list[Window] = []
     unknown = raw.unknown
-    for view in found:
-        made = renderer.tokenize(Conversation((*context, Message(conversation.judged.role, view.text))), policy)
-        if view.name in _WHOLE and (view.start, view.end) == (0, len(conversation.judged.content)) and not made.unknown:
+    for text, start, end, complete in readings:
+        made = renderer.tokenize(Conversation((*plain, Message(judged.role, text))), policy)
+        if complete and (start, end) == whole and not made.unknown:
             unknown = 0
         for window in made.windows:
             if _input(window) not in known:
                 known.add(_input(window))
-                added.append(dataclasses.replace(window, start=view.start, end=view.end))
+                added.append(_at(window, start, end))
     seen = raw.tokens_seen + raw.unknown - unknown
     return dataclasses.replace(raw, windows=(*raw.windows, *added), tokens_seen=seen, unknown=unknown)
+
+
+def _at(window: Window, start: int, end: int) -> Window:
+    return dataclasses.replace(window, start=start, end=end)
 
 
 def _input(window: Window) -> tuple[Ids, Ids]:

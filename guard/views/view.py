@@ -34,17 +34,12 @@ class View:
     end: int
 
 
-def comparable(text: str) -> str:
-    """A text less what makes no difference: case, white space and common typography."""
-    return _key(ordinary(text))
-
-
 def _key(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def views(text: str, most: int = MOST) -> tuple[View, ...]:
-    """At most `most` views that differ from the text and from one another by more than case, space and typography.
+def views(text: str) -> tuple[View, ...]:
+    """At most `MOST` views that differ from the text and from one another by more than case, space and typography.
 
     Each step goes on from the one before: what was folded is decoded, then joined, then decoded once more, and at last
     its typing errors are corrected. If there is not room for all (together at most twice the text's length and a
@@ -64,11 +59,17 @@ def views(text: str, most: int = MOST) -> tuple[View, ...]:
     kept: list[View] = []
     for view in reversed(found):
         form = _key(view.text)
-        if form and form not in seen and len(kept) < most and len(view.text) <= room:
+        if form and form not in seen and len(kept) < MOST and len(view.text) <= room:
             kept.append(view)
             seen.add(form)
             room -= len(view.text)
     return tuple(reversed(kept))
+
+
+def plainest_view(text: str) -> str:
+    """The view from which most was taken off; the text itself if it has none."""
+    found = views(text)
+    return found[-1].text if found else text
 
 
 def _chain(raw: str, text: str, name: Name, short: bool) -> tuple[list[View], list[View]]:

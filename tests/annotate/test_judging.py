@@ -833,7 +833,8 @@ def run(arguments: list[str]) -> int:
     return end.value.code
 
 
-def test_the_command_prints_a_table_or_the_report(chat, tmp_path, capsys):
+def test_the_command_prints_a_table_or_the_report(chat, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     job = labelling(write(tmp_path / "in.jsonl", *ROWS, "{"), chat)
     assert run(command(job, "--price-in", "123456", "--price-out", "2")) == 0
     printed = capsys.readouterr()

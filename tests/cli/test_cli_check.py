@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -123,6 +124,12 @@ def test_an_empty_text_is_a_mistake(shell: Shell, text: str) -> None:
         assert err == "guard: the text is empty; give at least one visible character\n"
 
 
+def test_standard_input_without_end_is_a_mistake(shell: Shell) -> None:
+    code, out, err = shell.check("-", stdin=b"a" * (4 << 20) + b"b")
+    assert (code, out) == (2, "")
+    assert err == "guard: standard input is too long: at most 4,194,304 bytes are judged; send it in parts\n"
+
+
 def test_standard_input_that_is_no_utf8_is_a_mistake(shell: Shell) -> None:
     code, out, err = shell.check("-", stdin=b"kumquat \xff\xfe")
     assert (code, out) == (2, "")
@@ -185,6 +192,9 @@ def test_every_mode_is_taken(shell: Shell) -> None:
         ([GOOD, "--exclude", "s2"], "did you mean S2?"),
         ([GOOD, "--exclude", ",".join(RULES.codes)], "leaves no category"),
         ([GOOD, "--policy", "mlcomons"], "guard: no shipped policy 'mlcomons'; did you mean 'mlcommons'?"),
+        ([GOOD, "--policy", "nope"], "guard: no shipped policy 'nope'. Shipped: "),
+        ([GOOD, "--text-column", "body"], "guard: --text-column names a column of --file"),
+        (["kumquat", "kumquat", "--json"], "guard: give one TEXT (got 2); put quotes around it"),
         ([GOOD, "--policy", "no/such.yaml"], "guard: no/such.yaml: cannot be read: No such file or directory"),
         ([GOOD, "--server", "localhost:1"], "guard: --model and --server exclude each other"),
     ],
@@ -193,6 +203,7 @@ def test_usage_errors_end_with_2_in_one_line(shell: Shell, arguments: list[str |
     code, out, err = shell.check(*arguments)
     assert (code, out) == (2, "")
     assert told in err
+    assert "kumquat" not in err, "an extra argument is a user's word"
     assert len(err.splitlines()) == 1
 
 
@@ -214,10 +225,20 @@ def test_an_unknown_mode_is_a_usage_error(shell: Shell) -> None:
 
 
 def test_a_model_that_is_not_there_cannot_decide(shell: Shell, tmp_path: Path) -> None:
-    for folder in (tmp_path / "nowhere", tmp_path, CHATS):
+    for folder in (tmp_path, CHATS):
         code, out, err = shell("check", GOOD, "--model", folder)
         assert (code, out) == (3, "")
         assert err == f"guard: {folder}: no guard.json there; give a bundle folder made by `guard export RUN OUT`\n"
+
+
+def test_a_model_that_is_nowhere_is_a_usage_error(shell: Shell, tmp_path: Path) -> None:
+    for options in ((), ("--json",)):
+        code, out, err = shell("check", GOOD, "--model", tmp_path / "nowhere", *options)
+        assert (code, out) == (2, "")
+        assert (
+            err
+            == f"guard: {tmp_path / 'nowhere'}: no such folder; give a bundle folder made by `guard export RUN OUT`\n"
+        )
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -355,6 +376,63 @@ def test_an_empty_file_has_no_answers_and_a_warning(shell: Shell, tmp_path: Path
         file = written(tmp_path / "rows.jsonl", content)
         for options in ((), ("--json",)):
             assert shell.check("--file", file, *options) == (0, "", f"guard: warning: {file}: has no rows\n")
+
+
+def test_fail_on_unsafe_makes_flagged_rows_exit_with_1(shell: Shell, tmp_path: Path) -> None:
+    file = written(tmp_path / "rows.jsonl", {"prompt": GOOD}, {"prompt": BAD})
+    assert shell.check("--file", file, "--fail-on", "unsafe")[0] == 1
+    assert shell.check("--file", written(file, {"prompt": GOOD}), "--fail-on", "unsafe")[0] == 0
+    assert shell.check("--file", written(file, {"prompt": BAD}, b"{"), "--fail-on", "unsafe")[0] == 3
+    assert shell.check(BAD, "--fail-on", "unsafe")[0] == 1
+
+
+def test_rows_from_standard_input(shell: Shell) -> None:
+    rows = b'{"prompt": "good morning", "id": 1}\n{"prompt": "violates:S1", "id": 2}\n'
+    code, out, err = shell.check("--file", "-", "--json", stdin=rows)
+    assert (code, err) == (0, "")
+    assert [(told["id"], told["outcome"]) for told in lines(out)] == [(1, "SAFE"), (2, "UNSAFE")]
+    assert shell.check("--file", "-", "--json") == (0, "", "guard: warning: standard input: has no rows\n")
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.parquet", "rows.jsonl.gz"])
+def test_rows_of_other_formats(shell: Shell, tmp_path: Path, name: str) -> None:
+    rows = [{"id": "a", "prompt": GOOD, "response": BAD}, {"id": "b", "prompt": BAD, "response": None}]
+    if name.endswith("parquet"):
+        pq = pytest.importorskip("pyarrow.parquet")
+        pq.write_table(pytest.importorskip("pyarrow").Table.from_pylist(rows), tmp_path / name)
+    elif name.endswith("gz"):
+        (tmp_path / name).write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    else:
+        text = f"id,prompt,response\na,{GOOD},{BAD}\nb,{BAD},\n"
+        (tmp_path / name).write_text(text.replace(",", "\t" if name.endswith("tsv") else ","))
+    code, out, err = shell.check("--file", tmp_path / name, "--json")
+    assert (code, err) == (0, "")
+    assert [(told["id"], told["outcome"], told["target"]) for told in lines(out)] == [
+        ("a", "UNSAFE", "response"),
+        ("b", "UNSAFE", "prompt"),
+    ]
+    _, out, _ = shell.check("--file", tmp_path / name, "--json", "--text-column", "prompt")
+    assert [(told["outcome"], told["target"]) for told in lines(out)] == [("SAFE", "prompt"), ("UNSAFE", "prompt")]
+
+
+def test_a_file_without_a_header_is_told_without_its_text(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("kumquat,safe\nkumquat two,unsafe\n")
+    code, out, err = shell.check("--file", tmp_path / "rows.csv")
+    assert (code, out) == (2, "")
+    assert "the first row names none of its 2 columns so; is it a header?" in err
+    assert "kumquat" not in err
+
+
+def test_what_a_tool_is_called_with_is_judged(shell: Shell, tmp_path: Path) -> None:
+    call = {"name": "send", "arguments": json.dumps({"text": f"so {BAD}"})}
+    said = {"role": "assistant", "content": "Now."}
+    rows = [
+        {"messages": [{"role": "user", "content": "Send it."}, {**said, "tool_calls": [{"function": call}]}]},
+        {"messages": [{"role": "user", "content": "Send it."}, {**said, "function_call": call}]},
+        {"messages": [{"role": "user", "content": "Send it."}, said]},
+    ]
+    _, out, _ = shell.check("--file", written(tmp_path / "rows.jsonl", *rows), "--json")
+    assert [told["outcome"] for told in lines(out)] == ["UNSAFE", "UNSAFE", "SAFE"]
 
 
 def test_many_rows_keep_their_order(shell: Shell, tmp_path: Path) -> None:

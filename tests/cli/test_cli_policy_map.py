@@ -248,9 +248,12 @@ def test_map_takes_files_and_a_folder_of_your_own(shell: Shell, files: tuple[Pat
         (["map", "mlcommons", "openai", "S1", "--rows", "a", "--out", "b"], "CODES are for the table"),
         (
             ["map", "mlcommons", "openai", "--rows", "no.jsonl", "--out", "b"],
-            "guard: no.jsonl: No such file or directory",
+            "guard: no.jsonl: cannot be read: No such file or directory",
         ),
-        (["map", "mlcommons", "openai", "--rows", "bad.jsonl", "--out", "b"], "guard: bad.jsonl:1: not a JSON object"),
+        (
+            ["map", "mlcommons", "openai", "--rows", "bad.jsonl", "--out", "b"],
+            "guard: bad.jsonl:1: not valid JSON: Expecting value at column 1",
+        ),
         (["map", "mlcommons", "openai", "--taxonomy", "nowhere"], "nowhere"),
         (["map", "mlcommons"], "Missing argument"),
         (["diff", "mlcommons"], "Missing argument"),

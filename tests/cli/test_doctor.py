@@ -59,7 +59,10 @@ def released(folder: Path, name: str, **changes: object) -> Path:
     return folder
 
 
-def test_the_installation_and_the_shipped_guard_are_well(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_installation_and_the_shipped_guard_are_well(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
     told = capsys.readouterr().out

@@ -19,10 +19,11 @@ from guard.evaluate.redteam.attacks import hyphenated, words_joined
 from guard.views.confusables import latin
 from guard.views.disguise import ALPHABETS, Disguise, encode, obfuscate
 from guard.views.english import english, likeness
+from guard.views.escapes import unescaped
 from guard.views.folding import folded, hidden, ordinary
 from guard.views.joining import joined
 from guard.views.payloads import decoded
-from guard.views.view import View, comparable, views
+from guard.views.view import View, views
 
 DISGUISES: tuple[Disguise, ...] = typing.get_args(Disguise)
 TEXT = "Please tell me how to prune the rose hedge, and when."
@@ -51,6 +52,16 @@ PLAIN = [
     "A well-known, state-of-the-art re-read of my mother-in-law's responsibilities, by e-mail.",
     "getUserAccountNameFromDatabase(accountNumber) # see /usr/share/longfoldername/otherfoldername",
     "acetylsalicylicacid, counterintelligence, Donaudampfschifffahrtsgesellschaft",
+    "YouTube, JavaScript, PowerPoint, GitHub and the iPhone; ask McDonald's or the YMCA about #Rosebushes",
+    "class ConfigurationFileCouldNotBeLoaded(Error): raise NotADirectoryError from toTypeInferredValue",
+    "testStorageIsEqual, getElementById, AutoModelForImageClassification, FirstTextureOfTheMesh(x)",
+    "a*b + c**d, 2*pi*r, rate*time; **bold**, *italic* and __init__; is_even(read_s), driver`s",
+    "<p>Some <b>bold</b> words<br>and <i>more</i></p> <!-- a note --> List<String> items = new Map<K, V>();",
+    r"\section{Roses} Let $a$ be $x_{i}$ and \textbf{bold} \alpha{} in {braces}.",
+    "f'{name}{size}' % (name,) == '%s: %d%%' and {'a': 1}['a']; width=20px; height=20px; x=41&y=42&z=43",
+    "printf('%02d:%02d:%02d'); strftime('%Y-%m-%d'); C:\\101\\102; re.sub(r'\\1\\2', 'a')",
+    "state|zip|city; usr/share/doc/python; one, two, three-four; red.green.blue",
+    "Sooo good, yesss! Hmmm, aaah ... www, III, 1000",
     "",
     " \n\t ",
 ]
@@ -78,7 +89,16 @@ SCRIPTS = {
     "Polish": "Jak przyciąć róże jesienią, żeby nie zmarzły?",
     "Spanish": "¿Cómo podo los rosales en otoño? La 1ª vez, el nº 2.",
     "emoji": "Nice 👍🏽 ❤️ 👩‍👧‍👦 1️⃣ 🇩🇪🇫🇷 🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f ™ ½ … x²",
+    "symbols": "★★★ 5 of 5, 20 °C, © 2020 Acme®, Settings→Display, f: A→B, x∈A, p∧q∧r, x×y ≤ 3·z, £5 or 5€",
+    "emoji alone": "😀🎉👍",
+    "Braille": "⠓⠑⠇⠇⠕ ⠺⠕⠗⠇⠙",
+    "symbols in Japanese": "楽しい♪ 東京→大阪、★おすすめ★",
 }
+
+
+def comparable(text: str) -> str:
+    """A text less what makes no difference: case, white space and common typography."""
+    return " ".join(ordinary(text).casefold().split())
 
 
 def reads(text: str, wanted: str) -> bool:
@@ -159,6 +179,31 @@ def test_ordinary_text_of_any_script_has_no_view(language):
         ("Please tell me howtobakethebread now", "how to bake the bread now"),
         ("Pl-ease te-ll me how to re-move the hed-ge", "Please tell me how to remove the hedge"),
         ("?egdeh esor eht enurp I od woH", "How do I prune the rose hedge?"),
+        ("¿ǝƃpǝɥ ǝsoɹ ǝɥʇ ǝunɹd I op ʍoH", "How do I prune the rose hedge?"),
+        ("how😀to👍🏽prune👩\u200d👧the❤️rose🇩🇪hedge1️⃣now", "how to prune the rose hedge now"),
+        ("how\u2800to\ufffdprune\ue000the✔rose★hedge", "how to prune the rose hedge"),
+        ("how→to→prune→the→hedge", "how to prune the hedge"),
+        ("prune💣 the hedge", "prune the hedge"),
+        ("please ba★ke the bre\u2800ad", "please bake the bread"),
+        ("p★l★e★a★s★e p★r★u★n★e", "please prune"),
+        ("ho★w★to★ba★ke★the★bre★ad", "how to bake the bread"),
+        ("I h❤️te to pr🌟se the garden", "I hate"),
+        ("HowDoIPruneTheRoseHedge", "How Do I Prune The Rose Hedge"),
+        ("howDoIPruneTheRoseHedge?", "how Do I Prune The Rose Hedge?"),
+        ("#HowToPruneTheHedge", "How To Prune The Hedge"),
+        ("they say #BakeTheBread today", "Bake The Bread"),
+        ("HowDoI PruneThe RoseHedge AndWhen", "How Do I Prune The Rose Hedge And When"),
+        ("how|to|prune|the|rose|hedge", "how to prune the rose hedge"),
+        ("how+to+prune+the+rose+hedge", "how to prune the rose hedge"),
+        ("b<b>ak</b>e the bre<!-- x -->ad", "bake the bread"),
+        ("b**ak**e the b_rea_d", "bake the bread"),
+        (r"b\textbf{ak}e the bre{}ad", "bake the bread"),
+        ("ba&shy;ke the bre&zwj;ad", "bake the bread"),
+        ("how to plant my g*rden", "plant my garden"),
+        ("hooow tooo baaakeee theee breeeaaad", "how to bake the bread"),
+        ("".join(f"\\{byte:03o}" for byte in b"prune it"), "prune it"),
+        (" ".join(f"{byte:03o}" for byte in b"prune the rose hedge with me"), "prune the rose hedge"),
+        ("say =70=72=75=6E=65=20it", "prune it"),
         (base64.b64encode("prune the hedge".encode("utf-16-le")).decode(), "prune the hedge"),
         (base64.b64encode(base64.b64encode(b"prune the rose hedge")).decode(), "prune the rose hedge"),
         (" ".join(base64.b64encode(b"prune the rose hedge").decode()), "prune the rose hedge"),
@@ -250,8 +295,6 @@ def test_any_text_has_few_different_views(text):
     assert sum(len(view.text) for view in found) <= 2 * len(text) + 2000
     assert all(view.text.strip() and 0 <= view.start <= view.end <= len(text) for view in found)
     assert views(text) == found
-    assert views(text, 1) == found[-1:]
-    assert views(text, 0) == ()
 
 
 @given(anything)
@@ -284,7 +327,7 @@ def test_likeness_tells_english_from_letters():
     assert not english("")
 
 
-SIZE = 200_000
+SIZE = 32_000
 HOSTILE = {
     "base64 alphabet": "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
     "payloads": "QUJDREVGR0hJSktMTU5P ",
@@ -317,15 +360,42 @@ HOSTILE = {
     "backwards": " eht dna gni",
     "Cyrillic": "а ",
     "mixed": "аa ",
+    "mixed three": "aаα",
+    "emoji": "😀",
+    "emoji after letters": "a😀",
+    "emoji for spaces": "tell😀me😀",
+    "keycaps": "a1\ufe0f\u20e3",
+    "blanks": "\u2800",
+    "private use": "\ue000a",
+    "arrows": "a→",
+    "capitals": "aB",
+    "capitals quoted": "aB'",
+    "tags of HTML": "a<b",
+    "comments": "a<!--",
+    "stars": "a*",
+    "censored": "b*mb ",
+    "commands": "a\\b{",
+    "dollars": "a$",
+    "percent spaces": "a%20",
+    "percent of percent": "%25",
+    "quoted printable": "a=20b",
+    "octal": "\\141",
+    "ampersands": "&a",
+    "blank entities": "&nbsp;",
+    "lists": "how|to|",
+    "threes": "aaab",
+    "threes of threes": "aaabbbcccddd ",
+    "turned": "ɐ",
+    "turned lines": "ɐ\n",
 }
 
 
 def seconds(text):
-    """Of the processor, the least of three: what else the machine does only adds."""
+    """Of the processor, the least of two: what else the machine does only adds."""
     taken = []
-    for _ in range(3):
+    for _ in range(2):
         started = time.process_time()
-        views(text)
+        views(unescaped(text))
         taken.append(time.process_time() - started)
     return min(taken)
 
@@ -333,17 +403,17 @@ def seconds(text):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_time_is_linear(name):
     unit = HOSTILE[name]
-    eighth, whole = (seconds(unit * (size // len(unit))) for size in (8_000, 64_000))
+    eighth, whole = (seconds(unit * (size // len(unit))) for size in (SIZE // 8, SIZE))
     assert whole < 24 * eighth + 0.01  # 8 times, with room for caches; one quadratic step makes it 64
     assert sum(len(view.text) for view in views(unit * (SIZE // len(unit)))) <= 2 * SIZE + 2000
 
 
 def test_nested_payloads_cost_no_more_than_their_depth():
     text = "prune"
-    while len(text) < SIZE // 2:
+    while len(text) < SIZE:
         text = base64.b64encode(text.encode()).decode()
     payload = base64.b64encode(b"prune " * (len(text) // 8)).decode()  # as long, and of depth one
-    assert len(views(text)[-1].text) > SIZE // 8
+    assert len(views(text)[-1].text) > SIZE // 4
     assert seconds(text) < 8 * seconds(payload) + 0.01
 
 

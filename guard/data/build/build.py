@@ -62,7 +62,7 @@ class _Context:
 
 def build(
     config_path: Path,
-    root: Path,
+    root: Path | None,
     out: Path,
     against: Sequence[Path] = (),
     allow_count_mismatch: bool = False,
@@ -74,7 +74,8 @@ def build(
     """Build a data set into the folder `out`, which appears complete or not at all; return its manifest.
 
     Equal configurations and raw files give equal bytes for any number of `jobs` (processes); a killed build resumes.
-    against: files of held-out texts beside those of the configuration. finalize: called with the finished folder before
+    root: the folder that holds `raw/` and the fingerprints; None if the data are all the user's own. against: files of
+    held-out texts beside those of the configuration. finalize: called with the finished folder before
     it appears, to add files to it (see `guard.data.dataset.reports`). Raises ConfigError for a bad configuration or a
     licence that is not allowed; DataError for a missing or broken file, and for a source whose counts differ from its
     description unless `allow_count_mismatch`.
@@ -84,7 +85,9 @@ def build(
     _check_target(out)
     policy = policies.load(settings.policy)
     mix.check_category_caps(settings.mixing, policy.codes)
-    tasks = _tasks(settings, config_path, policy, root)
+    tasks = _tasks(settings, config_path, policy, root or Path())
+    if root is None:
+        root = _no_root(settings, tasks, config_path)
     _check_licences(tasks, allow_noncommercial)
     test_sets = [*(config_path.parent / path for path in settings.against), *against]
     context = _Context(settings, policy, _load_fingerprints(settings, root), _fingerprint_files(test_sets))
@@ -122,6 +125,15 @@ def _tasks(settings: BuildConfig, config_path: Path, policy: Policy, root: Path)
     for task in tasks:
         sources.check_codes(task.source, task.crosswalk, policy)
     return tasks
+
+
+def _no_root(settings: BuildConfig, tasks: Sequence[Task], config_path: Path) -> Path:
+    """A data root that is never looked at; ConfigError if something lies under it."""
+    needed = [task.source.name for task in tasks if not task.source.own and task.source.within == "root"]
+    if needed or settings.decontaminate is not None:
+        what = f"source {needed[0]} lies" if needed else "`decontaminate` names a folder"
+        raise ConfigError(f"{config_path}: {what} under a data root; give it with --root DIR")
+    return Path()
 
 
 def _check_licences(tasks: Sequence[Task], allowed: bool) -> None:

@@ -44,7 +44,7 @@ class BuildConfig:
     __pydantic_config__ = schema.STRICT
 
     policy: str
-    seed: int
+    seed: int = 0
     sources: tuple[SourceUse, ...] = ()
     data: tuple[UserData, ...] = ()
     decontaminate: str | None = None

@@ -28,6 +28,8 @@ def load_examples(
     """
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder; give a file of labelled rows, or a `guard data build` folder")
     path = data / f"{split}.parquet"
     if not path.is_file() and (data.is_file() or folders.is_saved(data)):
         if policy is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 
 from guard.data.build.write import DROPS
 from guard.data.dataset.open import batches, columns, hash_texts, open_dataset, rows_at
-from guard.errors import DataError, need
+from guard.errors import DataError, nearest, need
 
 PAIR = "pair"
 _DROPS = Path(DROPS).stem
@@ -182,8 +181,8 @@ def _check_values(criteria: Mapping[str, str], seen: Mapping[str, Counter[str]])
 
 def _alternatives(value: str, known: Any) -> str:
     names = sorted(known)
-    near = difflib.get_close_matches(value, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(value, names)
+    hint = f"; did you mean {near!r}?" if near else ""
     more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
     return f"{hint} (available: {', '.join(names[:_MAX_LISTED]) or 'none'}{more})"
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from guard.conversation import messages_from_row
 from guard.data.ingest.fingerprint import digest, grams, normalise
 from guard.data.row import Row
 from guard.data.sources import formats
-from guard.errors import DataError
+from guard.errors import DataError, InvalidInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,20 +112,12 @@ def from_file(path: Path) -> Fingerprints:
     prompts: list[str] = []
     responses: list[str] = []
     for record in formats.read(path, str(path), formats.format_of(path)):
-        row = record.fields
-        turns = row.get("messages")
-        if isinstance(turns, list):
-            texts = [(turn.get("role"), turn.get("content")) for turn in turns if isinstance(turn, dict)]
-            prompts += [str(content) for role, content in texts if role != "assistant"]
-            responses += [str(content) for role, content in texts if role == "assistant"]
-        elif text := next((row[name] for name in ("prompt", "text") if row.get(name)), None):
-            prompts.append(str(text))
-            responses += [str(row["response"])] if row.get("response") else []
-        else:
-            raise DataError(
-                f"{record.place}: held-out rows need `text`, `prompt` (with an optional `response`) or `messages`; "
-                f"this one has {', '.join(map(str, row)) or 'nothing'}"
-            )
+        try:
+            messages = messages_from_row({name: value for name, value in record.fields.items() if value != ""})
+        except InvalidInput as problem:
+            raise DataError(f"{record.place}: {problem}") from None
+        for message in messages:
+            (responses if message.role == "assistant" else prompts).append(message.content)
     if not prompts:
         raise DataError(f"{path}: has no rows to hold out")
     return fingerprint(prompts, responses)

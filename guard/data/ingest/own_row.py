@@ -11,7 +11,7 @@ from guard.data.sources.fields import value_at
 from guard.data.sources.formats import Record
 from guard.errors import InvalidInput
 
-_TABLES = ("csv", "tsv", "xlsx")  # formats in which an empty cell is no value
+TABLES = ("csv", "tsv", "xlsx")  # formats in which an empty cell is no value
 Turns = tuple[tuple[Role, str], ...]
 
 
@@ -55,7 +55,7 @@ def _turns(messages: Iterable[Message]) -> Turns:
 
 def _cell(source: Source, record: Record, name: str) -> Any:
     value = value_at(record, name)
-    return None if value == "" and source.format in _TABLES else value
+    return None if value == "" and source.format in TABLES else value
 
 
 def _answer(source: Source, record: Record, name: str) -> str:

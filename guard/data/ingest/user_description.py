@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import glob
 import itertools
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from guard.data.ingest import source_rows
+from guard.data.ingest.own_row import TABLES
 from guard.data.ingest.source_rows import Broken
 from guard.data.row import UNKNOWN_LANGUAGE, Row
 from guard.data.sources import description, folders, formats
 from guard.data.sources.description import CategoryRule, File, Group, LabelRule, LanguageRule, Source, Text
 from guard.data.sources.formats import Format
-from guard.data.sources.user_files import UserData, spelled
-from guard.errors import ConfigError, DataError
+from guard.data.sources.user_files import Columns, UserData, spelled
+from guard.errors import ConfigError, DataError, nearest
 from guard.policy import Policy
 from guard.policy import crosswalk as crosswalks
 from guard.policy.crosswalk import Crosswalk, fold
@@ -24,7 +25,7 @@ from guard.policy.crosswalk import Crosswalk, fold
 SHOWN = 10  # broken rows
 HEAD = 200  # rows of each file that are looked at to learn its columns
 _NAMES_SHOWN = 30  # columns
-_NAME_SHOWN = 40  # characters; what is longer is more likely a text in a file without a header
+_NAME_SHOWN = 40  # characters; what is longer is more likely a text
 _LOOSE: tuple[Format, ...] = ("jsonl", "json")  # formats in which a row may lack fields that others have
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 _OTHER = {"safe": "unsafe", "unsafe": "safe"}
@@ -58,7 +59,7 @@ def describe(entry: UserData, folder: Path, policy: Policy, taxonomy: Path | Non
     else:
         raise ConfigError(f"{path}: is one file and has no splits; leave `split` out")
     table = _crosswalk(entry, path, policy, taxonomy)
-    columns = _Columns(entry, str(path), format in _LOOSE, _columns_of(entry, path, format, files))
+    columns = _Columns(entry, str(path), format, _columns_of(entry, path, format, files))
     source = _source(columns, format, [file.relative_to(root) for file in files], table)
     description.check_codes(source, table, policy)
     return Described(source, root, table)
@@ -134,8 +135,9 @@ def _columns_of(entry: UserData, path: Path, format: Format, files: Sequence[Pat
 class _Columns:
     """Which column of a file holds what, by its user's mapping and the names that are there."""
 
-    def __init__(self, entry: UserData, where: str, loose: bool, by_file: dict[Path, list[str]]) -> None:
-        self.entry, self.where, self.loose, self.by_file = entry, where, loose, by_file
+    def __init__(self, entry: UserData, where: str, format: Format, by_file: dict[Path, list[str]]) -> None:
+        self.entry, self.where, self.by_file = entry, where, by_file
+        self.loose, self.is_table = format in _LOOSE, format in TABLES
         self.names = list(dict.fromkeys(name for names in by_file.values() for name in names))
 
     def find(self, role: str) -> str | None:
@@ -158,16 +160,28 @@ class _Columns:
             if self.loose and name in self.names:
                 continue
             where = self.where if len(self.by_file) == 1 else str(file)
-            near = difflib.get_close_matches(name.lower(), {_shown(known).lower(): 0 for known in names}, n=1)
-            hint = next((f"; did you mean {_shown(known)}?" for known in names if near == [_shown(known).lower()]), ".")
+            near = nearest(name, names) if self._are_names(names) else None
+            hint = f"; did you mean {_shown(near)}?" if near else "."
             raise ConfigError(f"{where}: has no column `{name}`{hint} {self.listed(names)}")
         return name
 
     def listed(self, names: Sequence[str] = ()) -> str:
+        """What columns there are, as an error says it."""
         names = names or self.names
-        header = " (is the first row the header?)" if any(len(name) > _NAME_SHOWN for name in names) else ""
+        if not self._are_names(names):
+            return f"None of its {len(names)} columns has a name that is known; is the first row the header?"
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-        return f"It has: {', '.join(map(_shown, names[:_NAMES_SHOWN]))}{more}{header}"
+        return f"It has: {', '.join(map(_shown, names[:_NAMES_SHOWN]))}{more}"
+
+    def _are_names(self, names: Sequence[str]) -> bool:
+        """Whether the columns have names that may be shown: a table's are its first row, be it a user's text."""
+        usual = {field.name: getattr(self.entry.columns, field.name) for field in dataclasses.fields(Columns)}
+        given = [name for name in (*usual.values(), *self.entry.categories.flags) if name is not None]
+        return (
+            not self.is_table
+            or any(name.strip().lower() in usual for name in names)
+            or any(nearest(name, names) for name in given)
+        )
 
 
 def _shown(name: str) -> str:

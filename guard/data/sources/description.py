@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from guard.data.row import Kind, Label
 from guard.data.sources.formats import Format
 from guard.data.sources.readers import READERS
 from guard.digest import file_digest
-from guard.errors import ConfigError, DataError
+from guard.errors import ConfigError, DataError, nearest
 from guard.policy import Policy, unknown_codes
 from guard.policy import crosswalk as crosswalks
 from guard.policy.crosswalk import Crosswalk
@@ -228,8 +227,8 @@ def names(taxonomy: Path | None = None) -> list[str]:
 def load(name: str, taxonomy: Path | None = None) -> Source:
     """The description `name` from the folder `sources` of `taxonomy`; ConfigError lists every mistake in its file."""
     if name not in (known := names(taxonomy)):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = nearest(name, known)
+        hint = f"; did you mean {near!r}?" if near else ""
         raise ConfigError(f"no source description {name!r}{hint} (available: {', '.join(known)})")
     path = _folder(taxonomy) / f"{name}.yaml"
     source = schema.load(path, Source, ConfigError)

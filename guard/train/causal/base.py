@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import sys
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.hub import cached_file
 
-from guard.errors import BundleError, ConfigError
+from guard.errors import BundleError, ConfigError, nearest
 from guard.policy import Detail
 from guard.prompts.chat_template import CONFIG, JINJA
 from guard.prompts.prompt import Prompt, load_prompt
@@ -143,9 +142,9 @@ def passed_through(options: Mapping[str, Any], cls: type, section: str, **ours: 
     allowed = {known.name for known in dataclasses.fields(cls) if known.init} - set(ours)
     for key in options:
         if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, n=1)
+            near = nearest(key, allowed)
             why = "is set by this recipe" if key in ours else f"is no option of {cls.__name__}"
-            raise ConfigError(f"{section}.{key} {why}{f'; did you mean {near[0]}?' if near else ''}")
+            raise ConfigError(f"{section}.{key} {why}{f'; did you mean {near}?' if near else ''}")
     try:
         return cls(**options, **ours)
     except (TypeError, ValueError) as problem:

@@ -263,7 +263,7 @@ def test_rows_that_repeat_a_test_set_of_ones_own_are_left_out(world, tmp_path):
         in build(world.config, world.root, tmp_path / "out", allow_count_mismatch=True)["warnings"][-1]
     )
     (tmp_path / "mine.csv").write_text("colour\nred\n", encoding="utf-8")
-    with pytest.raises(DataError, match="held-out rows need"):
+    with pytest.raises(DataError, match=r"mine\.csv row 1: the row has no value for `messages`, `prompt`"):
         build(world.config, world.root, tmp_path / "out", against=[tests])
 
 
@@ -279,6 +279,20 @@ data:
     cap: 50
   - {path: pairs.jsonl, language: en, weight: 2}
 """
+
+
+def test_files_of_ones_own_need_no_root_and_no_seed(tmp_path):
+    (tmp_path / "build.yaml").write_text("policy: mlcommons\ndata: [{path: rows.csv}]\n", encoding="utf-8")
+    (tmp_path / "rows.csv").write_text("prompt,label\nMay I mow the lawn?,safe\n", encoding="utf-8")
+    manifest = build(tmp_path / "build.yaml", None, tmp_path / "out")
+    assert (manifest["config"]["seed"], manifest["rows"]["kept"]) == (0, 1)
+    for more, told in (
+        ("decontaminate: prints", "`decontaminate` names a folder"),
+        ("sources: [{source: aart}]", "aart"),
+    ):
+        (tmp_path / "build.yaml").write_text(f"policy: mlcommons\ndata: [{{path: rows.csv}}]\n{more}\n")
+        with pytest.raises(ConfigError, match=f"build.yaml: .*{told}.* under a data root; give it with --root DIR"):
+            build(tmp_path / "build.yaml", None, tmp_path / "out")
 
 
 def test_rows_and_pairs_of_ones_own_are_built_like_any_source(tmp_path):

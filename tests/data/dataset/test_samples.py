@@ -78,7 +78,8 @@ def test_json_holds_whole_texts_in_ascii(folder):
     assert turns[1]["content"] == CANARY
 
 
-def test_columns_of_a_row(folder):
+def test_columns_of_a_row(folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     _, out, _ = run(folder, "--id", "b2", "--json")
     assert json.loads(out) == {
         "id": "b2",

@@ -451,7 +451,7 @@ LOADED = """
 """
 SCRIPT = """
 import json, pathlib, sys
-from guard.data import hub, sources
+from guard.data.sources import description as sources, hub
 from guard.errors import DataError
 root, taxonomy, *names = sys.argv[1:]
 out = {}

@@ -339,13 +339,23 @@ def test_pairs(tmp_path):
         ({"text": 1, "label": 1}, {"categories": {"flags": {"S1": "S1"}}}, "has no column `S1`"),
         ({"text": 1, "label": 1, "a": 1}, {"categories": {"flags": {"a": "S77"}}}, "no category S77"),
         ({"text": 1, "label": 1}, {"split": "train"}, "is one file and has no splits"),
-        ({f"c{n}": 1 for n in range(33)}, {}, r"It has: `c0`, .*`c29` and 3 more$"),
-        ({"canary " * 9: 1, "b": 2}, {}, r"It has: \(63 characters\), `b` \(is the first row the header[?]\)"),
+        ({"label": 1} | {f"c{n}": 1 for n in range(32)}, {}, r"It has: `label`, `c0`, .*`c28` and 3 more$"),
+        ({"canary " * 9: 1, "label": 2}, {}, r"It has: \(63 characters\), `label`$"),
     ],
 )
 @pytest.mark.parametrize("format", ["csv", "jsonl", "xlsx", "parquet"])
 def test_bad_headers_are_told_before_the_rows_are_read(tmp_path, format, record, settings, message):
     path = write(tmp_path / f"a.{format}", record)
+    with pytest.raises(ConfigError, match=message) as error:
+        described(path, **settings)
+    assert "canary" not in str(error.value)
+
+
+@pytest.mark.parametrize("format", ["csv", "tsv", "xlsx"])
+@pytest.mark.parametrize("settings", [{}, {"columns": {"text": "question"}}])
+def test_a_first_row_that_is_no_header_is_not_shown(tmp_path, format, settings):
+    path = write(tmp_path / f"a.{format}", {"canary": "canary", "unsafe": "safe"})
+    message = "None of its 2 columns has a name that is known; is the first row the header"
     with pytest.raises(ConfigError, match=message) as error:
         described(path, **settings)
     assert "canary" not in str(error.value)

@@ -100,7 +100,7 @@ def test_messages_are_the_same_from_every_format(tmp_path: Path) -> None:
         ("a.tsv", b"prompt\tguard_outcome\n", r"a\.tsv: has a column `guard_outcome` already, which this command adds"),
         ("a.jsonl", b'{"prompt": "x"}\n{"guard_outcome": 1}', r"a\.jsonl line 2: has a column `guard_outcome`"),
         ("a.jsonl.gz", b"not gzip", r"a\.jsonl\.gz: is not a whole gzip file"),
-        ("a.csv.gz", gzip.compress(b"prompt\n" + b"x\n" * 99)[:-9], r"a\.csv\.gz: is not a whole gzip file"),
+        ("a.csv.gz", gzip.compress(b"prompt\n" + b"x\n" * 99, mtime=0)[:-9], r"a\.csv\.gz: is not a whole gzip file"),
         ("none.jsonl", None, r"none\.jsonl: cannot be read: No such file or directory"),
         ("none.csv", None, r"none\.csv: cannot be read: No such file or directory"),
         ("none.parquet", None, r"none\.parquet: cannot be read: No such file or directory"),

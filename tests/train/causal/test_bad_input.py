@@ -137,7 +137,7 @@ def spoil(path: Path, token: str, other: str) -> None:
         ("one class", "DataError: .*only safe rows to train on under policy 'minimal'"),
         ("one class of dev", "DataError: .*dev rows are not of both labels.*dev_rows=0"),
         ("strange code", r"DataError: .*lacks: X9 \(1 rows\).*foreign=leave_out"),
-        ("no data", "DataError: no data at .*make it with: guard data build"),
+        ("no data", "DataError: .*nowhere: no such file or folder"),
         ("patience", "ConfigError: .*patience=3 waits for a better AUPRC"),
         ("fsdp", "ConfigError: .*trainer.fsdp shards over GPUs"),
         ("pissa", "ConfigError: lora.init_lora_weights=pissa: .*; allowed: true, false, gaussian, orthogonal"),

@@ -17,7 +17,7 @@ from guard.prompts.prompt import Prompt, load_prompt
 from tests.fixtures import tiny_causal
 
 torch = pytest.importorskip("torch")
-scores = pytest.importorskip("guard.train.causal.dev_eval")
+from guard.train.causal import dev_eval as scores  # noqa: E402
 
 RULES = policy.load("minimal")
 
@@ -96,7 +96,8 @@ def test_dev_rows_of_one_label_are_an_error_that_tells_what_to_do(prompt: Prompt
 
 
 def test_the_plot_is_an_image_that_replaces_the_one_before(tmp_path: Path) -> None:
-    plot = pytest.importorskip("guard.train.common.plot")
+    from guard.train.common import plot
+
     history = [{"step": step, "loss": 1 / step} for step in range(1, 9)]
     plot.draw_history(history, tmp_path / "history.png")
     before = (tmp_path / "history.png").read_bytes()

@@ -17,7 +17,7 @@ from guard.train.causal.tensorrt import Input, Sizes, options, require
 from guard.train.common.parity import BAND, difference, probabilities
 
 torch = pytest.importorskip("torch")
-quantise = pytest.importorskip("guard.train.causal.quantise")
+from guard.train.causal import quantise  # noqa: E402
 
 ODDS = arrays(np.float64, 6, elements=st.floats(-30, 30))
 CACHE = Path("engines")

@@ -64,7 +64,7 @@ def test_the_share_is_of_the_rows_of_an_epoch(own: int, share: float) -> None:
 
 def test_a_share_of_nothing_reads_nothing() -> None:
     assert replayed(Replay(data="nowhere", share=0)) == (policy.load("mlcommons"), [])
-    with pytest.raises(DataError, match="no data at"):
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
         replayed(Replay(data="nowhere", share=0.1))
 
 

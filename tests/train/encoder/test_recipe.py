@@ -234,7 +234,7 @@ def test_a_bundle_is_a_base_and_jsonl_is_data(world: World, sealed: Path) -> Non
     ("given", "told"),
     [
         ({"change": "lerning_rate=1e-3"}, "unknown key `lerning_rate`; did you mean `learning_rate`?"),
-        ({"data": "nowhere"}, "no data at"),
+        ({"data": "nowhere"}, "nowhere: no such file or folder"),
         ({"data": "safe"}, "only safe rows to train on under policy 'minimal'"),
         ({"base": "nowhere"}, "give a model folder, `mini` or `minilm`"),
         ({"change": "max_tokens=15"}, "max_tokens: must be greater than or equal to 16 (given: 15)"),

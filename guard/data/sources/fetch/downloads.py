@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from guard import assets, schema
 from guard.data.sources import description
 from guard.data.sources.fetch.extract import Extract
-from guard.errors import ConfigError
+from guard.errors import ConfigError, nearest
 
 _FOLDER = re.compile(r"[a-z0-9][a-z0-9_]*")
 _REPOSITORY = re.compile(r"https://github\.com/[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
@@ -144,8 +143,8 @@ def _patterns(name: str, known: list[str], taxonomy: Path | None) -> list[str]:
     """The file patterns of a source, all of which lie in described folders."""
     described = description.names(taxonomy)
     if name not in described:
-        near = difflib.get_close_matches(name, [*known, *described], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = nearest(name, [*known, *described])
+        hint = f"; did you mean {near!r}?" if near else ""
         raise ConfigError(f"no source or raw folder {name!r}{hint} (folders: {', '.join(known)})")
     source = description.load(name, taxonomy)
     if source.within == "taxonomy":
