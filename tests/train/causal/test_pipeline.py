@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = tiny_sft.train(folder, "run")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "kept 64 of 64 rows" in done.stdout
-    assert "an epoch makes 64 visits; 0 rows need windows" in done.stdout
+    assert "an epoch makes 64 draws; 0 rows need windows" in done.stdout
     assert "of the first row the loss sees 'safe<|eot_id|>'" in done.stdout
     assert "step 60/60 dev auprc" in done.stdout
     return folder / "run"
@@ -50,7 +50,7 @@ def test_the_run_learns_and_tells_what_made_it(run: Path) -> None:
     assert metrics["tokens_per_s"] > 0
     assert record["kind"] == "causal"
     assert record["renderer"] == template().digest
-    assert record["rows"] == {"read": 64, "foreign": 0, "weightless": 0, "visits": 64, "dev": 64}
+    assert record["rows"] == {"read": 64, "foreign": 0, "weightless": 0, "draws": 64, "dev": 64}
     assert 0 < record["trained_parameters"] < record["parameters"]
     assert record["config"]["trainer"]["learning_rate"] == pytest.approx(1e-2)
     assert record["config"]["augmentation"]["drop"] == pytest.approx(0.3)
