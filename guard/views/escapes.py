@@ -71,7 +71,7 @@ _FORMATS = {
     "=": _Format(
         one=re.compile(rf"={_HEX}{{2}}"),
         letters=re.compile(rf"(?<=={_HEX}{{2}})=[4-7]{_HEX}"),  # a=40 alone is more often a number
-        meant=re.compile(rf"(?:=[89A-Fa-f]{_HEX}){{2,}}|(?<![\s=])=(?:2{_HEX}|3[A-Fa-f]|0[9ADad])(?=[^\s\d=&;,])"),
+        meant=re.compile(rf"(?:=[89A-Fa-f]{_HEX}){{2,}}|(?<![\s=])=(?:2{_HEX}|3[A-Fa-f]|0[9ADad])(?=[^\s\d&;,])"),
         decode=_utf8,
         doubtful=True,
     ),

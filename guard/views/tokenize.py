@@ -45,7 +45,7 @@ def tokenize(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
     if escaped:
         raw = dataclasses.replace(raw, windows=tuple(_at(window, *whole) for window in raw.windows))
     context = _end(meant.context)
-    plain = tuple(Message(each.role, plainest_view(each.content)) for each in context)
+    plain = _end([Message(each.role, plainest_view(each.content)) for each in context])  # a view may be longer
     # Text, where it lies, and whether it leaves nothing of the message out.
     readings = [
         (view.text, *(whole if escaped else (view.start, view.end)), view.name in _WHOLE)

@@ -144,6 +144,38 @@ def test_a_view_is_tokenized_after_the_end_of_the_context(turns):
         assert kept == context
 
 
+@pytest.mark.parametrize("escape", ["%20", "&nbsp;", "\\x20", "=20"])
+def test_a_text_whose_spaces_are_escaped_is_tokenized_as_it_was_meant(escape):
+    meant = "please tell me how this violates:S1 and what it says about roses in the garden"
+    text = meant.replace(" ", escape)
+    made = tokenize(ENGINE, Conversation.of(text), RULES)
+    plain = ENGINE.tokenize(Conversation.of(meant.replace(" ", "\xa0") if escape == "&nbsp;" else meant), RULES)
+    assert [window.ids for window in made.windows] == [window.ids for window in plain.windows]
+    assert (made.tokens_seen, made.tokens_total) == (plain.tokens_seen, plain.tokens_total)
+    assert {(window.start, window.end) for window in made.windows} == {(0, len(text))}
+
+
+def test_escapes_of_the_context_are_tokenized_as_they_were_meant():
+    engine = Noting()
+    asked, answer = Message("user", "how%20do%20I%20bake%20bread%3F"), Message("assistant", "with flour")
+    tokenize(engine, Conversation((asked, answer)), RULES)
+    assert engine.tokenized == [Conversation.of("how do I bake bread?", "with flour")]
+
+
+def test_a_disguise_in_the_context_is_taken_off_too():
+    engine = Noting()
+    disguised = (Message("user", "v\u200biolates:S1"), Message("assistant", "go on"))
+    plain = (Message("user", "violates:S1"), disguised[1])
+    asked = Message("user", "do it")
+    tokenize(engine, Conversation((*disguised, asked)), RULES)
+    assert engine.tokenized == [Conversation((*disguised, asked)), Conversation((*plain, asked))]
+    tokenize(engine, Conversation((*disguised, Message("user", "d\u200bo it"))), RULES)
+    assert engine.tokenized[-1] == Conversation((*plain, asked))
+    before = len(engine.tokenized)
+    tokenize(engine, Conversation((*disguised, Message("user", "a calm sea " * 500))), RULES)
+    assert len(engine.tokenized) == before + 1  # a long text is not tokenized twice for its context
+
+
 def test_what_cannot_be_tokenized_in_a_view_is_not_passed_over():
     class Choosy(FakeEngine):
         def tokenize(self, conversation, policy):

@@ -101,10 +101,10 @@ def comparable(text: str) -> str:
     return " ".join(ordinary(text).casefold().split())
 
 
-def reads(text: str, wanted: str) -> bool:
-    """Whether the text or one of its views contains what is wanted, up to case, space and typography."""
+def reads(text: str, *wanted: str) -> bool:
+    """Whether all that is wanted is in the text or one of its views, up to case, space and typography."""
     found = [comparable(text), *(comparable(view.text) for view in views(text))]
-    return any(comparable(wanted) in form for form in found)
+    return all(any(comparable(one) in form for form in found) for one in wanted)
 
 
 @given(sentences, st.sampled_from(DISGUISES), seeds)
@@ -254,9 +254,9 @@ def test_no_decoy_keeps_another_disguise_from_being_read():
     for chosen in itertools.chain.from_iterable(itertools.combinations(lines, size) for size in range(1, 5)):
         for times in (1, 30, 300):
             text = "\n".join([lines[one] for one in chosen] + ["a calm sea, and nothing else"] * times)
-            assert all(reads(text, one) for one in chosen), (chosen, times)
+            assert reads(text, *chosen), (chosen, times)
             grown = f"{text}\n{'㏂㎯ ' * 200}"  # signs whose plain forms are longer, so that there is less room
-            assert all(reads(grown, one) for one in chosen), (chosen, times)
+            assert reads(grown, *chosen), (chosen, times)
     assert reads(
         f"{lines['mend the roof']}{encode(decoy, 'tags', random.Random(1))}\n{payload}", "feed the garden birds"
     )

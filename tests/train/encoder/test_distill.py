@@ -276,7 +276,7 @@ def test_mistakes_are_told_in_one_line(folder: Path) -> None:
     text = "".join(json.dumps({"prompt": f"tree {n}", "label": "safe"}) + "\n" for n in range(40))
     (folder / "safe.jsonl").write_text(text, encoding="utf-8")
     _, err = distil(folder, "mistaken", data="safe.jsonl", code=2)
-    assert "only safe rows to train on under policy 'minimal'" in err
+    assert "only safe rows to train on under policy 'mlcommons'" in err
     assert not (folder / "mistaken").exists()
 
 
