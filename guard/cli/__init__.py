@@ -15,7 +15,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from guard.cli import check, data, doctor, evaluate, export, filter, output, policy, redteam, serve, train
+from guard.cli import check, data, doctor, evaluation, export, filter, output, policy, redteam, serve, train
 from guard.errors import BundleError, ConfigError, EngineError, GuardError, NoBundle, OutputError, ServiceError
 
 USAGE, UNDECIDED = 2, 3
@@ -32,10 +32,10 @@ app.command("check")(check.check)
 app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("export")(export.export)
-app.command("eval")(evaluate.evaluate)
 app.command("redteam")(redteam.redteam)
 app.command("doctor")(doctor.doctor)
 app.command("filter")(filter.filter_rows)
+app.add_typer(evaluation.app, name="eval", help="Evaluate a guard on labelled sets, or a recipe on sources held out.")
 app.add_typer(data.app, name="data", help="Build labelled training data from described sources.")
 app.add_typer(policy.app, name="policy", help="List, show, write, validate, compare and map policies.")
 
