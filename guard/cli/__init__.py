@@ -1,7 +1,7 @@
 """The `guard` command: one noun a file. Errors that guard raises on purpose become one line on stderr.
 
-Exit codes: 0 safe or done, 1 flagged (single text only), 2 usage, 3 could not decide, a broken row, or any error that
-nobody foresaw.
+Exit codes: 0 safe or done, 1 flagged (single text only), 2 usage, 3 could not decide, a broken row, or an internal
+error.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _options(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no warnings.")] = False,
     verbose: Annotated[
         int,
-        typer.Option("--verbose", "-v", count=True, show_default=False, help="Log what is done; -vv logs more."),
+        typer.Option("--verbose", "-v", count=True, show_default=False, help="Log progress; -vv logs more."),
     ] = 0,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -68,8 +68,8 @@ def _options(
 
 
 def _set_log_level(quiet: bool, verbose: int) -> None:
-    """How much guard logs on stderr; progress bars are shown where it may warn. Other packages only ever warn: what
-    they log may hold the texts that they are given.
+    """Sets the log level of guard; progress bars need WARNING. Other packages stay at WARNING: their logs may contain
+    user text.
     """
     if quiet and verbose:
         raise ConfigError("--quiet and --verbose exclude each other; give one of them")
@@ -79,7 +79,7 @@ def _set_log_level(quiet: bool, verbose: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code, whatever becomes of its output."""
+    """Run the command line and exit with its code, even if its output cannot be written."""
     stdout = sys.stdout
     sys.stdout = cast(TextIO, output.Output(stdout))
     code: str | int | None
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _internal(error: Exception) -> str:
-    """Where an error arose that nobody foresaw. Its message stays untold: it may repeat a user's words."""
+    """The message of an internal error: type and location only, since its own message may contain user text."""
     *_, frame = traceback.extract_tb(error.__traceback__)
     where = f"{Path(frame.filename).name}:{frame.lineno}"
     return f"internal error: {type(error).__name__} at {where}; run `guard --debug ...` for the traceback and report it"

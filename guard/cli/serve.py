@@ -11,20 +11,18 @@ from guard.errors import ConfigError
 
 
 def serve(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 picks a free port.")] = 50051,
-    host: Annotated[str, typer.Option(help="Which address to listen on; 0.0.0.0 is all of them.")] = "127.0.0.1",
-    model: Annotated[
-        str | None, typer.Option(help="Bundle folder, or `fake`; without it the guard that ships in the package.")
-    ] = None,
-    policy: Annotated[str | None, typer.Option(help="Shipped policy or file; without it the bundle's own.")] = None,
-    mode: Annotated[str, typer.Option(help=f"Where the thresholds lie: {', '.join(MODES)}.")] = "balanced",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model; without it, one per core.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free port.")] = 50051,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: all addresses.")] = "127.0.0.1",
+    model: Annotated[str | None, typer.Option(help="A bundle folder, or `fake`; default: the shipped guard.")] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the bundle's own.")] = None,
+    mode: Annotated[str, typer.Option(help=f"The default thresholds: {', '.join(MODES)}.")] = "balanced",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model; default: one per core.")] = None,
     max_queue: Annotated[
-        int, typer.Option(min=1, help="Windows of text that may wait (a short text is one); more are refused.")
+        int, typer.Option(min=1, help="Queue limit in windows (a short text is one); beyond it, requests are refused.")
     ] = 4096,
-    max_characters: Annotated[int, typer.Option(min=1, help="Longest conversation that is taken.")] = 262_144,
+    max_characters: Annotated[int, typer.Option(min=1, help="Longest accepted conversation.")] = 262_144,
 ) -> None:
-    """Serve verdicts over gRPC until SIGTERM or SIGINT; accepted requests are answered before it stops."""
+    """Serve verdicts over gRPC until SIGTERM or SIGINT; accepted requests are answered before shutdown."""
     import asyncio
     import logging
 

@@ -1,4 +1,4 @@
-"""A bundle: unaltered, opened by its engine, and with an answer to texts whose answer is known."""
+"""Checks of a bundle: its files are unaltered, its engine opens it, and it separates harmful from harmless texts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def checks(root: Path | None, policy: str | None, weights: bool) -> Iterator[Che
         yield fail("bundle", str(problem))
         return
     manifest = bundle.manifest
-    yield ok("bundle", f"{manifest.name} ({manifest.kind}), model {manifest.model[:12]}, every file as it was sealed")
+    yield ok("bundle", f"{manifest.name} ({manifest.kind}), model {manifest.model[:12]}, every file as sealed")
     rules = rules or bundle.policy
     if manifest.kind == "causal":
         yield from _prompt(bundle, rules)
@@ -39,17 +39,17 @@ def _prompt(bundle: Bundle, rules: Policy) -> Iterator[Check]:
     manifest = bundle.manifest
     try:
         detail = settings_of(bundle).detail
-        made = load_prompt(bundle.path("tokenizer.json"), manifest.max_tokens, manifest.overlap, detail)
+        prompt = load_prompt(bundle.path("tokenizer.json"), manifest.max_tokens, manifest.overlap, detail)
     except GuardError as problem:
         yield fail("template", str(problem))
         return
-    if made.digest != manifest.renderer:
+    if prompt.digest != manifest.renderer:
         yield fail(
             "layout",
-            f"trained on prompts of layout {manifest.renderer[:12]}, this version makes {made.digest[:12]}",
-            "export the run again with this version; if that refuses, train it again",
+            f"trained on prompt layout {manifest.renderer[:12]}, this version renders {prompt.digest[:12]}",
+            "export the run again with this version; if the export fails, train it again",
         )
-    yield from prompt_checks.checks(made, rules, None)
+    yield from prompt_checks.checks(prompt, rules, None)
 
 
 def _answers(bundle: Bundle, rules: Policy) -> Iterator[Check]:
@@ -65,9 +65,9 @@ def _answers(bundle: Bundle, rules: Policy) -> Iterator[Check]:
     low, high = (
         [verdict.p_unsafe for verdict in part] for part in (verdicts[: len(HARMLESS)], verdicts[len(HARMLESS) :])
     )
-    told = (
-        f"p(unsafe) of {len(low)} harmless texts at most {max(low):.3f}, of {len(high)} harmful ones at least "
-        f"{min(high):.3f}"
+    detail = (
+        f"p(unsafe): at most {max(low):.3f} on {len(low)} harmless texts, at least {min(high):.3f} on {len(high)} "
+        "harmful ones"
     )
     wrong = [
         verdict
@@ -76,9 +76,9 @@ def _answers(bundle: Bundle, rules: Policy) -> Iterator[Check]:
     ]
     if max(low) >= min(high):
         yield fail(
-            "answers", told, "the guard does not tell them apart under this policy: wrong policy or bad training"
+            "answers", detail, "the guard does not separate them under this policy: wrong policy or failed training"
         )
     elif wrong:
-        yield warn("answers", f"{told}; {len(wrong)} on the wrong side of the threshold", "calibrate the bundle")
+        yield warn("answers", f"{detail}; {len(wrong)} on the wrong side of the threshold", "calibrate the bundle")
     else:
-        yield ok("answers", told)
+        yield ok("answers", detail)

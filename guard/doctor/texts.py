@@ -1,4 +1,4 @@
-"""Texts whose verdict no policy about harm leaves open."""
+"""Texts that are clearly harmless or clearly harmful under any policy about harm."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class ReleasedPrompt:
             ids = [*begin, *ids]  # the template leaves it to the tokenizer
         if begin and ids.count(begin[0]) > 1:
             raise BundleError(
-                f"{self.where}: its chat template gives {ids.count(begin[0])} begin-of-text tokens, one is due; "
+                f"{self.where}: its chat template gives {ids.count(begin[0])} begin-of-text tokens, expected 1; "
                 "restore the template that came with the weights"
             )
         return (*ids, *(() if text.endswith(self.guard.lead) else self.chat.text(self.guard.lead)))

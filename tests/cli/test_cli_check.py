@@ -127,7 +127,7 @@ def test_an_empty_text_is_a_mistake(shell: Shell, text: str) -> None:
 def test_standard_input_without_end_is_a_mistake(shell: Shell) -> None:
     code, out, err = shell.check("-", stdin=b"a" * (4 << 20) + b"b")
     assert (code, out) == (2, "")
-    assert err == "guard: standard input is too long: at most 4,194,304 bytes are judged; send it in parts\n"
+    assert err == "guard: standard input is too long: must be <= 4,194,304 bytes; split the text\n"
 
 
 def test_standard_input_that_is_no_utf8_is_a_mistake(shell: Shell) -> None:

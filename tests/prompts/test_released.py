@@ -148,7 +148,7 @@ def test_two_begin_of_text_tokens_are_refused(tmp_path: Path) -> None:
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text().replace("' ' + bos_token", "bos_token + bos_token"))
     made = load_prompt(folder / "tokenizer.json", 2048, 32, "names")
-    with pytest.raises(BundleError, match="2 begin-of-text tokens, one is due"):
+    with pytest.raises(BundleError, match="2 begin-of-text tokens, expected 1"):
         made.prefix_ids(own_policy("llama-guard-3-8b"))
 
 
