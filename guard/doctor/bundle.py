@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from guard import policy as policies
@@ -10,11 +10,11 @@ from guard.bundle import Bundle, open_bundle
 from guard.conversation import Conversation
 from guard.doctor import prompt as prompt_checks
 from guard.doctor.check import Check, fail, ok, warn
-from guard.doctor.texts import HARMFUL, HARMLESS
+from guard.doctor.texts import HARMLESS, forbidden, own_words
 from guard.errors import GuardError
 from guard.policy import Policy
 from guard.prompts.prompt import load_prompt
-from guard.verdict import Outcome
+from guard.verdict import Outcome, Verdict
 
 
 def checks(root: Path | None, policy: str | None, weights: bool) -> Iterator[Check]:
@@ -56,29 +56,47 @@ def _answers(bundle: Bundle, rules: Policy) -> Iterator[Check]:
     from guard.engines.registry import open_engine
     from guard.moderator import Moderator
 
+    harmful = forbidden(rules)
+    texts = (*HARMLESS, *(harmful or own_words(rules)))
     try:
-        moderator = Moderator(open_engine(bundle), rules, bundle.calibration)
-        verdicts = moderator.moderate([Conversation.of(text) for text in (*HARMLESS, *HARMFUL)])
+        with Moderator(open_engine(bundle), rules, bundle.calibration) as moderator:
+            verdicts = moderator.moderate([Conversation.of(text) for text in texts])
     except GuardError as problem:
         yield fail("answers", str(problem))
         return
-    low, high = (
-        [verdict.p_unsafe for verdict in part] for part in (verdicts[: len(HARMLESS)], verdicts[len(HARMLESS) :])
-    )
+    yield (_harmful_answers if harmful else _own_answers)(verdicts[: len(HARMLESS)], verdicts[len(HARMLESS) :])
+
+
+def _harmful_answers(harmless: Sequence[Verdict], harmful: Sequence[Verdict]) -> Check:
+    highest, lowest = max(each.p_unsafe for each in harmless), min(each.p_unsafe for each in harmful)
     detail = (
-        f"p(unsafe): at most {max(low):.3f} on {len(low)} harmless texts, at least {min(high):.3f} on {len(high)} "
+        f"p(unsafe): at most {highest:.3f} on {len(harmless)} harmless texts, at least {lowest:.3f} on {len(harmful)} "
         "harmful ones"
     )
-    wrong = [
-        verdict
-        for index, verdict in enumerate(verdicts)
-        if (verdict.outcome is Outcome.UNSAFE) != (index >= len(HARMLESS))
-    ]
-    if max(low) >= min(high):
-        yield fail(
+    if highest >= lowest:
+        return fail(
             "answers", detail, "the guard does not separate them under this policy: wrong policy or failed training"
         )
-    elif wrong:
-        yield warn("answers", f"{detail}; {len(wrong)} on the wrong side of the threshold", "calibrate the bundle")
-    else:
-        yield ok("answers", detail)
+    wrong = sum(each.outcome is Outcome.UNSAFE for each in harmless)
+    wrong += sum(each.outcome is not Outcome.UNSAFE for each in harmful)
+    if wrong:
+        return warn("answers", f"{detail}; {wrong} on the wrong side of the threshold", "calibrate the bundle")
+    return ok("answers", detail)
+
+
+def _own_answers(harmless: Sequence[Verdict], own: Sequence[Verdict]) -> Check:
+    """A policy of a user's own: nobody knows what it forbids, but its own words must weigh more than harmless texts."""
+    highest = max(each.p_unsafe for each in harmless)
+    above = sum(each.p_unsafe > highest for each in own)
+    detail = (
+        f"p(unsafe): at most {highest:.3f} on {len(harmless)} harmless texts; higher on the words of {above} of "
+        f"{len(own)} categories"
+    )
+    if not above:
+        return fail("answers", detail, "the guard does not know this policy: give the one it was trained for, or train")
+    flagged = sum(each.outcome is Outcome.UNSAFE for each in harmless)
+    if flagged:
+        return warn("answers", f"{detail}; {flagged} harmless texts are flagged", "train with more safe rows")
+    if above < len(own):
+        return warn("answers", detail, "check that the training data have rows of every category")
+    return ok("answers", detail)

@@ -10,7 +10,7 @@ from guard.conversation import Conversation
 from guard.doctor.check import Check, fail, ok, warn
 from guard.doctor.installation import version
 from guard.doctor.prompt import ids
-from guard.doctor.texts import HARMFUL, HARMLESS
+from guard.doctor.texts import HARMLESS, forbidden, own_words
 from guard.errors import install_hint
 from guard.policy import Policy
 from guard.prompts.prompt import Prompt
@@ -40,20 +40,24 @@ def check(root: Path, prompt: Prompt, rules: Policy, size: int) -> Check:
         detail = f"the weights cannot be loaded ({type(problem).__name__}: {str(problem).splitlines()[0][:200]})"
         return fail(NAME, detail, "restore the folder, or install what the message names")
     model = model.to("cuda" if cuda else "cpu").eval()
-    inputs = [ids(prompt, Conversation.of(text), rules) for text in (*HARMLESS, *HARMFUL)]
+    harmful = forbidden(rules)
+    texts = (*HARMLESS, *(harmful or own_words(rules)))
+    inputs = [ids(prompt, Conversation.of(text), rules) for text in texts]
     results = [_mass(model, prompt, token_ids) for token_ids in inputs]
     least = min(mass for mass, _ in results)
     log_odds = [z for _, z in results]
+    highest, lowest = max(log_odds[: len(HARMLESS)]), min(log_odds[len(HARMLESS) :])
+    other = "harmful ones" if harmful else "the policy's own words"
     detail = (
         f"p(safe) + p(unsafe) is at least {least:.3f} on {len(results)} texts; log-odds of unsafe: harmless at most "
-        f"{max(log_odds[: len(HARMLESS)]):.2f}, harmful at least {min(log_odds[len(HARMLESS) :]):.2f}"
+        f"{highest:.2f}, {other} at least {lowest:.2f}"
     )
     if not least >= LEAST:
         if not isinstance(prompt, ReleasedPrompt):
             return warn(NAME, detail, "a base model that is not trained on this prompt yet: run guard train")
         return fail(NAME, detail, _better(model, prompt, inputs[0], prompt.guard.lead))
-    if max(log_odds[: len(HARMLESS)]) >= min(log_odds[len(HARMLESS) :]):
-        return warn(NAME, detail, "the model does not separate harmless from harmful texts; check the weights")
+    if highest >= lowest:
+        return warn(NAME, detail, f"the model does not separate harmless texts from {other}; check the weights")
     return ok(NAME, detail)
 
 

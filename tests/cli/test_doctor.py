@@ -17,6 +17,7 @@ from guard import bundle, calibration, policy
 from guard.assets import default_bundle
 from guard.calibration import Calibration
 from guard.cli import main
+from guard.doctor import texts
 from guard.prompts.causal import template
 from tests.fixtures import tiny_causal, tiny_released
 
@@ -266,3 +267,33 @@ def test_the_label_mass_of_a_released_guard(tmp_path: Path, mass: str, status: s
     assert checks["label mass"]["status"] == status  # it answers with the words, but cannot tell texts apart
     assert ("at least 1.000" in checks["label mass"]["detail"]) is (mass == "20")
     assert done.returncode == (status == "fail")
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("mlcommons", 3), ("aegis2", 3), ("openai", 3), ("examples/bakery.yaml", 0)]
+)
+def test_harmful_texts_count_under_policies_that_forbid_them(name: str, count: int) -> None:
+    assert len(texts.forbidden(policy.load(name))) == count
+
+
+def test_a_policy_of_a_user_is_judged_by_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """The shipped guard has never seen these categories; harm that they do not mention is no failure."""
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--json", "--policy", "examples/bakery.yaml"])
+    [answers] = [check for check in json.loads(capsys.readouterr().out)["checks"] if check["name"] == "answers"]
+    assert ended.value.code == 0
+    assert answers["status"] == "ok"
+    assert "higher on the words of 3 of 3 categories" in answers["detail"]
+
+
+def test_a_guard_that_does_not_react_to_its_policy_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    own = tmp_path / "opposite.yaml"
+    lines = ["Thanks, the tomatoes grow well.", "Have a nice hike!"]
+    text = "id: opposite\nversion: '1'\nname: Opposite\ncategories:\n"
+    text += "".join(f"  - {{code: O{n}, name: Kind words {n}, definition: '{line}'}}\n" for n, line in enumerate(lines))
+    own.write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--json", "--policy", str(own)])
+    [answers] = [check for check in json.loads(capsys.readouterr().out)["checks"] if check["name"] == "answers"]
+    assert ended.value.code == 1
+    assert "higher on the words of 0 of 2 categories" in answers["detail"]
