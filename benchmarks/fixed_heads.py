@@ -100,7 +100,7 @@ def run(
         text = encoder.padded([sample.row for sample in batch], reader.pad)
         with autocast:
             categories = vectors(kept)
-            means, states = model.read(**text)
+            means, states = model.encode(**text)
         logits = model.head(model.dropout(means), states, text["attention_mask"], model.dropout(categories))
         codes = [rules.codes[index] for index in kept]
         loss = loss_of(logits, [sample.item for sample in batch], codes, len(kept) == len(rules.codes), 0.2, 0.02)

@@ -1,4 +1,4 @@
-"""Messages, conversations and labelled examples: what a guard reads and learns from."""
+"""Messages, conversations and labelled examples."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Message:
 
 
 class Target(enum.Enum):
-    """Whose message is judged. Tool output and system text are read as input to the model, like a prompt."""
+    """Whose message is judged. Tool output and system text count as input to the model, like a prompt."""
 
     PROMPT = "prompt"
     RESPONSE = "response"
@@ -82,7 +82,7 @@ class Conversation:
 
     @classmethod
     def from_messages(cls, messages: object) -> Conversation:
-        """The conversation of messages as OpenAI's chat API has them: see `parse_messages`."""
+        """The conversation of messages in the format of OpenAI's chat API: see `parse_messages`."""
         return cls(parse_messages(messages))
 
 
@@ -115,7 +115,7 @@ USUAL_COLUMNS = ConversationColumns()
 
 
 def conversation_from_row(row: object, columns: ConversationColumns = USUAL_COLUMNS) -> Conversation:
-    """The conversation of a row, as every command reads it: see `messages_from_row`."""
+    """The conversation of a row, the same for every command: see `messages_from_row`."""
     return Conversation(messages_from_row(row, columns))
 
 
@@ -123,8 +123,8 @@ def messages_from_row(row: object, columns: ConversationColumns = USUAL_COLUMNS)
     """The messages of a row: `{"messages": [...]}` (a list or its JSON text), or `{"prompt", "response"?}`.
 
     A `response` is the last message, also after `messages` that do not end with it; the prompt before it may be empty.
-    A null is the same as no such column; `messages` outweigh a prompt; other columns are ignored. Raises InvalidInput,
-    which names the column but never its text.
+    A null counts as no such column; `messages` take precedence over a prompt; other columns are ignored. Raises
+    InvalidInput, which names the column but never its text.
     """
     if not isinstance(row, Mapping):
         raise InvalidInput(f"a row must be a JSON object, not {type(row).__name__}")
@@ -134,16 +134,16 @@ def messages_from_row(row: object, columns: ConversationColumns = USUAL_COLUMNS)
     if isinstance(entries, str):  # a cell of a table
         entries = parse(entries)
     if entries is not None:
-        found = parse_messages(entries, columns.messages or "")
+        messages = parse_messages(entries, columns.messages or "")
     elif prompt is not None or response is not None:
-        found = (Message("user", _text(row, prompt) or ""),)
+        messages = (Message("user", _text(row, prompt) or ""),)
     else:
         raise InvalidInput(f"the row has no value for {columns}")
     answer = () if response is None else (Message("assistant", response),)
-    found = found if found[-1:] == answer else (*found, *answer)
-    if (characters := sum(len(message.content) for message in found)) > LONGEST:
-        raise InvalidInput(f"the conversation has {characters:,} characters; a row may have {LONGEST:,}")
-    return found
+    messages = messages if messages[-1:] == answer else (*messages, *answer)
+    if (characters := sum(len(message.content) for message in messages)) > LONGEST:
+        raise InvalidInput(f"the conversation has {characters:,} characters, must be <= {LONGEST:,}")
+    return messages
 
 
 def _text(row: Mapping[str, Any], column: str | None) -> str | None:
@@ -153,17 +153,17 @@ def _text(row: Mapping[str, Any], column: str | None) -> str | None:
     return value
 
 
-# -- messages as OpenAI's API has them --------------------------------------------------------------------------------
+# -- messages in the format of OpenAI's API ---------------------------------------------------------------------------
 
 
 def parse_messages(entries: object, name: str = "messages") -> tuple[Message, ...]:
-    """The messages of a list of objects in the shape of OpenAI's chat API.
+    """The messages of a list of objects in the format of OpenAI's chat API.
 
     `content` is a text, null (the same as an empty text), or a list of parts of text, joined by line breaks. What an
     assistant says besides is part of its message, each on a line of its own: a `refusal`, and the calls of `tool_calls`
     or `function_call` as `name(arguments)`. The role `developer` is read as system, `function` as tool.
 
-    Raises InvalidInput for parts that are no text, such as images: what cannot be judged must not pass for judged.
+    Raises InvalidInput for parts that are not text, such as images: what cannot be judged must not pass as judged.
     """
     if isinstance(entries, str | bytes) or not isinstance(entries, Sequence):
         raise InvalidInput(f"`{name}` must be a list of objects with `role` and `content`")
@@ -174,12 +174,12 @@ def _message(entry: object, where: str) -> Message:
     if not isinstance(entry, Mapping) or "role" not in entry:
         raise InvalidInput(f"{where} must be an object with `role` and `content`")
     if entry.get("audio") is not None:
-        raise InvalidInput(f"{where} has `audio`, which is no text and cannot be judged")
-    said = [*_content(entry.get("content"), where), *_text_under(entry, "refusal", where), *_calls(entry, where)]
-    if "content" not in entry and not said:
+        raise InvalidInput(f"{where} has `audio`, which is not text and cannot be judged")
+    texts = [*_content(entry.get("content"), where), *_text_under(entry, "refusal", where), *_calls(entry, where)]
+    if "content" not in entry and not texts:
         raise InvalidInput(f"{where} has no `content`; give a text, null or a list of parts")
     role: Any = entry["role"]  # Message refuses one that it does not know
-    return Message(_ROLES.get(role, role) if isinstance(role, str) else role, "\n".join(filter(None, said)))
+    return Message(_ROLES.get(role, role) if isinstance(role, str) else role, "\n".join(filter(None, texts)))
 
 
 def _content(content: object, where: str) -> Iterator[str]:
@@ -231,7 +231,7 @@ def _call(call: object, payload: str, where: str) -> str:
 
 
 def _text_under(entry: Mapping[str, Any], key: str, where: str) -> Iterator[str]:
-    """The text under a key, if there is one."""
+    """The text of a key, if there is one."""
     text = entry.get(key)
     if isinstance(text, str):
         yield text
@@ -247,9 +247,9 @@ Split = Literal["train", "dev", "test"]
 class Example:
     """A labelled conversation.
 
-    `categories` is None where the source tells nothing, which is not the same as "none": an unsafe row of unknown
-    category says only that the whole policy is violated somewhere. `undecided` are codes about which the source says
-    neither yes nor no, though it names others.
+    `categories` is None where the source does not say, which is not the same as "none": an unsafe row of unknown
+    category says only that some category of the whole policy is violated. `undecided` are codes that the source leaves
+    open, though it names others.
     """
 
     id: str

@@ -43,7 +43,7 @@ class _Reader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             problem = "aliases (*name) are not supported; write the value out"
         elif getattr(event, "tag", None) is not None:
-            problem = "tags (!name) are not supported; only plain data is read"
+            problem = "tags (!name) are not supported; write plain data"
         elif self.depth >= MAX_DEPTH:
             problem = f"the document is nested deeper than {MAX_DEPTH} levels"
         elif self.longest_list is not None and isinstance(parent, yaml.SequenceNode) and index >= self.longest_list:
@@ -57,7 +57,7 @@ class _Reader(yaml.SafeLoader):
 
 
 class _Writer(yaml.SafeDumper):
-    """Quotes every text that YAML 1.1 (PyYAML's own rules) or 1.2 would read as something else."""
+    """Quotes every text that YAML 1.1 (PyYAML's own rules) or 1.2 would parse as another type."""
 
 
 _Reader.yaml_implicit_resolvers = {}
@@ -125,7 +125,7 @@ def _compose(text: str, where: str, error: type[DocumentError], longest_list: in
         if "another document" in what:
             what = "another document starts here; a file holds one"
         elif "'\\t'" in what:
-            what = "a tab stands where only spaces may; indent with spaces"
+            what = "indented with a tab; use spaces"
         raise error(f"{place}: not valid YAML: {what}") from None
 
 
@@ -150,12 +150,12 @@ def _build(node: yaml.Node, path: Location, where: str, lines: Lines, mistakes: 
         return [_build(item, (*path, index), where, lines, mistakes) for index, item in enumerate(node.value)]
     value = _scalar(node, _SCALARS[node.tag])
     if isinstance(value, ValueError):
-        mistakes.append(f"{where}:{line}: this value cannot be read as {node.tag.removeprefix(_TAG)}")
+        mistakes.append(f"{where}:{line}: not a valid {node.tag.removeprefix(_TAG)}")
     return value
 
 
 def _scalar(node: yaml.Node, read: Callable[[str], Any]) -> Any:
-    """The value of a scalar node, or the ValueError (lone surrogate, thousands of digits) that hinders reading it."""
+    """The value of a scalar node, or the ValueError (lone surrogate, thousands of digits) of parsing it."""
     try:
         return read(node.value)
     except ValueError as problem:

@@ -137,7 +137,7 @@ def test_a_row_is_read_by_the_columns_that_are_named():
 
 
 def test_a_row_may_not_be_longer_than_can_be_judged():
-    with pytest.raises(InvalidInput, match=r"the conversation has 4,194,305 characters; a row may have 4,194,304"):
+    with pytest.raises(InvalidInput, match=r"the conversation has 4,194,305 characters, must be <= 4,194,304"):
         conversation_from_row({"prompt": "a" * LONGEST, "response": "b"})
 
 
@@ -255,7 +255,7 @@ def test_a_conversation_is_made_of_such_messages():
         ({"content": [{"text": CANARY}]}, "messages[0].content[0] must be an object with `type` and `text`"),
         ({"content": [{"type": "text", "text": [CANARY]}]}, "messages[0].content[0].text must be a string, not list"),
         ({"content": {"type": "text", "text": CANARY}}, "messages[0].content is dict"),
-        ({"content": CANARY, "audio": {"id": CANARY}}, "messages[0] has `audio`, which is no text"),
+        ({"content": CANARY, "audio": {"id": CANARY}}, "messages[0] has `audio`, which is not text"),
         ({"content": CANARY, "refusal": 7}, "messages[0].refusal must be a string, not int"),
         ({"content": CANARY, "tool_calls": CANARY}, "messages[0].tool_calls must be a list, not str"),
         ({"content": CANARY, "tool_calls": [CANARY]}, "tool_calls[0] must be an object with one of: function, custom"),

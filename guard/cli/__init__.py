@@ -40,8 +40,8 @@ app.add_typer(data.app, name="data", help="Build labelled training data from des
 app.add_typer(policy.app, name="policy", help="List, show, write, validate, compare and map policies.")
 
 
-def _version(wanted: bool) -> None:
-    if not wanted:
+def _version(show: bool) -> None:
+    if not show:
         return
     from guard.cli.version import version_text
 

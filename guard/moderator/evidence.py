@@ -1,4 +1,4 @@
-"""What an engine says of a conversation: the score that calibration, thresholds and modes start from."""
+"""The uncalibrated result for a conversation: the score that calibration, thresholds and modes start from."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def evidence(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
     tokenize_ms = (time.perf_counter() - started) * 1e3
     windows = tokenized.windows
     if not windows:
-        raise EngineError("the engine made no window of a conversation; this is a bug of the engine")
+        raise EngineError("the engine returned no windows for a conversation; this is a bug of the engine")
     scored: Sequence[Scored] = yield windows
     if len(scored) != len(windows):
-        raise EngineError(f"{len(scored)} scores were given for {len(windows)} windows; this is a bug of the caller")
+        raise EngineError(f"{len(scored)} scores for {len(windows)} windows; this is a bug of the caller")
     scores = [_checked(each, window) for each, window in zip(scored, windows, strict=True)]
     worst = windows[worst_window(scores)]
     last = max(scored, key=lambda each: each.queue_ms)

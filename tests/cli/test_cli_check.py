@@ -419,7 +419,7 @@ def test_a_file_without_a_header_is_told_without_its_text(shell: Shell, tmp_path
     (tmp_path / "rows.csv").write_text("kumquat,safe\nkumquat two,unsafe\n")
     code, out, err = shell.check("--file", tmp_path / "rows.csv")
     assert (code, out) == (2, "")
-    assert "the first row names none of its 2 columns so; is it a header?" in err
+    assert "among the 2 of its first row; is that a header?" in err
     assert "kumquat" not in err
 
 

@@ -190,7 +190,7 @@ async def test_a_service_whose_batcher_dies_ends_with_an_error() -> None:
     await ready
     (batcher,) = (task for task in asyncio.all_tasks() if task.get_name() == "guard-batcher")
     batcher.cancel()
-    with pytest.raises(Closed, match="its batcher or its listener died; start it again"):
+    with pytest.raises(Closed, match="its batcher or its listener failed; restart it"):
         await service
 
 

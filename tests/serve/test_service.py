@@ -109,9 +109,9 @@ async def test_policies_in_a_request() -> None:
         ({"policy_name": __file__}, PolicyError, "known: "),
         ({"policy_name": "../policies/openai.yaml"}, PolicyError, "known: "),
         ({"policy_yaml": "id: x\nversion: '1'\nname: X\ncategoris: []"}, PolicyError, "policy_yaml:4: unknown key"),
-        ({"policy_yaml": dump(OWN) + "#" * 65_536}, InvalidInput, "this server takes 65536"),
+        ({"policy_yaml": dump(OWN) + "#" * 65_536}, InvalidInput, "must be <= 65536"),
         ({"exclude": ["S99"]}, PolicyError, "did you mean S9"),
-        ({"exclude": ["S1"] * 257}, InvalidInput, "this server takes 256"),
+        ({"exclude": ["S1"] * 257}, InvalidInput, "must be <= 256"),
         ({"policy_yaml": dump(OWN), "exclude": ["X1", "X2"]}, PolicyError, "leaves no category"),
         ({"mode": 9}, InvalidInput, "MODE_STRICT"),
     ],
@@ -170,8 +170,8 @@ async def test_the_mode_of_a_request_moves_the_threshold() -> None:
         ([{"role": "ROLE_USER", "content": " \n"}], "is empty"),
         ([{"content": "hi"}], r"messages[0] has role 0; allowed: ROLE_USER, ROLE_ASSISTANT"),
         ([{"role": "ROLE_USER", "content": "hi"}, {"role": 77, "content": "hi"}], "messages[1] has role 77"),
-        ([{"role": "ROLE_USER", "content": "word " * 30}], "has 150 characters; this server takes 100"),
-        ([{"role": "ROLE_USER", "content": "a"}] * 6, "has 6 messages; this server takes 5"),
+        ([{"role": "ROLE_USER", "content": "word " * 30}], "has 150 characters, must be <= 100"),
+        ([{"role": "ROLE_USER", "content": "a"}] * 6, "has 6 messages, must be <= 5"),
     ],
 )
 async def test_conversations_that_cannot_be_judged(messages: list[dict], told: str) -> None:
@@ -192,7 +192,7 @@ async def test_too_many_for_one_call() -> None:
     hello = pb.Conversation(messages=[pb.Message(role="ROLE_USER", content="hi")])
     async with serve(limits=limits) as served, grpc.aio.insecure_channel(served.running.address) as channel:
         stub = ModerationServiceStub(channel)
-        for count, told in ((4, "this server takes 3"), (3, "the queue holds 2 windows")):
+        for count, told in ((4, "must be <= 3"), (3, "the queue holds at most 2 windows")):
             with pytest.raises(grpc.RpcError, match=told) as refused:
                 await stub.BatchModerate(pb.BatchModerateRequest(conversations=[hello] * count))
             assert (refused.value.code(), reason(refused.value)) == (grpc.StatusCode.INVALID_ARGUMENT, "TooLarge")

@@ -28,9 +28,9 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Conversations to judge under the same options; an error stands for one that is none, and is its answer.
+    """Conversations to judge under the same options; an error stands for an invalid one, and is its answer.
 
-    seconds: how long the caller will wait; the service may give up sooner.
+    seconds: how long the caller waits; the service may time out sooner.
     """
 
     conversations: tuple[Conversation | InvalidInput, ...] = field(repr=False)

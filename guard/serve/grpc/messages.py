@@ -1,4 +1,4 @@
-"""Messages on the wire and the values that they stand for, both ways."""
+"""Conversions between protobuf messages and values."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def conversation_to_proto(conversation: Conversation) -> pb.Conversation:
 
 
 def conversation_from_proto(sent: pb.Conversation) -> Conversation | InvalidInput:
-    """The conversation that was sent, or why it is none."""
+    """The conversation of a message, or the error if it is invalid."""
     if len(sent.client_id) > CLIENT_ID_CHARACTERS:
-        return InvalidInput(f"client_id has {len(sent.client_id)} characters; at most {CLIENT_ID_CHARACTERS} are kept")
+        return InvalidInput(f"client_id has {len(sent.client_id)} characters, must be <= {CLIENT_ID_CHARACTERS}")
     for index, message in enumerate(sent.messages):
         if message.role not in _ROLES:
             return InvalidInput(
@@ -50,7 +50,7 @@ def conversation_from_proto(sent: pb.Conversation) -> Conversation | InvalidInpu
 
 
 def options_from_proto(sent: pb.ModerationOptions) -> Options:
-    """The options that were sent; InvalidInput for a mode that there is not."""
+    """The options of a message; InvalidInput for an unknown mode."""
     if sent.mode != pb.MODE_UNSPECIFIED and sent.mode not in _MODES:
         raise InvalidInput(f"mode is {int(sent.mode)}; allowed: {', '.join(pb.Mode.keys())}")
     which = sent.WhichOneof("policy")
@@ -59,7 +59,7 @@ def options_from_proto(sent: pb.ModerationOptions) -> Options:
 
 
 def options_to_proto(policy: Policy | str | None, exclude: Collection[str], mode: Mode | None) -> pb.ModerationOptions:
-    """policy: a name that the server knows, or a policy of the caller's own, which is sent whole."""
+    """policy: a name that the server knows, or the caller's own policy, which is sent whole."""
     if mode is not None and mode not in MODES:
         raise ConfigError(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
     options = pb.ModerationOptions(exclude=list(exclude))
@@ -96,7 +96,7 @@ def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
 
 
 def verdict_from_proto(sent: pb.Verdict) -> Verdict:
-    """The verdict that was sent; ServiceError if its outcome or target is unknown here: it must not pass for safe."""
+    """The verdict of a message; ServiceError if its outcome or target is unknown, since it must not pass as safe."""
     if sent.outcome not in _OUTCOMES or sent.target not in _TARGETS:
         raise ServiceError(
             f"the server sent outcome {int(sent.outcome)} and target {int(sent.target)}, which this version does not "
@@ -131,7 +131,7 @@ def item_to_proto(answer: Verdict | GuardError, client_id: str) -> pb.BatchItem:
 
 
 def item_from_proto(item: pb.BatchItem) -> Verdict | GuardError:
-    """The verdict on one conversation of a batch, or the error that it met."""
+    """The verdict on one conversation of a batch, or its error."""
     if item.HasField("error"):
         return from_status(item.error)
     try:
@@ -164,18 +164,18 @@ def info_to_proto(info: ServiceInfo) -> pb.GetInfoResponse:
 
 
 def info_from_proto(sent: pb.GetInfoResponse) -> ServiceInfo:
-    """What a server told of itself; ServiceError if its policy or mode means nothing here."""
+    """The description of a server; ServiceError if its policy or mode is unknown to this version."""
     try:
         policy = policies.from_text(sent.policy.yaml, "the server's policy")
     except PolicyError:
         policy = None
     if sent.mode not in _MODES or policy is None or policy.digest != sent.policy.digest:
         raise ServiceError(
-            f"the server told of mode {int(sent.mode)} and of policy {sent.policy.id[:64]!r} in a way that this "
-            "version does not know; upgrade guard-service"
+            f"the server has mode {int(sent.mode)} and policy {sent.policy.id[:64]!r}, which this version cannot "
+            "parse; upgrade guard-service"
         )
-    # A limit that the server does not tell is taken to be the usual one.
-    told = {field.name: getattr(sent.limits, field.name) for field in dataclasses.fields(Limits)}
+    # A limit that the server does not send has its default.
+    limits = {field.name: getattr(sent.limits, field.name) for field in dataclasses.fields(Limits)}
     return ServiceInfo(
         model=sent.model_digest,
         kind=sent.model_kind,
@@ -187,5 +187,5 @@ def info_from_proto(sent: pb.GetInfoResponse) -> ServiceInfo:
             if each.target in _TARGETS
         },
         version=sent.version,
-        limits=Limits(**{name: value for name, value in told.items() if value > 0}),
+        limits=Limits(**{name: value for name, value in limits.items() if value > 0}),
     )

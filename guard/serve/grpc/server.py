@@ -1,4 +1,4 @@
-"""The server: gRPC with health and reflection around one moderator, from its first port to its last answer."""
+"""The server: gRPC with health and reflection around one moderator, from start to graceful shutdown."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from guard.serve.core.service import Service
 from guard.serve.grpc.servicer import SERVICE, handlers
 from guard.serve.limits import Limits
 
-FLUSH_SECONDS = 1.0  # for answers on their way, after the last one is known; whoever watches health is cut off then
+FLUSH_SECONDS = 1.0  # for responses in flight after the last answer; health watchers are disconnected then
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where a server listens (port 0: a free one) and what it takes.
+    """Where a server listens (port 0: a free one) and its limits.
 
-    lame_duck_seconds: how long new requests are still told to go elsewhere; those that arrive later are cut off.
-    least_ping_seconds: a client that pings its connection more often than that, three times, is cut off.
+    lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
+    least_ping_seconds: a client that pings its connection more often than that, three times, is disconnected.
     """
 
     host: str = "127.0.0.1"
@@ -48,7 +48,7 @@ class Running:
     listener: asyncio.Task[object]  # ends with gRPC's own loop
 
     async def stopped(self) -> None:
-        """Returns when it can answer no more: its batcher or gRPC's own loop has ended."""
+        """Returns when it has stopped answering: its batcher or gRPC's own loop has ended."""
         service = asyncio.ensure_future(self.service.stopped())
         try:
             await asyncio.wait([self.listener, service], return_when=asyncio.FIRST_COMPLETED)
@@ -58,9 +58,9 @@ class Running:
 
 @asynccontextmanager
 async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Running]:
-    """A server that has started.
+    """A running server.
 
-    At the end health says NOT_SERVING, new requests get UNAVAILABLE, accepted ones are answered, then it stops.
+    On exit health reports NOT_SERVING, new requests get UNAVAILABLE, accepted ones are answered, then it stops.
     Raises ServiceError if it cannot listen.
     """
     address = _free_address(settings.host, settings.port)
@@ -90,13 +90,13 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
 def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
     return (
         ("grpc.max_receive_message_length", settings.limits.request_bytes),
-        ("grpc.so_reuseport", 0),  # otherwise two servers share a port without a word
-        # Clients and gateways ping every 10 s or so. By gRPC's own rules (5 minutes, and only during calls) the third
-        # ping would end the connection, and with it the calls that still wait for the engine.
+        ("grpc.so_reuseport", 0),  # otherwise two servers could share a port silently
+        # Clients and gateways ping every 10 s or so. By gRPC's defaults (5 minutes, and only during calls) the third
+        # ping would close the connection, and with it the calls that wait for the engine.
         ("grpc.http2.min_ping_interval_without_data_ms", round(settings.least_ping_seconds * 1e3)),
         ("grpc.keepalive_permit_without_calls", 1),
-        # Calls that Python has not yet seen. gRPC's own bounds (1000, 3000) turn a burst away with a bare CANCELLED,
-        # which tells a caller nothing; within these ours answer, with RESOURCE_EXHAUSTED.
+        # Calls that Python has not yet seen. gRPC's defaults (1000, 3000) reject a burst with a bare CANCELLED, which
+        # says nothing; within these bounds the service answers RESOURCE_EXHAUSTED.
         ("grpc.server.max_pending_requests", 8192),
         ("grpc.server.max_pending_requests_hard_limit", 16384),
     )
@@ -107,7 +107,7 @@ def _join(host: str, port: int) -> str:
 
 
 def _free_address(host: str, port: int) -> str:
-    """host:port if one can listen there now, else ServiceError with the reason, which gRPC would only log."""
+    """host:port if it can be bound now, else ServiceError with the reason, which gRPC would only log."""
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         with socket.socket(family, kind) as probe:
@@ -125,25 +125,25 @@ async def run(moderator: Moderator, settings: Settings, announce: Callable[[str]
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. Main thread only.
 
     announce: called with host:port once requests are answered there. Raises Closed if the batcher or gRPC's own loop
-    ends by itself, so that a process without a listener does not live on. Draining takes no longer than the deadlines
-    of the accepted requests, but an engine that never comes back keeps the process alive.
+    ends by itself, so that a process without a listener ends. Draining takes no longer than the deadlines of the
+    accepted requests, but an engine that hangs keeps the process alive.
     """
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
+    stopping = asyncio.Event()
 
     def stop() -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
-        told.set()
+        stopping.set()
 
     async with serving(moderator, settings) as running:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, stop)
         announce(running.address)
-        waits = [asyncio.create_task(told.wait()), asyncio.ensure_future(running.stopped())]
+        waits = [asyncio.create_task(stopping.wait()), asyncio.ensure_future(running.stopped())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in waits:
             task.cancel()
-    if not told.is_set():
-        raise Closed("the service stopped because its batcher or its listener died; start it again")
+    if not stopping.is_set():
+        raise Closed("the service stopped because its batcher or its listener failed; restart it")

@@ -1,4 +1,4 @@
-"""The calls of the gRPC service: messages to requests, answers to messages, errors to statuses."""
+"""The methods of the gRPC service: messages to requests, answers to messages, errors to statuses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Sent = TypeVar("Sent", bound=Proto)
 
 
 class Servicer:
-    """Answers calls with a service. Errors are raised; `handlers` makes them statuses."""
+    """Answers calls with a service. Errors are raised; `handlers` converts them to statuses."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -59,7 +59,7 @@ class Servicer:
 
 
 def handlers(service: Service) -> grpc.GenericRpcHandler[Proto, bytes]:
-    """The service for a grpc.aio server; every error of a call becomes the status that `status.py` gives it."""
+    """The service's handlers for a grpc.aio server; every error of a call becomes a status (`status.py`)."""
     servicer = Servicer(service)
     return grpc.method_handlers_generic_handler(
         SERVICE,
@@ -79,9 +79,9 @@ def _handler(
     async def call(data: bytes, context: Context) -> bytes:
         try:
             return (await method(_parse(kind, data), context)).SerializeToString()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+        except Exception as error:  # noqa: BLE001 - passed on to the caller
             status = rpc_status.to_status(to_status(public(error)))
-        # `abort` and not `set_code`, which sends headers first: a client tries again only where none have come.
+        # `abort` and not `set_code`, which sends headers first: a client retries only before it receives headers.
         await context.abort(status.code, status.details, status.trailing_metadata)
 
     return grpc.unary_unary_rpc_method_handler(call)
@@ -91,4 +91,6 @@ def _parse(kind: type[Sent], data: bytes) -> Sent:
     try:
         return kind.FromString(data)
     except DecodeError:
-        raise InvalidInput(f"{len(data)} bytes are no {kind.DESCRIPTOR.full_name}; is text in it UTF-8?") from None
+        raise InvalidInput(
+            f"{len(data)} bytes are not a valid {kind.DESCRIPTOR.full_name}; is its text UTF-8?"
+        ) from None

@@ -1,4 +1,4 @@
-"""Errors as google.rpc.Status and back: one table, used by the server and by the client."""
+"""Conversion between errors and google.rpc.Status: one table for server and client."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _KINDS = {kind.__name__: kind for kind in _TABLE}
 
 
 def to_status(error: GuardError) -> Status:
-    """The status of an error that callers may see (serve.core.errors), with RetryInfo where it makes sense."""
+    """The status of a public error (serve.core.errors), with RetryInfo where it applies."""
     kind = next(kind for kind in _TABLE if isinstance(error, kind))
     message = str(error)
     if len(data := message.encode()) > _LONGEST:
@@ -58,7 +58,7 @@ def to_status(error: GuardError) -> Status:
 
 
 def from_status(status: Status) -> GuardError:
-    """The error that the server raised, with its message; a ServiceError if it was none of guard's own."""
+    """The error of the server, with its message; ServiceError if it is not one of guard's."""
     info, retry = ErrorInfo(), RetryInfo()
     for detail in status.details:
         detail.Unpack(info)
@@ -81,10 +81,10 @@ def from_rpc(error: grpc.RpcError, target: str, timeout_s: float) -> GuardError:
     code = error.code()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(
-            f"{target}: no answer within {timeout_s:g} s; is the server overloaded? Allow more time"
+            f"{target}: no answer within {timeout_s:g} s; the server may be overloaded: increase the timeout"
         )
-    if code is grpc.StatusCode.UNAVAILABLE:  # the transport's own words: an address and a reason
+    if code is grpc.StatusCode.UNAVAILABLE:  # the transport's message: an address and a reason
         return ServiceError(f"{target}: cannot be reached: {error.details()}; is `guard serve` running there?")
-    if code is grpc.StatusCode.CANCELLED:  # ours would say why: this is gRPC's own, of calls that it never handed out
-        return Closed(f"{target}: the call failed with CANCELLED; the server has stopped, or cannot take so many calls")
+    if code is grpc.StatusCode.CANCELLED:  # not from the service: gRPC cancelled a call that it never dispatched
+        return Closed(f"{target}: the call failed with CANCELLED; the server has stopped or is overloaded")
     return ServiceError(f"{target}: the call failed with {code.name}")

@@ -1,4 +1,4 @@
-"""What a policy-conditioned guard learns from: labels under the part of a policy that is in force, and their loss."""
+"""The targets of a policy-conditioned guard: labels under the active part of a policy, and their loss."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Row = tuple[tuple[int, ...], tuple[int, ...]]  # token ids, segment ids
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What is known of an example's label.
+    """An example's label as far as it is known.
 
-    `categories` are the codes that it violates, None where unknown; of `undecided` codes nothing is known though
-    others are. `refusal` says whether it is a response that refuses, None where that is not known or not asked.
+    `categories` are the codes that it violates, None where unknown; `undecided` codes are unknown though others are
+    known. `refusal` says whether it is a response that refuses, None where unknown or not applicable.
     """
 
     unsafe: bool
@@ -44,22 +44,22 @@ def item_of(example: Example, policy: Policy, weight: float = 1.0, refusal: bool
 
 
 def relabelled(crosswalk: Crosswalk, item: Item) -> Item:
-    """The item under the crosswalk's policy; it weighs nothing where its label says nothing there."""
+    """The item under the crosswalk's policy; its weight is 0 where its label cannot be mapped."""
     if item.unsafe and item.categories is None:
-        return dataclasses.replace(item, weight=0.0)  # nobody knows what it violates, so nor whether it does there
-    said = relabel(
+        return dataclasses.replace(item, weight=0.0)  # unknown categories may lie outside the other policy
+    result = relabel(
         crosswalk, "unsafe" if item.unsafe else "safe", sorted(item.categories or ()), sorted(item.undecided)
     )
-    if said.label is None:
+    if result.label is None:
         return dataclasses.replace(item, weight=0.0)
-    codes = None if said.categories is None else frozenset(said.categories)
+    codes = None if result.categories is None else frozenset(result.categories)
     return dataclasses.replace(
-        item, unsafe=said.label == "unsafe", categories=codes, undecided=frozenset(said.undecided)
+        item, unsafe=result.label == "unsafe", categories=codes, undecided=frozenset(result.undecided)
     )
 
 
 def targets(items: Sequence[Item], kept: Sequence[str], whole: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """unsafe [rows], its weight [rows], categories [rows, kept], their weights, where the codes `kept` are in force.
+    """unsafe [rows], its weight [rows], categories [rows, kept], their weights, where the codes `kept` are active.
 
     whole: whether they are the whole policy.
     """
@@ -67,14 +67,14 @@ def targets(items: Sequence[Item], kept: Sequence[str], whole: bool) -> tuple[Te
     categories, known = torch.zeros(len(items), len(kept)), torch.zeros(len(items), len(kept))
     for row, item in enumerate(items):
         if item.unsafe and item.categories is None:
-            # Violates something, nobody says what: only the whole policy is certain to be violated.
+            # Unsafe with unknown categories: only the whole policy is certainly violated.
             unsafe[row], weight[row] = 1.0, item.weight * whole
             continue
-        found = item.categories if item.unsafe and item.categories else frozenset()
-        categories[row] = torch.tensor([float(code in found) for code in kept])
+        violated_codes = item.categories if item.unsafe and item.categories else frozenset()
+        categories[row] = torch.tensor([float(code in violated_codes) for code in kept])
         violated = bool(categories[row].any())
         unsafe[row], weight[row], known[row] = float(violated), item.weight, item.weight
-        if open_ := [place for place, code in enumerate(kept) if code in item.undecided - found]:
+        if open_ := [column for column, code in enumerate(kept) if code in item.undecided - violated_codes]:
             known[row, open_] = 0.0
             weight[row] *= violated
     return unsafe, weight, categories, known
@@ -93,9 +93,9 @@ def loss_of(
 
 
 def refusal_loss(logits: Tensor, items: Sequence[Item]) -> Tensor:
-    """Mean binary cross-entropy of the responses of which it is known whether they refuse; 0 without any."""
+    """Mean binary cross-entropy over the responses with a known refusal label; 0 without any."""
     known = [row for row, item in enumerate(items) if item.refusal is not None]
-    asked = torch.tensor([float(bool(items[row].refusal)) for row in known])
+    refusals = torch.tensor([float(bool(items[row].refusal)) for row in known])
     if not known:
         return logits.sum() * 0.0
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits[known], asked)
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits[known], refusals)
