@@ -13,7 +13,7 @@ from guard.conversation import Target
 
 
 class Outcome(enum.Enum):
-    """INCOMPLETE means that part of the text could not be tokenized; it never counts as safe."""
+    """INCOMPLETE means that part of the conversation could not be judged; it never counts as safe."""
 
     SAFE = "SAFE"
     UNSAFE = "UNSAFE"
@@ -49,7 +49,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer for one conversation. Probabilities are calibrated; `categories` follows the policy's order."""
+    """The answer for one conversation. Probabilities are calibrated; `categories` follows the policy's order.
+
+    unjudged: what the conversation holds besides text (Conversation.unjudged); with any, it is never SAFE.
+    """
 
     outcome: Outcome
     target: Target
@@ -62,6 +65,7 @@ class Verdict:
     policy: str  # digest of the policy that was applied
     model: str  # digest of the bundle that scored
     timings: Timings = Timings()
+    unjudged: tuple[str, ...] = ()
 
 
 def natural(code: str) -> tuple[tuple[int, int, str], ...]:
@@ -103,6 +107,7 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
             "windows": verdict.coverage.windows,
             "worst": [verdict.coverage.worst_start, verdict.coverage.worst_end],
         },
+        "unjudged": list(verdict.unjudged),
         "policy": verdict.policy,
         "model": verdict.model,
     }

@@ -25,6 +25,12 @@ class Evidence:
     score: Score
     coverage: Coverage
     timings: Timings
+    unjudged: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was judged."""
+        return self.coverage.complete and not self.unjudged
 
 
 def evidence(renderer: Tokenizes, conversation: Conversation, policy: Policy) -> Steps[Evidence]:
@@ -51,6 +57,7 @@ def evidence(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
         combined(scores),
         Coverage(tokenized.tokens_seen, tokenized.tokens_total, len(windows), worst.start, worst.end),
         Timings(tokenize_ms, last.queue_ms, last.infer_ms),
+        conversation.unjudged,
     )
 
 

@@ -69,6 +69,14 @@ class Service:
         """What it judges by under these options. Raises InvalidInput or PolicyError."""
         return await self._public(self._info(options))
 
+    async def policies(self) -> list[tuple[str, Policy]]:
+        """The policies that requests may name, with their names, its own first."""
+        return [(name, await self.policy(Options(name))) for name in self._policies.names()]
+
+    async def policy(self, options: Options) -> Policy:
+        """The policy of these options. Raises InvalidInput, PolicyError, or UnknownPolicy."""
+        return await self._public(self._run(self._preparing, self._policies.of, options))
+
     async def judge(self, request: Request) -> list[Answer]:
         """A verdict or error for each conversation, in order. Errors that concern all of them are raised.
 

@@ -11,9 +11,10 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 from grpc_status import rpc_status
 
+from guard import policy as policies
 from guard.errors import GuardError, InvalidInput
 from guard.serve.core.errors import public
-from guard.serve.core.request import Request
+from guard.serve.core.request import Options, Request
 from guard.serve.core.service import Answer, Service
 from guard.serve.grpc import messages
 from guard.serve.grpc.status import to_status
@@ -45,6 +46,14 @@ class Servicer:
     async def get_info(self, sent: pb.GetInfoRequest, context: Context) -> pb.GetInfoResponse:
         return messages.info_to_proto(await self.service.info(messages.options_from_proto(sent.options)))
 
+    async def list_policies(self, sent: pb.ListPoliciesRequest, context: Context) -> pb.ListPoliciesResponse:
+        known = await self.service.policies()
+        return pb.ListPoliciesResponse(policies=[messages.policy_to_proto(policy, name) for name, policy in known])
+
+    async def get_policy(self, sent: pb.GetPolicyRequest, context: Context) -> pb.GetPolicyResponse:
+        policy = await self.service.policy(Options(sent.name))
+        return pb.GetPolicyResponse(policy=messages.policy_to_proto(policy, sent.name, policies.dump(policy)))
+
     async def _judge(
         self, sent: Sequence[pb.Conversation], options: pb.ModerationOptions, context: Context
     ) -> list[Answer]:
@@ -67,6 +76,8 @@ def handlers(service: Service) -> grpc.GenericRpcHandler[Proto, bytes]:
             "Moderate": _handler(servicer.moderate, pb.ModerateRequest),
             "BatchModerate": _handler(servicer.batch_moderate, pb.BatchModerateRequest),
             "GetInfo": _handler(servicer.get_info, pb.GetInfoRequest),
+            "ListPolicies": _handler(servicer.list_policies, pb.ListPoliciesRequest),
+            "GetPolicy": _handler(servicer.get_policy, pb.GetPolicyRequest),
         },
     )
 
