@@ -62,9 +62,9 @@ class Conversation:
         return cls(tuple(messages))
 
     @classmethod
-    def from_messages(cls, messages: object) -> Conversation:
+    def from_messages(cls, messages: object, name: str = "messages") -> Conversation:
         """The conversation of messages in the format of OpenAI's chat API: see `parse_messages`."""
-        return cls(parse_messages(messages))
+        return cls(parse_messages(messages, name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,11 @@ class Verdict:
     timings: Timings = Timings()
     unjudged: tuple[str, ...] = ()
 
+    @property
+    def complete(self) -> bool:
+        """Whether everything was judged, so that nothing but what was found is to be feared."""
+        return self.coverage.complete and not self.unjudged
+
 
 def natural(code: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts S2 before S10, the order in which verdicts name codes; different codes have different keys."""

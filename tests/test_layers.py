@@ -45,6 +45,9 @@ HEAVY = {
     "yaml",
     "rich",
     "tokenizers",
+    "starlette",
+    "uvicorn",
+    "prometheus_client",
 }
 
 
@@ -115,6 +118,14 @@ def test_the_command_line_loads_no_model_code() -> None:
         "grpc",
         "numpy",
         "tokenizers",
+    }
+
+
+def test_serving_grpc_needs_no_package_of_http() -> None:
+    assert not loaded_by("import guard.serve.server, guard.serve.client.blocking") & {
+        "starlette",
+        "uvicorn",
+        "prometheus_client",
     }
 
 

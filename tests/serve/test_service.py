@@ -21,9 +21,9 @@ from guard.engines.fake import FakeEngine
 from guard.errors import EngineError, InvalidInput, Overloaded, PolicyError, ServiceError, UnknownPolicy
 from guard.policy import dump, from_text, load, shipped
 from guard.prompts.window import TokenizedConversation
-from guard.serve.grpc.server import Settings, serving
 from guard.serve.grpc.servicer import SERVICE
 from guard.serve.limits import Limits
+from guard.serve.server import Settings, serving
 from guard.v1 import moderation_pb2 as pb
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from guard.verdict import Timings
@@ -171,9 +171,9 @@ async def test_tool_calls_are_judged_and_what_is_not_text_makes_a_verdict_incomp
         same = await served.client.moderate(
             Conversation.from_messages([{"role": "user", "content": [{"type": "image_url"}]}])
         )
+        long = pb.ModerateRequest(conversation={"messages": [asked | {"unjudged": ["x" * 129]}]})
         with pytest.raises(grpc.RpcError) as refused:
-            long = {"messages": [asked | {"unjudged": ["x" * 129]}]}
-            await ModerationServiceStub(channel).Moderate(pb.ModerateRequest(conversation=long))
+            await ModerationServiceStub(channel).Moderate(long)
     assert (same.outcome, same.unjudged) == (Outcome.INCOMPLETE, ("messages[0].content[0]: image_url",))
     assert "must be texts of <= 128 characters" in refused.value.details()
 

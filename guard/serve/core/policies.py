@@ -18,6 +18,7 @@ class Policies:
 
     def __init__(self, own: Policy, limits: Limits) -> None:
         self.own, self.limits = own, limits
+        self.names = own.id, *(name for name in policies.shipped() if name != own.id)  # what requests may name
         self._kept = lru_cache(KEPT)(self._resolve)
 
     def of(self, options: Options) -> Policy:
@@ -32,10 +33,6 @@ class Policies:
                 )
         return self._kept(options.policy, options.exclude)
 
-    def names(self) -> tuple[str, ...]:
-        """The names of the policies that it knows, its own first."""
-        return self.own.id, *(name for name in policies.shipped() if name != self.own.id)
-
     def _resolve(self, choice: str | PolicyText | Policy | None, exclude: tuple[str, ...]) -> Policy:
         if isinstance(choice, PolicyText):
             policy = policies.from_text(choice.text, "policy_yaml")
@@ -43,9 +40,9 @@ class Policies:
             policy = choice
         elif choice is None or choice == self.own.id:
             policy = self.own
-        elif choice in policies.shipped():  # never a path: a request must not read the server's files
+        elif choice in self.names:  # never a path: a request must not read the server's files
             policy = policies.load(choice)
         else:
-            known = ", ".join(sorted(self.names()))
+            known = ", ".join(sorted(self.names))
             raise UnknownPolicy(f"unknown policy {choice[:80]!r}; known: {known}; send any other as policy_yaml")
         return policy.without(exclude)

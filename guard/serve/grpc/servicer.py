@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -70,28 +71,38 @@ class Servicer:
 def handlers(service: Service) -> grpc.GenericRpcHandler[Proto, bytes]:
     """The service's handlers for a grpc.aio server; every error of a call becomes a status (`status.py`)."""
     servicer = Servicer(service)
+
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "Moderate": _handler(servicer.moderate, pb.ModerateRequest),
-            "BatchModerate": _handler(servicer.batch_moderate, pb.BatchModerateRequest),
-            "GetInfo": _handler(servicer.get_info, pb.GetInfoRequest),
-            "ListPolicies": _handler(servicer.list_policies, pb.ListPoliciesRequest),
-            "GetPolicy": _handler(servicer.get_policy, pb.GetPolicyRequest),
+            "Moderate": _handler(service, servicer.moderate, pb.ModerateRequest),
+            "BatchModerate": _handler(service, servicer.batch_moderate, pb.BatchModerateRequest),
+            "GetInfo": _handler(service, servicer.get_info, pb.GetInfoRequest),
+            "ListPolicies": _handler(service, servicer.list_policies, pb.ListPoliciesRequest),
+            "GetPolicy": _handler(service, servicer.get_policy, pb.GetPolicyRequest),
         },
     )
 
 
 def _handler(
-    method: Callable[[Sent, Context], Awaitable[Proto]], kind: type[Sent]
+    service: Service, method: Callable[[Sent, Context], Awaitable[Proto]], kind: type[Sent]
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
+    name = kind.DESCRIPTOR.name.removesuffix("Request")
+
     # Not the generated registration: grpc.aio answers an error of a handler, or of a malformed message, with the
     # error's text, which it also logs.
     async def call(data: bytes, context: Context) -> bytes:
+        started = time.perf_counter()
+        code = "CANCELLED"
         try:
-            return (await method(_parse(kind, data), context)).SerializeToString()
+            answer = (await method(_parse(kind, data), context)).SerializeToString()
+            code = "OK"
+            return answer
         except Exception as error:  # noqa: BLE001 - passed on to the caller
             status = rpc_status.to_status(to_status(public(error)))
+            code = status.code.name
+        finally:
+            service.observer.called(name, code, time.perf_counter() - started)
         # `abort` and not `set_code`, which sends headers first: a client retries only before it receives headers.
         await context.abort(status.code, status.details, status.trailing_metadata)
 
