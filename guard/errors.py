@@ -108,6 +108,14 @@ class Closed(ServiceError):
     """The service or batcher is shutting down or has stopped."""
 
 
+class Unauthenticated(ServiceError):
+    """The call has no valid API key."""
+
+
+class PermissionDenied(ServiceError):
+    """The call's API key does not allow it."""
+
+
 class DeadlineExceeded(ServiceError):
     """The service had no answer in time."""
 

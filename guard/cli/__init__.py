@@ -15,7 +15,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from guard.cli import check, data, doctor, evaluation, export, filter, output, policy, redteam, serve, train
+from guard.cli import check, data, doctor, evaluation, export, filter, keys, output, policy, redteam, serve, train
 from guard.errors import BundleError, ConfigError, EngineError, GuardError, NoBundle, OutputError, ServiceError
 
 USAGE, UNDECIDED = 2, 3
@@ -37,6 +37,7 @@ app.command("doctor")(doctor.doctor)
 app.command("filter")(filter.filter_rows)
 app.add_typer(evaluation.app, name="eval", help="Evaluate a guard on labelled sets, or a recipe on sources held out.")
 app.add_typer(data.app, name="data", help="Build labelled training data from described sources.")
+app.add_typer(keys.app, name="keys", help="API keys of the service.")
 app.add_typer(policy.app, name="policy", help="List, show, write, validate, compare and map policies.")
 
 

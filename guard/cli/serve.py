@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,10 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="The port for HTTP; left out, there is none. 0: any free port.")
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: all addresses.")] = "127.0.0.1",
+    api_keys: Annotated[
+        Path | None,
+        typer.Option(help="A file of API keys (`guard keys new`); left out, no key is needed. Read again on change."),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="A bundle folder, or `fake`; default: the shipped guard.")] = None,
     policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the bundle's own.")] = None,
     mode: Annotated[str, typer.Option(help=f"The default thresholds: {', '.join(MODES)}.")] = "balanced",
@@ -49,4 +54,4 @@ def serve(
             also = "" if running.rest_address is None else f" and http://{running.rest_address}"
             typer.echo(f"guard serving on {running.address}{also} ({what})")
 
-        asyncio.run(run(moderator, Settings(host, port, limits, rest_port=rest_port), announce))
+        asyncio.run(run(moderator, Settings(host, port, limits, rest_port=rest_port, api_keys=api_keys), announce))

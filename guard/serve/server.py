@@ -8,12 +8,14 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 
 from guard.errors import Closed, ServiceError, need
 from guard.moderator import Moderator
+from guard.serve.core.keys import Keys
 from guard.serve.core.request import Options
 from guard.serve.core.service import Service
 from guard.serve.grpc import server as grpc_server
@@ -29,6 +31,8 @@ class Settings:
 
     lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
     least_ping_seconds: a client that pings its gRPC connection more often than that, three times, is disconnected.
+    head_seconds: a request over HTTP whose headers take longer is disconnected.
+    api_keys: the file of the keys (guard.serve.core.keys) of which each call must have one; health needs none.
     """
 
     host: str = "127.0.0.1"
@@ -37,6 +41,8 @@ class Settings:
     lame_duck_seconds: float = 1.0
     least_ping_seconds: float = 5.0
     rest_port: int | None = None
+    head_seconds: float = 10.0
+    api_keys: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +69,25 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
     """A running server.
 
     On exit health reports NOT_SERVING, new requests get UNAVAILABLE or 503, accepted ones are answered, then it stops.
-    Raises ServiceError if it cannot listen, MissingExtra without the packages that HTTP needs.
+    Raises ServiceError if it cannot listen, ConfigError for a broken file of keys, MissingExtra where HTTP lacks its
+    packages.
     """
-    address = _free_address(settings.host, settings.port, "--port")
+    address = _free_address(settings.host, settings.port)
+    keys = None if settings.api_keys is None else Keys(settings.api_keys)
     metrics = None if settings.rest_port is None else _metrics()
     service = Service(moderator, settings.limits, metrics)
     async with service, AsyncExitStack() as listeners:
         listener = await listeners.enter_async_context(
-            grpc_server.listening(service, address, settings.least_ping_seconds)
+            grpc_server.listening(service, keys, address, settings.least_ping_seconds)
         )
         ends, rest_address = [listener.ended], None
         if settings.rest_port is not None and metrics is not None:
             from guard.serve.http.server import listening  # needs the extra
 
             metrics.describe(await service.info(Options()))
-            rest_address = _free_address(settings.host, settings.rest_port, "--rest-port")
-            rest = await listeners.enter_async_context(listening(service, metrics, settings.host, settings.rest_port))
+            rest = await listeners.enter_async_context(
+                listening(service, metrics, keys, settings.host, settings.rest_port, settings.head_seconds)
+            )
             ends.append(rest.ended)
             rest_address = _join(settings.host, rest.port)
         try:
@@ -100,8 +109,8 @@ def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _free_address(host: str, port: int, option: str) -> str:
-    """host:port if it can be bound now, else ServiceError with the reason, which a listener would only log."""
+def _free_address(host: str, port: int) -> str:
+    """host:port if it can be bound now, else ServiceError with the reason, which gRPC would only log."""
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         with socket.socket(family, kind) as probe:
@@ -110,7 +119,7 @@ def _free_address(host: str, port: int, option: str) -> str:
             probe.listen()
     except OSError as problem:
         raise ServiceError(
-            f"cannot listen on {_join(host, port)}: {problem.strerror}; give another --host or {option}"
+            f"cannot listen on {_join(host, port)}: {problem.strerror}; give another --host or --port"
         ) from None
     return _join(host, port)
 

@@ -11,7 +11,7 @@ from guard.calibration import Mode
 from guard.conversation import Conversation
 from guard.errors import GuardError
 from guard.policy import Policy
-from guard.serve.client.channel import options
+from guard.serve.client import channel
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
 from guard.serve.core.info import ServiceInfo
 from guard.serve.grpc.status import from_rpc
@@ -29,10 +29,12 @@ class AsyncGuardClient:
         *,
         policy: Policy | str | None = None,
         mode: Mode | None = None,
+        api_key: str | None = None,
     ) -> None:
         self.target, self.timeout_s = target, timeout_s
+        self._metadata = channel.metadata(api_key)
         self._session = Session(policy, mode, timeout_s)
-        self._channel = grpc.aio.insecure_channel(target, options=options(target))
+        self._channel = grpc.aio.insecure_channel(target, options=channel.options(target))
         self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def __aenter__(self) -> AsyncGuardClient:
@@ -77,7 +79,9 @@ class AsyncGuardClient:
                     await asyncio.sleep(step.seconds)
                 else:
                     try:
-                        response = await getattr(self._stub, step.method)(step.request, timeout=step.timeout_s)
+                        response = await getattr(self._stub, step.method)(
+                            step.request, timeout=step.timeout_s, metadata=self._metadata
+                        )
                     except grpc.RpcError as error:
                         failure = from_rpc(error, self.target, self.timeout_s)
                 step = steps.throw(failure) if failure else steps.send(response)

@@ -11,7 +11,7 @@ from guard.calibration import Mode
 from guard.conversation import Conversation
 from guard.errors import GuardError
 from guard.policy import Policy
-from guard.serve.client.channel import options
+from guard.serve.client import channel
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
 from guard.serve.core.info import ServiceInfo
 from guard.serve.grpc.status import from_rpc
@@ -24,6 +24,7 @@ class GuardClient:
 
     policy, mode: defaults of the calls; None: the server's own. timeout_s: for one call with its retries: up to two
     where the server cannot be reached or is shutting down, and those of `moderate_each` under overload.
+    api_key: None for that of the environment variable GUARD_API_KEY, if there is one. It is sent in the clear.
     Proxies of the environment are used, except for this machine itself (`channel.options`).
     """
 
@@ -34,10 +35,12 @@ class GuardClient:
         *,
         policy: Policy | str | None = None,
         mode: Mode | None = None,
+        api_key: str | None = None,
     ) -> None:
         self.target, self.timeout_s = target, timeout_s
+        self._metadata = channel.metadata(api_key)
         self._session = Session(policy, mode, timeout_s)
-        self._channel = grpc.insecure_channel(target, options=options(target))
+        self._channel = grpc.insecure_channel(target, options=channel.options(target))
         self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> GuardClient:
@@ -96,7 +99,9 @@ class GuardClient:
                     time.sleep(step.seconds)
                 else:
                     try:
-                        response = getattr(self._stub, step.method)(step.request, timeout=step.timeout_s)
+                        response = getattr(self._stub, step.method)(
+                            step.request, timeout=step.timeout_s, metadata=self._metadata
+                        )
                     except grpc.RpcError as error:
                         failure = from_rpc(error, self.target, self.timeout_s)
                 step = steps.throw(failure) if failure else steps.send(response)

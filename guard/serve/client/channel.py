@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
 from contextlib import suppress
 
@@ -36,6 +37,12 @@ def options(target: str) -> tuple[tuple[str, str | int], ...]:
     """
     retries = ("grpc.service_config", json.dumps(_RETRIES))
     return (retries, ("grpc.enable_http_proxy", 0)) if is_loopback(target) else (retries,)
+
+
+def metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:
+    """The metadata of calls with an API key; None: that of the environment variable GUARD_API_KEY, if there is one."""
+    key = os.environ.get("GUARD_API_KEY") if api_key is None else api_key
+    return (("authorization", f"Bearer {key}"),) if key else ()
 
 
 def is_loopback(target: str) -> bool:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import logging
 import uuid
 
-from guard.errors import Closed, DeadlineExceeded, EngineError, GuardError, InvalidInput, Overloaded, PolicyError
+from guard.errors import (
+    Closed,
+    DeadlineExceeded,
+    EngineError,
+    GuardError,
+    InvalidInput,
+    Overloaded,
+    PermissionDenied,
+    PolicyError,
+    Unauthenticated,
+)
 
 log = logging.getLogger("guard.serve")
 
@@ -14,7 +24,16 @@ class InternalError(EngineError):
     """An internal error of the service; its id is in the log."""
 
 
-_PUBLIC = (Closed, DeadlineExceeded, InternalError, InvalidInput, Overloaded, PolicyError)
+_PUBLIC = (
+    Closed,
+    DeadlineExceeded,
+    InternalError,
+    InvalidInput,
+    Overloaded,
+    PermissionDenied,
+    PolicyError,
+    Unauthenticated,
+)
 
 
 def public(error: BaseException) -> GuardError:

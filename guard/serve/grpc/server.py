@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from guard.errors import ServiceError
+from guard.serve.core.keys import Keys
 from guard.serve.core.service import Service
 from guard.serve.grpc.servicer import SERVICE, handlers
 
@@ -34,10 +35,12 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(service: Service, address: str, least_ping_seconds: float) -> AsyncIterator[Listener]:
+async def listening(
+    service: Service, keys: Keys | None, address: str, least_ping_seconds: float
+) -> AsyncIterator[Listener]:
     """A listener at host:port. Raises ServiceError if it cannot listen."""
     server = grpc.aio.server(options=_options(service.limits.request_bytes, least_ping_seconds))
-    server.add_generic_rpc_handlers((handlers(service),))
+    server.add_generic_rpc_handlers((handlers(service, keys),))
     health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)

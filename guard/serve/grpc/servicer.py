@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from guard import policy as policies
 from guard.errors import GuardError, InvalidInput
 from guard.serve.core.errors import public
+from guard.serve.core.keys import Keys
 from guard.serve.core.request import Options, Request
 from guard.serve.core.service import Answer, Service
 from guard.serve.grpc import messages
@@ -68,24 +69,27 @@ class Servicer:
         )
 
 
-def handlers(service: Service) -> grpc.GenericRpcHandler[Proto, bytes]:
-    """The service's handlers for a grpc.aio server; every error of a call becomes a status (`status.py`)."""
+def handlers(service: Service, keys: Keys | None = None) -> grpc.GenericRpcHandler[Proto, bytes]:
+    """The service's handlers for a grpc.aio server; every error of a call becomes a status (`status.py`).
+
+    keys: those of which each call must have one; None: no key is needed.
+    """
     servicer = Servicer(service)
 
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "Moderate": _handler(service, servicer.moderate, pb.ModerateRequest),
-            "BatchModerate": _handler(service, servicer.batch_moderate, pb.BatchModerateRequest),
-            "GetInfo": _handler(service, servicer.get_info, pb.GetInfoRequest),
-            "ListPolicies": _handler(service, servicer.list_policies, pb.ListPoliciesRequest),
-            "GetPolicy": _handler(service, servicer.get_policy, pb.GetPolicyRequest),
+            "Moderate": _handler(service, keys, servicer.moderate, pb.ModerateRequest),
+            "BatchModerate": _handler(service, keys, servicer.batch_moderate, pb.BatchModerateRequest),
+            "GetInfo": _handler(service, keys, servicer.get_info, pb.GetInfoRequest),
+            "ListPolicies": _handler(service, keys, servicer.list_policies, pb.ListPoliciesRequest),
+            "GetPolicy": _handler(service, keys, servicer.get_policy, pb.GetPolicyRequest),
         },
     )
 
 
 def _handler(
-    service: Service, method: Callable[[Sent, Context], Awaitable[Proto]], kind: type[Sent]
+    service: Service, keys: Keys | None, method: Callable[[Sent, Context], Awaitable[Proto]], kind: type[Sent]
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     name = kind.DESCRIPTOR.name.removesuffix("Request")
 
@@ -95,6 +99,8 @@ def _handler(
         started = time.perf_counter()
         code = "CANCELLED"
         try:
+            if keys is not None:
+                keys.check(_headers(context), "moderate")
             answer = (await method(_parse(kind, data), context)).SerializeToString()
             code = "OK"
             return answer
@@ -107,6 +113,11 @@ def _handler(
         await context.abort(status.code, status.details, status.trailing_metadata)
 
     return grpc.unary_unary_rpc_method_handler(call)
+
+
+def _headers(context: Context) -> dict[str, str]:
+    metadata = context.invocation_metadata() or ()
+    return {key: value for key, value in metadata if isinstance(value, str)}
 
 
 def _parse(kind: type[Sent], data: bytes) -> Sent:

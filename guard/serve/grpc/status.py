@@ -19,9 +19,11 @@ from guard.errors import (
     GuardError,
     InvalidInput,
     Overloaded,
+    PermissionDenied,
     PolicyError,
     ServiceError,
     TooLarge,
+    Unauthenticated,
     UnknownPolicy,
 )
 
@@ -37,6 +39,8 @@ _TABLE: dict[type[GuardError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     UnknownPolicy: grpc.StatusCode.NOT_FOUND,
     PolicyError: grpc.StatusCode.INVALID_ARGUMENT,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     EngineError: grpc.StatusCode.INTERNAL,
 }
 _KINDS = {kind.__name__: kind for kind in _TABLE}

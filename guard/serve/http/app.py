@@ -17,8 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from guard.errors import DeadlineExceeded, TooLarge
+from guard.errors import DeadlineExceeded, ServiceError, TooLarge
 from guard.serve.core.errors import public
+from guard.serve.core.keys import Keys, Scope
 from guard.serve.core.request import Request as Asked
 from guard.serve.core.service import Service
 from guard.serve.http.body import parse
@@ -38,9 +39,9 @@ class _Gone(Exception):
     """The caller has closed its connection."""
 
 
-def app(service: Service, metrics: Metrics) -> ASGIApp:
-    """The application of a service, for any ASGI server."""
-    routes = [Route(each.path, _translated(each, service), methods=["POST"]) for each in TRANSLATORS]
+def app(service: Service, metrics: Metrics, keys: Keys | None) -> ASGIApp:
+    """The application of a service, for any ASGI server. keys: None where no key is needed."""
+    routes = [Route(each.path, _translated(each, service, keys), methods=["POST"]) for each in TRANSLATORS]
     described = _json(document(TRANSLATORS))
 
     async def health(_: Request) -> Response:
@@ -51,7 +52,12 @@ def app(service: Service, metrics: Metrics) -> ASGIApp:
             return Response(_json({"status": "ready"}), media_type="application/json")
         return Response(_json({"status": "stopping"}), 503, media_type="application/json")
 
-    async def measures(_: Request) -> Response:
+    async def measures(request: Request) -> Response:
+        try:
+            _allow(keys, request, "metrics")
+        except ServiceError as problem:
+            number = status(problem, {})
+            return _plain(number, str(problem))
         return Response(metrics.page(), media_type=CONTENT_TYPE)
 
     async def openapi(_: Request) -> Response:
@@ -63,7 +69,7 @@ def app(service: Service, metrics: Metrics) -> ASGIApp:
     return Starlette(routes=routes, exception_handlers=errors)
 
 
-def _translated(translator: Translator[Any], service: Service) -> Handler:
+def _translated(translator: Translator[Any], service: Service, keys: Keys | None) -> Handler:
     """The endpoint of a wire format. Whatever goes wrong is an answer in the format's own shape."""
 
     async def answer(request: Request) -> Response:
@@ -72,6 +78,7 @@ def _translated(translator: Translator[Any], service: Service) -> Handler:
         headers = {"x-request-id": given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex}
         number, body = _NOBODY, None
         try:
+            _allow(keys, request, "moderate")
             number, body = 200, await _answer(translator, service, request)
         except (_Gone, ClientDisconnect):
             pass
@@ -88,9 +95,15 @@ def _translated(translator: Translator[Any], service: Service) -> Handler:
     return answer
 
 
+def _allow(keys: Keys | None, request: Request, scope: Scope) -> None:
+    if keys is not None:
+        keys.check(request.headers, scope)
+
+
 async def _answer(translator: Translator[Any], service: Service, request: Request) -> Any:
     sent = await _sent(translator.body, service, request)
-    context = Context(request.headers, service.moderator.engine.info.digest, service.policy_names)
+    model, batch = service.moderator.engine.info.digest, service.limits.batch_conversations
+    context = Context(request.headers, model, service.policy_names, batch)
     work = translator.plan(sent, context)
     judging = asyncio.gather(*(_judged(translator, service, each) for each in work.requests))
     return work.reply(await _unless_gone(request, judging))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
 from guard.errors import ServiceError
+from guard.serve.core.keys import Keys
 from guard.serve.core.service import Service
 from guard.serve.http.app import app
+from guard.serve.http.protocol import BoundedProtocol
 from guard.serve.http.table import TRANSLATORS
 from guard.serve.metrics import Metrics
 
@@ -38,14 +43,16 @@ class _Embedded(uvicorn.Server):
 
 
 @asynccontextmanager
-async def listening(service: Service, metrics: Metrics, host: str, port: int) -> AsyncIterator[Listener]:
+async def listening(
+    service: Service, metrics: Metrics, keys: Keys | None, host: str, port: int, head_seconds: float
+) -> AsyncIterator[Listener]:
     """A listener at host:port. Raises ServiceError if it cannot listen."""
     for translator in TRANSLATORS:
         if translator.prepare is not None:
             await asyncio.to_thread(translator.prepare, service.moderator.policy)
     config = uvicorn.Config(
-        app(service, metrics),
-        http="httptools",
+        app(service, metrics, keys),
+        http=cast(Any, partial(BoundedProtocol, head_seconds=head_seconds)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -61,7 +68,8 @@ async def listening(service: Service, metrics: Metrics, host: str, port: int) ->
         # Bound here, and not by uvicorn, which ends the process where it cannot.
         bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as problem:
-        raise ServiceError(f"cannot listen on {host}:{port}: {problem.strerror}; give another --rest-port") from None
+        reason = os.strerror(problem.errno) if problem.errno else problem.strerror
+        raise ServiceError(f"cannot listen on {host}:{port}: {reason}; give another --host or --rest-port") from None
     server = _Embedded(config)
     ended = asyncio.create_task(server.serve([bound]), name="guard-http")
     while not server.started and not ended.done():

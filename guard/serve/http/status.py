@@ -11,8 +11,10 @@ from guard.errors import (
     GuardError,
     InvalidInput,
     Overloaded,
+    PermissionDenied,
     PolicyError,
     TooLarge,
+    Unauthenticated,
     UnknownPolicy,
 )
 
@@ -27,6 +29,8 @@ class Unjudged(InvalidInput):
 
 # The first kind that fits counts.
 _TABLE: Mapping[type[GuardError], int] = {
+    Unauthenticated: 401,
+    PermissionDenied: 403,
     Overloaded: 429,
     Closed: 503,
     DeadlineExceeded: 504,

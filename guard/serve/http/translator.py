@@ -49,11 +49,13 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a translator may know besides the body: headers in lower case, the served model's digest, known policies."""
+    """What a translator may know besides the body: headers in lower case, the served model's digest, known policies,
+    and how many conversations a Request may have."""
 
     headers: Mapping[str, str]
     model: str
     policies: tuple[str, ...]
+    batch: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,3 +325,28 @@ async def test_a_port_in_use() -> None:
         with pytest.raises(ServiceError, match="already in use; give another --host or --rest-port"):
             async with serving(Moderator(FakeEngine(), load("minimal")), settings):
                 pass
+
+
+async def test_a_head_that_is_endless_or_does_not_come_is_given_up() -> None:
+    settings = Settings(port=0, rest_port=0, lame_duck_seconds=0, head_seconds=0.2)
+    async with serving(Moderator(FakeEngine(), load("minimal")), settings) as running:
+        host, _, port = (running.rest_address or "").rpartition(":")
+        for sent, status in (
+            (b"GET /healthz HTTP/1.1\r\nx: " + b"a" * 100_000, b"HTTP/1.1 431"),
+            (b"GET /healthz HTTP/1.1\r\n" + b"x: a\r\n" * 20_000, b"HTTP/1.1 431"),
+            (b"GET /" + b"a" * 100_000, b"HTTP/1.1 431"),
+            (b"GET /healthz HTTP/1.1\r\nx: ", b"HTTP/1.1 408"),
+            (b"", b"HTTP/1.1 408"),
+            (b"GET /\xff HTTP/1.1\r\n\r\n", b"HTTP/1.1 400"),
+            (b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", b"HTTP/1.1 200"),
+        ):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(sent)
+            assert (await reader.readline()).startswith(status)
+            writer.close()
+        async with httpx.AsyncClient(base_url=f"http://{running.rest_address}", trust_env=False) as client:
+            for _ in range(2):  # a connection may be idle between requests
+                assert (await client.get("/healthz")).status_code == 200
+                await asyncio.sleep(0.3)
+            large = json.dumps({"prompt": "a" * 200_000})  # the bound is not one of bodies
+            assert (await client.post("/v1/check", content=large)).status_code == 200

@@ -307,6 +307,7 @@ def test_litellm_judges_every_text(http: httpx.Client) -> None:
     history[1]["content"] = "violates:S3"
     assert "S3" in litellm(http, texts=texts, structured_messages=history)["blocked_reason"]
     assert "S4" in litellm(http, texts=[*texts, "violates:S4"], structured_messages=history[2:])["blocked_reason"]
+    assert "S5" in litellm(http, texts=["a"] * 600 + ["violates:S5"])["blocked_reason"]
 
 
 def test_litellm_judges_replies_calls_and_says_what_it_cannot_judge(http: httpx.Client) -> None:

@@ -38,7 +38,7 @@ class ChecksBody(OpenBody):
 
 def plan(sent: ChecksBody, context: Context) -> Work:
     given = sent.guardrails or ChecksOptions()
-    configs = given.config_ids or [given.config_id or models.OWN]
+    configs = dict.fromkeys(given.config_ids or [given.config_id or models.OWN])
     every = [models.options(config, context, "config_id") for config in configs]
     messages = parse_messages(sent.messages)
     if not messages:

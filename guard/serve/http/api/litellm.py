@@ -41,13 +41,14 @@ def plan(sent: GuardrailBody, context: Context) -> Work:
     conversations = tuple(_conversations(sent))
 
     def reply(judged: Sequence[Judged]) -> Any:
-        (one,) = judged
-        reasons = [_reason(verdict, one.policy) for verdict in one.verdicts if verdict.outcome is not Outcome.SAFE]
+        verdicts = [(verdict, one.policy) for one in judged for verdict in one.verdicts]
+        reasons = [_reason(verdict, policy) for verdict, policy in verdicts if verdict.outcome is not Outcome.SAFE]
         if reasons:
             return {"action": "BLOCKED", "blocked_reason": "; ".join(dict.fromkeys(reasons))}
         return {"action": "NONE"}
 
-    return Work((Request(conversations),), reply)
+    starts = range(0, len(conversations), context.batch)  # a long chat has more messages than a request may have
+    return Work(tuple(Request(conversations[start : start + context.batch]) for start in starts), reply)
 
 
 def _conversations(sent: GuardrailBody) -> list[Conversation]:

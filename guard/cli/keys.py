@@ -1,0 +1,28 @@
+"""`guard keys new`: make an API key for `guard serve --api-keys`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from guard.errors import ConfigError
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Who will use it; for people.")],
+    scope: Annotated[list[str] | None, typer.Option(help="moderate or metrics; may be given twice.")] = None,
+) -> None:
+    """Print a new key, which cannot be shown again, and the entry of the key file that makes it valid."""
+    from guard import document
+    from guard.serve.core.keys import SCOPES, new_key
+
+    chosen = tuple(scope or ["moderate"])
+    if unknown := [each for each in chosen if each not in SCOPES]:
+        raise ConfigError(f"--scope {unknown[0][:40]!r} is unknown; allowed: {', '.join(SCOPES)}")
+    clear, key = new_key(name, tuple(each for each in SCOPES if each in chosen))
+    entry = {"name": key.name, "sha256": key.sha256, "scopes": list(key.scopes)}
+    typer.echo(f"{clear}\n\n{document.dump({'keys': [entry]})}", nl=False)

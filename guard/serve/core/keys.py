@@ -1,0 +1,102 @@
+"""API keys: who may ask for what. A file holds their digests alone, and is read again when it changes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from guard import schema
+from guard.errors import ConfigError, PermissionDenied, Unauthenticated
+
+log = logging.getLogger("guard.serve")
+Scope = Literal["moderate", "metrics"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+_PREFIX = "guard_"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key by its sha256. It is random and long, so that a fast digest does not help to guess it."""
+
+    __pydantic_config__ = schema.STRICT
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    scopes: tuple[Scope, ...] = ("moderate",)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """The keys that are valid; to rotate one, list the new one beside the old one, and remove that later."""
+
+    __pydantic_config__ = schema.STRICT
+
+    keys: tuple[Key, ...]
+
+
+def new_key(name: str, scopes: tuple[Scope, ...]) -> tuple[str, Key]:
+    """A fresh key in the clear, to be shown once, and what the file holds of it."""
+    clear = _PREFIX + secrets.token_urlsafe(32)
+    return clear, Key(name, hashlib.sha256(clear.encode()).hexdigest(), scopes)
+
+
+class Keys:
+    """The keys of a file, at which it looks again after `look_seconds`.
+
+    Raises ConfigError if it cannot be read at first; later the last good ones stay valid.
+    """
+
+    def __init__(self, path: Path, look_seconds: float = 1.0) -> None:
+        self._path, self._look_seconds = path, look_seconds
+        self._looked = time.monotonic()
+        self._stamp = self._stat()
+        self._keys = schema.load(path, KeyFile, ConfigError).keys
+
+    def check(self, headers: Mapping[str, str], scope: Scope) -> None:
+        """Raises Unauthenticated without a valid key in `authorization: Bearer …` or `x-api-key`, PermissionDenied if
+        it has not the scope."""
+        self._look()
+        kind, _, bearer = headers.get("authorization", "").partition(" ")
+        sent = bearer.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
+        if not sent:
+            raise Unauthenticated("a key is required; send it as `authorization: Bearer KEY` or `x-api-key: KEY`")
+        digest = hashlib.sha256(sent.encode(errors="surrogatepass")).hexdigest()
+        # Every key is compared, and each in constant time.
+        valid = [key for key in self._keys if hmac.compare_digest(key.sha256, digest)]
+        if not valid:
+            raise Unauthenticated("the key is not valid")
+        if not any(scope in key.scopes for key in valid):
+            raise PermissionDenied(f"the key lacks the scope `{scope}`")
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < self._look_seconds:
+            return
+        self._looked = now
+        stamp = self._stat()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._keys = schema.load(self._path, KeyFile, ConfigError).keys
+        except ConfigError:
+            log.warning("%s cannot be read; the keys that were read before stay valid", self._path)
+        else:
+            log.warning("%s was read again: %d keys", self._path, len(self._keys))
+
+    def _stat(self) -> tuple[int, int, int] | None:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
