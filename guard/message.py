@@ -72,6 +72,7 @@ def text_only(messages: Sequence[Message]) -> Sequence[Message]:
 
 def _message(entry: object, where: str) -> Message:
     kind = entry.get("type") if isinstance(entry, Mapping) and "role" not in entry else None
+    kind = kind if isinstance(kind, str) else None
     if isinstance(entry, Mapping) and kind in _CALL_ITEMS:
         return _of("assistant", [_call(entry, _CALL_ITEMS[kind], where)])
     if isinstance(entry, Mapping) and kind in _RESULT_ITEMS:

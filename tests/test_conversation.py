@@ -265,6 +265,12 @@ def test_a_conversation_is_made_of_such_messages():
         Conversation.from_messages([*chat, {"role": "assistant", "content": None}])
 
 
+@pytest.mark.parametrize("kind", [[], {}, 7, None, CANARY])
+def test_an_item_of_no_known_type_is_refused(kind):
+    with pytest.raises(InvalidInput, match="must be an object with `role` and `content`"):
+        Conversation.from_messages([{"type": kind, "text": CANARY}])
+
+
 def test_what_is_not_text_is_listed_with_its_place():
     image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": CANARY}}]}
     found = Conversation.from_messages([image, {"role": "assistant", "content": "a", "audio": {"id": CANARY}}])

@@ -195,7 +195,7 @@ def _judge(shard: Shard, job: Job, guard: Guard, known: Mapping[str, str], progr
         outcomes[columns["guard_outcome"]] += 1
         flagged.update(columns["guard_flagged"])
         if columns["guard_outcome"] == Outcome.INCOMPLETE.value:
-            reasons[index] = "INCOMPLETE: part of the text could not be tokenized"
+            reasons[index] = "INCOMPLETE: a part could not be judged"
         elif columns["guard_outcome"] in _KEPT[job.keep]:
             kept[index] = added
     tally = Tally(
@@ -213,7 +213,7 @@ def _judge(shard: Shard, job: Job, guard: Guard, known: Mapping[str, str], progr
 
 def _digest(conversation: Conversation) -> str:
     """The digest of what a verdict depends on, under the settings of one job."""
-    turns = [(message.role, message.content) for message in conversation.messages]
+    turns = [(message.role, message.content, *message.unjudged) for message in conversation.messages]
     return hashlib.sha256(json.dumps(turns).encode()).hexdigest()
 
 

@@ -189,6 +189,13 @@ def test_a_text_is_scored_once_within_and_across_shards(tmp_path):
     assert (tally.read, tally.kept, tally.scored) == (10, 10, 3)
 
 
+def test_a_row_with_an_image_does_not_share_the_verdict_of_a_text_that_reads_the_same(tmp_path):
+    image = {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}]}
+    rows = [json.dumps({"prompt": "a\n[image_url]"}), json.dumps(image)]
+    tally = filter_file(job(write(tmp_path / "in.jsonl", *rows)), FAKE)
+    assert (tally.kept, tally.quarantined, tally.outcomes) == (1, 1, {"SAFE": 1, "INCOMPLETE": 1})
+
+
 def test_texts_remembered_are_bounded_and_the_oldest_go_first():
     known = OrderedDict()
     _remember(known, {str(n): "" for n in range(REMEMBERED)})
@@ -204,7 +211,7 @@ def test_undecided_and_unjudgeable_rows_are_quarantined_alone(tmp_path):
     tally = filter_file(wanted, with_engine(SpyEngine()))
     entries = {entry["line"]: entry["reason"] for entry in map(json.loads, lines(wanted.quarantine))}
     assert entries == {
-        2: "INCOMPLETE: part of the text could not be tokenized",
+        2: "INCOMPLETE: a part could not be judged",
         3: "the text cannot be read",
         4: "the session died",
     }

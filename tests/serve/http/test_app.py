@@ -181,7 +181,9 @@ JSON = st.recursive(
 def test_no_body_is_answered_by_an_internal_error(http: httpx.Client, path: str, data: st.DataObject) -> None:
     sound = SOUND[path]("hello")
     keys = [*sound, "messages", "tool_calls", "policy", "mode", "exclude", "guardrails", "detector_params", "images"]
-    body = sound | data.draw(st.dictionaries(st.sampled_from(keys), JSON, max_size=3))
+    inner = st.sampled_from(["role", "type", "content", "output", "name", "arguments", "text", "data", "value"])
+    items = st.lists(st.dictionaries(inner, JSON | st.sampled_from(["user", "function_call", "text"])), max_size=2)
+    body = sound | data.draw(st.dictionaries(st.sampled_from(keys), JSON | items, max_size=3))
     text = json.dumps(body).encode()
     cut = data.draw(st.integers(0, len(text)) | st.just(len(text)))
     response = http.post(path, content=text[:cut])
