@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_status import rpc_status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +38,7 @@ from guard.serve.core.request import Request
 from guard.serve.core.service import Answer, Service
 from guard.serve.grpc import messages
 from guard.serve.grpc.servicer import SERVICE, handlers
-from guard.serve.grpc.status import DETAILS_KEY, code_of, to_status
+from guard.serve.grpc.status import to_status
 from guard.serve.limits import Limits
 from guard.v1 import moderation_pb2 as pb
 from guard.verdict import Coverage, Timings
@@ -81,8 +82,7 @@ async def scripted(
         if isinstance(what, bytes):
             return what
         if isinstance(what, GuardError):
-            status = to_status(what)
-            await context.abort(code_of(status), status.message, ((DETAILS_KEY, status.SerializeToString()),))
+            await context.abort(*rpc_status.to_status(to_status(what)))
         await context.abort(what)
 
     async def info(request: bytes, context: grpc.aio.ServicerContext) -> bytes:

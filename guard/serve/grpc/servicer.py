@@ -9,13 +9,14 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
+from grpc_status import rpc_status
 
 from guard.errors import GuardError, InvalidInput
 from guard.serve.core.errors import public
 from guard.serve.core.request import Request
 from guard.serve.core.service import Answer, Service
 from guard.serve.grpc import messages
-from guard.serve.grpc.status import DETAILS_KEY, code_of, to_status
+from guard.serve.grpc.status import to_status
 from guard.v1 import moderation_pb2 as pb
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["ModerationService"].full_name
@@ -79,9 +80,9 @@ def _handler(
         try:
             return (await method(_parse(kind, data), context)).SerializeToString()
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
-            status = to_status(public(error))
+            status = rpc_status.to_status(to_status(public(error)))
         # `abort` and not `set_code`, which sends headers first: a client tries again only where none have come.
-        await context.abort(code_of(status), status.message, ((DETAILS_KEY, status.SerializeToString()),))
+        await context.abort(status.code, status.details, status.trailing_metadata)
 
     return grpc.unary_unary_rpc_method_handler(call)
 

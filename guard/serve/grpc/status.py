@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import cast
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
 
 from guard.errors import (
     Closed,
@@ -24,7 +25,6 @@ from guard.errors import (
 )
 
 DOMAIN = "guard"
-DETAILS_KEY = "grpc-status-details-bin"
 _LONGEST = 1500  # bytes of a message: it travels twice in a header of 8 KiB, once percent-encoded
 
 # The first kind that fits counts; its name is the reason of google.rpc.ErrorInfo.
@@ -38,7 +38,6 @@ _TABLE: dict[type[GuardError], grpc.StatusCode] = {
     EngineError: grpc.StatusCode.INTERNAL,
 }
 _KINDS = {kind.__name__: kind for kind in _TABLE}
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def to_status(error: GuardError) -> Status:
@@ -58,10 +57,6 @@ def to_status(error: GuardError) -> Status:
     return status
 
 
-def code_of(status: Status) -> grpc.StatusCode:
-    return _CODES[status.code]
-
-
 def from_status(status: Status) -> GuardError:
     """The error that the server raised, with its message; a ServiceError if it was none of guard's own."""
     info, retry = ErrorInfo(), RetryInfo()
@@ -69,7 +64,8 @@ def from_status(status: Status) -> GuardError:
         detail.Unpack(info)
         detail.Unpack(retry)
     if info.domain != DOMAIN:
-        return ServiceError(f"the server answered {_CODES.get(status.code, grpc.StatusCode.UNKNOWN).name}")
+        names = {code.value[0]: code.name for code in grpc.StatusCode}
+        return ServiceError(f"the server answered {names.get(status.code, 'UNKNOWN')}")
     error = _KINDS.get(info.reason, ServiceError)(status.message)
     if isinstance(error, Overloaded):
         error.retry_after_s = retry.retry_delay.ToMilliseconds() / 1e3
@@ -78,11 +74,10 @@ def from_status(status: Status) -> GuardError:
 
 def from_rpc(error: grpc.RpcError, target: str, timeout_s: float) -> GuardError:
     """The error of a failed call to `target`."""
-    metadata: Any = error.trailing_metadata()  # pairs in both kinds of client, of different types
-    with suppress(DecodeError):  # of whatever else listens there
-        for key, value in metadata or ():
-            if key == DETAILS_KEY:
-                return from_status(Status.FromString(value))
+    with suppress(DecodeError, ValueError):  # details of whatever else listens there
+        status = rpc_status.from_call(cast(grpc.Call, error))
+        if status is not None:
+            return from_status(status)
     code = error.code()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import optimize
 
 from guard.calibration import NEVER, Calibration, TargetCalibration, Thresholds
 from guard.conversation import Example, Target
@@ -24,7 +25,7 @@ STRICT_FPR, PERMISSIVE_FPR, RARE_FPR = 0.05, 0.01, 0.001
 KINDS = ("prompt", "response")
 FLAT = 0.003  # of F1: what dev cannot tell apart, so that of such thresholds the one with fewest false alarms is taken
 _CHUNK = 512  # examples that are tokenised and held at once
-_STEPS, _TOLERANCE, _SMALLEST_STEP = 100, 1e-10, 1e-10
+_TOLERANCE = 1e-10  # of the gradient, for each unit of weight
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -33,8 +34,8 @@ Floats = npt.NDArray[np.float64]
 def fit(log_odds: Floats, labels: Bools, weights: Floats | None = None) -> tuple[float, float]:
     """(slope, bias) so that sigmoid(slope · log-odds + bias) is the chance that a row is unsafe; slope is above 0.
 
-    Newton's method with backtracking on the log loss against Platt's smoothed targets, which keep the fit finite where
-    the classes separate. `weights`: a row of weight 2 counts as two rows (default: 1 each).
+    Least log loss against Platt's smoothed targets, which keep the fit finite where the classes separate. `weights`: a
+    row of weight 2 counts as two rows (default: 1 each).
     DataError with fewer than 20 rows of a class, or where higher log-odds do not mean unsafe.
     Source: Platt 1999; Lin, Lin and Weng 2007.
     """
@@ -49,32 +50,26 @@ def fit(log_odds: Floats, labels: Bools, weights: Floats | None = None) -> tuple
         raise DataError("every row has the same log-odds; look at the training before calibrating")
     middle, spread = z.mean(), z.std()  # the fit is in these units, so that one tolerance suits every engine
     start = np.array([0.0, np.log((positive + 1) / (negative + 1))])
-    slope, bias = _newton((z - middle) / spread, targets, w, start)
+    slope, bias = _least_loss((z - middle) / spread, targets, w, start)
     if not slope > 0:
         raise DataError("higher log-odds do not go with unsafe rows; look at the training before calibrating")
     return float(slope / spread), float(bias - slope * middle / spread)
 
 
-def _newton(z: Floats, targets: Floats, weights: Floats, start: Floats) -> Floats:
-    """[slope, bias] of least loss, from `start`. Source: Lin, Lin and Weng 2007, section 3."""
+def _least_loss(z: Floats, targets: Floats, weights: Floats, start: Floats) -> Floats:
+    """[slope, bias] of least summed log loss, from `start`; the loss is convex."""
     rows = np.stack([z, np.ones(len(z))])
-    point = start
-    for _ in range(_STEPS):
+
+    def loss(point: Floats) -> tuple[float, Floats]:
+        return _loss(point @ rows, targets, weights), rows @ (weights * (_sigmoid(point @ rows) - targets))
+
+    def hessian(point: Floats) -> Floats:
         p = _sigmoid(point @ rows)
-        gradient = rows @ (weights * (p - targets))
-        if np.abs(gradient).max() <= _TOLERANCE * weights.sum():
-            break
-        step = np.linalg.solve((rows * (weights * p * (1 - p))) @ rows.T + 1e-12 * np.eye(2), -gradient)
-        loss, fall = _loss(point @ rows, targets, weights), gradient @ step
-        size = 1.0
-        while (
-            size > _SMALLEST_STEP and _loss((point + size * step) @ rows, targets, weights) > loss + 1e-4 * size * fall
-        ):
-            size /= 2
-        if size <= _SMALLEST_STEP:
-            break
-        point = point + size * step
-    return point
+        return np.asarray((rows * (weights * p * (1 - p))) @ rows.T)
+
+    options = {"gtol": _TOLERANCE * weights.sum()}
+    result = optimize.minimize(loss, start, jac=True, hess=hessian, method="trust-exact", options=options)
+    return np.asarray(result.x, dtype=np.float64)
 
 
 def _sigmoid(z: Floats) -> Floats:
