@@ -10,6 +10,8 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, TextIO, cast
 
@@ -78,6 +80,12 @@ def _set_log_level(quiet: bool, verbose: int) -> None:
     logging.getLogger("guard").setLevel(level)
 
 
+@cache
+def _command() -> Callable[..., object]:
+    """What click runs; typer derives it from the annotations, which takes longer than to moderate a text."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code, even if its output cannot be written."""
     stdout = sys.stdout
@@ -85,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     code: str | int | None
     try:
         try:
-            app(args=arguments, prog_name="guard")
+            _command()(args=arguments, prog_name="guard")
             code = 0
         except SystemExit as end:
             code = end.code
