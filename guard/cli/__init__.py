@@ -17,7 +17,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from guard.cli import check, data, doctor, evaluation, export, filter, output, policy, redteam, serve, train
+from guard.cli import cascade, check, data, doctor, evaluation, export, filter, output, policy, redteam, serve, train
 from guard.errors import BundleError, ConfigError, EngineError, GuardError, NoBundle, OutputError, ServiceError
 
 USAGE, UNDECIDED = 2, 3
@@ -34,6 +34,7 @@ app.command("check")(check.check)
 app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.command("cascade")(cascade.cascade)
 app.command("redteam")(redteam.redteam)
 app.command("doctor")(doctor.doctor)
 app.command("filter")(filter.filter_rows)
