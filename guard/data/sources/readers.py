@@ -182,7 +182,8 @@ def squad_questions(records: Iterable[Record]) -> Iterator[Record]:
     for record in records:
         paragraphs = [_entry(record, record.number, paragraph) for paragraph in record.sequence("paragraphs")]
         entries = [entry for paragraph in paragraphs for entry in paragraph.sequence("qas")]
-        article = replace(record, where=f"{record.where} article {record.number}", fields={})
+        fields = {name: value for name, value in record.fields.items() if name != "paragraphs"}
+        article = replace(record, where=f"{record.where} article {record.number}", fields=fields)
         for number, entry in enumerate(entries, 1):
             yield _entry(article, number, entry)
 
