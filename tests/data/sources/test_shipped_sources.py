@@ -43,7 +43,9 @@ def test_a_crosswalk_is_used_and_maps_to_codes_of_its_policy(name):
     assert all(table.mapped.values())
     assert all(reason.strip() for reason in table.unmapped.values())
     used = {source.categories.crosswalk for source in map(described, NAMES) if source.categories}
-    assert name in used or table.origin is not None or name == "openai_eval"  # for users' data and other guards
+    assert (
+        name in used or table.origin is not None or name in ("openai_eval", "or_bench")
+    )  # for users' data and other guards
 
 
 def test_the_default_configuration_names_sources_that_may_be_trained_on():
