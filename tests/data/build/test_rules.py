@@ -19,6 +19,7 @@ from guard.data.build.rules import (
     rule_rows,
     without_instruction,
 )
+from guard.data.dataset import samples
 from guard.data.dataset.examples import load_examples, load_rules
 from guard.data.dataset.open import open_dataset
 from guard.data.row import Rule
@@ -182,6 +183,20 @@ def test_examples_of_rules_name_the_broken_one(ruled):
     assert load_rules(out, "development") == []
     with pytest.raises(DataError, match="unknown split 'nowhere'"):
         load_rules(out, "nowhere")
+
+
+def test_rows_of_rules_can_be_looked_at(ruled):
+    out, _ = ruled
+    paths = samples.files(out)
+    assert all(one.source != "sheds" for one in samples.sample(paths, samples.Filter(), 200, 1))
+    found = samples.sample(paths, samples.Filter(split="rules-train", label="unsafe"), 3, 1)
+    for one in found:
+        (role, policy), (_, text) = one.messages
+        (code,) = one.categories
+        (definition,) = (line.partition(": ")[2] for line in policy.split("\n") if line.startswith(f"{code} "))
+        assert role == "policy"
+        assert definition.removeprefix("Do not ").removesuffix(".") in text
+    assert samples.sample(paths, samples.Filter(id=found[0].id), 3, 1) == [found[0]]
 
 
 def test_domains_set_aside_are_in_the_development_set_alone(world, tmp_path):
