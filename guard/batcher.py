@@ -92,6 +92,7 @@ class Batcher(Generic[Item, Answer]):
 
     work: items -> as many answers, in order, of which some may be errors; batch-mates must not matter. If it raises
     for several items, each is tried alone, so that a bad one fails alone. cost: the tokens of an item in a batch.
+    report: called after each batch with its items, their tokens without and with padding, and the seconds of its work.
     """
 
     def __init__(
@@ -99,10 +100,11 @@ class Batcher(Generic[Item, Answer]):
         work: Callable[[Sequence[Item]], Sequence[Answer | Exception]],
         cost: Callable[[Item], int],
         bounds: Bounds | None = None,
+        report: Callable[[int, int, int, float], None] | None = None,
     ) -> None:
         self.bounds = bounds or Bounds()
         self.items = self.tokens = 0  # accepted and not yet answered
-        self._work, self._cost = work, cost
+        self._work, self._cost, self._report = work, cost, report
         self._waiting: dict[_Entry[Item, Answer], None] = {}  # in order of arrival; any entry leaves in O(1)
         self._jobs: set[_Job[Answer]] = set()
         self._slots = 0
@@ -117,6 +119,11 @@ class Batcher(Generic[Item, Answer]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    @property
+    def open(self) -> bool:
+        """Whether it runs and accepts new slots."""
+        return not self._closing
 
     @contextmanager
     def reserve(self, items: int, tokens: int) -> Iterator[Slot[Item, Answer]]:
@@ -232,6 +239,9 @@ class Batcher(Generic[Item, Answer]):
         started = loop.time()
         answers = await loop.run_in_executor(self._thread, self._call, [entry.item for entry in batch])
         work_ms = (loop.time() - started) * 1e3
+        if self._report is not None:
+            costs = [entry.tokens for entry in batch]
+            self._report(len(batch), sum(costs), max(costs) * len(batch), work_ms / 1e3)
         if isinstance(answers, Exception):
             if len(batch) > 1:
                 return False

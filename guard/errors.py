@@ -52,6 +52,10 @@ class PolicyError(DocumentError):
     """A policy document that breaks its schema or its own rules."""
 
 
+class UnknownPolicy(PolicyError):
+    """A name that no known policy has."""
+
+
 class ConfigError(DocumentError):
     """A configuration document or override that breaks its schema."""
 

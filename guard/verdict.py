@@ -13,7 +13,7 @@ from guard.conversation import Target
 
 
 class Outcome(enum.Enum):
-    """INCOMPLETE means that part of the text could not be tokenized; it never counts as safe."""
+    """INCOMPLETE means that part of the conversation could not be judged; it never counts as safe."""
 
     SAFE = "SAFE"
     UNSAFE = "UNSAFE"
@@ -49,7 +49,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer for one conversation. Probabilities are calibrated; `categories` follows the policy's order."""
+    """The answer for one conversation. Probabilities are calibrated; `categories` follows the policy's order.
+
+    unjudged: what the conversation holds besides text (Conversation.unjudged); with any, it is never SAFE.
+    """
 
     outcome: Outcome
     target: Target
@@ -63,6 +66,12 @@ class Verdict:
     model: str  # digest of the bundle that scored
     timings: Timings = Timings()
     decided_by: str = ""  # of a cascade: the names of the bundles whose scores count
+    unjudged: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was judged, so that nothing but what was found is to be feared."""
+        return self.coverage.complete and not self.unjudged
 
 
 def natural(code: str) -> tuple[tuple[int, int, str], ...]:
@@ -104,6 +113,7 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
             "windows": verdict.coverage.windows,
             "worst": [verdict.coverage.worst_start, verdict.coverage.worst_end],
         },
+        "unjudged": list(verdict.unjudged),
         "policy": verdict.policy,
         "model": verdict.model,
         **({"decided_by": verdict.decided_by} if verdict.decided_by else {}),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from guard.conversation import USUAL_COLUMNS, Conversation, ConversationColumns, Message, conversation_from_row
 from guard.errors import DataError, InvalidInput
 from guard.jobs.rows import as_json
+from guard.message import text_only
 
 Task = Literal["label", "compare"]
 Status = Literal["kept", "dropped", "broken", "failed"]
@@ -58,6 +59,7 @@ def parse_case(row: Mapping[str, Any], task: Task) -> Case:
         if name in row:
             raise DataError(f"has a column `{name}`, which the judge adds; rename or remove it")
     conversation, responses = (conversation_from_row(row), ()) if task == "label" else _compared(row)
+    text_only(conversation.messages)
     texts = [*(message.content for message in conversation.messages), *responses]
     own = row.get("id")
     if own is not None and (not isinstance(own, str | int) or isinstance(own, bool) or own == ""):

@@ -28,7 +28,13 @@ class Evidence:
     score: Score
     coverage: Coverage
     timings: Timings
+    unjudged: tuple[str, ...] = ()
     decided_by: str = ""  # of a cascade: the names of the bundles whose scores count
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was judged."""
+        return self.coverage.complete and not self.unjudged
 
 
 def evidence(renderer: Tokenizes, conversation: Conversation, policy: Policy) -> Steps[Evidence]:
@@ -95,6 +101,7 @@ def _evidence(renderer: Tokenizes, conversation: Conversation, policy: Policy) -
         combined(scores),
         Coverage(tokenized.tokens_seen, tokenized.tokens_total, len(windows), worst.start, worst.end),
         Timings(tokenize_ms, last.queue_ms, last.infer_ms),
+        conversation.unjudged,
     )
 
 

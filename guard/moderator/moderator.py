@@ -127,7 +127,7 @@ class Moderator:
         p_unsafe = scale.probability(evidence.score.unsafe)
         categories = dict(zip(evidence.policy.codes, map(scale.probability, evidence.score.categories), strict=True))
         overall, each = thresholds(self.calibration, evidence.policy, evidence.target, mode or self.mode)
-        outcome, flagged = decide(p_unsafe, overall, categories, each, evidence.coverage.complete)
+        outcome, flagged = decide(p_unsafe, overall, categories, each, evidence.complete)
         refusal = evidence.score.refusal if evidence.target is Target.RESPONSE else None  # a prompt refuses nothing
         return Verdict(
             outcome=outcome,
@@ -142,6 +142,7 @@ class Moderator:
             model=self.engine.info.digest,
             timings=evidence.timings,
             decided_by=evidence.decided_by,
+            unjudged=evidence.unjudged,
         )
 
 

@@ -85,6 +85,7 @@ def test_json_has_the_fields_of_the_contract(shell: Shell) -> None:
         "target",
         "threshold",
         "coverage",
+        "unjudged",
         "policy",
         "model",
     ]

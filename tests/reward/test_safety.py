@@ -22,7 +22,7 @@ from guard.policy import load
 from guard.prompts.window import Score, TokenizedConversation
 from guard.reward import safety
 from guard.reward.safety import EMPTY, make_safety_reward, safety_reward
-from guard.serve.grpc.server import Settings, serving
+from guard.serve.server import Settings, serving
 from guard.verdict import Verdict, log_odds
 
 REWARD = make_safety_reward(model="fake", policy="minimal")

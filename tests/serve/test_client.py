@@ -28,6 +28,7 @@ from guard.errors import (
     PolicyError,
     ServiceError,
     TooLarge,
+    UnknownPolicy,
 )
 from guard.policy import load
 from guard.serve.client import is_blocked
@@ -125,13 +126,13 @@ async def test_errors_of_the_server_are_raised_as_they_were(call: Call) -> None:
         address = served.running.address
         for text, options, kind in (
             ("x" * 300_000, {}, InvalidInput),
-            ("hi", {"policy": "nowhere"}, PolicyError),
+            ("hi", {"policy": "nowhere"}, UnknownPolicy),
             ("breaks score", {}, EngineError),
         ):
             with pytest.raises(kind) as raised:
                 await call(address, "moderate", Conversation.of(text), **options)
             assert type(raised.value) is kind
-            if kind is PolicyError:  # of the options: no conversation has an answer
+            if kind is UnknownPolicy:  # of the options: no conversation has an answer
                 with pytest.raises(PolicyError):
                     await call(address, "moderate_each", [Conversation.of(text)], **options)
                 continue

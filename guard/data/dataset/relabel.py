@@ -13,6 +13,7 @@ from guard.conversation import conversation_from_row
 from guard.errors import DataError, InvalidInput
 from guard.jobs.atomic import atomic
 from guard.jobs.rows import as_json, open_rows
+from guard.message import text_only
 from guard.policy.crosswalk import Crosswalk, Entry, Meaning, meaning
 from guard.strict_json import parse
 
@@ -159,7 +160,7 @@ def _relabelled(row: Mapping[str, Any], crosswalk: Crosswalk, tally: Tally) -> d
 
 
 def _checked(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    conversation_from_row(row)
+    text_only(conversation_from_row(row).messages)
     if row.get("label") not in ("safe", "unsafe"):
         raise InvalidInput('`label` must be "safe" or "unsafe"')
     for key in ("categories", "undecided"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from guard import policy as policies
-from guard.errors import InvalidInput, PolicyError
+from guard.errors import InvalidInput, UnknownPolicy
 from guard.policy import Policy
 from guard.serve.core.request import Options, PolicyText
 from guard.serve.limits import Limits
@@ -18,6 +18,7 @@ class Policies:
 
     def __init__(self, own: Policy, limits: Limits) -> None:
         self.own, self.limits = own, limits
+        self.names = own.id, *(name for name in policies.shipped() if name != own.id)  # what requests may name
         self._kept = lru_cache(KEPT)(self._resolve)
 
     def of(self, options: Options) -> Policy:
@@ -32,14 +33,16 @@ class Policies:
                 )
         return self._kept(options.policy, options.exclude)
 
-    def _resolve(self, choice: str | PolicyText | None, exclude: tuple[str, ...]) -> Policy:
+    def _resolve(self, choice: str | PolicyText | Policy | None, exclude: tuple[str, ...]) -> Policy:
         if isinstance(choice, PolicyText):
             policy = policies.from_text(choice.text, "policy_yaml")
+        elif isinstance(choice, Policy):
+            policy = choice
         elif choice is None or choice == self.own.id:
             policy = self.own
-        elif choice in (shipped := policies.shipped()):  # never a path: a request must not read the server's files
+        elif choice in self.names:  # never a path: a request must not read the server's files
             policy = policies.load(choice)
         else:
-            known = ", ".join(sorted({self.own.id, *shipped}))
-            raise PolicyError(f"unknown policy {choice[:80]!r}; known: {known}; send any other as policy_yaml")
+            known = ", ".join(sorted(self.names))
+            raise UnknownPolicy(f"unknown policy {choice[:80]!r}; known: {known}; send any other as policy_yaml")
         return policy.without(exclude)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from guard.calibration import Mode
 from guard.conversation import Conversation
 from guard.errors import InvalidInput
+from guard.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,9 @@ class PolicyText:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """policy: the name of one that the service knows, or a document; None: its own. mode None: its own."""
+    """policy: the name of one that the service knows, a document, or a value; None: its own. mode None: its own."""
 
-    policy: str | PolicyText | None = None
+    policy: str | PolicyText | Policy | None = None
     exclude: tuple[str, ...] = ()
     mode: Mode | None = None
 

@@ -17,6 +17,7 @@ from guard.policy import Policy
 from guard.prompts.window import Score, Window
 from guard.serve.core.errors import public
 from guard.serve.core.info import ServiceInfo
+from guard.serve.core.observer import Load, Observer, Unobserved
 from guard.serve.core.policies import Policies
 from guard.serve.core.request import Options, Request
 from guard.serve.limits import BYTES_PER_TOKEN, Limits, oversize
@@ -36,11 +37,12 @@ class Service:
     own task passes unchanged.
     """
 
-    def __init__(self, moderator: Moderator, limits: Limits) -> None:
+    def __init__(self, moderator: Moderator, limits: Limits, observer: Observer | None = None) -> None:
         engine = moderator.engine
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
-        self.moderator, self.limits = moderator, limits
-        self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds)
+        self.moderator, self.limits, self.observer = moderator, limits, observer or Unobserved()
+        self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds, self.observer.batch)
+        self.observer.load(lambda: Load(self.batcher.items, self.batcher.tokens))
         self._policies = Policies(moderator.policy, limits)
         # Off the event loop and off the engine's thread: long texts, and policies of requests. A policy that takes
         # long to prepare delays only requests with policies of their own.
@@ -61,6 +63,11 @@ class Service:
         """Refuses new requests, and returns when the accepted ones are answered."""
         await self.batcher.close()
 
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are accepted, as far as the queue has room."""
+        return self.batcher.open
+
     async def stopped(self) -> None:
         """Returns when it has stopped answering, drained or failed."""
         await self.batcher.stopped()
@@ -69,12 +76,38 @@ class Service:
         """What it judges by under these options. Raises InvalidInput or PolicyError."""
         return await self._public(self._info(options))
 
+    @property
+    def policy_names(self) -> tuple[str, ...]:
+        """The names of the policies that requests may name, its own first."""
+        return self._policies.names
+
+    async def policies(self) -> list[tuple[str, Policy]]:
+        """The policies that requests may name, with their names, its own first."""
+        return [(name, await self.policy(Options(name))) for name in self.policy_names]
+
+    async def policy(self, options: Options) -> Policy:
+        """The policy of these options. Raises InvalidInput, PolicyError, or UnknownPolicy."""
+        if options == Options():
+            return self.moderator.policy
+        return await self._public(self._run(self._preparing, self._policies.of, options))
+
     async def judge(self, request: Request) -> list[Answer]:
         """A verdict or error for each conversation, in order. Errors that concern all of them are raised.
 
         Raises InvalidInput, PolicyError, Overloaded, Closed, DeadlineExceeded or InternalError.
         """
-        return await self._public(self._judge(request))
+        try:
+            answers = await self._public(self._judge(request))
+        except GuardError as error:
+            self.observer.refused(type(error).__name__)
+            raise
+        except asyncio.CancelledError:
+            self.observer.cancelled()
+            raise
+        for answer in answers:
+            if isinstance(answer, Verdict):
+                self.observer.judged(answer)
+        return answers
 
     async def _public(self, answering: Awaitable[T]) -> T:
         try:

@@ -9,6 +9,7 @@ from guard import policy as policies
 from guard.calibration import MODES, Mode
 from guard.conversation import ROLES, Conversation, Message, Role, Target
 from guard.errors import ConfigError, GuardError, InvalidInput, PolicyError, ServiceError
+from guard.message import call_text
 from guard.policy import Policy
 from guard.serve.core.info import ServiceInfo
 from guard.serve.core.request import Options, PolicyText
@@ -30,7 +31,10 @@ CLIENT_ID_CHARACTERS = 128
 
 def conversation_to_proto(conversation: Conversation) -> pb.Conversation:
     return pb.Conversation(
-        messages=[pb.Message(role=_ROLE_NUMBERS[m.role], content=m.content) for m in conversation.messages]
+        messages=[
+            pb.Message(role=_ROLE_NUMBERS[m.role], content=m.content, unjudged=m.unjudged)
+            for m in conversation.messages
+        ]
     )
 
 
@@ -43,10 +47,19 @@ def conversation_from_proto(sent: pb.Conversation) -> Conversation | InvalidInpu
             return InvalidInput(
                 f"messages[{index}] has role {int(message.role)}; allowed: {', '.join(pb.Role.keys()[1:])}"
             )
+        if any(len(each) > CLIENT_ID_CHARACTERS for each in message.unjudged):
+            return InvalidInput(f"messages[{index}].unjudged must be texts of <= {CLIENT_ID_CHARACTERS} characters")
     try:
-        return Conversation(tuple(Message(_ROLES[message.role], message.content) for message in sent.messages))
+        return Conversation(tuple(map(_message_from_proto, sent.messages)))
     except InvalidInput as error:
         return error
+
+
+def _message_from_proto(sent: pb.Message) -> Message:
+    lines = [sent.content, *(call_text(call.name, call.arguments) for call in sent.tool_calls)]
+    content = "\n".join(filter(None, lines))
+    # Engines need some text to judge.
+    return Message(_ROLES[sent.role], content or "[not text]" * bool(sent.unjudged), tuple(sent.unjudged))
 
 
 def options_from_proto(sent: pb.ModerationOptions) -> Options:
@@ -92,6 +105,8 @@ def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
         policy_digest=verdict.policy,
         model_digest=verdict.model,
         timings=pb.Timings(tokenize_ms=timings.tokenize_ms, queue_ms=timings.queue_ms, infer_ms=timings.infer_ms),
+        unjudged=verdict.unjudged,
+        decided_by=verdict.decided_by,
     )
 
 
@@ -121,6 +136,8 @@ def verdict_from_proto(sent: pb.Verdict) -> Verdict:
         policy=sent.policy_digest,
         model=sent.model_digest,
         timings=Timings(timings.tokenize_ms, timings.queue_ms, timings.infer_ms),
+        unjudged=tuple(sent.unjudged),
+        decided_by=sent.decided_by,
     )
 
 
@@ -140,20 +157,24 @@ def item_from_proto(item: pb.BatchItem) -> Verdict | GuardError:
         return error
 
 
+def policy_to_proto(policy: Policy, name: str = "", yaml: str = "") -> pb.PolicyInfo:
+    return pb.PolicyInfo(
+        id=policy.id,
+        version=policy.version,
+        digest=policy.digest,
+        codes=policy.codes,
+        names=[category.name for category in policy.categories],
+        yaml=yaml,
+        name=name,
+    )
+
+
 def info_to_proto(info: ServiceInfo) -> pb.GetInfoResponse:
-    policy = info.policy
     return pb.GetInfoResponse(
         version=info.version,
         model_digest=info.model,
         model_kind=info.kind,
-        policy=pb.PolicyInfo(
-            id=policy.id,
-            version=policy.version,
-            digest=policy.digest,
-            codes=policy.codes,
-            names=[category.name for category in policy.categories],
-            yaml=policies.dump(policy),
-        ),
+        policy=policy_to_proto(info.policy, yaml=policies.dump(info.policy)),
         mode=_MODE_NUMBERS[info.mode],
         limits=pb.Limits(**dataclasses.asdict(info.limits)),
         thresholds=[

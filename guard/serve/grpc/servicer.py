@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -11,9 +12,10 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 from grpc_status import rpc_status
 
+from guard import policy as policies
 from guard.errors import GuardError, InvalidInput
 from guard.serve.core.errors import public
-from guard.serve.core.request import Request
+from guard.serve.core.request import Options, Request
 from guard.serve.core.service import Answer, Service
 from guard.serve.grpc import messages
 from guard.serve.grpc.status import to_status
@@ -45,6 +47,14 @@ class Servicer:
     async def get_info(self, sent: pb.GetInfoRequest, context: Context) -> pb.GetInfoResponse:
         return messages.info_to_proto(await self.service.info(messages.options_from_proto(sent.options)))
 
+    async def list_policies(self, sent: pb.ListPoliciesRequest, context: Context) -> pb.ListPoliciesResponse:
+        known = await self.service.policies()
+        return pb.ListPoliciesResponse(policies=[messages.policy_to_proto(policy, name) for name, policy in known])
+
+    async def get_policy(self, sent: pb.GetPolicyRequest, context: Context) -> pb.GetPolicyResponse:
+        policy = await self.service.policy(Options(sent.name))
+        return pb.GetPolicyResponse(policy=messages.policy_to_proto(policy, sent.name, policies.dump(policy)))
+
     async def _judge(
         self, sent: Sequence[pb.Conversation], options: pb.ModerationOptions, context: Context
     ) -> list[Answer]:
@@ -61,26 +71,38 @@ class Servicer:
 def handlers(service: Service) -> grpc.GenericRpcHandler[Proto, bytes]:
     """The service's handlers for a grpc.aio server; every error of a call becomes a status (`status.py`)."""
     servicer = Servicer(service)
+
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "Moderate": _handler(servicer.moderate, pb.ModerateRequest),
-            "BatchModerate": _handler(servicer.batch_moderate, pb.BatchModerateRequest),
-            "GetInfo": _handler(servicer.get_info, pb.GetInfoRequest),
+            "Moderate": _handler(service, servicer.moderate, pb.ModerateRequest),
+            "BatchModerate": _handler(service, servicer.batch_moderate, pb.BatchModerateRequest),
+            "GetInfo": _handler(service, servicer.get_info, pb.GetInfoRequest),
+            "ListPolicies": _handler(service, servicer.list_policies, pb.ListPoliciesRequest),
+            "GetPolicy": _handler(service, servicer.get_policy, pb.GetPolicyRequest),
         },
     )
 
 
 def _handler(
-    method: Callable[[Sent, Context], Awaitable[Proto]], kind: type[Sent]
+    service: Service, method: Callable[[Sent, Context], Awaitable[Proto]], kind: type[Sent]
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
+    name = kind.DESCRIPTOR.name.removesuffix("Request")
+
     # Not the generated registration: grpc.aio answers an error of a handler, or of a malformed message, with the
     # error's text, which it also logs.
     async def call(data: bytes, context: Context) -> bytes:
+        started = time.perf_counter()
+        code = "CANCELLED"
         try:
-            return (await method(_parse(kind, data), context)).SerializeToString()
+            answer = (await method(_parse(kind, data), context)).SerializeToString()
+            code = "OK"
+            return answer
         except Exception as error:  # noqa: BLE001 - passed on to the caller
             status = rpc_status.to_status(to_status(public(error)))
+            code = status.code.name
+        finally:
+            service.observer.called(name, code, time.perf_counter() - started)
         # `abort` and not `set_code`, which sends headers first: a client retries only before it receives headers.
         await context.abort(status.code, status.details, status.trailing_metadata)
 

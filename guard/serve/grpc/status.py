@@ -22,6 +22,7 @@ from guard.errors import (
     PolicyError,
     ServiceError,
     TooLarge,
+    UnknownPolicy,
 )
 
 DOMAIN = "guard"
@@ -34,6 +35,7 @@ _TABLE: dict[type[GuardError], grpc.StatusCode] = {
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    UnknownPolicy: grpc.StatusCode.NOT_FOUND,
     PolicyError: grpc.StatusCode.INVALID_ARGUMENT,
     EngineError: grpc.StatusCode.INTERNAL,
 }
