@@ -1,6 +1,10 @@
 """Settings and fixtures of all tests."""
 
+import os
 from pathlib import Path
+
+for name in ("COLUMNS", "LINES"):  # the workers of pytest-xdist have those of a small terminal
+    os.environ.pop(name, None)
 
 import pytest
 from hypothesis import settings
