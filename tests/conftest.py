@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-for name in ("COLUMNS", "LINES"):  # the workers of pytest-xdist have those of a small terminal
-    os.environ.pop(name, None)
+os.environ.pop("COLUMNS", None)  # the workers of pytest-xdist have that of a small terminal
 
 import pytest
 from hypothesis import settings
