@@ -27,7 +27,7 @@ from guard.metrics.classification import auprc, best_f1
 from guard.prompts.encoder import EncoderInput, category_text
 from guard.train.augment.augmentation import Augmentation
 from guard.train.augment.padding import benign
-from guard.train.common.labels import loss_of
+from guard.train.common.loss import loss_of
 from guard.train.common.sampling import Sample, batches, one_policy, samples
 from guard.train.encoder import model as encoder
 from guard.train.encoder.dev_eval import category_rows, dev_rows, worst_windows
@@ -100,7 +100,7 @@ def run(
         text = encoder.padded([sample.row for sample in batch], reader.pad)
         with autocast:
             categories = vectors(kept)
-            means, states = model.read(**text)
+            means, states = model.encode(**text)
         logits = model.head(model.dropout(means), states, text["attention_mask"], model.dropout(categories))
         codes = [rules.codes[index] for index in kept]
         loss = loss_of(logits, [sample.item for sample in batch], codes, len(kept) == len(rules.codes), 0.2, 0.02)

@@ -1,4 +1,4 @@
-"""Where shipped data lies: packed under `guard/_assets` in a wheel, or in the checkout beside the package."""
+"""The shipped data: under `guard/_assets` in a wheel, or beside the package in a checkout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEFAULT_BUNDLE = "mini-en"
 
 
 def asset(relative: str) -> Path:
-    """The path of a shipped file or folder such as `taxonomy/policies`; AssetError names where it was looked for."""
+    """The path of a shipped file or folder such as `taxonomy/policies`; AssetError lists the searched places."""
     for root in _ROOTS:
         path = root / relative
         if path.exists():
@@ -27,5 +27,5 @@ def names(relative: str, suffix: str) -> list[str]:
 
 
 def default_bundle() -> Path:
-    """The folder of the guard that ships in the package."""
+    """The folder of the shipped guard."""
     return asset(f"bundles/{DEFAULT_BUNDLE}")

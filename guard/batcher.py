@@ -1,14 +1,14 @@
 """A batcher: many callers' items become few calls of one worker thread. It knows no model and no text.
 
 One task owns the queue. It cuts a batch as soon as the worker is free, so batches form while the worker is busy and
-nobody waits for a timer. A caller first reserves room, before anything has cost much, then hands in its items:
+no timer is needed. A caller first reserves room, before any expensive work, then submits its items:
 
     with batcher.reserve(items=1, tokens=bound) as slot:
-        items = ...                            # costs something
+        items = ...                            # expensive
         done = await slot.answer(items)        # one Done for each item, in order
 
-Every accepted item is answered exactly once: with its answer, with the error that it alone caused, or through the
-exception of `answer`.
+Every accepted item is answered exactly once: with its answer, with its own error, or through the exception of
+`answer`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from guard.errors import Closed, EngineError, Overloaded, TooLarge
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-_FRONT = 4  # batches' worth of waiting items, among which the oldest finds neighbours of its own length
+_LOOKAHEAD = 4  # batches' worth of waiting items to choose from, so that the oldest gets batch-mates of its length
 _CLOSED = "the service is shutting down or has stopped; send the request to another server"
 
 
@@ -43,7 +43,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[Answer]):
-    """What became of one item: its answer or the error of its own, and where the time went."""
+    """The outcome of one item: its answer or error, and its timings."""
 
     answer: Answer | Exception
     queue_ms: float
@@ -81,8 +81,8 @@ class Slot(Generic[Item, Answer]):
         """One Done for each item, in order.
 
         deadline: on the event loop's clock. Raises TimeoutError at the deadline, Overloaded or TooLarge if the
-        items are more than was reserved and do not fit, Closed if the batcher has died. An item whose caller is gone
-        or whose deadline has passed is never worked on, unless its batch had already begun.
+        items are more than was reserved and do not fit, Closed if the batcher has failed. An item whose caller is gone
+        or whose deadline has passed is skipped, unless its batch has already begun.
         """
         return await self.batcher._answer(self, items, deadline)
 
@@ -92,6 +92,7 @@ class Batcher(Generic[Item, Answer]):
 
     work: items -> as many answers, in order, of which some may be errors; batch-mates must not matter. If it raises
     for several items, each is tried alone, so that a bad one fails alone. cost: the tokens of an item in a batch.
+    report: called after each batch with its items, their tokens without and with padding, and the seconds of its work.
     """
 
     def __init__(
@@ -99,10 +100,11 @@ class Batcher(Generic[Item, Answer]):
         work: Callable[[Sequence[Item]], Sequence[Answer | Exception]],
         cost: Callable[[Item], int],
         bounds: Bounds | None = None,
+        report: Callable[[int, int, int, float], None] | None = None,
     ) -> None:
         self.bounds = bounds or Bounds()
         self.items = self.tokens = 0  # accepted and not yet answered
-        self._work, self._cost = work, cost
+        self._work, self._cost, self._report = work, cost, report
         self._waiting: dict[_Entry[Item, Answer], None] = {}  # in order of arrival; any entry leaves in O(1)
         self._jobs: set[_Job[Answer]] = set()
         self._slots = 0
@@ -118,9 +120,14 @@ class Batcher(Generic[Item, Answer]):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    @property
+    def open(self) -> bool:
+        """Whether it runs and accepts new slots."""
+        return not self._closing
+
     @contextmanager
     def reserve(self, items: int, tokens: int) -> Iterator[Slot[Item, Answer]]:
-        """A slot with room for about so much.
+        """A slot with room for about this much.
 
         Raises Overloaded if it does not fit now, TooLarge if it never will, Closed after `close`.
         """
@@ -138,9 +145,9 @@ class Batcher(Generic[Item, Answer]):
                 self._drained.set()
 
     async def close(self) -> None:
-        """Refuses new slots, waits until those that are held have been answered, and stops.
+        """Refuses new slots, waits until the held ones have been answered, and stops.
 
-        If the waiting is cancelled, what is still unanswered gets Closed.
+        If the wait is cancelled, unanswered items get Closed.
         """
         self._closing = True
         try:
@@ -152,22 +159,22 @@ class Batcher(Generic[Item, Answer]):
         await self.stopped()
 
     async def stopped(self) -> None:
-        """Returns when the batcher works no more, be it closed or dead."""
+        """Returns when the batcher has stopped, by `close` or by a failure."""
         await asyncio.wait([self._task])
 
     def _hold(self, slot: Slot[Item, Answer], items: int, tokens: int) -> None:
-        """Makes the slot hold so much; where that does not fit, raises and changes nothing."""
+        """Sets what the slot holds; where it does not fit, raises and changes nothing."""
         bounds = self.bounds
         if items > bounds.queue_items or tokens > bounds.queue_tokens:
             raise TooLarge(
-                f"the request needs {items} windows and about {tokens} tokens; the queue holds {bounds.queue_items} "
-                f"windows and {bounds.queue_tokens} tokens at most; send less at once"
+                f"the request needs {items} windows and about {tokens} tokens; the queue holds at most "
+                f"{bounds.queue_items} windows and {bounds.queue_tokens} tokens; split the request"
             )
         all_items, all_tokens = self.items - slot.items + items, self.tokens - slot.tokens + tokens
         if all_items > bounds.queue_items or all_tokens > bounds.queue_tokens:
             raise Overloaded(
-                f"{self.items} windows ({self.tokens} tokens) are already accepted, at most {bounds.queue_items} "
-                f"({bounds.queue_tokens}) can be; try again later"
+                f"the queue holds {self.items} windows ({self.tokens} tokens) of at most {bounds.queue_items} "
+                f"({bounds.queue_tokens}); try again later"
             )
         self.items, self.tokens = all_items, all_tokens
         slot.items, slot.tokens = items, tokens
@@ -211,11 +218,11 @@ class Batcher(Generic[Item, Answer]):
     def _cut(self) -> list[_Entry[Item, Answer]]:
         """The oldest entry and, of those next in line, the ones nearest to it in length; they leave the queue."""
         now = asyncio.get_running_loop().time()
-        front = list(islice(self._waiting, _FRONT * self.bounds.batch_items))
+        front = list(islice(self._waiting, _LOOKAHEAD * self.bounds.batch_items))
         live = [entry for entry in front if entry.job.deadline > now and not entry.job.finished.done()]
         batches = padded_batches([entry.tokens for entry in live], self.bounds.batch_tokens, self.bounds.batch_items)
         batch = next(([live[index] for index in batch] for batch in batches if 0 in batch), [])
-        # The dead leave too: their callers are gone, or about to be answered by a timer.
+        # Expired entries leave too: their callers are gone, or about to get TimeoutError.
         for entry in {*front} - {*live} | {*batch}:
             del self._waiting[entry]
         return batch
@@ -227,11 +234,14 @@ class Batcher(Generic[Item, Answer]):
                     await self._attempt([entry])
 
     async def _attempt(self, batch: list[_Entry[Item, Answer]]) -> bool:
-        """Whether the batch is answered. An error answers an entry that was alone, and no other."""
+        """Whether the batch is answered. An error answers only an entry that was alone."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         answers = await loop.run_in_executor(self._thread, self._call, [entry.item for entry in batch])
         work_ms = (loop.time() - started) * 1e3
+        if self._report is not None:
+            costs = [entry.tokens for entry in batch]
+            self._report(len(batch), sum(costs), max(costs) * len(batch), work_ms / 1e3)
         if isinstance(answers, Exception):
             if len(batch) > 1:
                 return False
@@ -247,10 +257,10 @@ class Batcher(Generic[Item, Answer]):
         """The answers, or the error as a value: no future can carry a StopIteration, which would hang its waiter."""
         try:
             answers = self._work(items)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told
+        except Exception as error:  # noqa: BLE001 - passed on to the callers
             return error
         if len(answers) != len(items):
             return EngineError(
-                f"the engine gave {len(answers)} answers for {len(items)} items; this is a bug of the engine"
+                f"the engine returned {len(answers)} answers for {len(items)} items; this is a bug of the engine"
             )
         return answers

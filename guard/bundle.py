@@ -1,4 +1,4 @@
-"""Bundles: the folder that a finished guard lives in. Sealed once, verified at every load."""
+"""Bundles: the folder of a finished guard. Sealed once, verified at every load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from guard.policy import Policy
 
 FORMAT = 1
 MANIFEST = "guard.json"
-LEAST_TOKENS = 16  # of a window; fewer leave no room beside the control tokens and a context
+LEAST_TOKENS = 16  # of a window; fewer leave no room for text beside the control tokens
 UNSEALED = {MANIFEST, "README.md"}  # the card is written from an evaluation of the sealed bundle
 
 
@@ -33,14 +33,14 @@ class Manifest:
     format: int
     name: str
     kind: str  # of engine, see guard.engines.registry
-    base: str  # what the weights started from
+    base: str  # the base model of the weights
     policy: str  # digest of the policy that it was trained for
-    renderer: str  # digest of the layout that made its training inputs
+    renderer: str  # digest of the layout of its training inputs
     max_tokens: Annotated[int, Field(ge=LEAST_TOKENS)]  # of one window, control tokens included
     overlap: NonNegativeInt  # tokens that neighbouring windows share
     data: str | None  # digest of the training data's manifest
     files: Mapping[str, str]  # name -> sha256
-    packages: Mapping[str, str] = field(default_factory=dict)  # name -> version that made it
+    packages: Mapping[str, str] = field(default_factory=dict)  # name -> version at export
     parity: Mapping[str, float] = field(default_factory=dict)  # measured differences, torch against ONNX
     model: str = ""
 
@@ -53,14 +53,14 @@ class Bundle:
     calibration: Calibration
 
     def path(self, name: str) -> Path:
-        """Where a file of the bundle lies. BundleError if it is not one that was verified: nothing else is read."""
+        """The path of a verified file of the bundle. BundleError for any other file."""
         if name not in self.manifest.files and name not in UNSEALED:
-            raise BundleError(f"{self.root}: {MANIFEST} names no file {name}; export the bundle again")
+            raise BundleError(f"{self.root}: {MANIFEST} lists no file {name}; export the bundle again")
         return self.root / name
 
 
 def open_bundle(root: str | Path | None = None) -> Bundle:
-    """The verified bundle at `root`, or the one that ships in the package.
+    """The verified bundle at `root` (None: the shipped one).
 
     Raises BundleError if a file is missing, differs from its digest, or lies outside the folder; if the manifest was
     altered, or a graph reads weights from a file that it does not name; or if the policy is not the one that it was
@@ -79,7 +79,7 @@ def open_bundle(root: str | Path | None = None) -> Bundle:
     for name in manifest.files:
         _check_external_data(folder, name, manifest.files)
     if absent := [name for name in ("policy.yaml", "calibration.json") if name not in manifest.files]:
-        raise BundleError(f"{folder}: {MANIFEST} names no file {', '.join(absent)}; export the bundle again")
+        raise BundleError(f"{folder}: {MANIFEST} lists no file {', '.join(absent)}; export the bundle again")
     own = _policy(folder / "policy.yaml")
     if own.digest != manifest.policy:
         raise BundleError(
@@ -93,12 +93,12 @@ def _read(path: Path) -> tuple[dict[str, Any], Manifest]:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(plain, dict) and plain.get("format", FORMAT) != FORMAT:
-            given = repr(plain["format"])[:20]
-            raise BundleError(f"{path}: bundle format {given}, this version reads {FORMAT}; export it again")
+            version = repr(plain["format"])[:20]
+            raise BundleError(f"{path}: bundle format {version}, this version supports {FORMAT}; export it again")
         return plain, schema.convert(plain, Manifest, str(path))
     except (ValueError, OSError, RecursionError, DocumentError) as problem:
-        told = "; ".join(str(problem).splitlines())
-        raise BundleError(f"{path}: not a bundle manifest: {told}; restore the bundle") from None
+        reason = "; ".join(str(problem).splitlines())
+        raise BundleError(f"{path}: not a bundle manifest: {reason}; restore the bundle") from None
 
 
 def _policy(path: Path) -> Policy:
@@ -110,13 +110,13 @@ def _policy(path: Path) -> Policy:
 
 def _verify(folder: Path, name: str, digest: str) -> None:
     if Path(name).name != name:
-        raise BundleError(f"{folder}: file name {name!r} leads out of the bundle; it must be a plain name")
+        raise BundleError(f"{folder}: file name {name!r} must be a plain name inside the bundle")
     path = folder / name
     if not path.is_file():
         raise BundleError(f"{path}: missing; restore the bundle or export it again")
-    found = file_digest(path)
-    if found != digest:
-        raise BundleError(f"{path}: damaged: sha256 is {found}, {MANIFEST} says {digest}; restore the file")
+    actual = file_digest(path)
+    if actual != digest:
+        raise BundleError(f"{path}: damaged: sha256 is {actual}, {MANIFEST} says {digest}; restore the file")
 
 
 def _check_external_data(folder: Path, name: str, sealed: Collection[str]) -> None:
@@ -144,9 +144,9 @@ def model_digest(plain: Mapping[str, Any]) -> str:
 
 
 def same_renderer(bundle: Bundle, digest: str) -> None:
-    """BundleError unless the layout of the bundle's inputs in training is the one that this version has."""
+    """BundleError unless this version renders inputs with the layout that the bundle was trained with."""
     if bundle.manifest.renderer != digest:
         raise BundleError(
-            f"{bundle.root}: its inputs were rendered by layout {bundle.manifest.renderer}, this version renders by "
-            f"{digest}; export it again with this version"
+            f"{bundle.root}: trained with input layout {bundle.manifest.renderer}, this version has {digest}; "
+            "export it again with this version"
         )

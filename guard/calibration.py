@@ -1,4 +1,4 @@
-"""Calibration: raw log-odds to probabilities that mean what they say, and the thresholds of each mode."""
+"""Calibration: from raw log-odds to probabilities, and the thresholds of each mode."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def read(path: Path) -> Calibration:
     try:
         return schema.load(path, Calibration)
     except DocumentError as problem:
-        told = "; ".join(str(problem).splitlines())
-        raise BundleError(f"{path}: not a calibration: {told}; export the bundle again") from None
+        reason = "; ".join(str(problem).splitlines())
+        raise BundleError(f"{path}: not a calibration: {reason}; export the bundle again") from None
 
 
 def write(calibration: Calibration, path: Path) -> None:

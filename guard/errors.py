@@ -2,24 +2,24 @@
 
 GuardError
 ├── InvalidInput        a text, row or request that cannot be judged (caller's mistake)
-│   └── TooLarge        ... because a service takes less in one call
+│   └── TooLarge        ... because it exceeds a limit of the service
 ├── DocumentError       a YAML or JSON document that breaks its schema
 │   ├── PolicyError     ... a policy
 │   └── ConfigError     ... a training, data or service configuration
 ├── DataError           a data file, source or row that does not fit its description
 ├── BundleError         a bundle that is missing, damaged, or does not match this code
-│   └── NoBundle        ... because nothing lies where it was said to be (caller's mistake)
+│   └── NoBundle        ... because the given path does not exist (caller's mistake)
 ├── VerdictError        generated text that is not a verdict of the grammar
 ├── EngineError         an engine that could not score (wrong template, short answer, dead session)
-├── AssetError          a file that ships with the package is not there
+├── AssetError          a file that ships with the package is missing
 ├── MissingExtra        a package of an optional extra is not installed
 ├── OutputError         a command's standard output that cannot be written
-└── ServiceError        the moderation service cannot take or finish a call
+└── ServiceError        the moderation service cannot accept or finish a call
     ├── Overloaded      its queue is full
     ├── Closed          it is shutting down, or the batcher has stopped
     └── DeadlineExceeded    it had no answer in time
 
-Messages say where, what was given, what is allowed and what to do. They never hold user text.
+Messages say where, what was given, what is allowed and what to do. They never contain user text.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class InvalidInput(GuardError, ValueError):
 
 
 class TooLarge(InvalidInput):
-    """A request of more than a service takes in one call: its parts may still be taken."""
+    """A request that exceeds a limit of the service; its parts may still be accepted."""
 
 
 class DocumentError(GuardError, ValueError):
@@ -50,6 +50,10 @@ class DocumentError(GuardError, ValueError):
 
 class PolicyError(DocumentError):
     """A policy document that breaks its schema or its own rules."""
+
+
+class UnknownPolicy(PolicyError):
+    """A name that no known policy has."""
 
 
 class ConfigError(DocumentError):
@@ -65,7 +69,7 @@ class BundleError(GuardError):
 
 
 class NoBundle(BundleError):
-    """Nothing lies at the path that was given for a bundle."""
+    """The path that was given for a bundle does not exist."""
 
 
 class VerdictError(GuardError, ValueError):
@@ -77,7 +81,7 @@ class EngineError(GuardError, RuntimeError):
 
 
 class AssetError(GuardError, FileNotFoundError):
-    """A file that ships with the package is not there."""
+    """A file that ships with the package is missing."""
 
 
 class MissingExtra(GuardError, ImportError):
@@ -89,7 +93,7 @@ class OutputError(GuardError, OSError):
 
 
 class ServiceError(GuardError, RuntimeError):
-    """The moderation service cannot take or finish a call."""
+    """The moderation service cannot accept or finish a call."""
 
 
 class Overloaded(ServiceError):
@@ -109,7 +113,7 @@ class DeadlineExceeded(ServiceError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The one of the `known` names that a misspelt one is most likely to mean, in any case; None if none is near."""
+    """The known name that is closest to a misspelt one, ignoring case; None if none is close."""
     folded = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.65)
     return folded[near[0]] if near else None
@@ -118,7 +122,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def need(module: str, extra: str) -> ModuleType:
     """The imported `module`, or MissingExtra with the command that installs `extra`.
 
-    A module that is present but itself broken raises its own error: hiding the cause would mislead.
+    A module that is installed but broken raises its own error, which shows the cause.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Which other files an ONNX graph reads its weights from, found without the `onnx` package.
+"""The external weight files of an ONNX graph, listed without the `onnx` package.
 
 Walks the wire format of protobuf (https://protobuf.dev/programming-guides/encoding/) along the fields of onnx.proto by
 which a model holds tensors, wherever they stand: initialisers, attributes, functions, subgraphs.

@@ -1,7 +1,7 @@
-"""Plain data into frozen dataclasses; every mistake is reported with file, line, key and what is allowed.
+"""Plain data to frozen dataclasses; every mistake is reported with file, line, key and what is allowed.
 
-Classes that are converted to set `__pydantic_config__ = STRICT`; no value is converted on the way (`true` is no number,
-`"1"` is no integer), except that an integer may stand where a float is due.
+Target classes set `__pydantic_config__ = STRICT`; values are not coerced (`true` is not a number, `"1"` is not an
+integer), except that an integer is accepted as a float.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OVERRIDDEN = 0  # the line of a key that comes from the command line
 
 
 class Misplaced(ValueError):
-    """What a dataclass's own check raises to say which of its keys (`path`) the mistake is about."""
+    """Raised by a dataclass's own validation; `path` is the key that the mistake is about."""
 
     def __init__(self, message: str, *path: int | str) -> None:
         super().__init__(message)

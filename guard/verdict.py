@@ -1,4 +1,4 @@
-"""Verdicts: what a guard answers."""
+"""Verdicts, the answers of a guard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from guard.conversation import Target
 
 
 class Outcome(enum.Enum):
-    """INCOMPLETE means that not everything could be read: it never counts as safe."""
+    """INCOMPLETE means that part of the conversation could not be judged; it never counts as safe."""
 
     SAFE = "SAFE"
     UNSAFE = "UNSAFE"
@@ -22,7 +22,7 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much was read: tokens of the text as it stands, and all windows that were scored, its views' included.
+    """How much was judged: tokens of the raw text, and all scored windows, those of views included.
 
     `worst_start`/`worst_end` are the characters of the judged message where the worst window, or what it undoes, lies.
     """
@@ -49,7 +49,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer for one conversation. Probabilities are calibrated; `categories` follows the policy's order."""
+    """The answer for one conversation. Probabilities are calibrated; `categories` follows the policy's order.
+
+    unjudged: what the conversation holds besides text (Conversation.unjudged); with any, it is never SAFE.
+    """
 
     outcome: Outcome
     target: Target
@@ -62,6 +65,13 @@ class Verdict:
     policy: str  # digest of the policy that was applied
     model: str  # digest of the bundle that scored
     timings: Timings = Timings()
+    decided_by: str = ""  # of a cascade: the names of the bundles whose scores count
+    unjudged: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was judged, so that nothing but what was found is to be feared."""
+        return self.coverage.complete and not self.unjudged
 
 
 def natural(code: str) -> tuple[tuple[int, int, str], ...]:
@@ -79,7 +89,7 @@ def decide(
 ) -> tuple[Outcome, tuple[str, ...]]:
     """UNSAFE iff p_unsafe reaches its threshold, then with the flagged codes in numeric order, at least the top one.
 
-    What was read and found unsafe is unsafe even if something else could not be read.
+    An unsafe part decides even where another part could not be judged.
     """
     if p_unsafe < threshold:
         return (Outcome.SAFE if complete else Outcome.INCOMPLETE), ()
@@ -88,7 +98,7 @@ def decide(
 
 
 def to_json(verdict: Verdict) -> dict[str, Any]:
-    """The JSON answer of a verdict, with no user text in it."""
+    """The JSON form of a verdict, without user text."""
     return {
         "outcome": verdict.outcome.value,
         "p_unsafe": round(verdict.p_unsafe, 6),
@@ -103,8 +113,10 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
             "windows": verdict.coverage.windows,
             "worst": [verdict.coverage.worst_start, verdict.coverage.worst_end],
         },
+        "unjudged": list(verdict.unjudged),
         "policy": verdict.policy,
         "model": verdict.model,
+        **({"decided_by": verdict.decided_by} if verdict.decided_by else {}),
     }
 
 

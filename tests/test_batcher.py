@@ -113,7 +113,10 @@ async def test_a_full_queue_refuses_at_once_and_has_room_again_after_an_answer(b
 async def test_what_can_never_fit_is_the_callers_mistake() -> None:
     async with Batcher(Worker(), cost, Bounds(queue_items=2, queue_tokens=20)) as batcher:
         for items, tokens in ((3, 1), (1, 21)):
-            with pytest.raises(InvalidInput, match=r"holds 2 windows and 20 tokens"), batcher.reserve(items, tokens):
+            with (
+                pytest.raises(InvalidInput, match=r"holds at most 2 windows and 20 tokens"),
+                batcher.reserve(items, tokens),
+            ):
                 pass
         assert (batcher.items, batcher.tokens) == (0, 0)
 
@@ -254,7 +257,7 @@ async def test_a_wrong_number_of_answers_is_an_error_and_no_hang(given_back: int
     async with Batcher(lambda items: [0] * given_back, cost) as batcher:
         (answer,) = await ask(batcher, 1)
     assert isinstance(answer, EngineError)
-    assert f"gave {given_back} answers for 1" in str(answer)
+    assert f"returned {given_back} answers for 1" in str(answer)
 
 
 async def test_an_error_that_a_future_cannot_carry_is_answered_too() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from guard.conversation import (
     parse_messages,
 )
 from guard.errors import InvalidInput
+from guard.message import text_only
 
 CANARY = "kumquat-4711"
 TEXT = st.text(st.characters(exclude_categories=()), max_size=40)  # surrogates included
@@ -137,7 +139,7 @@ def test_a_row_is_read_by_the_columns_that_are_named():
 
 
 def test_a_row_may_not_be_longer_than_can_be_judged():
-    with pytest.raises(InvalidInput, match=r"the conversation has 4,194,305 characters; a row may have 4,194,304"):
+    with pytest.raises(InvalidInput, match=r"the conversation has 4,194,305 characters, must be <= 4,194,304"):
         conversation_from_row({"prompt": "a" * LONGEST, "response": "b"})
 
 
@@ -227,6 +229,24 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "send", "arguments"
             {"role": "assistant", "content": "a", "tool_calls": None, "function_call": None, "audio": None},
             Message("assistant", "a"),
         ),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": CANARY}]},
+            Message("user", "a\n[image_url]", ("content[1]: image_url",)),
+        ),
+        ({"role": "user", "content": [{"type": "file"}]}, Message("user", "[file]", ("content[0]: file",))),
+        ({"role": "assistant", "audio": {"id": CANARY}}, Message("assistant", "[audio]", ("audio: audio",))),
+        ({"role": "user", "content": [{"type": "input_json", "data": {"ä": [1]}}]}, Message("user", '{"ä": [1]}')),
+        ({"type": "message", "role": "user", "content": "a"}, Message("user", "a")),
+        (
+            {"type": "function_call", "call_id": "c1", "name": "send", "arguments": ARGUMENTS},
+            Message("assistant", f"send({ARGUMENTS})"),
+        ),
+        ({"type": "custom_tool_call", "name": "run", "input": "ls"}, Message("assistant", "run(ls)")),
+        ({"type": "function_call_output", "call_id": "c1", "output": "sent"}, Message("tool", "sent")),
+        (
+            {"type": "custom_tool_call_output", "output": [{"type": "input_text", "text": "a"}, {"type": "file"}]},
+            Message("tool", "a\n[file]", ("output[1]: file",)),
+        ),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
@@ -245,17 +265,25 @@ def test_a_conversation_is_made_of_such_messages():
         Conversation.from_messages([*chat, {"role": "assistant", "content": None}])
 
 
+def test_what_is_not_text_is_listed_with_its_place():
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": CANARY}}]}
+    found = Conversation.from_messages([image, {"role": "assistant", "content": "a", "audio": {"id": CANARY}}])
+    assert found.unjudged == ("messages[0].content[0]: image_url", "messages[1].audio: audio")
+    assert Conversation.of("a").unjudged == ()
+    with pytest.raises(InvalidInput, match=re.escape("messages[0].content[0]: image_url is not text")):
+        text_only(found.messages)
+    assert text_only(Conversation.of("a").messages) == Conversation.of("a").messages
+
+
 @pytest.mark.parametrize(
     ("message", "told"),
     [
-        ({"content": [{"type": "image_url", "image_url": {"url": CANARY}}]}, "messages[0].content[0] is `image_url`"),
-        ({"content": [{"type": "text", "text": "a"}, {"type": "input_audio"}]}, "content[1] is `input_audio`, which"),
+        ({"content": [{"type": "input_json", "data": CANARY}]}, "content[0].data must be an object or a list, not str"),
         ({"content": [{"type": CANARY, "text": CANARY}]}, "content[0] is of an unknown type (12 characters)"),
         ({"content": [CANARY]}, "messages[0].content[0] must be an object with `type` and `text`"),
         ({"content": [{"text": CANARY}]}, "messages[0].content[0] must be an object with `type` and `text`"),
         ({"content": [{"type": "text", "text": [CANARY]}]}, "messages[0].content[0].text must be a string, not list"),
         ({"content": {"type": "text", "text": CANARY}}, "messages[0].content is dict"),
-        ({"content": CANARY, "audio": {"id": CANARY}}, "messages[0] has `audio`, which is no text"),
         ({"content": CANARY, "refusal": 7}, "messages[0].refusal must be a string, not int"),
         ({"content": CANARY, "tool_calls": CANARY}, "messages[0].tool_calls must be a list, not str"),
         ({"content": CANARY, "tool_calls": [CANARY]}, "tool_calls[0] must be an object with one of: function, custom"),

@@ -20,7 +20,7 @@ PACKAGE = Path(guard.__file__).parent
 # fmt: off
 ORDER = (
     "errors", "strict_json", "digest", "document", "assets", "schema", "v1",
-    "conversation", "verdict", "calibration", "external_data",
+    "message", "conversation", "verdict", "calibration", "external_data",
     "policy", "bundle", "metrics",
     "prompts", "views", "engines",
     "moderator", "batcher",
@@ -45,6 +45,9 @@ HEAVY = {
     "yaml",
     "rich",
     "tokenizers",
+    "starlette",
+    "uvicorn",
+    "prometheus_client",
 }
 
 
@@ -115,6 +118,14 @@ def test_the_command_line_loads_no_model_code() -> None:
         "grpc",
         "numpy",
         "tokenizers",
+    }
+
+
+def test_serving_grpc_needs_no_package_of_http() -> None:
+    assert not loaded_by("import guard.serve.server, guard.serve.client.blocking") & {
+        "starlette",
+        "uvicorn",
+        "prometheus_client",
     }
 
 

@@ -61,6 +61,7 @@ def test_json_has_the_fields_of_the_contract():
         policy="p" * 64,
         model="m" * 64,
         timings=Timings(1.0, 2.0, 3.0),
+        unjudged=("messages[0].content[1]: image_url",),
     )
     told = to_json(verdict)
     assert json.loads(json.dumps(told)) == {
@@ -72,6 +73,7 @@ def test_json_has_the_fields_of_the_contract():
         "target": "response",
         "threshold": 0.5,
         "coverage": {"tokens_seen": 7, "tokens_total": 9, "windows": 2, "worst": [3, 8]},
+        "unjudged": ["messages[0].content[1]: image_url"],
         "policy": "p" * 64,
         "model": "m" * 64,
     }

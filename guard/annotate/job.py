@@ -73,7 +73,7 @@ class Job:
 def check_paths(job: Job) -> None:
     """DataError if a file is missing, a path is a folder or used twice, or a suffix is unknown."""
     check_input(job.source)
-    format_of(job.source)  # an unknown one is an error
+    format_of(job.source)  # raises for an unknown suffix
     if job.out.suffix not in SUFFIXES:
         raise DataError(f"{job.out}: unknown suffix {job.out.suffix!r}; allowed: {', '.join(SUFFIXES)}")
     for path in (job.out, job.dropped, job.quarantine, job.report):

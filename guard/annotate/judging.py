@@ -23,7 +23,7 @@ from guard.annotate.labels import LabelTask
 from guard.annotate.pairs import CompareTask
 from guard.annotate.question import ModelClient, Models
 from guard.annotate.report import report
-from guard.annotate.rows import Finding, line_of, read_case
+from guard.annotate.rows import Finding, line_of, parse_case
 from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, EngineError, InvalidInput
 from guard.jobs.atomic import atomic
@@ -62,7 +62,7 @@ def _check_rows(job: Job) -> None:
     for row in _rows(job):
         where = f"{job.source} line {row.number}"
         try:
-            id = read_case(row.read(), job.task.name).id
+            id = parse_case(row.read(), job.task.name).id
         except InvalidInput:
             continue
         except DataError as problem:
@@ -70,8 +70,8 @@ def _check_rows(job: Job) -> None:
         digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).digest()  # ids may be as long as texts
         if digest in seen:
             raise DataError(
-                f"{where}: has the id of line {seen[digest]} (a row without `id` is identified by its texts); give "
-                "every row its own id, or remove the repeated row"
+                f"{where}: has the same id as line {seen[digest]} (a row without `id` is identified by its texts); "
+                "give every row its own id, or remove the duplicate"
             )
         seen[digest] = row.number
 
@@ -129,13 +129,13 @@ def _run(
                 ledger.remove()  # nothing was paid for: the next run may have other settings
             raise
         if file_digest(job.source) != job_settings["input_sha256"]:
-            raise DataError(f"{job.source}: changed while it was read; run with --restart when it is complete")
+            raise DataError(f"{job.source}: changed during the run; run with --restart when it is complete")
         usage: dict[str, Usage] = {model.name: cache.usage(f"{account}:{model.name}") for model in _clients(models)}
         return _finish(job, ledger, job_settings, usage)
 
 
 def _is_of(job: Job, settings: Mapping[str, Any]) -> bool:
-    """Whether this very job has finished before: then it is run again for the rows that failed."""
+    """Whether the same job has finished before: then only its failed rows are repeated."""
     try:
         return bool(json.loads(job.report.read_bytes())["settings"] == settings)
     except (OSError, ValueError, KeyError, TypeError):
@@ -147,14 +147,14 @@ def _clients(models: Models) -> list[ModelClient]:
 
 
 def _judge(job: Job, models: Models, ledger: Ledger, progress: Progress) -> None:
-    """Commit all unfinished parts, and again those in which the endpoint had failed."""
-    done: dict[int, bool] = {}
+    """Commit all unfinished parts, and redo those in which the endpoint failed."""
+    finished: dict[int, bool] = {}
 
     def pending() -> Iterator[_Row]:
         for row in _rows(job):
-            if row.part not in done:
-                done[row.part] = ledger.finished(row.part) and not ledger.record(row.part)["fates"].get("failed")
-            if done[row.part]:
+            if row.part not in finished:
+                finished[row.part] = ledger.finished(row.part) and not ledger.record(row.part)["statuses"].get("failed")
+            if finished[row.part]:
                 progress(1)
             else:
                 yield row
@@ -184,14 +184,14 @@ def _judge(job: Job, models: Models, ledger: Ledger, progress: Progress) -> None
         pool.shutdown(cancel_futures=True)  # waits for requests in flight: they are paid for
 
 
-_Judged = tuple[_Row, Finding, Counter[str]]
+_JudgedRow = tuple[_Row, Finding, Counter[str]]
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[_Row], _Judged], rows: Iterable[_Row], ahead: int
-) -> Iterator[_Judged]:
+    pool: ThreadPoolExecutor, work: Callable[[_Row], _JudgedRow], rows: Iterable[_Row], ahead: int
+) -> Iterator[_JudgedRow]:
     """The results of `work` in the order of the rows; at most `ahead` rows are in flight."""
-    in_flight: deque[Future[_Judged]] = deque()
+    in_flight: deque[Future[_JudgedRow]] = deque()
     for row in rows:
         in_flight.append(pool.submit(work, row))
         if len(in_flight) == ahead:
@@ -200,10 +200,10 @@ def _in_order(
         yield in_flight.popleft().result()
 
 
-def _judge_row(row: _Row, task: LabelTask | CompareTask, models: Models) -> _Judged:
+def _judge_row(row: _Row, task: LabelTask | CompareTask, models: Models) -> _JudgedRow:
     counts: Counter[str] = Counter()
     try:
-        return row, task.judge(read_case(row.read(), task.name), models, counts), counts
+        return row, task.judge(parse_case(row.read(), task.name), models, counts), counts
     except InvalidInput as error:
         return row, Finding("broken", str(error)), counts
     except EngineError as error:
@@ -212,7 +212,7 @@ def _judge_row(row: _Row, task: LabelTask | CompareTask, models: Models) -> _Jud
         return row, Finding("failed", str(error)), requested
 
 
-def _record(judged: list[_Judged]) -> dict[str, Any]:
+def _record(judged: list[_JudgedRow]) -> dict[str, Any]:
     """The record of a part: the lines to write, and the counts."""
     reasons: dict[str, Counter[str]] = {"dropped": Counter(), "broken": Counter(), "failed": Counter()}
     sums: Counter[str] = Counter()
@@ -225,12 +225,11 @@ def _record(judged: list[_Judged]) -> dict[str, Any]:
             reason = reason_kind(finding.reason) if finding.status == "broken" else finding.reason
             reasons[finding.status][reason] += 1
         if finding.status in ("broken", "failed"):
-            # `fate` is a key of the file format.
             raw = row.shard.raw(row.index)
-            entry = {"line": row.number, "fate": finding.status, "reason": finding.reason, **raw}
+            entry = {"line": row.number, "status": finding.status, "reason": finding.reason, **raw}
             quarantine.append(line_of(entry))
     return {
-        "fates": Counter(finding.status for _, finding, _ in judged),
+        "statuses": Counter(finding.status for _, finding, _ in judged),
         "reasons": reasons,
         "counts": sums,
         "kept": kept,
@@ -247,7 +246,7 @@ def _finish(job: Job, ledger: Ledger, settings: Mapping[str, Any], usage: Mappin
     parts = list(itertools.takewhile(ledger.finished, itertools.count()))
     for part in parts:
         record = ledger.record(part)
-        statuses.update(record["fates"])
+        statuses.update(record["statuses"])
         counts.update(record["counts"])
         for status, of_status in record["reasons"].items():
             reasons[status].update(of_status)

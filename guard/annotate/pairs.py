@@ -71,11 +71,11 @@ class CompareTask:
 
     def _generate(self, case: Case, generator: ModelClient | None, counts: Counter[str]) -> list[str]:
         """Generated answers to fill up the row's own. Truncated and empty ones are left out."""
-        given = len(case.responses)
+        present = len(case.responses)
         if generator is None:
-            raise InvalidInput(f"has {given} `responses` where two are needed, and no model was given to write them")
+            raise InvalidInput(f"has {present} `responses`; needs 2, or a model to generate them (--generator-model)")
         generated = []
-        for seed in range(self.answers - given):  # one by one: many servers ignore `n`
+        for seed in range(self.answers - present):  # one by one: many servers ignore `n`
             text, complete = generator.answer((Message("user", case.prompt),), counts, seed)
             if complete and text.strip():
                 generated.append(text)

@@ -27,7 +27,7 @@ class Model:
 
     def __post_init__(self) -> None:
         if (self.price_in is None) != (self.price_out is None):
-            raise ConfigError(f"model {self.endpoint.model!r} has one price; give both, of prompts and of answers")
+            raise ConfigError(f"model {self.endpoint.model!r} has one price; give both price_in and price_out")
 
 
 @dataclass(frozen=True, slots=True)

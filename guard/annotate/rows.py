@@ -1,4 +1,4 @@
-"""The rows that a judge reads, and what it writes of them."""
+"""Input rows of a judge, and its results."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from guard.conversation import USUAL_COLUMNS, Conversation, ConversationColumns, Message, conversation_from_row
 from guard.errors import DataError, InvalidInput
 from guard.jobs.rows import as_json
+from guard.message import text_only
 
 Task = Literal["label", "compare"]
 Status = Literal["kept", "dropped", "broken", "failed"]
@@ -26,7 +27,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Case:
-    """A row to judge. `conversation` is what is labelled, or the prompt alone; `responses` are what is compared."""
+    """A row to judge. `conversation` is labelled, or is the prompt alone; `responses` are compared."""
 
     id: str
     row: Mapping[str, Any]
@@ -48,7 +49,7 @@ class Finding:
     dropped: tuple[Mapping[str, Any], ...] = ()
 
 
-def read_case(row: Mapping[str, Any], task: Task) -> Case:
+def parse_case(row: Mapping[str, Any], task: Task) -> Case:
     """The case of a row. InvalidInput if it is broken, DataError if it has a column that the judge adds.
 
     The id is the row's own, or the digest of its texts.
@@ -58,6 +59,7 @@ def read_case(row: Mapping[str, Any], task: Task) -> Case:
         if name in row:
             raise DataError(f"has a column `{name}`, which the judge adds; rename or remove it")
     conversation, responses = (conversation_from_row(row), ()) if task == "label" else _compared(row)
+    text_only(conversation.messages)
     texts = [*(message.content for message in conversation.messages), *responses]
     own = row.get("id")
     if own is not None and (not isinstance(own, str | int) or isinstance(own, bool) or own == ""):
@@ -70,19 +72,19 @@ def _compared(row: Mapping[str, Any]) -> tuple[Conversation, tuple[str, ...]]:
     conversation = conversation_from_row(row, _COMPARED)
     responses = [] if row.get("responses") is None else row["responses"]
     if not isinstance(responses, list) or not all(isinstance(each, str) and each.strip() for each in responses):
-        raise InvalidInput("`responses` must be a list of texts that are not empty")
+        raise InvalidInput("`responses` must be a list of non-empty texts")
     return conversation, tuple(Message("assistant", each).content for each in responses)
 
 
 def writable(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row as JSON has it, dates as texts. InvalidInput if a number of it is none that JSON can write."""
+    """The row as JSON data, dates as text. InvalidInput if it has a number without a JSON form."""
     try:
         plain: dict[str, Any] = json.loads(json.dumps(row, allow_nan=False, default=as_json))
     except (ValueError, RecursionError):
-        raise InvalidInput("a number is not finite, which JSON cannot write") from None
+        raise InvalidInput("a number is not finite, which JSON cannot represent") from None
     return plain
 
 
 def line_of(row: Mapping[str, Any]) -> str:
-    """The row as a line of JSON that always encodes as UTF-8, without its end."""
+    """The row as a line of JSON that always encodes as UTF-8, without line break."""
     return _SURROGATE.sub("\ufffd", json.dumps(row, ensure_ascii=False))

@@ -1,7 +1,7 @@
 """The `guard` command: one noun a file. Errors that guard raises on purpose become one line on stderr.
 
-Exit codes: 0 safe or done, 1 flagged (single text only), 2 usage, 3 could not decide, a broken row, or any error that
-nobody foresaw.
+Exit codes: 0 safe or done, 1 flagged (single text only), 2 usage, 3 could not decide, a broken row, or an internal
+error.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, TextIO, cast
 
 import typer
 
-from guard.cli import check, data, doctor, evaluate, export, filter, output, policy, redteam, serve, train
+from guard.cli import cascade, check, data, doctor, evaluation, export, filter, output, policy, redteam, serve, train
 from guard.errors import BundleError, ConfigError, EngineError, GuardError, NoBundle, OutputError, ServiceError
 
 USAGE, UNDECIDED = 2, 3
@@ -32,16 +34,17 @@ app.command("check")(check.check)
 app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("export")(export.export)
-app.command("eval")(evaluate.evaluate)
+app.command("cascade")(cascade.cascade)
 app.command("redteam")(redteam.redteam)
 app.command("doctor")(doctor.doctor)
 app.command("filter")(filter.filter_rows)
+app.add_typer(evaluation.app, name="eval", help="Evaluate a guard on labelled sets, or a recipe on sources held out.")
 app.add_typer(data.app, name="data", help="Build labelled training data from described sources.")
 app.add_typer(policy.app, name="policy", help="List, show, write, validate, compare and map policies.")
 
 
-def _version(wanted: bool) -> None:
-    if not wanted:
+def _version(show: bool) -> None:
+    if not show:
         return
     from guard.cli.version import version_text
 
@@ -58,7 +61,7 @@ def _options(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no warnings.")] = False,
     verbose: Annotated[
         int,
-        typer.Option("--verbose", "-v", count=True, show_default=False, help="Log what is done; -vv logs more."),
+        typer.Option("--verbose", "-v", count=True, show_default=False, help="Log progress; -vv logs more."),
     ] = 0,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -68,8 +71,8 @@ def _options(
 
 
 def _set_log_level(quiet: bool, verbose: int) -> None:
-    """How much guard logs on stderr; progress bars are shown where it may warn. Other packages only ever warn: what
-    they log may hold the texts that they are given.
+    """Sets the log level of guard; progress bars need WARNING. Other packages stay at WARNING: their logs may contain
+    user text.
     """
     if quiet and verbose:
         raise ConfigError("--quiet and --verbose exclude each other; give one of them")
@@ -78,14 +81,20 @@ def _set_log_level(quiet: bool, verbose: int) -> None:
     logging.getLogger("guard").setLevel(level)
 
 
+@cache
+def _command() -> Callable[..., object]:
+    """What click runs; typer derives it from the annotations, which takes longer than to moderate a text."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code, whatever becomes of its output."""
+    """Run the command line and exit with its code, even if its output cannot be written."""
     stdout = sys.stdout
     sys.stdout = cast(TextIO, output.Output(stdout))
     code: str | int | None
     try:
         try:
-            app(args=arguments, prog_name="guard")
+            _command()(args=arguments, prog_name="guard")
             code = 0
         except SystemExit as end:
             code = end.code
@@ -109,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _internal(error: Exception) -> str:
-    """Where an error arose that nobody foresaw. Its message stays untold: it may repeat a user's words."""
+    """The message of an internal error: type and location only, since its own message may contain user text."""
     *_, frame = traceback.extract_tb(error.__traceback__)
     where = f"{Path(frame.filename).name}:{frame.lineno}"
     return f"internal error: {type(error).__name__} at {where}; run `guard --debug ...` for the traceback and report it"

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,10 +19,12 @@ from guard.cli import output
 from guard.conversation import LONGEST, Conversation, ConversationColumns, conversation_from_row
 from guard.errors import GuardError, InvalidInput
 from guard.jobs.rows import as_json, open_rows
+from guard.report.progress import progress_bar
 
 if TYPE_CHECKING:
     from guard.moderator import Guard
     from guard.policy import Policy
+    from guard.report.progress import ProgressBar
     from guard.verdict import Verdict
 
 CHUNK = 256
@@ -31,7 +34,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # legal in JSON, but cannot be print
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Row:
-    """A row of the input: the id that it has there, and its conversation or what is wrong with it."""
+    """A row of the input: its id there, and its conversation or the error."""
 
     line: int
     id: Any
@@ -40,14 +43,14 @@ class Row:
 
     @property
     def name(self) -> Any:
-        """Its id, or else the number of its line as text."""
+        """The id, or the line number as text where the row has none."""
         return str(self.line) if self.id is None else self.id
 
 
 def check(
     text: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TEXT]", help="The text to judge; - reads one text from standard input."),
+        typer.Argument(metavar="[TEXT]", help="The text to judge; - reads it from standard input."),
     ] = None,
     file: Annotated[
         Path | None,
@@ -57,19 +60,19 @@ def check(
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="A column of bare texts to judge, with --file.")] = None,
     policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the model's own.")] = None,
-    exclude: Annotated[str, typer.Option(help="Category codes to drop, as S6,S13.")] = "",
+    exclude: Annotated[str, typer.Option(help="Category codes to leave out, like S6,S13.")] = "",
     mode: Annotated[
         Mode | None,
         typer.Option(
             help="strict flags more, permissive less; default: balanced, or the server's.", show_default=False
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A bundle folder; default: the guard that ships.")] = None,
-    server: Annotated[str | None, typer.Option(help="HOST:PORT of a `guard serve` to ask instead.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Say what the flagged categories mean.")] = False,
+    model: Annotated[str | None, typer.Option(help="A bundle folder; default: the shipped guard.")] = None,
+    server: Annotated[str | None, typer.Option(help="HOST:PORT of a running `guard serve` to use instead.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the definitions of the flagged categories.")] = False,
     fail_on: Annotated[
-        Literal["unsafe"] | None, typer.Option(help="Exit with 1, too, if a row of --file is flagged.")
+        Literal["unsafe"] | None, typer.Option(help="Exit with 1 also if a row of --file is flagged.")
     ] = None,
 ) -> None:
     """Judge a text (exit 0 safe, 1 flagged) or every row of a file (exit 0 when all were answered)."""
@@ -77,7 +80,7 @@ def check(
 
     if (text is None) == (file is None):
         raise InvalidInput("give either a TEXT (- for standard input) or --file ROWS.jsonl")
-    if text is not None and len(text) > 1:  # not shown: they are a user's words
+    if text is not None and len(text) > 1:  # the message must not show user text
         raise InvalidInput(f"give one TEXT (got {len(text)}); put quotes around it")
     if text_column is not None and file is None:
         raise InvalidInput("--text-column names a column of --file")
@@ -86,16 +89,19 @@ def check(
     rows = _single(text[0]) if text is not None else _rows(file, text_column)  # type: ignore[arg-type]
     codes = [code.strip() for code in exclude.split(",") if code.strip()]
     answered = unanswered = flagged = 0
-    with open_guard(model, server, policy, mode) as guard:
-        # The table has the categories' names; JSON needs no more than the verdicts.
+    with (
+        open_guard(model, server, policy, mode) as guard,
+        nullcontext() if file is None else progress_bar("rows") as bar,
+    ):
+        # The table shows the categories' names; JSON needs only the verdicts.
         show = _show_json if as_json else _Table(guard.info.policy.without(codes), explain, file is not None)
-        for row, verdict in _answers(rows, guard, codes, file):
+        for row, verdict in _answers(rows, guard, codes, bar):
             show(row, verdict)
             answered += 1
             unanswered += isinstance(verdict, GuardError) or verdict.outcome.value == "INCOMPLETE"
             flagged += not isinstance(verdict, GuardError) and verdict.outcome.value == "UNSAFE"
             if file is not None and output.lost():
-                unanswered += 1  # nobody learns of the rows that are left
+                unanswered += 1  # nobody would see the remaining rows
                 break
     if not answered:
         where = "standard input" if str(file) == STDIN else file
@@ -109,7 +115,7 @@ def _single(text: str) -> Iterator[Row]:
     if text == STDIN:
         raw = sys.stdin.buffer.read(LONGEST + 1)
         if len(raw) > LONGEST:
-            raise InvalidInput(f"standard input is too long: at most {LONGEST:,} bytes are judged; send it in parts")
+            raise InvalidInput(f"standard input is too long: must be <= {LONGEST:,} bytes; split the text")
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as problem:
@@ -136,23 +142,16 @@ def _rows(file: Path, text_column: str | None) -> Iterator[Row]:
 
 
 def _answers(
-    rows: Iterable[Row], guard: Guard, exclude: Sequence[str], file: Path | None
+    rows: Iterable[Row], guard: Guard, exclude: Sequence[str], bar: ProgressBar | None
 ) -> Iterator[tuple[Row, Verdict | GuardError]]:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    quiet = file is None or not console.is_terminal
-    with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
-        task = progress.add_task("rows", total=None)
-        rows = iter(rows)
-        while chunk := list(islice(rows, CHUNK)):
-            conversations = [row.conversation for row in chunk if row.conversation is not None]
-            verdicts = iter(guard.moderate_each(conversations, exclude=exclude) if conversations else ())
-            for row in chunk:
-                yield row, row.error or next(verdicts)
-            progress.advance(task, len(chunk))
+    rows = iter(rows)
+    while chunk := list(islice(rows, CHUNK)):
+        conversations = [row.conversation for row in chunk if row.conversation is not None]
+        verdicts = iter(guard.moderate_each(conversations, exclude=exclude) if conversations else ())
+        for row in chunk:
+            yield row, row.error or next(verdicts)
+        if bar is not None:
+            bar.advance(len(chunk))
 
 
 def _show_json(row: Row, verdict: Verdict | GuardError) -> None:
@@ -168,7 +167,7 @@ def _show_json(row: Row, verdict: Verdict | GuardError) -> None:
 
 
 class _Table:
-    """A table for people, printed a chunk at a time is no table: rows are kept until the end, without their text."""
+    """A table for people. Rows are kept until the end, without their text, so that the columns align."""
 
     def __init__(self, policy: Policy, explain: bool, many: bool) -> None:
         from rich.table import Table
@@ -224,5 +223,5 @@ class _Table:
 
 
 def _printable(name: str) -> str:
-    """No control sequence reaches the terminal."""
+    """The name, escaped where it could send control sequences to the terminal."""
     return name if name.isprintable() else ascii(name)

@@ -1,4 +1,4 @@
-"""`guard data confounds`: what predicts the label of a built data set besides harm, before and after mixing."""
+"""`guard data confounds`: what predicts the label of a built data set other than harm, before and after mixing."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _TABLES = ("language", "length", "kind", "source", "role", "licence", "language 
 
 def confounds(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by `guard data build`.")],
-    split: Annotated[str, typer.Option(metavar="train|dev|test|development", help="Which split.")] = "train",
+    split: Annotated[str, typer.Option(metavar="train|dev|test|development", help="The split to measure.")] = "train",
     kind: Annotated[str | None, typer.Option(metavar="KIND", help="Only rows of this kind, such as prompt.")] = None,
     mixing: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Try this `mixing` section instead of the stored weights."),
+        typer.Option(metavar="FILE", help="Use this `mixing` section instead of the stored weights."),
     ] = None,
-    warn_above: Annotated[float, typer.Option(min=0.5, max=1.0, help="Warn above this AUROC of a probe.")] = 0.65,
-    seed: Annotated[int, typer.Option(help="Of the sample that probes are fitted on.")] = 0,
+    warn_above: Annotated[float, typer.Option(min=0.5, max=1.0, help="Warn if a probe's AUROC exceeds this.")] = 0.65,
+    seed: Annotated[int, typer.Option(help="Seed of the sample for the probes.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="REPORT.json", help="Write the reports to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print both reports and their comparison as JSON.")] = False,
 ) -> None:
-    """Show label x language, length, kind, source …, and how well a classifier predicts the label by these alone.
+    """Show label x language, length, kind, source …, and how well a classifier predicts the label from these alone.
 
-    "Before" counts each row once, "after" by its weight. The AUROC is that of a classifier which sees nothing but the
-    confound: 0.5 is what a data set without this shortcut has.
+    "Before" counts each row once, "after" by its weight. The AUROC is that of a classifier that sees only the
+    confound; without this shortcut it is 0.5.
     """
     from guard.data.build.select import SPLITS
     from guard.data.dataset.confounds import measure, outline
@@ -81,7 +81,7 @@ def _mixed_weights(mixing: Path, data: Path, split: str, columns: Columns) -> Fl
     from guard.errors import ConfigError, InvalidInput
 
     if split != "train":
-        raise InvalidInput(f"--mixing applies to the rows that are trained on, not to {split}; use --split train")
+        raise InvalidInput(f"--mixing applies only to the train split (got --split {split})")
     section = schema.load(mixing, mix.Mixing, ConfigError)
     if section.category_caps:
         typer.echo(f"note: {mixing}: `category_caps` drop rows, so only a build can show their effect", err=True)
@@ -100,7 +100,7 @@ def _base_weights(data: Path, columns: Columns) -> Floats:
         weights = {use["source"]: float(use["weight"]) for use in config["sources"]}
         weights |= {entry["name"]: float(entry["weight"]) for entry in config.get("data", ())}
     except (KeyError, TypeError, ValueError):
-        raise DataError(f"{data}: its manifest does not state the weights of sources; build it again") from None
+        raise DataError(f"{data}: the manifest has no source weights; rebuild the data") from None
     source = columns.of["source"]
     return np.array([weights.get(name, 1.0) for name in source.values])[source.codes]
 

@@ -1,4 +1,4 @@
-"""`guard data convert`: labelled rows from any supported format to guard's own, or to those of trainers."""
+"""`guard data convert`: convert labelled rows from any supported format to guard's format or to trainers' formats."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def convert(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jsonl or .parquet file.", show_default=False)],
     columns: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A mapping file: the columns, and the words of each label.")
+        Path | None, typer.Option(metavar="FILE", help="A mapping file: the columns and the label values.")
     ] = None,
     policy: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="The policy whose codes the rows name.")
+        str, typer.Option(metavar="NAME|FILE", help="The policy of the rows' category codes.")
     ] = "mlcommons",
     to: Annotated[
         Literal["jsonl", "parquet", "chat", "kto", "preference"] | None,
-        typer.Option(help="What to write; default: by the suffix of OUT.", show_default=False),
+        typer.Option(help="The output format; default: by the suffix of OUT.", show_default=False),
     ] = None,
-    split: Annotated[str, typer.Option(help="The part of a build or of a saved data set, or `all`.")] = "",
+    split: Annotated[str, typer.Option(help="The split of a build or of a saved data set, or `all`.")] = "",
 ) -> None:
     """Convert labelled rows. Without a mapping file, the columns must be called `prompt` (or `text`), `response` or
     `messages`, `label`, `categories`, `id`, `language`, `group`.

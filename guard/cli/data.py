@@ -1,4 +1,4 @@
-"""`guard data`: build labelled data sets, and list and check the sources that they are built from."""
+"""`guard data`: build labelled data sets, and list and check their sources."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ app.command("inspect")(data_inspect.inspect)
 app.command("diff")(data_diff.diff)
 _MISMATCH = 2
 
-Root = Annotated[Path, typer.Option("--root", help="The folder that holds `raw/` and the fingerprints.")]
+Root = Annotated[Path, typer.Option("--root", help="The folder of `raw/` and the fingerprints.")]
 Taxonomy = Annotated[
     Path | None,
     typer.Option("--taxonomy", file_okay=False, exists=True, help="A folder with your own sources/ and crosswalks/."),
@@ -40,12 +40,10 @@ def build(
     out: Annotated[Path, typer.Option("--out", help="The folder to write; an earlier build in it is replaced.")],
     root: Annotated[
         Path | None,
-        typer.Option(
-            "--root", help="The folder that holds `raw/` and the fingerprints; not needed for files of your own alone."
-        ),
+        typer.Option("--root", help="The folder of `raw/` and the fingerprints; not needed for your own files alone."),
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option("--against", help="A file of held-out rows that no row may repeat; repeatable.")
+        list[Path] | None, typer.Option("--against", help="A file of held-out rows to exclude; repeatable.")
     ] = None,
     allow_count_mismatch: Annotated[
         bool, typer.Option("--allow-count-mismatch", help="Build even if row counts differ from a description.")
@@ -57,7 +55,7 @@ def build(
     report: Annotated[bool, typer.Option(help="Write the confound report and the data card as well.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest instead of a table.")] = False,
 ) -> None:
-    """Build a data set: read, map, clean, deduplicate, decontaminate, mix, split. A killed build resumes."""
+    """Build a data set: load, map, clean, deduplicate, decontaminate, mix, split. A killed build resumes."""
     from guard.data.build.build import build as build_data
     from guard.data.dataset.reports import write_reports
     from guard.errors import need
@@ -104,7 +102,7 @@ def check(
     taxonomy: Taxonomy = None,
     fingerprints: Annotated[str, typer.Option(help="The folder of fingerprints under the root.")] = "fingerprints",
 ) -> None:
-    """Read sources and compare their row counts with their descriptions. Exit code 2 if any count differs."""
+    """Load sources and compare their row counts with their descriptions. Exit code 2 if any count differs."""
     from guard.data.ingest import decontaminate, ingest
     from guard.data.sources import description
     from guard.errors import ConfigError

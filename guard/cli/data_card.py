@@ -1,4 +1,4 @@
-"""`guard data card`: write the data card of a built data set again."""
+"""`guard data card`: write the data card of a built data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 def card(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder made by `guard data build`.")],
 ) -> None:
-    """Write card.html into the folder of a build: one page for offline reading, with plots, without texts of rows."""
+    """Write card.html into the folder of a build: one self-contained page with plots, without texts of rows."""
     from guard.data.dataset.card.card import write_card
 
     typer.echo(f"wrote {write_card(folder)}")

@@ -24,7 +24,7 @@ _TOTALS = ("split", "label", "kind", "language", "categories", "licence")
 
 def diff(
     a: Annotated[Path, typer.Argument(metavar="A", help="The folder of a build.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another one, such as a later one.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The folder of another build.", show_default=False)],
     show_ids: Annotated[int, typer.Option(min=0, metavar="N", help="Show the ids of up to N rows per group.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print all differences as one JSON object.")] = False,
 ) -> None:
@@ -88,7 +88,7 @@ def _tables(diff: Diff) -> Iterator[Table]:
     for title, counts in (("only in A", diff.removed), ("only in B", diff.added)):
         if counts:
             lines = ((source, reason, f"{rows:,}") for (source, reason), rows in sorted(counts.items()))
-            yield table(title, "the other lacks it because", "rows", rows=lines)
+            yield table(title, "reason", "rows", rows=lines)
     for field, changes in diff.changed.items():
         most = sorted(changes.items(), key=lambda item: (-item[1], item[0]))
         yield table(f"{field} in A", "in B", "rows", rows=[(old, new, f"{rows:,}") for (old, new), rows in most])

@@ -23,7 +23,7 @@ _CHARACTERS = 600
 def inspect(
     path: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER|FILE", help="A folder made by `guard data build`, or one parquet file of it."),
+        typer.Argument(metavar="FOLDER|FILE", help="A folder made by `guard data build`, or one of its Parquet files."),
     ],
     split: Annotated[
         str | None, typer.Option(help="train, dev, test, development, or a file of pairs such as pairs-train.")
@@ -37,14 +37,16 @@ def inspect(
     reason: Annotated[str | None, typer.Option(help="Rows left out for this reason; implies --dropped.")] = None,
     id: Annotated[str | None, typer.Option("--id", help="The row of this id, kept or dropped.")] = None,
     count: Annotated[int, typer.Option("-n", "--rows", min=1, help="How many rows.")] = 10,
-    seed: Annotated[int, typer.Option(help="Another seed shows other rows.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
     show_text: Annotated[
         bool, typer.Option("--show-text", help="Show the texts too; many are hateful, sexual or violent.")
     ] = False,
-    characters: Annotated[int, typer.Option(min=1, help="Of each turn, with --show-text.")] = _CHARACTERS,
-    as_json: Annotated[bool, typer.Option("--json", help="One object per row; with --show-text, whole texts.")] = False,
+    characters: Annotated[int, typer.Option(min=1, help="Characters shown of each turn.")] = _CHARACTERS,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per row; with --show-text, whole texts.")
+    ] = False,
 ) -> None:
-    """Show a reproducible sample of the rows. Exit code 2 if no row has the id."""
+    """Show a reproducible sample of the rows. Exit code 2 if no row has the given id."""
     from guard.data.dataset import samples
     from guard.errors import InvalidInput
 

@@ -1,4 +1,4 @@
-"""`guard doctor`: what is wrong with this installation or with a model, and what to do."""
+"""`guard doctor`: diagnose this installation or a model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import typer
 def doctor(
     model: Annotated[
         Path | None,
-        typer.Argument(help="A bundle, or the folder of a base model or released guard; default: the one shipped."),
+        typer.Argument(help="A bundle, or the folder of a base model or released guard; default: the shipped guard."),
     ] = None,
     policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: the model's own.")] = None,
     weights: Annotated[
-        bool, typer.Option("--weights/--no-weights", help="Load the weights and measure what they answer.")
+        bool, typer.Option("--weights/--no-weights", help="Load the weights and score sample texts.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="The findings as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")] = False,
 ) -> None:
-    """Check the installation and a model: template, tokens, roles, label mass. Exit 0 all right, 1 something failed."""
+    """Check the installation and a model: template, tokens, roles, label mass. Exit code 1 if a check failed."""
     from guard.doctor import examine, failed
     from guard.report.tables import show, table
 
@@ -30,7 +30,7 @@ def doctor(
         plain = {"model": None if model is None else str(model), "failed": failed(checks)}
         typer.echo(json.dumps({**plain, "checks": [dataclasses.asdict(check) for check in checks]}, indent=2))
     else:
-        show(table("check", "", "found", rows=((each.name, each.status, each.found) for each in checks)))
+        show(table("check", "status", "detail", rows=((each.name, each.status, each.detail) for each in checks)))
         for each in checks:
             if each.advice:
                 typer.echo(f"{each.status} {each.name}: {each.advice}")

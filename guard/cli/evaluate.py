@@ -18,24 +18,22 @@ if TYPE_CHECKING:
     from guard.evaluate.suite import Suite
     from guard.moderator import Guard
 
-WIDTH = 160  # of tables in a file or a pipe
-
 
 def evaluate(
     names: Annotated[
         list[str],
         typer.Argument(
             metavar="SET...",
-            help="A public benchmark (xstest, toxicchat, beavertails, wildguardtest_prompt …; a wrong name lists them "
-            "all); FILE; data:FOLDER:SPLIT.",
+            help="A public benchmark (xstest, toxicchat, beavertails, wildguardtest_prompt …; an unknown name lists "
+            "them all), a FILE, or data:FOLDER:SPLIT.",
         ),
     ],
     root: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The folder that holds the benchmarks: their files, and hub/NAME."),
+        typer.Option(metavar="DIR", help="The folder of the benchmarks: their files, and hub/NAME."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the one shipped.")
+        str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the shipped guard.")
     ] = None,
     server: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A running `guard serve` to evaluate instead.")
@@ -44,13 +42,13 @@ def evaluate(
         str | None, typer.Option(metavar="NAME|FILE", help="Default: the bundle's or the server's own.")
     ] = None,
     columns: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A mapping file: the columns of FILE and their meaning.")
+        Path | None, typer.Option(metavar="FILE", help="A mapping file: the columns of FILE and the label values.")
     ] = None,
     mode: Annotated[
         str | None,
         typer.Option(
             metavar="strict|balanced|permissive",
-            help="Which thresholds decide; default: balanced, or the server's own.",
+            help="The thresholds to use; default: balanced, or the server's own.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -59,11 +57,11 @@ def evaluate(
         Path | None, typer.Option(metavar="REPORT.html", help="Write a page with plots and the worst mistakes.")
     ] = None,
     show_text: Annotated[
-        bool, typer.Option("--show-text", help="Include the texts of the worst mistakes in the page, folded away.")
+        bool, typer.Option("--show-text", help="Include the texts of the worst mistakes in the page, collapsed.")
     ] = False,
     evasion: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.json", help="The report of `guard redteam` on this guard, for the page."),
+        typer.Option(metavar="FILE.json", help="A report of `guard redteam` on this guard, to show in the page."),
     ] = None,
     card: Annotated[
         Path | None,
@@ -86,23 +84,21 @@ def evaluate(
         if path is not None and not path.absolute().parent.is_dir():
             raise InvalidInput(f"{path}: there is no folder {path.absolute().parent}; create it first")
     if html is None and (show_text or evasion is not None):
-        raise InvalidInput("--show-text and --evasion are about the page; name it with --html")
+        raise InvalidInput("--show-text and --evasion apply to the page; add --html REPORT.html")
     if html is not None:
-        need("matplotlib", "data")  # before the work, not after it
+        need("matplotlib", "data")  # fail before the evaluation, not after it
     bundle = None if card is None else open_bundle(card)
     if card is not None and model is None and server is None:
         model = str(card)
     with open_guard(model, server, policy, cast("Mode | None", mode)) as guard:
         info = guard.info
         if bundle is not None and info.model != bundle.manifest.model:
-            raise InvalidInput(
-                f"--card {card}: is not the model that is evaluated; its card would be about another one"
-            )
+            raise InvalidInput(f"--card {card}: must be the evaluated model (its digest differs)")
         attacks = None if evasion is None else load(evasion, info.model)
         mapping = None if columns is None else load_mapping(columns)
         suites = [benchmarks.load(name, root, info.policy, mapping) for name in names]
         evaluated = _moderate(guard, suites)
-    results = [report.measure(done.suite, done.verdicts, info.policy) for done in evaluated]
+    results = [report.measure(each.suite, each.verdicts, info.policy) for each in evaluated]
     options = {
         "--root": root,
         "--model": model,
@@ -138,9 +134,9 @@ def _moderate(guard: Guard, suites: Sequence[Suite]) -> list[EvaluatedSuite]:
 
 
 def _command(names: Sequence[str], options: Mapping[str, object]) -> str:
-    """The command line that gives the same numbers again."""
-    given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
-    return shlex.join(["guard", "eval", *names, *given])
+    """The command line that reproduces the results."""
+    words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+    return shlex.join(["guard", "eval", *names, *words])
 
 
 def _write_page(
@@ -173,28 +169,23 @@ def _write(path: Path, text: str) -> None:
 
 
 def _print(measured: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from guard.evaluate import report
+    from guard.report.tables import show
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
     policy, thresholds = measured["policy"], measured["thresholds"]
     typer.echo(
         f"model {measured['model'][:12]} ({measured['kind']}), policy {policy['id']} {policy['version']}, "
         f"mode {measured['mode']}, unsafe from p = {report.decimal(thresholds['prompt']['unsafe'])} (prompts), "
         f"{report.decimal(thresholds['response']['unsafe'])} (responses)"
     )
-    for table in report.tables(measured):
-        console.print(table)
+    show(*report.tables(measured))
     for result in measured["results"]:
         name = result["name"]
         if result["incomplete"]:
-            typer.echo(f"{name}: coverage of {result['incomplete']} rows is incomplete")
+            typer.echo(f"{name}: {result['incomplete']} rows with incomplete coverage")
         if result["left_out"]:
-            typer.echo(f"{name}: {result['left_out']} records are no cases by its convention")
+            typer.echo(f"{name}: {result['left_out']} records left out by the convention of this set")
         if result["cautions"]:
             typer.echo(f"{name}: {result['cautions']}")
         if (refusal := result["refusal"]) and not refusal["scored"]:
-            typer.echo(f"{name}: refusal not scored, this guard gives no p_refusal")
+            typer.echo(f"{name}: refusal not scored: this guard has no p_refusal")

@@ -1,4 +1,4 @@
-"""`guard export`: from a finished run to a sealed bundle."""
+"""`guard export`: make a sealed bundle from a finished run."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Head(StrEnum):
 
 def export(
     run: Annotated[Path, typer.Argument(help="The folder of a finished `guard train`.")],
-    out: Annotated[Path, typer.Argument(help="The bundle to make; must not exist.")],
+    out: Annotated[Path, typer.Argument(help="The bundle to write; must not exist.")],
     data: Annotated[
         Path | None, typer.Option(help="Folder with the dev split to calibrate on; default: the run's own.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name; default: the folder's.")] = None,
     form: Annotated[
-        Form | None, typer.Option(help="How a causal guard's weights are stored; int8 and int4: linear layers only.")
+        Form | None, typer.Option(help="Precision of a causal guard's weights; int8 and int4: linear layers only.")
     ] = None,
     head: Annotated[
         Head, typer.Option(help="A causal guard's output layer: the full one, or only the tokens of verdicts.")
@@ -40,14 +40,14 @@ def export(
     most_flips: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Share of verdicts that the form may change on the check's texts; default 0.1."
+            min=0, max=1, help="Largest share of verdicts that --form may change on the parity texts; default: 0.1."
         ),
     ] = None,
     tensorrt: Annotated[
         Path | None, typer.Option(help="Folder for TensorRT engines of this machine's GPU, built from the bundle.")
     ] = None,
 ) -> None:
-    """Make a bundle: ONNX, calibration, digests; the parity of torch and ONNX is measured, printed and stored."""
+    """Make a bundle: ONNX model, calibration, digests. The parity of torch and ONNX is measured and stored."""
     need("torch", "train")
     from guard.train.export import export as make
 

@@ -1,4 +1,4 @@
-"""`guard data fetch`: rebuild the raw data from the public repositories that it comes from."""
+"""`guard data fetch`: download the raw data from its public repositories."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _THERE = ("present", "fetched")
 
 
 def fetch(
-    root: Annotated[Path, typer.Option("--root", file_okay=False, help="The data root; made if it is not there.")],
+    root: Annotated[Path, typer.Option("--root", file_okay=False, help="The data root; created if missing.")],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Sources or raw folders; all if none is given.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Sources or raw folders; default: all.")
     ] = None,
     base_url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="A mirror with URL/OWNER/REPOSITORY/COMMIT/PATH; default: GitHub."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, max=32, help="Connections at a time.")] = 4,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list files, addresses and states.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array with an object a file.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=32, help="Concurrent connections.")] = 4,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list files, URLs and states.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array with an object per file.")] = False,
     taxonomy: Annotated[
         Path | None, typer.Option(file_okay=False, exists=True, help="A folder with your own downloads/ and sources/.")
     ] = None,
 ) -> None:
-    """Fetch the raw files of data sources from their repositories and check every one against its described digest.
+    """Download the raw files of data sources and verify every one against its described digest.
 
-    Files that are there and right are left alone, so a run that was stopped goes on where it was. Each data set keeps
-    its own licence. Exit code 0 if every file is there and right, else 2.
+    Files that are present and correct are kept, so a stopped run resumes. Each data set keeps its own licence. Exit
+    code 0 if every file is present and correct, else 2.
     """
     from guard.data.sources.fetch import downloads, fetching
     from guard.data.sources.fetch.transfer import hosts_at

@@ -19,43 +19,48 @@ _ENDPOINT, _GENERATOR = "The judge", "The generator of responses (compare)"
 
 
 def judge(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows: .jsonl or .ndjson.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Rows: .jsonl, .csv, .tsv or .parquet.", show_default=False)
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Labelled rows, or pairs.", show_default=False)],
-    task: Annotated[Literal["label", "compare"], typer.Option(help="What to make.", show_default=False)],
+    task: Annotated[
+        Literal["label", "compare"], typer.Option(help="Label rows, or compare answers.", show_default=False)
+    ],
     base_url: Annotated[
         str, typer.Option(metavar="URL", help="Like https://HOST/v1.", show_default=False, rich_help_panel=_ENDPOINT)
     ],
     model: Annotated[
-        str, typer.Option(metavar="NAME", help="As the URL knows it.", show_default=False, rich_help_panel=_ENDPOINT)
+        str, typer.Option(metavar="NAME", help="Its name there.", show_default=False, rich_help_panel=_ENDPOINT)
     ],
     policy: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE", help="What is unsafe; default: mlcommons, or none with --criterion."),
+        typer.Option(metavar="NAME|FILE", help="The policy to judge by; default: mlcommons, or none with --criterion."),
     ] = None,
     votes: Annotated[
-        int, typer.Option(min=1, help="label: how often a row is judged, every other time in reverse order.")
+        int, typer.Option(min=1, help="label: judgements per row, every other one with the categories reversed.")
     ] = 2,
     criterion: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="compare: what makes an answer better; default: the policy.")
+        Path | None,
+        typer.Option(metavar="FILE", help="compare: the criterion of a better answer; default: the policy."),
     ] = None,
     answers: Annotated[
-        int, typer.Option(min=2, help="compare: answers that a prompt gets if it has fewer than 2.")
+        int, typer.Option(min=2, help="compare: answers to generate for a prompt with fewer than 2.")
     ] = 2,
     api_key_env: Annotated[
         str | None,
-        typer.Option(metavar="VARIABLE", help="The environment variable with the key.", rich_help_panel=_ENDPOINT),
+        typer.Option(metavar="VARIABLE", help="The environment variable of the key.", rich_help_panel=_ENDPOINT),
     ] = None,
     temperature: Annotated[float, typer.Option(min=0.0, rich_help_panel=_ENDPOINT)] = 0.0,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.", rich_help_panel=_ENDPOINT)] = 1024,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Per completion.", rich_help_panel=_ENDPOINT)] = 1024,
     body: Annotated[
         str,
-        typer.Option(metavar="JSON", help="More keys for each request; null takes one out.", rich_help_panel=_ENDPOINT),
+        typer.Option(metavar="JSON", help="More keys of each request; null removes one.", rich_help_panel=_ENDPOINT),
     ] = "{}",
     price_in: Annotated[
-        float | None, typer.Option(min=0.0, help="Of a million prompt tokens.", rich_help_panel=_ENDPOINT)
+        float | None, typer.Option(min=0.0, help="Price per million prompt tokens.", rich_help_panel=_ENDPOINT)
     ] = None,
     price_out: Annotated[
-        float | None, typer.Option(min=0.0, help="Of a million answered tokens.", rich_help_panel=_ENDPOINT)
+        float | None, typer.Option(min=0.0, help="Price per million completion tokens.", rich_help_panel=_ENDPOINT)
     ] = None,
     generator_model: Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=_GENERATOR)] = None,
     generator_url: Annotated[
@@ -67,26 +72,26 @@ def judge(
     generator_body: Annotated[str, typer.Option(metavar="JSON", rich_help_panel=_GENERATOR)] = "{}",
     generator_price_in: Annotated[float | None, typer.Option(min=0.0, rich_help_panel=_GENERATOR)] = None,
     generator_price_out: Annotated[float | None, typer.Option(min=0.0, rich_help_panel=_GENERATOR)] = None,
-    jobs: Annotated[int, typer.Option(min=1, max=256, help="Requests at the same time.")] = 8,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Concurrent requests.")] = 8,
     requests_per_minute: Annotated[
-        float | None, typer.Option(min=0.001, help="To each endpoint; default: no limit.")
+        float | None, typer.Option(min=0.001, help="Rate limit of each endpoint; default: none.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that an answer may take.")] = 120.0,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds per request.")] = 120.0,
     cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Completions so far; default: OUT.completions.sqlite.")
+        Path | None, typer.Option(metavar="FILE", help="The cache of completions; default: OUT.completions.sqlite.")
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Replace OUT, or an unfinished run of it.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The report instead of the table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report instead of a table.")] = False,
 ) -> None:
     """Judge the rows of IN with a model behind an OpenAI-compatible chat endpoint.
 
-    label: rows with `messages`, or `prompt` and perhaps `response`, get `label`, `categories` and `judge`.
-    compare: rows with `prompt` and perhaps `responses` give pairs with `prompt`, `chosen` and `rejected`.
+    label: rows with `messages`, or `prompt` and optionally `response`, get `label`, `categories` and `judge`.
+    compare: rows with `prompt` and optionally `responses` give pairs with `prompt`, `chosen` and `rejected`.
 
     Judgements that depend on the order or cannot be parsed go to OUT.dropped.jsonl, broken and failed rows to
     OUT.quarantine.jsonl; all counts, the swap consistency and the cost to OUT.report.json.
 
-    A killed run resumes and repeats no request. Exit code 3 if rows failed or none could be judged.
+    A killed run resumes without repeating a request. Exit code 3 if rows failed or none could be judged.
     """
     from guard import policy as policies
     from guard.annotate.job import Job
@@ -100,9 +105,9 @@ def judge(
     from guard.report.progress import progress_bar
 
     if task == "label" and (criterion or generator_model):
-        raise ConfigError("--criterion and --generator-model are for --task compare; a label is given by the policy")
+        raise ConfigError("--criterion and --generator-model are for --task compare; --task label uses the policy")
     if generator_model is None and generator_url is not None:
-        raise ConfigError("--generator-url needs --generator-model, the name of the model there")
+        raise ConfigError("--generator-url needs --generator-model")
     task_settings: LabelTask | CompareTask
     if task == "label":
         task_settings = LabelTask(policies.load(policy or DEFAULT_POLICY), votes)
@@ -147,7 +152,7 @@ def _text(path: Path) -> str:
 
     text = document.read_text(path, ConfigError).strip()
     if not text:
-        raise ConfigError(f"{path}: is empty; write what makes an answer better")
+        raise ConfigError(f"{path}: is empty; it must say what makes an answer better")
     return text
 
 

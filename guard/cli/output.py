@@ -1,4 +1,4 @@
-"""Standard output that may be lost: what a command decided must still reach the caller as its exit code."""
+"""Standard output that may be closed early: the exit code must still report what the command decided."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 class Output:
-    """A text stream that notes when its reader goes away, and from then on discards what is written.
+    """A text stream that, once its reader is gone, sets `lost` and discards what is written.
 
-    `lost` says so, for commands that can stop early. Raises OutputError where writing fails for any other reason.
+    Commands may check `lost` to stop early. Raises OutputError if writing fails for any other reason.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -26,12 +26,12 @@ class Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        return self._guarded(lambda: self._stream.write(text), len(text))
+        return self._attempt(lambda: self._stream.write(text), len(text))
 
     def flush(self) -> None:
-        self._guarded(self._stream.flush, None)
+        self._attempt(self._stream.flush, None)
 
-    def _guarded(self, write: Callable[[], T], discarded: T) -> T:
+    def _attempt(self, write: Callable[[], T], discarded: T) -> T:
         if self.lost:
             return discarded
         try:
@@ -44,11 +44,11 @@ class Output:
             raise OutputError(f"standard output: cannot be written: {problem.strerror}") from None
 
     def _discard(self) -> None:
-        """Points the descriptor elsewhere too, so that the interpreter's own flush at exit cannot fail."""
+        """Redirects the descriptor as well, so that the interpreter's own flush at exit cannot fail."""
         self.lost = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def lost() -> bool:
-    """Whether nobody reads standard output any more."""
+    """Whether the reader of standard output is gone."""
     return isinstance(sys.stdout, Output) and sys.stdout.lost

@@ -21,18 +21,18 @@ _USAGE = 2
 
 @app.command("list")
 def list_policies(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, digests in full.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, with full digests.")] = False,
 ) -> None:
-    """The policies that ship with guard, under the names that --policy takes."""
+    """List the shipped policies, by the names that --policy takes."""
     from guard import policy
     from guard.report.tables import show, table
 
     rows = []
     for name in policy.shipped():
-        found = policy.load(name)
-        count = len(found.categories)
+        loaded = policy.load(name)
+        count = len(loaded.categories)
         rows.append(
-            {"name": name, "id": found.id, "version": found.version, "categories": count, "digest": found.digest}
+            {"name": name, "id": loaded.id, "version": loaded.version, "categories": count, "digest": loaded.digest}
         )
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -44,21 +44,21 @@ def list_policies(
 @app.command("show")
 def show_policy(
     policy: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped policy or a policy file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Every field and the digest, as JSON.")] = False,
-    as_yaml: Annotated[bool, typer.Option("--yaml", help="A policy file: the start of your own.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all fields and the digest as JSON.")] = False,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="Print a policy file to edit.")] = False,
 ) -> None:
-    """One policy: its categories and its digest."""
+    """Show a policy: its categories and its digest."""
     from guard.policy import dump, load
 
     if as_json and as_yaml:
         raise typer.BadParameter("give one of --json and --yaml")
-    found = load(policy)
+    loaded = load(policy)
     if as_json:
-        typer.echo(json.dumps(_as_json(found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_as_json(loaded), indent=2, ensure_ascii=False))
     elif as_yaml:
-        typer.echo(dump(found), nl=False)
+        typer.echo(dump(loaded), nl=False)
     else:
-        _show(found)
+        _show(loaded)
 
 
 def _as_json(policy: Policy) -> dict[str, object]:
@@ -77,26 +77,26 @@ def _show(policy: Policy) -> None:
     if policy.threshold is not None:
         typer.echo(f"unsafe from {policy.threshold:g}")
     rows = (
-        (found.code, found.name, found.definition, "" if found.threshold is None else f"{found.threshold:g}")
-        for found in policy.categories
+        (each.code, each.name, each.definition, "" if each.threshold is None else f"{each.threshold:g}")
+        for each in policy.categories
     )
     show(table("code", "name", "definition", "threshold", rows=rows))
 
 
 @app.command("new")
-def new(file: Annotated[Path, typer.Argument(help="Where to write it; .yaml or .yml, and not there yet.")]) -> None:
+def new(file: Annotated[Path, typer.Argument(help="The file to create, .yaml or .yml.")]) -> None:
     """Write a small commented policy for you to edit."""
     from guard.assets import asset
     from guard.errors import PolicyError
 
     if file.suffix not in (".yaml", ".yml"):
-        raise PolicyError(f"{file}: the name of a policy file ends in .yaml or .yml")
+        raise PolicyError(f"{file}: a policy file must end in .yaml or .yml")
     template = asset("taxonomy/policies/minimal.yaml").read_text(encoding="utf-8")
     try:
         with file.open("x", encoding="utf-8") as out:
             out.write(template)
     except FileExistsError:
-        raise PolicyError(f"{file}: exists already and was left alone; choose another name") from None
+        raise PolicyError(f"{file}: already exists; choose another name") from None
     except OSError as problem:
         raise PolicyError(f"{file}: cannot be written: {problem.strerror}") from None
     typer.echo(f"wrote {file}; edit it, then run: guard policy validate {file}")
@@ -105,7 +105,7 @@ def new(file: Annotated[Path, typer.Argument(help="Where to write it; .yaml or .
 
 @app.command("validate")
 def validate(files: Annotated[list[Path], typer.Argument(help="Policy files.")]) -> None:
-    """Check policy files: `ok`, the file and its digest, or every mistake with its line. Exit code 2 on a mistake."""
+    """Check policy files: prints `ok` with the digest, or every error with its line. Exit code 2 if there are any."""
     from guard.errors import PolicyError
     from guard.policy import load
 
@@ -122,7 +122,7 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Policy files.")])
 
 @app.command("schema")
 def schema() -> None:
-    """The JSON Schema of policy files, for completion and checks in an editor."""
+    """Print the JSON Schema of policy files, for editors."""
     from guard.policy import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

@@ -1,4 +1,4 @@
-"""`guard policy diff`: what changes from one policy to another."""
+"""`guard policy diff`: the differences between two policies."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ DIFFERENT = 1
 
 def diff(
     old: Annotated[str, typer.Argument(metavar="A", help="A shipped policy or a policy file.", show_default=False)],
-    new: Annotated[str, typer.Argument(metavar="B", help="What it is compared with.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    new: Annotated[str, typer.Argument(metavar="B", help="The policy to compare it with.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """What changes from policy A to policy B: categories by code, field by field. Exit code 1 if anything does."""
+    """Compare policy A with policy B: categories by code, field by field. Exit code 1 if they differ."""
     from guard import policy
     from guard.policy import diff as policy_diff
 
-    found = policy_diff.diff(policy.load(old), policy.load(new))
+    difference = policy_diff.diff(policy.load(old), policy.load(new))
     if as_json:
-        typer.echo(json.dumps(policy_diff.as_dict(found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(policy_diff.as_dict(difference), indent=2, ensure_ascii=False))
     else:
-        typer.echo("\n".join(_lines(found)))
-    if not found.empty:
+        typer.echo("\n".join(_lines(difference)))
+    if not difference.empty:
         raise typer.Exit(DIFFERENT)
 
 
-def _lines(found: PolicyDiff) -> list[str]:
-    if found.empty:
-        return [f"no difference: digest {found.new.digest}"]
-    lines = [f"--- {found.old.id} {found.old.version} {found.old.digest[:12]}"]
-    lines.append(f"+++ {found.new.id} {found.new.version} {found.new.digest[:12]}")
-    lines += [line for change in found.fields for line in _change(change, "")]
-    if found.order is not None:
-        lines += _change(found.order, "")
-    lines += [f"- {category.code}: {category.name}" for category in found.removed]
-    lines += [f"+ {category.code}: {category.name}" for category in found.added]
-    for code, changes in found.changed.items():
+def _lines(difference: PolicyDiff) -> list[str]:
+    if difference.empty:
+        return [f"no difference: digest {difference.new.digest}"]
+    lines = [f"--- {difference.old.id} {difference.old.version} {difference.old.digest[:12]}"]
+    lines.append(f"+++ {difference.new.id} {difference.new.version} {difference.new.digest[:12]}")
+    lines += [line for change in difference.fields for line in _change(change, "")]
+    if difference.order is not None:
+        lines += _change(difference.order, "")
+    lines += [f"- {category.code}: {category.name}" for category in difference.removed]
+    lines += [f"+ {category.code}: {category.name}" for category in difference.added]
+    for code, changes in difference.changed.items():
         lines.append(f"  {code}")
         lines += [line for change in changes for line in _change(change, "    ")]
     return lines
@@ -50,11 +50,11 @@ def _lines(found: PolicyDiff) -> list[str]:
 def _change(change: Change, indent: str) -> list[str]:
     old, new = change.old, change.new
     if change.field in ("includes", "excludes") and isinstance(old, tuple) and isinstance(new, tuple):
-        gone, come = [line for line in old if line not in new], [line for line in new if line not in old]
-        if gone or come:
-            marked = [f"- {line}" for line in gone] + [f"+ {line}" for line in come]
+        removed, added = [line for line in old if line not in new], [line for line in new if line not in old]
+        if removed or added:
+            marked = [f"- {line}" for line in removed] + [f"+ {line}" for line in added]
             return [f"{indent}{change.field}", *(f"{indent}  {line}" for line in marked)]
-        return [f"{indent}{change.field}: the same lines in another order, or some repeated"]
+        return [f"{indent}{change.field}: same lines, reordered or repeated"]
     return [f"{indent}{change.field}", f"{indent}  - {_value(old)}", f"{indent}  + {_value(new)}"]
 
 

@@ -1,4 +1,4 @@
-"""`guard redteam`: the share of the texts that a guard flags which evade it in disguise."""
+"""`guard redteam`: how many of the texts that a guard flags evade it under each attack."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ if TYPE_CHECKING:
     from guard.moderator import Guard
     from guard.report.progress import ProgressBar
 
-WIDTH = 160  # of tables in a file or a pipe
-
 
 def redteam(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SET]", help="As for `guard eval`, with unsafe and safe rows; default: the shipped seeds."
+            metavar="[SET]",
+            help="As for `guard eval`, with unsafe and safe rows; default: the shipped seed prompts.",
         ),
     ] = None,
-    root: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder that holds the benchmarks.")] = None,
+    root: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder of the benchmarks.")] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the one shipped.")
+        str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the shipped guard.")
     ] = None,
     server: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A running `guard serve` to attack instead.")
@@ -42,38 +41,38 @@ def redteam(
     ] = None,
     policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: each guard's own.")] = None,
     columns: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A mapping file: how the rows of a file are to be read.")
+        Path | None, typer.Option(metavar="FILE", help="A mapping file: the columns and the label values.")
     ] = None,
     mode: Annotated[
         str | None,
         typer.Option(
             metavar="strict|balanced|permissive",
-            help="The mode whose thresholds are told besides; default: balanced, or the server's own.",
+            help="The mode to report beside the fixed FPR; default: balanced, or the server's own.",
         ),
     ] = None,
     attacks: Annotated[
         str,
         typer.Option(
             metavar="NAMES",
-            help="Attacks or kinds of them, like padding,leet; default: all. Kinds: noise, disguise, whitespace, "
+            help="Attacks or kinds of attacks, like padding,leet; default: all. Kinds: noise, disguise, whitespace, "
             "paraphrase, template, injection, padding, suffix.",
         ),
     ] = "",
-    rows: Annotated[int, typer.Option(min=1, help="Unsafe texts, and as many safe ones, drawn from the set.")] = 200,
-    longest: Annotated[int, typer.Option(min=1, help="Characters; longer texts of the set are left out.")] = 4000,
-    fpr: Annotated[float, typer.Option(help="The share of unmodified safe texts that may be flagged.")] = 0.05,
+    rows: Annotated[int, typer.Option(min=1, help="Unsafe texts to sample, and as many safe ones.")] = 200,
+    longest: Annotated[int, typer.Option(min=1, help="Longer texts are left out, in characters.")] = 4000,
+    fpr: Annotated[float, typer.Option(help="The FPR on unmodified safe texts that sets the threshold.")] = 0.05,
     budget: Annotated[int, typer.Option(min=1, help="Queries per text of the suffix search.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the sample and of all attacks.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sample and of all attacks.")] = 0,
     show_text: Annotated[
-        bool, typer.Option("--show-text", help="Show the attacked texts that evaded the guard, escaped.")
+        bool, typer.Option("--show-text", help="Show the modified texts that evaded the guard, escaped.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="REPORT.json", help="Write the report to this file.")] = None,
 ) -> None:
-    """Attack a guard: for each attack, the share of the unsafe texts it flags that evade it in disguise.
+    """Attack a guard: for each attack, the share of the flagged unsafe texts that evade it.
 
     The threshold is the one that flags a fixed share (--fpr) of the unmodified safe texts. The effect of an attack on
-    safe texts is reported too: a guard that flags everything odd is no better.
+    safe texts is reported as well: a guard that flags everything unusual is no better.
     """
     from guard.data.sources.user_files import load_mapping
     from guard.errors import InvalidInput
@@ -111,10 +110,10 @@ def redteam(
         "--budget": budget,
         "--seed": seed,
     }
-    given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
-    command = shlex.join(["guard", "redteam", *([] if name is None else [name]), *given])
+    words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+    command = shlex.join(["guard", "redteam", *([] if name is None else [name]), *words])
     report = reports.build_report(runs, drawn, settings, command, show_text)
-    # ASCII only: texts that evaded the guard may hold characters that a terminal hides or obeys.
+    # ASCII only: texts that evaded the guard may contain invisible characters and terminal control sequences.
     text = json.dumps(report, indent=2, ensure_ascii=True)
     if out is not None:
         _write(out, text + "\n")
@@ -156,14 +155,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from guard.evaluate.redteam import report as reports
     from guard.evaluate.report import decimal
+    from guard.report.tables import show
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
     texts = report["set"]
     typer.echo(
         f"{texts['name']}: {texts['unsafe']} unsafe and {texts['safe']} safe texts, {texts['left_out']} rows left out "
@@ -177,7 +172,6 @@ def _print(report: dict[str, Any]) -> None:
             f"(allowed {report['fpr']:g}), {guard['mode']}: recall {decimal(mode['recall'])}, "
             f"FPR {decimal(mode['fpr'])}"
         )
-    for table in reports.tables(report):
-        console.print(table)
+    show(*reports.tables(report))
     for line in reports.evasions(report):
         typer.echo(line)

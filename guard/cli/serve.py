@@ -1,4 +1,4 @@
-"""`guard serve`: the gRPC moderation service."""
+"""`guard serve`: the moderation service, over gRPC and HTTP."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from guard.errors import ConfigError
 
 
 def serve(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 picks a free port.")] = 50051,
-    host: Annotated[str, typer.Option(help="Which address to listen on; 0.0.0.0 is all of them.")] = "127.0.0.1",
-    model: Annotated[
-        str | None, typer.Option(help="Bundle folder, or `fake`; without it the guard that ships in the package.")
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free port.")] = 50051,
+    rest_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The port for HTTP; left out, there is none. 0: any free port.")
     ] = None,
-    policy: Annotated[str | None, typer.Option(help="Shipped policy or file; without it the bundle's own.")] = None,
-    mode: Annotated[str, typer.Option(help=f"Where the thresholds lie: {', '.join(MODES)}.")] = "balanced",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model; without it, one per core.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: all addresses.")] = "127.0.0.1",
+    model: Annotated[str | None, typer.Option(help="A bundle folder, or `fake`; default: the shipped guard.")] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the bundle's own.")] = None,
+    mode: Annotated[str, typer.Option(help=f"The default thresholds: {', '.join(MODES)}.")] = "balanced",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model; default: one per core.")] = None,
     max_queue: Annotated[
-        int, typer.Option(min=1, help="Windows of text that may wait (a short text is one); more are refused.")
+        int, typer.Option(min=1, help="Queue limit in windows (a short text is one); beyond it, requests are refused.")
     ] = 4096,
-    max_characters: Annotated[int, typer.Option(min=1, help="Longest conversation that is taken.")] = 262_144,
+    max_characters: Annotated[int, typer.Option(min=1, help="Longest accepted conversation.")] = 262_144,
 ) -> None:
-    """Serve verdicts over gRPC until SIGTERM or SIGINT; accepted requests are answered before it stops."""
+    """Serve verdicts over gRPC, and over HTTP with --rest-port.
+
+    At SIGTERM or SIGINT accepted requests are answered before shutdown.
+    """
     import asyncio
     import logging
 
     from guard.moderator import open_moderator
-    from guard.serve.grpc.server import Settings, run
     from guard.serve.limits import Limits
+    from guard.serve.server import Running, Settings, run
 
     if mode not in MODES:
         raise ConfigError(f"--mode {mode[:40]!r} is unknown; allowed: {', '.join(MODES)}")
@@ -41,7 +45,8 @@ def serve(
         info = moderator.info
         what = f"model {info.model[:12]}, policy {info.policy.id} {info.policy.digest[:12]}"
 
-        def announce(address: str) -> None:
-            typer.echo(f"guard serving on {address} ({what})")
+        def announce(running: Running) -> None:
+            also = "" if running.rest_address is None else f" and http://{running.rest_address}"
+            typer.echo(f"guard serving on {running.address}{also} ({what})")
 
-        asyncio.run(run(moderator, Settings(host, port, limits), announce))
+        asyncio.run(run(moderator, Settings(host, port, limits, rest_port=rest_port), announce))

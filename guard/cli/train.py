@@ -1,4 +1,4 @@
-"""`guard train`: run a recipe with a config; the recipe is a file that users may copy and own."""
+"""`guard train`: run a recipe with a config; a recipe is a script that users may copy and edit."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ ENCODERS = ("mini", "minilm")
 
 
 def train(
-    config: Annotated[
-        str | None, typer.Argument(help="A shipped config's name or a YAML file, then key=value changes.")
-    ] = None,
+    config: Annotated[str | None, typer.Argument(help="A shipped config's name or a YAML file.")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, for example learning_rate=5e-5")] = None,
     policy: Annotated[str | None, typer.Option(help="A shipped policy's name or a policy file.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="A folder made by `guard data build`, or a file of your own.")
     ] = None,
-    columns: Annotated[Path | None, typer.Option(help="A mapping file: how your own rows are to be read.")] = None,
+    columns: Annotated[
+        Path | None, typer.Option(help="A mapping file: the columns and the label values of your own rows.")
+    ] = None,
     base: Annotated[
-        str | None, typer.Option(help="What to start from: mini (the shipped guard), minilm, a folder, or a hub name.")
+        str | None, typer.Option(help="The base model: mini (the shipped guard), minilm, a folder, or a hub name.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
 ) -> None:
     """Train a guard; `guard export RUN BUNDLE` follows. Without CONFIG: fine-tune the shipped guard on your policy.
 
-    A run that was killed goes on from its last checkpoint when the same command is given again.
+    A killed run resumes from its last checkpoint when the same command is run again.
     """
     changes = list(overrides or [])
     if config is not None and "=" in config:
@@ -44,7 +44,7 @@ def train(
         config = None
     path = _config(config or (CUSTOM_CAUSAL if is_causal(base) else CUSTOM))
     changes += [
-        f"{key}={json.dumps(str(value))}"  # as text, also where a name looks like a number
+        f"{key}={json.dumps(str(value))}"  # a string even where the name looks like a number
         for key, value in (("policy", policy), ("data", data), ("columns", columns), ("base", base), ("out", out))
         if value is not None
     ]
@@ -53,29 +53,32 @@ def train(
     recipes = assets.names("training/recipes", ".py")
     if recipe not in recipes:
         raise ConfigError(f"{path}: key `recipe` must name a recipe; allowed: {', '.join(recipes)}")
-    for package in ("torch", "safetensors"):  # torch is often there without the rest
+    for package in ("torch", "safetensors"):  # torch is often installed without the rest
         need(package, "train")
-    # -P keeps the recipe's own folder off sys.path, so that nothing beside it can take a package's place.
+    # -P keeps the recipe's folder off sys.path, so that no file beside it can shadow a package.
     command = [sys.executable, "-P", str(assets.asset(f"training/recipes/{recipe}.py")), str(path), *changes]
     try:
-        done = subprocess.run(command, env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}, check=False)
+        completed = subprocess.run(command, env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}, check=False)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    raise typer.Exit(done.returncode)
+    raise typer.Exit(completed.returncode)
 
 
 def is_causal(base: str | None) -> bool:
-    """Whether a base is a language model and not an encoder: a hub's name, or a folder whose config says so."""
+    """Whether a base is a causal language model, not an encoder: a hub name, or a folder whose config says so."""
     if base is None or base in ENCODERS:
         return False
-    described = Path(base) / "config.json"
-    if not described.is_file():
+    config = Path(base) / "config.json"
+    if not config.is_file():
         return not Path(base).exists()
     try:
-        kinds = json.loads(described.read_text(encoding="utf-8")).get("architectures") or ()
+        architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or ()
     except (ValueError, AttributeError):
-        raise ConfigError(f"{described}: is not the JSON object that describes a model") from None
-    return any("ForCausalLM" in str(kind) or "ForConditionalGeneration" in str(kind) for kind in kinds)
+        raise ConfigError(f"{config}: must be the JSON object of a model configuration") from None
+    return any(
+        "ForCausalLM" in str(architecture) or "ForConditionalGeneration" in str(architecture)
+        for architecture in architectures
+    )
 
 
 def _config(name: str) -> Path:
@@ -84,5 +87,5 @@ def _config(name: str) -> Path:
         return assets.asset(f"training/configs/{name}.yaml")
     path = Path(name)
     if not path.is_file():
-        raise ConfigError(f"no config {name!r}: neither a file nor one of {', '.join(shipped)}")
+        raise ConfigError(f"no config {name!r}: must be a file or one of {', '.join(shipped)}")
     return path

@@ -1,4 +1,4 @@
-"""`guard --version`: the package and what it would judge with, by digest."""
+"""`guard --version`: the package, and the default model and policy by digest."""
 
 from __future__ import annotations
 

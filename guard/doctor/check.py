@@ -1,4 +1,4 @@
-"""One finding: what was looked at, how it stands, and what to do."""
+"""The result of one check: its name, status, detail, and advice."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`found` and `advice` show no text but our own."""
+    """`detail` and `advice` never contain user text."""
 
     name: str
     status: Status
-    found: str
+    detail: str
     advice: str = ""
 
 
-def ok(name: str, found: str) -> Check:
-    return Check(name, "ok", found)
+def ok(name: str, detail: str) -> Check:
+    return Check(name, "ok", detail)
 
 
-def warn(name: str, found: str, advice: str) -> Check:
-    return Check(name, "warn", found, advice)
+def warn(name: str, detail: str, advice: str) -> Check:
+    return Check(name, "warn", detail, advice)
 
 
-def fail(name: str, found: str, advice: str = "") -> Check:
-    """An error's own message says what to do; any other finding needs `advice`."""
-    return Check(name, "fail", found, advice)
+def fail(name: str, detail: str, advice: str = "") -> Check:
+    """A failed check; `advice` may be empty only where `detail` is an error message that says what to do."""
+    return Check(name, "fail", detail, advice)
 
 
 def failed(checks: Iterable[Check]) -> int:

@@ -1,4 +1,4 @@
-"""The installation: package versions, and the one onnxruntime that there may be."""
+"""Checks of the installation: package versions, and that exactly one onnxruntime is installed."""
 
 from __future__ import annotations
 
@@ -29,46 +29,47 @@ def version(package: str) -> str | None:
 
 
 def _packages() -> Check:
-    """Versions against what the distribution asks for; packages of extras count where they are installed."""
+    """Installed versions against the distribution's requirements; packages of extras count only where installed."""
     from packaging.requirements import Requirement
 
-    missing, wrong, right = [], [], []
+    missing, wrong, matching = [], [], []
     for line in importlib.metadata.requires(DISTRIBUTION) or []:
-        wanted = Requirement(line)
-        extra = wanted.marker is not None and not wanted.marker.evaluate({"extra": ""})
-        found = version(wanted.name)
-        if wanted.name == DISTRIBUTION or (extra and found is None):
+        requirement = Requirement(line)
+        extra = requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})
+        installed = version(requirement.name)
+        if requirement.name == DISTRIBUTION or (extra and installed is None):
             continue
-        if found is None:
-            if wanted.name not in RUNTIMES:  # of which there may be either, see `_runtime`
-                missing.append(wanted.name)
-        elif not wanted.specifier.contains(found, prereleases=True):
-            wrong.append(f"{wanted.name} {found} (needs {wanted.specifier})")
+        if installed is None:
+            if requirement.name not in RUNTIMES:  # either of the two satisfies it, see `_runtime`
+                missing.append(requirement.name)
+        elif not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement.name} {installed} (needs {requirement.specifier})")
         else:
-            right.append(f"{wanted.name} {found}")
+            matching.append(f"{requirement.name} {installed}")
     own = f"{DISTRIBUTION} {version(DISTRIBUTION)}"
     if missing or wrong:
-        told = [*([f"missing: {', '.join(missing)}"] if missing else []), *wrong]
-        return fail("packages", "; ".join(told), install_hint())
-    return ok("packages", f"{own}; {', '.join(dict.fromkeys(right))}")
+        problems = [*([f"missing: {', '.join(missing)}"] if missing else []), *wrong]
+        return fail("packages", "; ".join(problems), install_hint())
+    return ok("packages", f"{own}; {', '.join(dict.fromkeys(matching))}")
 
 
 def _runtime() -> Check:
-    here = {name: found for name in RUNTIMES if (found := version(name)) is not None}
-    if not here:
-        return fail("onnxruntime", "not installed", "run: pip install onnxruntime, or onnxruntime-gpu where CUDA is")
-    if len(here) > 1:
+    installed = {name: release for name in RUNTIMES if (release := version(name)) is not None}
+    if not installed:
+        return fail("onnxruntime", "not installed", "run: pip install onnxruntime (with CUDA: onnxruntime-gpu)")
+    if len(installed) > 1:
         return fail(
             "onnxruntime",
-            f"both {' and '.join(f'{name} {found}' for name, found in here.items())} are installed; they share one "
-            "module, and which of them it is depends on the order of installation",
+            f"both {' and '.join(f'{name} {release}' for name, release in installed.items())} are installed; they "
+            "share one module, so the one installed last wins",
             "run: pip uninstall -y onnxruntime onnxruntime-gpu, then install the one that fits this machine",
         )
     import onnxruntime
 
-    ((name, found),) = here.items()
+    ((name, release),) = installed.items()
     providers = [each.removesuffix("ExecutionProvider") for each in onnxruntime.get_available_providers()]
-    told = f"{name} {found}; providers: {', '.join(providers)}"
+    detail = f"{name} {release}; providers: {', '.join(providers)}"
     if _CUDA.is_file() and "CUDA" not in providers:
-        return warn("onnxruntime", f"{told}; there is an NVIDIA driver", "for the GPU: replace it by onnxruntime-gpu")
-    return ok("onnxruntime", told)
+        advice = "to use the GPU, replace it by onnxruntime-gpu"
+        return warn("onnxruntime", f"{detail}; an NVIDIA driver is installed", advice)
+    return ok("onnxruntime", detail)

@@ -1,4 +1,4 @@
-"""What every engine is: windows of a conversation in, log-odds out."""
+"""The engine protocol: windows of a conversation in, log-odds out."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from guard.prompts.window import Score, TokenizedConversation, Window
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine is and how it wants to be used."""
+    """An engine's identity and its preferred use."""
 
     kind: str  # of backbone: `mini`, `causal`, `fake`, …
     digest: str  # of the bundle's contents; travels in every verdict
-    languages: tuple[str, ...]  # that it was trained for, as BCP 47 tags; empty: nobody said
-    parallel_calls: int  # calls of `score` at once that are faster than one after the other
+    languages: tuple[str, ...]  # that it was trained for, as BCP 47 tags; empty: not stated
+    parallel_calls: int  # concurrent calls of `score` that are faster than sequential ones
     device: str  # like `cpu` or `cuda:0`
-    batch_tokens: int  # padded tokens, as `cost` counts them, beyond which a larger batch is not faster
+    batch_tokens: int  # padded tokens, in units of `cost`, beyond which a larger batch is not faster
 
 
 class Engine(Protocol):
@@ -42,26 +42,26 @@ class Engine(Protocol):
         """
 
     def prepare(self, policy: Policy) -> None:
-        """Computes and keeps what scoring needs of a policy, so that `score` need not; costs nothing if it is kept."""
+        """Computes and caches what scoring needs of a policy, so that `score` need not; free if cached."""
 
     def cost(self, window: Window) -> int:
         """The tokens that a window takes in a batch, before padding."""
 
     def score(self, windows: Sequence[Window]) -> list[Score | EngineError]:
-        """The scores of windows, which may be of several policies, in order.
+        """The scores of windows, in order; they may belong to several policies.
 
-        A window that cannot be scored gets the error of its own. Raises EngineError where none of them can be.
+        A window that cannot be scored gets its own error. Raises EngineError where none can be scored.
         """
 
     def warm(self) -> None:
         """Scores something small under the bundle's own policy, so that the first request is as fast as the next."""
 
     def close(self) -> None:
-        """Lets go of the model and of what is kept; scoring raises EngineError from then on."""
+        """Releases the model and the caches; scoring raises EngineError from then on."""
 
 
 def all_scores(engine: Engine, windows: Sequence[Window]) -> list[Score]:
-    """The scores of windows, none of which may fail: raises the error of the first that did."""
+    """The scores of windows; raises the first error."""
     scores = []
     for score in engine.score(windows):
         if isinstance(score, EngineError):
@@ -71,18 +71,18 @@ def all_scores(engine: Engine, windows: Sequence[Window]) -> list[Score]:
 
 
 def sound(score: Score, window: Window) -> Score | EngineError:
-    """The score, or the error that it is not one: it needs a finite number for the verdict and for each category."""
+    """The score, or EngineError unless it has a finite number for the verdict and for each category."""
     expected = len(window.policy.categories)
     if len(score.categories) == expected and all(map(math.isfinite, (score.unsafe, *score.categories))):
         return score
     return EngineError(
-        "the engine gave a score without a finite number for the verdict and each category; this is a fault of the "
-        "model or a bug of the engine"
+        "the engine returned a score without a finite number for the verdict and each category; the model is faulty, "
+        "or the engine has a bug"
     )
 
 
 def padded_batches(costs: Sequence[int], max_tokens: int, max_items: int = 64) -> list[list[int]]:
-    """Indices cut into batches of near costs, each of at most `max_tokens` counted with padding (or one item)."""
+    """Batches of indices with similar costs, each of at most `max_tokens` counted with padding (or one item)."""
     batches: list[list[int]] = []
     for index in sorted(range(len(costs)), key=lambda i: costs[i]):
         batch = batches[-1] if batches else None

@@ -1,4 +1,4 @@
-"""The graph of a causal guard in ONNX Runtime, behind plain lists of token ids.
+"""The graph of a causal guard in ONNX Runtime, with plain lists of token ids as its interface.
 
 Inputs: input_ids, position_ids int64 [batch, tokens]; attention_mask int64 [batch, past + tokens]; past_index
 int64 [batch] (which row of the past each row goes on from); logit_index int64 [batch, read] (where to read); token_ids

@@ -46,7 +46,7 @@ class CausalSettings:
 
     __pydantic_config__ = schema.STRICT
 
-    detail: Detail  # how much of each category the prompt tells
+    detail: Detail  # how much of each category the prompt contains
     safe: Tokens
     unsafe: Tokens
     end: NonNegativeInt
@@ -68,7 +68,7 @@ def settings_of(bundle: Bundle) -> CausalSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Prefix:
-    """What is kept of a policy."""
+    """What is cached of a policy."""
 
     cache: Cache  # keys and values of its tokens, batch of one
     tokens: int
@@ -92,7 +92,7 @@ class CausalOnnxEngine:
         same_renderer(bundle, self._prompt.digest)
         words = (self._prompt.safe, self._prompt.unsafe, self._prompt.chat.end[0])
         if words != (self._settings.safe, self._settings.unsafe, self._settings.end):
-            raise BundleError(f"{tokenizer}: encodes the verdict words as {words}, not as at export; export it again")
+            raise BundleError(f"{tokenizer}: encodes the verdict words as {words}, unlike at export; export it again")
         self._policy = bundle.policy
         self._open: CausalGraph | None = graph or CausalGraph.open(bundle.path("model.onnx"), threads)
         self._rows = None if self._settings.head is None else {id_: row for row, id_ in enumerate(self._settings.head)}
@@ -159,21 +159,21 @@ class CausalOnnxEngine:
         log_probs, present = self._graph.run(ids, prefix.cache, lengths, last, words, past_index=[0] * len(rows))
         safe, unsafe = log_probs[:, 0].astype(np.float64).T
         mass = np.exp(safe) + np.exp(unsafe)
-        odds = [float(z) for z in unsafe - safe]
+        logits = [float(z) for z in unsafe - safe]
         floor = self._settings.category_floor
-        read = [row for row in rows if mass[row] >= self._settings.least_label_mass]
-        likely = [row for row in read if sigmoid(odds[row]) > floor]
+        scorable = [row for row in rows if mass[row] >= self._settings.least_label_mass]
+        likely = [row for row in scorable if sigmoid(logits[row]) > floor]
         walked = self._walk(prefix.walk, present, [prefix.tokens + len(suffix) for suffix in ids], likely)
         scores: list[Score | EngineError] = [self._low_mass(float(each)) for each in mass]
-        for row in read:
-            score = Score(odds[row], _categories(odds[row], walked.get(row), windows[row].policy, floor))
+        for row in scorable:
+            score = Score(logits[row], _categories(logits[row], walked.get(row), windows[row].policy, floor))
             scores[row] = sound(score, windows[row])
         return scores
 
     def _low_mass(self, mass: float) -> EngineError:
         return EngineError(
-            f"the model gives the words of a verdict a probability of {mass:.3f} together, at least "
-            f"{self._settings.least_label_mass} is due: wrong template or untrained model"
+            f"the label mass (p(safe) + p(unsafe)) is {mass:.3f}, must be >= {self._settings.least_label_mass}: wrong "
+            "template or untrained model"
         )
 
     def _walk(
@@ -181,7 +181,7 @@ class CausalOnnxEngine:
     ) -> dict[int, dict[str, float]]:
         """Probabilities of the codes for `rows` of `cache`; the prompts of all rows have `lengths` tokens."""
         walks = {row: walk.steps() for row in rows}
-        done: dict[int, dict[str, float]] = {}
+        probabilities: dict[int, dict[str, float]] = {}
         requests: dict[int, Request] = {row: next(steps) for row, steps in walks.items()}
         while requests:
             answers = self._answers(walk.grammar.choices, cache, lengths, requests)
@@ -190,25 +190,25 @@ class CausalOnnxEngine:
                 try:
                     requests[row] = walks[row].send(answer)
                 except StopIteration as stop:
-                    done[row] = stop.value
-        return done
+                    probabilities[row] = stop.value
+        return probabilities
 
     def _answers(
         self, choices: Ids, cache: Cache, lengths: Sequence[int], requests: dict[int, Request]
     ) -> dict[int, Answer]:
-        asked = [(row, ids) for row, request in requests.items() for ids in request]
-        wanted = self._head_rows(choices)
-        found: dict[int, Floats] = {}
-        for batch in padded_batches([lengths[row] + len(ids) for row, ids in asked], MAX_BATCH_TOKENS):
-            rows = [asked[index][0] for index in batch]
-            continuations = [asked[index][1] for index in batch]
+        queries = [(row, ids) for row, request in requests.items() for ids in request]
+        columns = self._head_rows(choices)
+        results: dict[int, Floats] = {}
+        for batch in padded_batches([lengths[row] + len(ids) for row, ids in queries], MAX_BATCH_TOKENS):
+            rows = [queries[index][0] for index in batch]
+            continuations = [queries[index][1] for index in batch]
             everywhere = [list(range(max(map(len, continuations))))] * len(rows)
-            own = [lengths[row] for row in rows]
-            log_probs, _ = self._graph.run(continuations, cache, own, everywhere, wanted, past_index=rows)
-            found |= zip(batch, log_probs, strict=True)
+            own_lengths = [lengths[row] for row in rows]
+            log_probs, _ = self._graph.run(continuations, cache, own_lengths, everywhere, columns, past_index=rows)
+            results |= zip(batch, log_probs, strict=True)
         answers: dict[int, Answer] = {row: [] for row in requests}
-        for index, (row, ids) in enumerate(asked):
-            answers[row].append(found[index][: len(ids)])
+        for index, (row, ids) in enumerate(queries):
+            answers[row].append(results[index][: len(ids)])
         return answers
 
 

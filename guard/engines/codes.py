@@ -1,4 +1,4 @@
-"""The probability of each category code after `unsafe`, by walking the line of codes that a guard would write.
+"""The probability of each category code after `unsafe`, by a greedy walk along the line of codes.
 
 The line is forced to the grammar: codes of the policy in numeric order, separated, then the end. At every step all
 codes that may come next are weighed at once and the likeliest is taken; the walk ends where the guard would rather end
@@ -36,7 +36,7 @@ class CodeWalk:
     def steps(self) -> Steps:
         """Asks for continuations, is sent their log-probabilities, and returns the probability of each code."""
         codes = tuple(self.grammar.codes.values())
-        found = [0.0] * len(codes)
+        probabilities = [0.0] * len(codes)
         line, last = self.grammar.start, -1
         while last + 1 < len(codes):
             choices = _choices(codes[last + 1 :])
@@ -51,12 +51,12 @@ class CodeWalk:
             }
             step = [going_on * self._probability(code, choices, after) for code in codes[last + 1 :]]
             for index, probability in enumerate(step, last + 1):
-                found[index] = max(found[index], probability)
+                probabilities[index] = max(probabilities[index], probability)
             if going_on < 0.5:
                 break
             last += 1 + max(range(len(step)), key=step.__getitem__)
             line = (*lead, *codes[last])
-        return dict(zip(self.grammar.codes, found, strict=True))
+        return dict(zip(self.grammar.codes, probabilities, strict=True))
 
     def _going_on(self, row: npt.NDArray[np.float32]) -> float:
         """The probability of another code against the end, after a code."""

@@ -44,16 +44,16 @@ class FakeEngine:
         return TokenizedConversation(tuple(windows), total, total)
 
     def prepare(self, policy: Policy) -> None:
-        """It keeps nothing of a policy."""
+        """Nothing to cache."""
 
     def cost(self, window: Window) -> int:
         return len(window.ids)
 
     def warm(self) -> None:
-        """It is as fast at once."""
+        """Nothing to warm up."""
 
     def close(self) -> None:
-        """It holds nothing."""
+        """Nothing to release."""
 
     def score(self, windows: Sequence[Window]) -> list[Score | EngineError]:
         return [self._score(window) for window in windows]

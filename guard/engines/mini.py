@@ -55,8 +55,8 @@ class MiniEngine:
         shapes = {node.name: node.shape for node in opened.get_inputs()}
         if set(shapes) != INPUTS:
             raise BundleError(f"{graph}: takes {', '.join(shapes)}, not {', '.join(sorted(INPUTS))}; export it again")
-        given = {node.name for node in opened.get_outputs()}
-        self._outputs = [name for name in OUTPUTS[1:] if name in given]  # bundles of version 0.1 know no refusal
+        available = {node.name for node in opened.get_outputs()}
+        self._outputs = [name for name in OUTPUTS[1:] if name in available]  # bundles of version 0.1 know no refusal
         width = shapes["categories"][1]
         if not isinstance(width, int):
             raise BundleError(f"{graph}: input `categories` has no fixed width; export it again")
@@ -89,7 +89,7 @@ class MiniEngine:
             for batch in padded_batches([self.cost(windows[i]) for i in indices], MAX_BATCH_TOKENS):
                 chosen = [indices[position] for position in batch]
                 rows = [(windows[i].ids, windows[i].segments) for i in chosen]
-                logits, *refusals = (found.astype(np.float64) for found in self._run(rows, vectors, self._outputs))
+                logits, *refusals = (output.astype(np.float64) for output in self._run(rows, vectors, self._outputs))
                 verdicts = any_category(logits[:, different], self._trained)
                 for place, (index, either) in enumerate(zip(chosen, verdicts, strict=True)):
                     refusal = float(refusals[0][place]) if refusals else None

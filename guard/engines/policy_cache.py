@@ -1,4 +1,4 @@
-"""What engines keep of policies, bounded in bytes: each entry is computed once, however many threads ask for it."""
+"""Engines' caches of policies, bounded in bytes: each entry is computed once, however many threads ask for it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PolicyCache(Generic[Key, Value]):
         return [futures[key].result() for key in keys]
 
     def clear(self) -> None:
-        """Forgets all that is computed."""
+        """Removes all computed entries."""
         with self._lock:
             self._evict(0, ())
 

@@ -1,4 +1,4 @@
-"""The kinds of engine. A new kind is an entry here, and a module that holds its opener."""
+"""The kinds of engine. A new kind is an entry here and a module with its opener."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ class Opener(Protocol):
 KINDS = {
     "mini": ("guard.engines.mini", "MiniEngine"),
     "causal": ("guard.engines.causal_onnx", "CausalOnnxEngine"),
+    "cascade": ("guard.engines.cascade", "open_cascade"),
 }
 
 
 def open_engine(bundle: Bundle, threads: int | None = None) -> Engine:
     """The engine of a verified bundle.
 
-    Raises BundleError if no engine is of its kind, if its files cannot be loaded, or if this version would render the
-    model's input in another way than its training did.
+    Raises BundleError if there is no engine of its kind, if its files cannot be loaded, or if this version renders
+    the model's input differently from its training.
     """
     kind = bundle.manifest.kind
     if kind not in KINDS:
-        raise BundleError(f"{bundle.root}: a bundle of kind {kind[:40]!r}; this version opens {', '.join(KINDS)}")
+        raise BundleError(f"{bundle.root}: unknown bundle kind {kind[:40]!r}; allowed: {', '.join(KINDS)}")
     module, name = KINDS[kind]
     opener: Opener = getattr(importlib.import_module(module), name)
     return opener(bundle, threads)

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions, opened one way for all engines."""
+"""ONNX Runtime sessions, opened in one way for all engines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLOSED = "the engine is closed; open the guard again"
 
 
 def usable_cores() -> int:
-    """The cores that this process may use; where the system has no affinity to ask for, all of the machine's."""
+    """The number of cores that this process may use; all cores where the system has no affinity."""
     affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows have none
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 

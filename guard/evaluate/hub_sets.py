@@ -37,10 +37,10 @@ def _truth(name: str, label: Label, native: Iterable[str], doubtful: bool = Fals
     codes = policies.load(CODES_OF).codes
     if label == "safe":
         return dict.fromkeys(codes, False)
-    found = [table.entry(word) for word in native]
-    entries = [entry for entry in found if entry is not None]
+    matches = [table.entry(word) for word in native]
+    entries = [entry for entry in matches if entry is not None]
     meaning = crosswalks.meaning(table, entries)
-    if not entries or len(entries) < len(found) or not meaning.codes:
+    if not entries or len(entries) < len(matches) or not meaning.codes:
         return {}
     known = {code: code in meaning.codes for code in codes if code not in meaning.undecided}
     return {code: true for code, true in known.items() if not (doubtful and true)}
@@ -221,7 +221,7 @@ HUB_SETS: dict[str, Benchmark] = {
         "WildGuardTest responses",
         "ODC-By-1.0",
         _wildguardtest_response,
-        cautions="Rows without a label of the response's harm are left out; refusal is told of the rows that remain, "
+        cautions="Rows without a label of the response's harm are left out; refusal is reported for the others, "
         "where published tables take all that have a refusal label.",
     ),
     "xstest_response": _of(

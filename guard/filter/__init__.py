@@ -1,1 +1,1 @@
-"""Filtering of data sets: rows judged, kept or dropped, and accounted for."""
+"""Filtering of data sets: every row is kept, dropped or quarantined, and counted."""

@@ -1,7 +1,7 @@
-"""Filters a row file: judges each row, keeps what is asked for and accounts for the rest.
+"""Filters a row file: judges each row, keeps the requested ones and accounts for the rest.
 
-A shard of rows is the unit of commit, so a job that was killed goes on after its last finished shard and ends with the
-same bytes as one that was not.
+A shard of rows is the unit of commit, so a killed job resumes after its last finished shard and ends with the same
+bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ ADDED: Mapping[str, Kind] = {
     "guard_categories": "object",
 }
 SHARD_ROWS = 5000
-BATCH = 256  # texts of like length that go to the engine together
-REMEMBERED = 100_000  # texts whose verdict is kept for later shards: some 60 MB
+BATCH = 256  # texts of similar length per engine call
+REMEMBERED = 100_000  # verdicts that are cached for later shards: some 60 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to filter. `keep` names the outcome of the rows that go to `out`; INCOMPLETE never does.
+    """What to filter. `keep` is the outcome of the rows that go to `out`; INCOMPLETE rows never do.
 
-    exclude: codes of the guard's policy that cannot make a row unsafe. Rows are read as `guard.conversation` says, or
-    as the bare text of `text_column`. A run reads `source` more than once.
+    exclude: codes of the guard's policy to ignore. Rows are parsed by `guard.conversation`, or are the bare text of
+    `text_column`. A run reads `source` more than once.
     """
 
     source: Path
@@ -78,7 +78,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Rows by what became of them: read = kept + dropped + quarantined."""
+    """Counts of rows by result: read = kept + dropped + quarantined."""
 
     read: int = 0
     kept: int = 0
@@ -98,12 +98,12 @@ class Tally:
 
 
 def filter_file(job: Job, guard: Guard, restart: bool = False, progress: Progress | None = None) -> Tally:
-    """Writes the rows to keep to `job.out`, the broken and the undecided to `job.quarantine`, and `job.report`.
+    """Writes the kept rows to `job.out`, broken and undecided ones to `job.quarantine`, and `job.report`.
 
-    restart: throw away the finished shards, or the output, of an earlier run. progress: called with the number of rows
-    that were done since its last call. Raises DataError where a file cannot be read or written, finished shards are of
-    another job, the output exists already, or another process writes it; ServiceError where the guard is a service that
-    cannot be reached, after which the job can go on.
+    restart: discard the finished shards, or the output, of an earlier run. progress: called with the number of rows
+    finished since its last call. Raises DataError where a file cannot be read or written, finished shards belong to
+    another job, the output already exists, or another process writes it; ServiceError where the guard is a service
+    that cannot be reached, after which the job can resume.
     """
     _check_paths(job)
     try:
@@ -111,7 +111,7 @@ def filter_file(job: Job, guard: Guard, restart: bool = False, progress: Progres
     except OSError as problem:
         reason = problem.strerror or type(problem).__name__
         raise DataError(
-            f"{problem.filename or job.out}: {reason}; finished shards stay in {job.parts}, so run again to go on"
+            f"{problem.filename or job.out}: {reason}; finished shards stay in {job.parts}: run again to resume"
         ) from None
 
 
@@ -119,7 +119,7 @@ def _check_paths(job: Job) -> None:
     check_input(job.source)
     formats = [format_of(path) for path in (job.source, job.out)]
     if formats[0] != formats[1] or job.out.suffix == GZIP:
-        raise DataError(f"{job.source} is {formats[0]}; {job.out} must be a file of that format, not packed")
+        raise DataError(f"{job.source} is {formats[0]}; {job.out} must have the same format, uncompressed")
     for path in (job.out, job.quarantine, job.report):
         check_output(path)
     if len({path.resolve() for path in (job.source, job.out, job.quarantine, job.report)}) < 4:
@@ -149,24 +149,24 @@ def _run(job: Job, guard: Guard, restart: bool, progress: Progress) -> Tally:
             _remember(known, record["verdicts"])
             tally, parts = tally + Tally(**record["tally"]), part + 1
         if file_digest(job.source) != settings["input_sha256"]:
-            raise DataError(f"{job.source}: was written to while it was read; give --restart when it is complete")
+            raise DataError(f"{job.source}: changed during the run; give --restart when it is complete")
         if not all(map(ledger.finished, range(parts))):
-            raise DataError(f"{job.parts}: was written to while the job ran; run again to redo the parts that differ")
+            raise DataError(f"{job.parts}: changed during the run; run again to redo the changed parts")
         _finish(job, rows, ledger, parts, {**settings, **asdict(tally)})
     return tally
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    """A shard's rows by what becomes of them; those named nowhere are dropped."""
+class _JudgedShard:
+    """The results of a shard's rows; rows that are neither kept nor quarantined are dropped."""
 
     kept: dict[int, str]  # index -> the added columns as a JSON object
     reasons: dict[int, str]  # index -> why it is quarantined
-    verdicts: dict[str, str]  # digest of a text that was not known before -> the added columns
+    verdicts: dict[str, str]  # digest of a text without a known verdict -> the added columns
     tally: Tally
 
 
-def _judge(shard: Shard, job: Job, guard: Guard, known: Mapping[str, str], progress: Progress) -> _Judged:
+def _judge(shard: Shard, job: Job, guard: Guard, known: Mapping[str, str], progress: Progress) -> _JudgedShard:
     reasons: dict[int, str] = {}
     digests: dict[int, str] = {}
     new: dict[str, Conversation] = {}
@@ -195,7 +195,7 @@ def _judge(shard: Shard, job: Job, guard: Guard, known: Mapping[str, str], progr
         outcomes[columns["guard_outcome"]] += 1
         flagged.update(columns["guard_flagged"])
         if columns["guard_outcome"] == Outcome.INCOMPLETE.value:
-            reasons[index] = "INCOMPLETE: not all of the text could be read"
+            reasons[index] = "INCOMPLETE: part of the text could not be tokenized"
         elif columns["guard_outcome"] in _KEPT[job.keep]:
             kept[index] = added
     tally = Tally(
@@ -208,11 +208,11 @@ def _judge(shard: Shard, job: Job, guard: Guard, known: Mapping[str, str], progr
         flagged=dict(flagged),
         reasons=dict(Counter(map(reason_kind, reasons.values()))),
     )
-    return _Judged(kept, reasons, verdicts, tally)
+    return _JudgedShard(kept, reasons, verdicts, tally)
 
 
 def _digest(conversation: Conversation) -> str:
-    """What a verdict depends on, under the settings of one job."""
+    """The digest of what a verdict depends on, under the settings of one job."""
     turns = [(message.role, message.content) for message in conversation.messages]
     return hashlib.sha256(json.dumps(turns).encode()).hexdigest()
 
@@ -227,10 +227,10 @@ def _score(
     for start in range(0, len(by_length), BATCH):
         batch = by_length[start : start + BATCH]
         answers = guard.moderate_each([texts[digest] for digest in batch], exclude=job.exclude)
-        if gone := next((answer for answer in answers if isinstance(answer, ServiceError)), None):
-            raise gone  # the service, and not the text: the rows are judged when the job goes on
+        if outage := next((answer for answer in answers if isinstance(answer, ServiceError)), None):
+            raise outage  # the service failed, not the texts: they are judged when the job resumes
         if len(batch) > 1 and all(isinstance(answer, EngineError) for answer in answers):
-            raise EngineError(f"none of {len(batch)} texts could be scored: {answers[0]}")  # not the texts: the engine
+            raise EngineError(f"none of {len(batch)} texts could be scored: {answers[0]}")  # the engine failed
         for digest, verdict in zip(batch, answers, strict=True):
             if isinstance(verdict, Verdict):
                 plain = to_json(verdict)
@@ -242,13 +242,13 @@ def _score(
 
 
 def _remember(known: OrderedDict[str, str], verdicts: Mapping[str, str]) -> None:
-    """Adds a shard's new verdicts. A resumed job replays its records here, so that it knows what the first run knew."""
+    """Adds a shard's new verdicts. A resumed job replays its records here, so that it has the first run's cache."""
     known.update(verdicts)
     while len(known) > REMEMBERED:
         known.popitem(last=False)
 
 
-def _write(shard: Shard, judged: _Judged, ledger: Ledger, part: int) -> None:
+def _write(shard: Shard, judged: _JudgedShard, ledger: Ledger, part: int) -> None:
     with atomic(ledger.path(part, "kept")) as file:
         shard.write(file, judged.kept)
     quarantine = [
@@ -259,7 +259,7 @@ def _write(shard: Shard, judged: _Judged, ledger: Ledger, part: int) -> None:
 
 
 def _finish(job: Job, rows: RowFile, ledger: Ledger, parts: int, report: Mapping[str, Any]) -> None:
-    """Joins the parts; the output appears last, so that where it is, all is."""
+    """Joins the parts; the output appears last, so that its presence means that everything is complete."""
     with atomic(job.quarantine, private=True) as file:
         for part in range(parts):
             for entry in ledger.record(part)["quarantine"]:

@@ -1,1 +1,1 @@
-"""Long jobs: files that appear whole, ledgers of finished parts, row files."""
+"""Long jobs: atomic files, ledgers of finished parts, row files, caches."""

@@ -1,4 +1,4 @@
-"""Files that appear whole and on disk, or not at all."""
+"""Atomic file writes: complete and synced to disk, or not at all."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-UNFINISHED = ".tmp"  # ends the name of a file that is not whole yet
+UNFINISHED = ".tmp"  # suffix of an incomplete file
 
 
 @contextmanager
 def atomic(path: Path, private: bool = False) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of `path` when the block ends; an exception leaves `path` as it was.
+    """A file to write, which replaces `path` when the block ends; an exception leaves `path` unchanged.
 
     private: only the owner may read it.
     """
@@ -28,10 +28,10 @@ def atomic(path: Path, private: bool = False) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if sys.platform != "win32":  # which opens no folders
+    if sys.platform != "win32":  # where folders cannot be opened
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)  # the renaming too must survive a power cut
+            os.fsync(folder)  # the rename must survive a power failure, too
         finally:
             os.close(folder)
 

@@ -1,4 +1,4 @@
-"""A cache on disk of what was expensive to compute or to buy: JSON values by key, in one SQLite file."""
+"""A disk cache of expensive results: JSON values by key, in one SQLite file."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _TAGGED = "SELECT rowid, value FROM entries WHERE tag = ? AND tag != '' AND rowi
 
 
 class Cache:
-    """Threads and processes may share a file. A value outlives its process once `put` returns; a power cut may cost
-    the last ones, but not the file. Only the owner may read it: values may hold user text.
+    """Threads and processes may share a file. A value survives its process once `put` returns; a power failure may
+    lose the last ones, but not the file. Only the owner may read it: values may contain user text.
 
     Keys are digests of everything that a value depends on, with a prefix that names the kind of value and its version.
     The first value of a key stays. max_entries: the oldest beyond that many are removed; None: no bound.
@@ -36,7 +36,7 @@ class Cache:
         self.path = path
         self.max_entries = max_entries
         self._lock = threading.Lock()
-        with suppress(OSError):  # SQLite tells why the path cannot be used
+        with suppress(OSError):  # SQLite reports why the path cannot be used
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         try:
             self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
@@ -60,13 +60,13 @@ class Cache:
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if version != _FORMAT and (version or tables):
                 raise DataError(
-                    f"{self.path}: cannot be used as a cache (its format is {version}, this version reads {_FORMAT}); "
-                    "give the path of another file"
+                    f"{self.path}: cannot be used as a cache (format {version}, this version supports {_FORMAT}); "
+                    "choose another file"
                 )
             for statement in _SCHEMA:
                 connection.execute(statement)
         with self._locked() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")  # no waiting for the disk at every value
+            connection.execute("PRAGMA journal_mode = WAL")  # no disk sync for every value
             connection.execute("PRAGMA synchronous = NORMAL")
 
     def get(self, key: str) -> Any:
@@ -74,7 +74,7 @@ class Cache:
         return self.get_many([key]).get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The values of those keys that have one."""
+        """The values of the keys that are in the cache."""
         values: dict[str, Any] = {}
         with self._locked() as connection:
             for key in keys:
@@ -83,11 +83,11 @@ class Cache:
         return values
 
     def put(self, key: str, value: Any, tag: str = "") -> None:
-        """Keeps a value that is not None, as JSON. tag: a name under which `tagged` finds it."""
+        """Stores a value that is not None, as JSON. tag: a name by which `tagged` lists it."""
         self.put_many({key: value}, tag)
 
     def put_many(self, values: Mapping[str, Any], tag: str = "") -> None:
-        """Keeps all of the values or, where the process is killed meanwhile, none."""
+        """Stores all of the values or, if the process is killed meanwhile, none."""
         rows = [(key, tag, json.dumps(value)) for key, value in values.items()]
         with self._locked() as connection, self._transaction():
             connection.executemany("INSERT OR IGNORE INTO entries (key, tag, value) VALUES (?, ?, ?)", rows)
@@ -96,7 +96,7 @@ class Cache:
                 connection.execute(oldest, (self.max_entries,))
 
     def tagged(self, tag: str) -> Iterator[Any]:
-        """The values that were kept under a tag, oldest first."""
+        """The values with a tag, oldest first."""
         after = 0
         while True:
             with self._locked() as connection:
@@ -131,4 +131,4 @@ class Cache:
 
     def _unusable(self, error: sqlite3.Error) -> DataError:
         kind = getattr(error, "sqlite_errorname", type(error).__name__)
-        return DataError(f"{self.path}: cannot be used as a cache ({kind}); give the path of another file")
+        return DataError(f"{self.path}: cannot be used as a cache ({kind}); choose another file")

@@ -1,4 +1,4 @@
-"""Ledgers: folders that hold the finished parts of a long job, so that a killed one goes on where it was."""
+"""Ledgers: folders with the finished parts of a long job, so that a killed job resumes."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Parts are numbered from 0. A part may have several files; it is finished once its record is there, which holds
-    their checksums.
+    """Parts are numbered from 0. A part may have several files; it is finished once its record exists, which has their
+    checksums.
     """
 
     folder: Path
 
     def path(self, part: int, name: str) -> Path:
-        """Where a file of the part lies; write it with `atomic`."""
+        """The path of a file of the part; write it with `atomic`."""
         return self.folder / f"{part:06d}.{name}"
 
     def finished(self, part: int) -> bool:
-        """Whether the part was committed and its files are still what they were then. If not, it must be redone."""
+        """Whether the part was committed and its files are unchanged since. If not, it must be redone."""
         entry = self._entry(part)
         if entry is None:
             return False
         for name, sha256 in entry["files"].items():
             path = self.path(part, name)
             if not path.is_file() or file_digest(path) != sha256:
-                _log.warning("%s: differs from what was committed; the part is done again", path)
+                _log.warning("%s: changed since it was committed; the part is redone", path)
                 return False
         return True
 
     def record(self, part: int) -> dict[str, Any]:
-        """What `commit` was given for a part. DataError if it is not finished."""
+        """The record that was committed for a part. DataError if it is not finished."""
         if (entry := self._entry(part)) is None:
-            raise DataError(f"{self.path(part, 'json')}: is damaged; run the same command again to redo that part")
+            raise DataError(f"{self.path(part, 'json')}: damaged; run the same command again to redo that part")
         record: dict[str, Any] = entry["record"]
         return record
 
@@ -59,7 +59,7 @@ class Ledger:
             file.write(json.dumps({"files": files, "record": record}).encode())
 
     def remove(self) -> None:
-        """Removes the folder. Records go first and the settings last, so that what a kill leaves is still a ledger."""
+        """Removes the folder: records first and the settings last, so that a kill in between leaves a valid ledger."""
         files = sorted(self.folder.iterdir(), key=lambda path: (path.name == _SETTINGS, path.suffix != ".json"))
         for path in files:
             path.unlink(missing_ok=True)
@@ -83,24 +83,24 @@ def open_ledger(
     outputs: Iterable[Path] = (),
     discard: bool = False,
 ) -> Iterator[Ledger]:
-    """The ledger in `folder` of a job with these `settings` (JSON data), which no other process opens meanwhile.
+    """The ledger in `folder` of a job with these `settings` (JSON data), locked against other processes.
 
-    restart: without the parts that it holds. discard: without them if they are of a job with other settings. outputs:
-    what the job will write; where they exist and the ledger does not, a job has finished: only `restart` replaces them.
-    Raises DataError if an output would be overwritten, the parts are of a job with other settings, the folder is no
-    ledger, or another process has it open.
+    restart: discard its parts. discard: discard them if they belong to a job with other settings. outputs: what the job
+    will write; where they exist and the ledger does not, a job has finished, and only `restart` replaces them.
+    Raises DataError if an output would be overwritten, the parts belong to a job with other settings, the folder is
+    not a ledger, or another process has it open.
     """
     with locked(folder):
         manifest = folder / _SETTINGS
         if folder.is_dir() and not manifest.is_file() and any(path.suffix != UNFINISHED for path in folder.iterdir()):
-            raise DataError(f"{folder}: is in the way and holds no parts of a job; move it or choose another output")
+            raise DataError(f"{folder}: exists and is not a folder of job parts; move it or choose another output")
         if not (restart or manifest.is_file()) and (present := [path for path in outputs if path.exists()]):
-            raise DataError(f"{present[0]}: exists already; give --restart to replace it, or choose another output")
+            raise DataError(f"{present[0]}: already exists; give --restart to replace it, or choose another output")
         different = _differing(manifest, settings)
         if different and not (restart or discard):
             raise DataError(
-                f"{folder}: holds parts of a job that differs in: {', '.join(different)}; finish that job, remove the "
-                "folder, or give --restart to throw its parts away"
+                f"{folder}: has parts of a job that differs in: {', '.join(different)}; finish that job, remove the "
+                "folder, or give --restart to discard its parts"
             )
         if (restart or different) and folder.is_dir():
             shutil.rmtree(folder)
@@ -112,7 +112,7 @@ def open_ledger(
 
 
 def _differing(manifest: Path, settings: Mapping[str, Any]) -> list[str]:
-    """The settings that are others than those of the ledger; none where there is no ledger yet."""
+    """The settings that differ from those of the ledger; none where there is no ledger yet."""
     try:
         stored = json.loads(manifest.read_bytes())
     except FileNotFoundError:

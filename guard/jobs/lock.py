@@ -1,4 +1,4 @@
-"""Locks: an output has one writer at a time, and whoever comes second is told who that is."""
+"""Locks: an output has one writer at a time, and the error of a second one names the first."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _HOLDER_BYTES = 200
 def locked(output: Path) -> Iterator[None]:
     """Holds the lock of an output, a file beside it, while the block runs.
 
-    The operating system releases the lock of a process that ends, however it ends: none is ever stale. DataError names
-    the process that holds it, or says why there can be no lock.
+    The operating system releases the lock when its process ends in any way, so none is ever stale. DataError names the
+    process that holds it, or why the lock file cannot be used.
     """
     path = output.with_name(f"{output.name}.lock")
     descriptor = _acquire(path, output)
@@ -41,7 +41,7 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def _acquire(path: Path, output: Path) -> int:
-    """The open lock file. One that its last holder has just removed is no lock: then another one is made."""
+    """The open lock file. One that its last holder has just removed is not a lock: then a new one is created."""
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,4 +1,4 @@
-"""Checks of the files that a job reads and writes, before it does anything."""
+"""Checks of a job's input and output paths before it starts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_output(path: Path) -> None:
 
 
 def _kind(path: Path) -> str | None:
-    """What lies at a path, None if nothing does."""
+    """The kind of file at a path, None if there is none."""
     try:
         return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "file")
     except (FileNotFoundError, NotADirectoryError):

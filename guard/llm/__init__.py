@@ -1,1 +1,1 @@
-"""OpenAI-compatible chat endpoints: a client that retries, paces, caches and counts."""
+"""OpenAI-compatible chat endpoints: a client with retries, rate limit, cache and usage counts."""

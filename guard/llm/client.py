@@ -1,7 +1,7 @@
-"""A client of OpenAI-compatible chat endpoints: retried, rate-limited, cached, its usage counted.
+"""A client of OpenAI-compatible chat endpoints: with retries, rate limit, cache and usage counts.
 
-Errors name the address and the status, never what was sent or answered: both may hold user text, and the request holds
-the API key.
+Errors name the address and the status, never the contents of requests or responses: both may contain user text, and
+the request contains the API key.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from guard.llm.retry import RetryPolicy, Transient, parse_retry_after, retrying
 PATH = "/chat/completions"
 CONNECT_S = 10.0
 RETRY = RetryPolicy(attempts=6, longest_retry_after_s=300.0)
-_RETRIED = {408, 429}  # and all from 500 on
+_RETRIED = {408, 429}  # and all from 500
 _MISCONFIGURED = {401: "check the API key", 404: "check the base URL and the model", 405: "check the base URL"}
-# Error codes that say what to change. Any other text of an error is ignored: it may repeat what was sent.
+# Error codes that help. Any other text of an error is ignored: it may repeat the request.
 _ERROR_CODES = {
     "content_filter",
     "context_length_exceeded",
@@ -43,14 +43,14 @@ _ERROR_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model answers. `body` is added to each request; a null in it takes a key out.
+    """The endpoint of a model. `body` is added to each request; a null in it removes a key.
 
     api_key_env names the environment variable that holds the API key; None: no key is sent.
     """
 
     base_url: str = field(repr=False)
     model: str
-    api_key_env: str | None = field(default=None, repr=False)  # someone will give the key itself
+    api_key_env: str | None = field(default=None, repr=False)  # users may pass the key itself by mistake
     requests_per_minute: float | None = None
     timeout_s: float = 120.0
     retry: RetryPolicy = RETRY
@@ -61,9 +61,11 @@ class Endpoint:
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError("the base URL must look like https://HOST:PORT/v1")
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise ConfigError("the base URL must hold no user name, password, query or fragment; keys have own options")
+            raise ConfigError(
+                "the base URL must have no user name, password, query or fragment; keys go in api_key_env"
+            )
         if not self.model:
-            raise ConfigError("the model name is empty; give the one that the endpoint knows the model by")
+            raise ConfigError("the model name is empty; give the endpoint's name of the model")
         for name in ("requests_per_minute", "timeout_s"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ConfigError(f"{name} must be > 0 (got {value})")
@@ -89,7 +91,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Request:
-    """What to ask. What is None is not sent, and so left to the endpoint."""
+    """The parameters of a completion. None is not sent and so left to the endpoint."""
 
     messages: tuple[Message, ...]
     temperature: float | None = None
@@ -99,7 +101,7 @@ class Request:
 
 
 def encode(request: Request, endpoint: Endpoint) -> bytes:
-    """The request's body in canonical form, which names the model but not where it answers."""
+    """The request's body in canonical form, which includes the model but not the URL."""
     body: dict[str, Any] = {
         "model": endpoint.model,
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
@@ -121,7 +123,7 @@ class RateLimiter:
         self._next = 0.0
 
     def reserve(self) -> float:
-        """Takes the next slot and says in how many seconds it comes."""
+        """Takes the next slot; returns the seconds until then."""
         with self._lock:
             now = time.monotonic()
             slot = max(now, self._next)
@@ -129,18 +131,18 @@ class RateLimiter:
         return slot - now
 
     def pause(self, seconds: float) -> None:
-        """No slot comes before that."""
+        """Delays the next slot by at least this time."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
 
 
 class Client:
-    """Asks an endpoint, and nothing twice. Thread-safe; requests are concurrent where the caller's threads are."""
+    """Requests completions, equal ones once. Thread-safe; requests are concurrent where the caller's threads are."""
 
     def __init__(
         self, endpoint: Endpoint, cache: CompletionCache, account: str, limiter: RateLimiter | None = None
     ) -> None:
-        """account: what new completions are counted for (`CompletionCache.usage`). limiter: one to share.
+        """account: the cost account of new completions (`CompletionCache.usage`). limiter: a shared one.
 
         ConfigError where there is no usable key.
         """
@@ -159,13 +161,13 @@ class Client:
         self._in_flight: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
     def complete(self, request: Request) -> Completion:
-        """The completion, from the cache if it is there.
+        """The completion, from the cache if present.
 
-        Raises EngineError if there is none after all attempts or the request is refused, ConfigError if the endpoint
-        refuses whatever it is asked.
+        Raises EngineError if all attempts fail or the request is rejected, ConfigError if the endpoint rejects every
+        request.
         """
         body = encode(request, self.endpoint)
-        # The seed counts even where `body` takes it out for an endpoint that knows none: it asks for another answer.
+        # The seed counts even where `body` removes it for an endpoint without seeds: it identifies another answer.
         digest = hashlib.sha256(body + f" {request.seed}".encode()).hexdigest()
         with self._lock:
             own = self._in_flight.setdefault(digest, threading.Lock())
@@ -177,7 +179,7 @@ class Client:
         return completion
 
     def stop(self) -> None:
-        """No further attempts from now on; responses that are under way still come."""
+        """No further attempts from now on; responses in flight still arrive."""
         self._stopped.set()
 
     def close(self) -> None:
@@ -220,20 +222,20 @@ class Client:
             raise Transient(f"{message} and asks to wait longer than {retry.longest_retry_after_s:.0f} s", wait_s)
         if wait_s:
             self.limiter.pause(wait_s)  # for all who share the limit
-        raise Transient(message, wait_s)  # the wait is no part of it: equal failures are counted together
+        raise Transient(message, wait_s)  # the message excludes the wait: equal failures are counted together
 
 
 def _authorization(name: str | None) -> dict[str, str]:
-    """The header with the key. The messages show neither it nor the name, which may be the key given by mistake."""
+    """The header with the key. Messages show neither it nor the variable's name, which may be the key by mistake."""
     if name is None:
         return {}
     key = os.environ.get(name, "").strip()
     if not key:
         raise ConfigError(
-            "the environment variable that should hold the API key is not set; export it and give its name, not the key"
+            "the environment variable for the API key is not set; export it and pass its name, not the key"
         )
     if not re.fullmatch(r"[!-~]+", key):  # else the HTTP library's own error would show it
-        raise ConfigError(f"the API key in the environment ({len(key)} characters) holds spaces or other than ASCII")
+        raise ConfigError(f"the API key in the environment ({len(key)} characters) must be ASCII without spaces")
     return {"Authorization": f"Bearer {key}"}
 
 
@@ -248,7 +250,7 @@ def _parse(content: bytes) -> Completion:
         usage = plain.get("usage") or {}
         counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Transient("answered 200 with what is no chat completion") from None
+        raise Transient("answered 200 without a valid chat completion") from None
     if not choices or not all(isinstance(choice.text, str) for choice in choices):
         raise Transient("answered 200 with no text")
     tokens_in, tokens_out = (count if type(count) is int and count >= 0 else None for count in counts)
@@ -256,7 +258,7 @@ def _parse(content: bytes) -> Completion:
 
 
 def _error_code(content: bytes) -> str:
-    """The code of an error response, if it is one of those that are known."""
+    """The code of an error response, if it is a known one."""
     try:
         code = json.loads(content)["error"]["code"]
     except (ValueError, KeyError, TypeError, RecursionError):

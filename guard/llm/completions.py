@@ -1,4 +1,4 @@
-"""Completions of chat endpoints, kept on disk by the digest of their request, so that none is paid for twice."""
+"""Completions of chat endpoints, cached on disk by the digest of their request, so that none is paid for twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from guard.jobs.cache import Cache
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Choice:
-    """One text that a model wrote. finish: why it ended, `stop` where it was complete, `length` where it was cut."""
+    """One generated text. finish: the finish reason, `stop` where it is complete, `length` where it was truncated."""
 
     text: str
     finish: str
@@ -18,7 +18,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Completion:
-    """What an endpoint answered. Tokens are None where it did not count them. cached: from the cache, not paid for."""
+    """An endpoint's response. Tokens are None where it did not count them. cached: from the cache, not paid for."""
 
     choices: tuple[Choice, ...]
     tokens_in: int | None
@@ -29,7 +29,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Completed requests and what they took. uncounted: those whose tokens the endpoint did not count."""
+    """Completed requests and their usage. uncounted: those whose tokens the endpoint did not count."""
 
     requests: int = 0
     retries: int = 0
@@ -58,7 +58,7 @@ class CompletionCache:
         return Completion(choices, value["tokens_in"], value["tokens_out"], value["retries"], cached=True)
 
     def put(self, digest: str, account: str, completion: Completion) -> None:
-        """account: what `usage` counts the completion for. The first completion of a request stays."""
+        """account: the cost account for `usage`. The first completion of a request is kept."""
         value = {
             "choices": [[choice.text, choice.finish] for choice in completion.choices],
             "tokens_in": completion.tokens_in,
@@ -68,7 +68,7 @@ class CompletionCache:
         self._cache.put(_key(digest), value, account)
 
     def usage(self, account: str) -> Usage:
-        """What the completions of a cost account took, over all runs."""
+        """The usage of a cost account over all runs."""
         requests = retries = tokens_in = tokens_out = uncounted = 0
         for value in self._cache.tagged(account):
             requests += 1

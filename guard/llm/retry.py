@@ -1,4 +1,4 @@
-"""One retry policy for everything that goes over a network: how many attempts, after which waits."""
+"""One retry policy for all network access: number of attempts, and backoff."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Waits are drawn at random below a bound that doubles from `first_s` to `longest_s`, so that clients that failed
-    together do not come back together; or they are what the server asks for. One that asks for more than
-    `longest_retry_after_s` is given up.
+    """Exponential backoff with jitter: random waits below a bound that doubles from `first_s` to `longest_s`; or the
+    server's Retry-After. A server that requests more than `longest_retry_after_s` is not retried.
     """
 
     attempts: int = 5  # the first one included
@@ -35,12 +34,12 @@ class RetryPolicy:
                 raise ConfigError(f"{name} must be >= 0 (got {value})")
 
     def allows(self, wait_s: float | None) -> bool:
-        """Whether a server that asks for this wait is worth another attempt."""
+        """Whether to retry a server that requests this wait."""
         return wait_s is None or wait_s <= self.longest_retry_after_s
 
 
 class Transient(Exception):
-    """A failure that may not happen again. retry_after_s: the wait that the server asked for."""
+    """A transient failure. retry_after_s: the wait that the server requested."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -48,9 +47,9 @@ class Transient(Exception):
 
 
 def retrying(policy: RetryPolicy, sleep: Callable[[float], object]) -> Any:
-    """A `tenacity.Retrying`: called with a function and its arguments, it calls that until it raises no Transient.
+    """A `tenacity.Retrying`: called with a function and its arguments, it retries while that raises Transient.
 
-    Raises what the last attempt raised. sleep: called with the seconds before the next attempt; may raise to stop.
+    Raises the error of the last attempt. sleep: called with the seconds before the next attempt; may raise to stop.
     """
     tenacity = need("tenacity", "data")
     backoff = tenacity.wait_random_exponential(policy.first_s, policy.longest_s)
@@ -75,7 +74,7 @@ def retrying(policy: RetryPolicy, sleep: Callable[[float], object]) -> Any:
 def parse_retry_after(header: str | None) -> float | None:
     """The seconds of a Retry-After header, which holds a number of them or an HTTP date (RFC 9110, 10.2.3).
 
-    None where there is none or it makes no sense; 0 for a date that has passed.
+    None where there is none or it is invalid; 0 for a date in the past.
     """
     if header is None:
         return None

@@ -1,4 +1,4 @@
-"""95 % bootstrap intervals of metrics: the same resamples serve all metrics of a kind, and no score is sorted twice."""
+"""95 % bootstrap intervals of metrics: all metrics of a kind share the resamples, and scores are sorted once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A guard wherever it runs: in this process, or behind a service."""
+"""The guard protocol, for a guard in this process or behind a service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from guard.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class GuardInfo:
-    """What a guard judges by: `model` is its digest; policy and mode are those that apply where a call brings none.
+    """What a guard judges by: `model` is its digest; policy and mode are the defaults of calls.
 
     thresholds: under that policy and mode, for each target the verdict's threshold and those of the categories.
     """
@@ -28,14 +28,14 @@ class GuardInfo:
 
 
 class Guard(Protocol):
-    """A guard wherever it runs: a Moderator in this process, or the client of a service. Thread-safe.
+    """A Moderator in this process, or the client of a service. Thread-safe.
 
     `guard.serve.client.open_guard` opens either. Use it as a context manager or `close` it.
     """
 
     @property
     def info(self) -> GuardInfo:
-        """What it judges by. Raises PolicyError or ServiceError where a service must be asked and cannot answer."""
+        """What it judges by. Raises PolicyError or ServiceError where a service cannot answer."""
 
     def moderate_each(
         self,
@@ -44,9 +44,9 @@ class Guard(Protocol):
         exclude: Collection[str] = (),
         mode: Mode | None = None,
     ) -> list[Verdict | GuardError]:
-        """For each conversation, in order, its verdict or the error that it met; one never fails the others.
+        """For each conversation, in order, its verdict or its error; one never fails the others.
 
-        policy, mode: None for the guard's own. Raises PolicyError or ConfigError where the options cannot be followed.
+        policy, mode: None for the guard's own. Raises PolicyError or ConfigError for invalid options.
         """
 
     def close(self) -> None:

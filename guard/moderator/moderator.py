@@ -22,9 +22,9 @@ from guard.verdict import Verdict, decide, sigmoid
 
 @dataclass(frozen=True)
 class Moderator:
-    """Judges conversations under its policy, or under one that a call brings. Thread-safe.
+    """Judges conversations under its own policy or under that of a call. Thread-safe.
 
-    It is a Guard (guard.moderator.guard). Use it in a `with` block, or close it, where the engine should be let go of.
+    It is a Guard (guard.moderator.guard). Use it in a `with` block, or close it, to release the engine.
     """
 
     engine: Engine
@@ -49,7 +49,7 @@ class Moderator:
         return self.info_of(self.policy, self.mode)
 
     def info_of(self, policy: Policy, mode: Mode) -> GuardInfo:
-        """What it would judge by under these options."""
+        """What it judges by under these options."""
         engine = self.engine.info
         cuts = {target: thresholds(self.calibration, policy, target, mode) for target in Target}
         return GuardInfo(engine.digest, engine.kind, policy, mode, cuts)
@@ -90,14 +90,14 @@ class Moderator:
         exclude: Collection[str] = (),
         mode: Mode | None = None,
     ) -> list[Verdict | GuardError]:
-        """As `moderate`, but a conversation that cannot be judged answers with its error and spares the others.
+        """As `moderate`, but a conversation that cannot be judged gets its error and the others their verdicts.
 
-        Raises PolicyError or ConfigError for an exclusion or mode that cannot be: they concern all.
+        Raises PolicyError or ConfigError for an invalid exclusion or mode.
         """
         answers: list[Verdict | GuardError] = []
         for answer in run(self.judge_each(conversations, policy, exclude, mode), self.engine):
             if isinstance(answer, Exception) and not isinstance(answer, GuardError):
-                raise answer  # a bug, of the engine or ours
+                raise answer  # a bug
             answers.append(answer)
         return answers
 
@@ -108,7 +108,7 @@ class Moderator:
         exclude: Collection[str] = (),
         mode: Mode | None = None,
     ) -> Steps[list[Verdict | Exception]]:
-        """The steps of `moderate_each`, for whoever gets the windows scored; errors of any kind are answers here."""
+        """The steps of `moderate_each`, for callers that score the windows; errors of any kind are answers here."""
         applied = (policy or self.policy).without(exclude)
         if mode is not None:
             _check_mode(mode)
@@ -118,36 +118,38 @@ class Moderator:
         self, conversation: Conversation, policy: Policy | None = None, mode: Mode | None = None
     ) -> Steps[Verdict]:
         """The steps of one verdict; they raise the conversation's error."""
-        found = yield from evidence(self.engine, conversation, policy or self.policy)
-        return self.conclude(found, mode)
+        scored = yield from evidence(self.engine, conversation, policy or self.policy)
+        return self.conclude(scored, mode)
 
-    def conclude(self, found: Evidence, mode: Mode | None = None) -> Verdict:
-        """The verdict on what an engine said: calibrated, against the thresholds of the mode."""
-        scale = self.calibration.of(found.target)
-        p_unsafe = scale.probability(found.score.unsafe)
-        categories = dict(zip(found.policy.codes, map(scale.probability, found.score.categories), strict=True))
-        overall, each = thresholds(self.calibration, found.policy, found.target, mode or self.mode)
-        outcome, flagged = decide(p_unsafe, overall, categories, each, found.coverage.complete)
-        refusal = found.score.refusal if found.target is Target.RESPONSE else None  # a prompt refuses nothing
+    def conclude(self, evidence: Evidence, mode: Mode | None = None) -> Verdict:
+        """The verdict: calibrated, against the thresholds of the mode."""
+        scale = self.calibration.of(evidence.target)
+        p_unsafe = scale.probability(evidence.score.unsafe)
+        categories = dict(zip(evidence.policy.codes, map(scale.probability, evidence.score.categories), strict=True))
+        overall, each = thresholds(self.calibration, evidence.policy, evidence.target, mode or self.mode)
+        outcome, flagged = decide(p_unsafe, overall, categories, each, evidence.complete)
+        refusal = evidence.score.refusal if evidence.target is Target.RESPONSE else None  # a prompt refuses nothing
         return Verdict(
             outcome=outcome,
-            target=found.target,
+            target=evidence.target,
             p_unsafe=p_unsafe,
             threshold=overall,
             categories=categories,
             flagged=flagged,
             p_refusal=None if refusal is None else sigmoid(refusal),
-            coverage=found.coverage,
-            policy=found.policy.digest,
+            coverage=evidence.coverage,
+            policy=evidence.policy.digest,
             model=self.engine.info.digest,
-            timings=found.timings,
+            timings=evidence.timings,
+            decided_by=evidence.decided_by,
+            unjudged=evidence.unjudged,
         )
 
 
 def thresholds(calibration: Calibration, policy: Policy, target: Target, mode: Mode) -> tuple[float, dict[str, float]]:
-    """The threshold of the verdict and of each category: the policy's own where written, else the mode's.
+    """The threshold of the verdict and of each category: the policy's own where set, else the mode's.
 
-    A category that the bundle was not calibrated for takes the verdict's threshold.
+    A category without a calibration takes the verdict's threshold.
     """
     _check_mode(mode)
     calibrated = calibration.of(target)
@@ -172,7 +174,7 @@ def open_moderator(
     mode: Mode = "balanced",
     threads: int | None = None,
 ) -> Moderator:
-    """A moderator for a bundle folder (None: the guard that ships in the package; `fake`: no model at all).
+    """A moderator for a bundle folder (None: the shipped guard; `fake`: no model at all).
 
     policy: a shipped name or a file; None: the bundle's own. Raises BundleError or PolicyError.
     """

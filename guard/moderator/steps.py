@@ -1,4 +1,4 @@
-"""Judging as steps that ask for scores and do no scoring themselves, so that anything can drive them.
+"""Judging as generators that request scores and do no scoring themselves (sans-IO), so that anything can drive them.
 
 A step yields the windows that it needs, is sent a `Scored` for each, and in the end returns its result. `run` drives
 steps with an engine, `run_async` with whatever awaits the scores (a batcher); `together` makes one of many.
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A window's score, or the error of its own, and where the time went."""
+    """A window's score or error, and its timings."""
 
     score: Score | Exception
     queue_ms: float = 0.0
@@ -32,13 +32,13 @@ Steps = Generator[Sequence[Window], Sequence[Scored], Result]
 
 @dataclass(frozen=True, slots=True)
 class Finished(Generic[Result]):
-    """The result of steps that ask for nothing more."""
+    """The result of finished steps."""
 
     result: Result
 
 
 def advance(steps: Steps[Result], scored: Sequence[Scored] | None = None) -> Sequence[Window] | Finished[Result]:
-    """The windows that the steps ask for next, or their result. `scored` answers what they asked for before.
+    """The windows that the steps request next, or their result. `scored` answers the previous request.
 
     Raises EngineError, in the steps, unless there is a score for each window. May run in any thread.
     """
@@ -49,11 +49,11 @@ def advance(steps: Steps[Result], scored: Sequence[Scored] | None = None) -> Seq
 
 
 def run(steps: Steps[Result], engine: Engine) -> Result:
-    """The result of steps whose windows this engine scores, here and now."""
-    asked = advance(steps)
-    while not isinstance(asked, Finished):
-        asked = advance(steps, _score(engine, asked))
-    return asked.result
+    """The result of steps whose windows this engine scores, synchronously."""
+    request = advance(steps)
+    while not isinstance(request, Finished):
+        request = advance(steps, _score(engine, request))
+    return request.result
 
 
 def _score(engine: Engine, windows: Sequence[Window]) -> list[Scored]:
@@ -63,7 +63,7 @@ def _score(engine: Engine, windows: Sequence[Window]) -> list[Scored]:
         scores = engine.score(windows)
         if len(scores) != len(windows):
             raise EngineError(
-                f"the engine gave {len(scores)} scores for {len(windows)} windows; this is a bug of the engine"
+                f"the engine returned {len(scores)} scores for {len(windows)} windows; this is a bug of the engine"
             )
     except EngineError as problem:
         scores = [problem] * len(windows)
@@ -73,40 +73,40 @@ def _score(engine: Engine, windows: Sequence[Window]) -> list[Scored]:
 
 async def run_async(
     steps: Steps[Result],
-    asked: Sequence[Window] | Finished[Result],
+    request: Sequence[Window] | Finished[Result],
     ask: Callable[[Sequence[Window]], Awaitable[Sequence[Scored]]],
 ) -> Result:
-    """The result of steps whose windows `ask` gets scored.
+    """The result of steps whose windows `ask` scores.
 
-    asked: what `advance` gave first. That tokenizes, and so may better run in another thread than the event loop's.
+    request: the first result of `advance`. That tokenizes, so run it outside the event loop's thread.
     """
-    while not isinstance(asked, Finished):
-        asked = advance(steps, await ask(asked))
-    return asked.result
+    while not isinstance(request, Finished):
+        request = advance(steps, await ask(request))
+    return request.result
 
 
 def together(each: Sequence[Steps[Result]]) -> Steps[list[Result | Exception]]:
-    """One of many: their windows are asked for at once, equal ones once. Results, or the error of each, in order."""
+    """Many steps as one: their windows are requested together, equal ones once. Results or errors, in order."""
     results: dict[int, Result | Exception] = {}
     waiting: dict[int, Sequence[Window]] = {}
 
     def go_on(index: int, scored: Sequence[Scored] | None = None) -> None:
         try:
-            asked = advance(each[index], scored)
+            request = advance(each[index], scored)
         except Exception as problem:  # noqa: BLE001 - fails this one and not its neighbours
             results[index] = problem
         else:
-            if isinstance(asked, Finished):
-                results[index] = asked.result
+            if isinstance(request, Finished):
+                results[index] = request.result
             else:
-                waiting[index] = asked
+                waiting[index] = request
 
     for index in range(len(each)):
         go_on(index)
     while waiting:
         distinct = {window.key: window for windows in waiting.values() for window in windows}
         scored = dict(zip(distinct, (yield list(distinct.values())), strict=True))
-        asked_for, waiting = waiting, {}
-        for index, windows in asked_for.items():
+        requests, waiting = waiting, {}
+        for index, windows in requests.items():
             go_on(index, [scored[window.key] for window in windows])
     return [results[index] for index in range(len(each))]

@@ -1,4 +1,4 @@
-"""Policies: what is harmful, in words that a person can edit; what one policy's labels mean under another."""
+"""Policies: hazard categories as editable documents, their differences, and crosswalks between them."""
 
 from guard.policy.policy import (
     CODE,

@@ -4,9 +4,9 @@ The labels are a data set's own, or the codes of another policy (`origin`). A fi
 both sides. Each label is listed once:
 
     mapped     content with the label violates every one of these codes
-    either     ... at least one of these codes; which, the label does not tell
+    either     ... at least one of these codes; the label does not say which
     outside    the policy does not cover what the label names: no violation (with a reason)
-    unmapped   some of it may violate the policy, some not: nothing can be said (with a reason)
+    unmapped   some of it may violate the policy, some not: undecided (with a reason)
 
 and so is each code of the policy that none, or not all, of whose content has a label that is mapped to it:
 
@@ -48,8 +48,8 @@ class Entry:
 class Meaning:
     """What an unsafe row's labels say under the policy together.
 
-    `unsafe` is None where nothing can be said. Without `codes`, an unsafe row violates some category that is not known.
-    About the `undecided` codes nothing is said, though `codes` or the verdict are.
+    `unsafe` is None where the labels leave it open. Without `codes`, an unsafe row violates some unknown category.
+    The labels leave the `undecided` codes open, though they decide `codes` or the verdict.
     """
 
     unsafe: bool | None
@@ -143,10 +143,10 @@ class Crosswalk:
     def entry(self, label: object) -> Entry | None:
         """What `label` says, None if the crosswalk does not list it."""
         key = self.key(label)
-        found = self.entries.get(key) or self._spelled.get(key)
-        if found is None and self.match == "contains":
-            return next((entry for part, entry in self.entries.items() if part in key), None)
-        return found
+        entry = self.entries.get(key) or self._spelled.get(key)
+        if entry is None and self.match == "contains":
+            return next((listed for part, listed in self.entries.items() if part in key), None)
+        return entry
 
     def possible(self, label: object) -> frozenset[str]:
         """The codes that content with the (listed) label may violate, besides those that it does."""
@@ -212,10 +212,10 @@ def check_total(crosswalk: Crosswalk, origin: Policy | None, policy: Policy) -> 
                 f"does not list {', '.join(lacking)} of {origin.id}; add each to mapped, either, outside or unmapped"
             )
         if unknown := [entry.label for key, entry in crosswalk.entries.items() if key not in codes]:
-            mistakes.append(f"lists {', '.join(unknown)}, which {origin.id} has not; it has: {', '.join(origin.codes)}")
+            mistakes.append(f"lists {', '.join(unknown)}, unknown to {origin.id}; allowed: {', '.join(origin.codes)}")
     if lacking := [code for code in policy.codes if code not in crosswalk.codes]:
         mistakes.append(
-            f"says nothing of {', '.join(lacking)} of {policy.id}; map labels to it, or add within or beyond"
+            f"does not cover {', '.join(lacking)} of {policy.id}; map labels to it, or add within or beyond"
         )
     if mistakes:
         raise ConfigError("\n".join(f"crosswalk {crosswalk.name}: {mistake}" for mistake in mistakes))
@@ -228,7 +228,7 @@ def closed(crosswalk: Crosswalk, policy: Policy) -> Crosswalk:
 
 
 def translate(crosswalk: Crosswalk, labels: Iterable[object], source: str, field: str) -> tuple[str, ...] | None:
-    """Codes of the native labels, in their order; None if no label is mapped (the source tells nothing).
+    """Codes of the native labels, in their order; None if no label is mapped (the source does not say).
 
     Raises DataError naming the source and field for a native label that the crosswalk does not list.
     """
@@ -246,7 +246,7 @@ def interpret(crosswalk: Crosswalk, labels: Iterable[object], source: str, field
 
 
 def _entries(crosswalk: Crosswalk, labels: Iterable[object], source: str, field: str) -> list[Entry]:
-    found = []
+    entries = []
     for label in labels:
         entry = crosswalk.entry(label)
         if entry is None:
@@ -254,8 +254,8 @@ def _entries(crosswalk: Crosswalk, labels: Iterable[object], source: str, field:
                 f"source {source}: field `{field}` holds a native label ({len(fold(label))} characters) that crosswalk "
                 f"{crosswalk.name} does not list; add it under `mapped` or `unmapped`"
             )
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def meaning(crosswalk: Crosswalk, entries: Iterable[Entry]) -> Meaning:

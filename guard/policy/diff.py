@@ -22,7 +22,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDiff:
-    """What changes from the policy `old` to `new`. Categories are matched by code; `fields` are the policies' own."""
+    """The differences from policy `old` to `new`. Categories are matched by code; `fields` are the policies' own."""
 
     old: Policy
     new: Policy
@@ -31,7 +31,7 @@ class PolicyDiff:
     added: tuple[Category, ...]
     changed: dict[str, tuple[Change, ...]]
     order: Change | None
-    """Codes that both have, if they come in another order."""
+    """The codes that both have, if their order differs."""
 
     @property
     def empty(self) -> bool:
@@ -40,7 +40,7 @@ class PolicyDiff:
 
 
 def diff(old: Policy, new: Policy) -> PolicyDiff:
-    """What changes from `old` to `new`."""
+    """The differences from `old` to `new`."""
     before = {category.code: category for category in old.categories}
     after = {category.code: category for category in new.categories}
     changes = {code: _changes(before[code], after[code]) for code in old.codes if code in after}
@@ -51,7 +51,7 @@ def diff(old: Policy, new: Policy) -> PolicyDiff:
         fields=_changes(old, new),
         removed=tuple(category for category in old.categories if category.code not in after),
         added=tuple(category for category in new.categories if category.code not in before),
-        changed={code: found for code, found in changes.items() if found},
+        changed={code: fields for code, fields in changes.items() if fields},
         order=kept if kept.old != kept.new else None,
     )
 
@@ -62,18 +62,18 @@ def _changes(old: Policy | Category, new: Policy | Category) -> tuple[Change, ..
     return tuple(Change(name, before, after) for name, before, after in pairs if before != after)
 
 
-def as_dict(found: PolicyDiff) -> dict[str, Any]:
+def as_dict(difference: PolicyDiff) -> dict[str, Any]:
     """The differences as plain data."""
 
     def plain(changes: tuple[Change, ...]) -> dict[str, Any]:
         return {change.field: {"old": change.old, "new": change.new} for change in changes}
 
     return {
-        "same": found.empty,
-        "digests": {"old": found.old.digest, "new": found.new.digest},
-        "fields": plain(found.fields),
-        "removed": [dataclasses.asdict(category) for category in found.removed],
-        "added": [dataclasses.asdict(category) for category in found.added],
-        "changed": {code: plain(changes) for code, changes in found.changed.items()},
-        "order": None if found.order is None else {"old": found.order.old, "new": found.order.new},
+        "same": difference.empty,
+        "digests": {"old": difference.old.digest, "new": difference.new.digest},
+        "fields": plain(difference.fields),
+        "removed": [dataclasses.asdict(category) for category in difference.removed],
+        "added": [dataclasses.asdict(category) for category in difference.added],
+        "changed": {code: plain(changes) for code, changes in difference.changed.items()},
+        "order": None if difference.order is None else {"old": difference.order.old, "new": difference.order.new},
     }

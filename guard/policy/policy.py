@@ -1,4 +1,4 @@
-"""Policies: ordered hazard categories in words that a person can edit and a guard can read."""
+"""Policies: ordered hazard categories, written for people and for guards."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from guard import assets, document, schema
 from guard.errors import PolicyError, nearest
 from guard.verdict import natural
 
-Detail = Literal["names", "short", "full"]  # how much of each category a guard is told
+Detail = Literal["names", "short", "full"]  # how much of each category the prompt contains
 CODE = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[/_-][A-Za-z0-9]+)*")
 MOST_CATEGORIES = 1024  # each is embedded or prompted for every conversation, and a verdict names them all
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
-# What would let a line of a policy pass for two, or for something that it is not, in a prompt or a terminal.
+# Characters that could break or disguise a line of a policy in a prompt or a terminal.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -200,7 +200,7 @@ def load(name_or_path: str | Path) -> Policy:
             near = nearest(text, names)
             hint = f"; did you mean {near!r}?" if near else "."
             raise PolicyError(
-                f"no shipped policy {text[:80]!r}{hint} Shipped: {', '.join(names)}. A file is named with its .yaml"
+                f"no shipped policy {text[:80]!r}{hint} Shipped: {', '.join(names)}. Give a file with its .yaml suffix"
             )
         name_or_path = assets.asset(f"taxonomy/policies/{text}.yaml")
     return from_text(document.read_text(Path(name_or_path), PolicyError), str(name_or_path))

@@ -44,7 +44,7 @@ def between(origin: Policy | Crosswalk, policy: Policy, taxonomy: Path | None = 
     lacking = [f"to {HUB}"] * (first is None) + [f"from {HUB} to {policy.id}"] * (second is None)
     raise ConfigError(
         f"no crosswalk {name}, and none {' and none '.join(lacking)}; write crosswalks/{name}.yaml in a folder and "
-        "give that folder with --taxonomy"
+        "pass that folder with --taxonomy"
     )
 
 
@@ -65,11 +65,11 @@ def _direct(origin: Policy | Crosswalk, policy: Policy, taxonomy: Path | None) -
     name = _name(origin, policy)
     for folder in (taxonomy, None):
         if name in crosswalks.names(folder):
-            found = crosswalks.load(name, folder)
-            if (found.origin, found.policy) != (origin.id, policy.id):
+            crosswalk = crosswalks.load(name, folder)
+            if (crosswalk.origin, crosswalk.policy) != (origin.id, policy.id):
                 raise ConfigError(f"crosswalk {name}: its `origin` must be {origin.id} and its `policy` {policy.id}")
-            crosswalks.check_total(found, origin, policy)
-            return found
+            crosswalks.check_total(crosswalk, origin, policy)
+            return crosswalk
     return None
 
 
@@ -93,10 +93,10 @@ def compose(first: Crosswalk, second: Crosswalk) -> Crosswalk:
     It claims no more than both do: what the policy between does not cover is unmapped, and a code that reaches beyond
     the policy between, or holds something that does, is beyond the labels.
     """
-    touched = {entry.label: _possible(first, second, entry) for entry in first.entries.values()}
-    entries = [_through(first, second, entry, touched[entry.label]) for entry in first.entries.values()]
+    possible = {entry.label: _possible(first, second, entry) for entry in first.entries.values()}
+    entries = [_through(first, second, entry, possible[entry.label]) for entry in first.entries.values()]
     within = {
-        code: tuple(entry.label for entry in entries if code in touched[entry.label].difference(entry.codes))
+        code: tuple(entry.label for entry in entries if code in possible[entry.label].difference(entry.codes))
         for code in second.codes
     }
     return dataclasses.replace(
@@ -113,9 +113,9 @@ def compose(first: Crosswalk, second: Crosswalk) -> Crosswalk:
     )
 
 
-def _through(first: Crosswalk, second: Crosswalk, entry: Entry, touched: Set[str]) -> Entry:
+def _through(first: Crosswalk, second: Crosswalk, entry: Entry, possible: Set[str]) -> Entry:
     """What a label of `first` says under the policy of `second`, of which it may violate the codes `touched`."""
-    if not touched:
+    if not possible:
         return Entry(entry.label, "outside", (), entry.reason or _reasons(second, entry.codes))
     if entry.kind == "unmapped":
         return entry
@@ -128,7 +128,7 @@ def _through(first: Crosswalk, second: Crosswalk, entry: Entry, touched: Set[str
         return Entry(entry.label, "mapped", tuple(code for code in second.codes if code in certain))
     coded = [step for step in steps if step.codes]
     if coded and (entry.kind == "mapped" or len(coded) == len(steps)):
-        # Of a label that violates all its codes, the most telling is enough.
+        # Of a label that violates all its codes, the most specific one is enough.
         chosen = [min(coded, key=lambda step: len(step.codes))] if entry.kind == "mapped" else coded
         codes = {code for step in chosen for code in step.codes}
         return Entry(entry.label, "either", tuple(code for code in second.codes if code in codes))
@@ -151,10 +151,12 @@ def _possible(first: Crosswalk, second: Crosswalk, entry: Entry) -> frozenset[st
 
 def _beyond(first: Crosswalk, second: Crosswalk) -> dict[str, str]:
     """The codes of `second` that cover what no label of `first` names."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for code in first.codes:
         if code in first.beyond:
             entry = second.entries[second.key(code)]
             reason = f"it covers part of {code}: {first.beyond[code]}"
-            found |= {end: found.get(end, reason) for end in second.possible(code).union(entry.codes)}
-    return {code: second.beyond.get(code) or found[code] for code in second.codes if code in {*second.beyond, *found}}
+            reasons |= {end: reasons.get(end, reason) for end in second.possible(code).union(entry.codes)}
+    return {
+        code: second.beyond.get(code) or reasons[code] for code in second.codes if code in {*second.beyond, *reasons}
+    }

@@ -1,4 +1,4 @@
-"""The causal guard's own prompt as token ids: policy, quoted messages, question, verdict. The only place that makes it.
+"""The causal guard's own prompt as token ids: policy, quoted messages, question, verdict. Built only here.
 
 Every part is encoded by itself and every turn is marked by control tokens, so that the prompt can be cut after the
 policy (whose keys and values an engine keeps) and no text, not even a policy's, can forge a turn. A released guard gets
@@ -26,7 +26,7 @@ from guard.prompts.grammar import SAFE_WORD, UNSAFE_WORD, VerdictGrammar
 from guard.prompts.layout import CONTEXT_SHARE, SMALLEST_ROOM, Turn, layout, within
 from guard.prompts.window import Ids, TokenizedConversation, Window
 
-LAYOUT = 1  # raise it when the ids change for a reason that is not in the template
+LAYOUT = 1  # increment it when the ids change for a reason outside the template
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def template() -> Template:
 
 
 def policy_text(policy: Policy, detail: Detail = "full") -> str:
-    """The words of a policy: names alone, names with definitions, or all that it says."""
+    """The text of a policy: names alone, names with definitions, or everything."""
     words, lines = template(), []
     for category in policy.categories:
         form = words.names if detail == "names" else words.short
@@ -125,8 +125,8 @@ class CausalPrompt:
             for index, begin, stop in within(turns, first, last):
                 ids += [*self._opening[context[index][0]], *context[index][1][begin:stop], *self._closing]
             ids += [*self._opening[role], *judged[start:end], *self._closing, *self._question[role]]
-            place = (offsets[start][0], offsets[end - 1][1]) if end > start else (0, 0)
-            windows.append(Window(policy, tuple(ids), (), *place))
+            span = (offsets[start][0], offsets[end - 1][1]) if end > start else (0, 0)
+            windows.append(Window(policy, tuple(ids), (), *span))
         total = len(judged) + sum(len(ids) for _, ids in context)
         return TokenizedConversation(tuple(windows), total, total)
 
@@ -151,7 +151,7 @@ class CausalPrompt:
         }
 
     def _room(self, policy: Policy, role: Role) -> int:
-        """Tokens for what is said: a window less the policy, the question, the judged turn's marks and a verdict."""
+        """Tokens left for messages: a window less the policy, the question, the judged turn's marks and a verdict."""
         fixed = len(self.prefix_ids(policy)) + self.grammar(policy).longest
         marks = len(self._opening[role]) + len(self._closing) + len(self.chat.after)
         room = self.max_tokens - fixed - marks - len(self._question[role])

@@ -1,6 +1,6 @@
-"""The chat template that a model's folder brings: read, kept and applied in a sandbox, as transformers does it.
+"""The chat template of a model's folder: loaded, stored and rendered in a sandbox, as transformers does it.
 
-A template is a program of the model's authors. It sees plain text and lists, and can neither import nor change a thing.
+A template is third-party code. It sees plain text and lists, and can neither import nor mutate anything.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ChatTemplate:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hex) of all that decides what it writes."""
+        """sha256 (hex) of everything that its output depends on."""
         parts = {"source": self.source, "tokens": dict(self.tokens)}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -51,13 +51,13 @@ class ChatTemplate:
         try:
             return environment.from_string(self.source)
         except TemplateError as problem:
-            raise BundleError(f"the chat template is not one that can be read: {problem}; restore {JINJA}") from None
+            raise BundleError(f"the chat template cannot be compiled: {problem}; restore {JINJA}") from None
 
     def render(self, messages: Sequence[Mapping[str, Any]], **arguments: Any) -> str:
-        """The text before the model's turn. InvalidInput, which shows no message, where the template refuses them."""
+        """The text before the model's turn. InvalidInput, without user text, where the template fails."""
         template = self._compiled
         try:
-            made: str = template.render(
+            rendered: str = template.render(
                 messages=list(messages),
                 tools=None,
                 documents=None,
@@ -67,18 +67,18 @@ class ChatTemplate:
             )
         except Exception as problem:  # noqa: BLE001 - a template is a program: it may fail in any way
             raise InvalidInput(
-                f"the model's chat template refuses {len(messages)} messages with the roles "
+                f"the model's chat template rejects {len(messages)} messages with the roles "
                 f"{', '.join(str(message['role']) for message in messages[:8])} ({type(problem).__name__})"
             ) from None
-        return made
+        return rendered
 
     def write(self, folder: Path) -> None:
-        """Puts it where `read_template` and transformers find it."""
+        """Writes it where `load_template` and transformers look for it."""
         (folder / JINJA).write_text(self.source, encoding="utf-8")
         (folder / CONFIG).write_text(json.dumps(dict(self.tokens), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_template(folder: Path) -> ChatTemplate | None:
+def load_template(folder: Path) -> ChatTemplate | None:
     """The template of a model's folder, if there is one; BundleError if a file that should hold it cannot be read."""
     config = _json(folder / CONFIG)
     sources = [
@@ -86,11 +86,11 @@ def read_template(folder: Path) -> ChatTemplate | None:
         config.get("chat_template"),
         _json(folder / _OLDER).get("chat_template"),
     ]
-    source = next((found for found in map(_default, sources) if found), None)
+    source = next((candidate for candidate in map(_default, sources) if candidate), None)
     if source is None:
         return None
-    named = {**_json(folder / "special_tokens_map.json"), **config}
-    tokens = {key: _content(value) for key, value in named.items() if key.endswith("_token")}
+    settings = {**_json(folder / "special_tokens_map.json"), **config}
+    tokens = {key: _content(value) for key, value in settings.items() if key.endswith("_token")}
     return ChatTemplate(source, {key: text for key, text in tokens.items() if text is not None})
 
 
@@ -104,8 +104,8 @@ def _default(source: object) -> str | None:
 
 
 def _content(value: object) -> str | None:
-    found = value.get("content") if isinstance(value, dict) else value
-    return found if isinstance(found, str) else None
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else None
 
 
 def _text(path: Path) -> str | None:

@@ -47,11 +47,11 @@ FAMILIES = (
 
 def copied(tokenizer: Tokenizer, specials: bool) -> Tokenizer:
     """A copy that neither cuts nor pads; `specials`: whether text of a special token becomes that token."""
-    made = Tokenizer.from_str(tokenizer.to_str())
-    made.no_truncation()
-    made.no_padding()
-    made.encode_special_tokens = not specials
-    return made
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    copy.encode_special_tokens = not specials
+    return copy
 
 
 def control_ids(tokenizer: Tokenizer) -> frozenset[int]:
@@ -62,7 +62,7 @@ def control_ids(tokenizer: Tokenizer) -> frozenset[int]:
 
 @dataclass(frozen=True, eq=False)
 class ChatTokens:
-    """A tokenizer whose family is known. Everything it gives is token ids."""
+    """A tokenizer of a known family. All its results are token ids."""
 
     tokenizer: Tokenizer
     family: Family
@@ -125,15 +125,17 @@ class ChatTokens:
         while parts:
             start, part = parts.pop()
             encoded = self.tokenizer.encode(part, add_special_tokens=False)
-            found = [
+            matches = [
                 offset for index, offset in zip(encoded.ids, encoded.offsets, strict=True) if index in self.control_ids
             ]
-            if not found:
+            if not matches:
                 ids += encoded.ids
                 offsets += [(start + first, start + last) for first, last in encoded.offsets]
                 continue
-            cuts = sorted({0, *((first + last) // 2 for first, last in found), len(part)})
+            cuts = sorted({0, *((first + last) // 2 for first, last in matches), len(part)})
             if len(cuts) == 2:
-                raise InvalidInput(f"the character at {start + found[0][0]} is a control token of the model; remove it")
+                raise InvalidInput(
+                    f"the character at {start + matches[0][0]} is a control token of the model; remove it"
+                )
             parts += [(start + first, part[first:last]) for first, last in reversed(list(itertools.pairwise(cuts)))]
         return tuple(ids), tuple(offsets)

@@ -1,4 +1,4 @@
-"""The encoder's input: `[CLS] role content … [SEP] role judged [SEP]`, as token ids. The only place that makes it.
+"""The encoder's input: `[CLS] role content … [SEP] role judged [SEP]`, as token ids. The only place that builds it.
 
 Control tokens are ids that the vocabulary reserves ([CLS], [SEP], [unusedN]); content is encoded with special-token
 parsing off, so that no text can become one of them. Segment 0 is the judged message, segment 1 what came before it.
@@ -19,7 +19,7 @@ from guard.conversation import ROLES, Conversation
 from guard.errors import BundleError
 from guard.policy import Category, Policy
 from guard.prompts.layout import CONTEXT_SHARE, layout
-from guard.prompts.tokenizer import read_tokenizer
+from guard.prompts.tokenizer import load_tokenizer
 from guard.prompts.unread import unread
 from guard.prompts.window import TokenizedConversation, Window
 
@@ -37,7 +37,7 @@ LAYOUT_DIGEST = hashlib.sha256(json.dumps(LAYOUT, sort_keys=True).encode()).hexd
 
 
 def category_text(category: Category) -> str:
-    """The words by which a category is known to the encoder: name, definition, then what it includes."""
+    """The text of a category for the encoder: name, definition, then what it includes."""
     return " ".join(
         [f"{category.name}: {category.definition}", *(f"{line.rstrip('.')}." for line in category.includes)]
     )
@@ -54,17 +54,17 @@ class EncoderInput:
     @classmethod
     def load(cls, path: Path, max_tokens: int, overlap: int) -> EncoderInput:
         """From a `tokenizer.json`; BundleError if it cannot be read or its vocabulary lacks a control token."""
-        tokenizer = read_tokenizer(path)
+        tokenizer = load_tokenizer(path)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True  # a literal "[SEP]" in content is read as plain characters
-        made = cls(tokenizer, max_tokens, overlap)
-        missing = [token for token in made._control_tokens if tokenizer.token_to_id(token) is None]
+        renderer = cls(tokenizer, max_tokens, overlap)
+        missing = [token for token in renderer._control_tokens if tokenizer.token_to_id(token) is None]
         if missing:
             raise BundleError(
                 f"{path}: vocabulary lacks the control tokens {', '.join(missing)}; use a BERT vocabulary"
             )
-        return made
+        return renderer
 
     @property
     def _control_tokens(self) -> list[str]:
@@ -76,9 +76,9 @@ class EncoderInput:
         return frozenset(self._id(token) for token in self._control_tokens)
 
     def _id(self, token: str) -> int:
-        found = self.tokenizer.token_to_id(token)
-        assert found is not None  # `load` has checked them
-        return found
+        index = self.tokenizer.token_to_id(token)
+        assert index is not None  # `load` has checked them
+        return index
 
     @cached_property
     def _cls(self) -> int:
@@ -118,17 +118,18 @@ class EncoderInput:
         windows = []
         unknown: set[int] = set()
         for (start, end), (first, last) in layout(len(ids), len(context), room, self.overlap):
-            made = [self._cls]
+            input_ids = [self._cls]
             if last > first:
-                made += [] if context[first] == speakers[first] else [speakers[first]]  # joined in the middle of a turn
-                made += [*context[first:last], self._sep]
-            segments = [1] * len(made) if last > first else []
-            made += [role, *ids[start:end], self._sep]
-            segments += [0] * (len(made) - len(segments))
-            place = (offsets[start][0], offsets[end - 1][1]) if end > start else (0, 0)
-            windows.append(Window(policy, tuple(made), tuple(segments), *place))
-            words = {at: text[slice(*offsets[at])] for at in range(start, end) if ids[at] == self._unk}
-            unknown |= unread(words, text[slice(*place)])
+                if context[first] != speakers[first]:  # the window starts inside a turn
+                    input_ids.append(speakers[first])
+                input_ids += [*context[first:last], self._sep]
+            segments = [1] * len(input_ids) if last > first else []
+            input_ids += [role, *ids[start:end], self._sep]
+            segments += [0] * (len(input_ids) - len(segments))
+            span = (offsets[start][0], offsets[end - 1][1]) if end > start else (0, 0)
+            windows.append(Window(policy, tuple(input_ids), tuple(segments), *span))
+            words = {index: text[slice(*offsets[index])] for index in range(start, end) if ids[index] == self._unk}
+            unknown |= unread(words, text[slice(*span)])
         total = len(ids) + len(context) - len(conversation.context)
         # A judged message of which nothing can be tokenized (only control characters, say) counts as one token unseen.
         return TokenizedConversation(tuple(windows), total - len(unknown), total + (not ids), len(unknown))

@@ -1,4 +1,4 @@
-"""The one verdict grammar, `safe` | `unsafe` | `unsafe\\nS1,S10`: as text, and as the tokens that a guard writes."""
+"""The one verdict grammar, `safe` | `unsafe` | `unsafe\\nS1,S10`: as text, and as tokens."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def write(codes: Collection[str], policy: Policy, safe: bool = False) -> str:
 
 
 def parse(text: str, policy: Policy) -> tuple[bool, tuple[str, ...]]:
-    """(unsafe?, codes) of a generated verdict; leading and trailing white space is allowed, nothing else is forgiven.
+    """(unsafe?, codes) of a generated verdict; only leading and trailing white space is tolerated.
 
     Raises VerdictError on an unknown or duplicate code, codes out of numeric order, or anything that is not a verdict:
-    what cannot be parsed never counts as safe. The message shows no generated text, which may repeat a user's words.
+    what cannot be parsed never counts as safe. The message contains no generated text, which may repeat user text.
     """
     lines = text.strip().split("\n")
     if lines == [SAFE_WORD]:

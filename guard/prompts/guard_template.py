@@ -1,6 +1,6 @@
-"""What a released guard's chat template writes of a conversation under a policy, as text.
+"""The text that a released guard's chat template renders for a conversation under a policy.
 
-The text of a template is never kept: it comes with the weights. What the template or the tokenizer would take for
+The text of a template is never stored: it comes with the weights. What the template or the tokenizer would parse as
 structure inside a message is broken by a space before the template sees it.
 """
 
@@ -18,11 +18,11 @@ from guard import policy as policies
 from guard.conversation import Role
 from guard.errors import BundleError, InvalidInput
 from guard.policy import Category, Detail, Policy
-from guard.prompts.chat_template import CONFIG, JINJA, ChatTemplate, read_template
+from guard.prompts.chat_template import CONFIG, JINJA, ChatTemplate, load_template
 from guard.prompts.control import control_ids, copied
 from guard.prompts.guards import GUARDS, Guard
 
-Said = Sequence[tuple[Role, str]]
+RoleTexts = Sequence[tuple[Role, str]]
 BEGIN, END = "<BEGIN UNSAFE CONTENT CATEGORIES>\n", "\n<END UNSAFE CONTENT CATEGORIES>"
 _SOURCE_MARK = "UNSAFE CONTENT CATEGORIES"
 _PROBE = "kumquat"  # a word that no template holds
@@ -31,7 +31,7 @@ _NUMBERED = re.compile(r"^([A-Z]\d+): ", re.MULTILINE)
 
 @dataclass(frozen=True, eq=False)
 class GuardTemplate:
-    """A released guard's row with the template and the tokenizer of a folder. Everything it gives is text."""
+    """A released guard's row with the template and the tokenizer of a folder. All its results are text."""
 
     guard: Guard
     jinja: ChatTemplate
@@ -41,7 +41,7 @@ class GuardTemplate:
     @classmethod
     def find(cls, tokenizer: Tokenizer, folder: Path) -> GuardTemplate | None:
         """The template of a released guard that a folder holds, or None. BundleError if no row describes it."""
-        jinja = read_template(folder)
+        jinja = load_template(folder)
         if jinja is None or _SOURCE_MARK not in jinja.source:
             return None
         typed, text = _probe(jinja, folder)
@@ -50,8 +50,8 @@ class GuardTemplate:
                 return cls(guard, jinja, copied(tokenizer, specials=True), typed)
         known = ", ".join(guard.name for guard in GUARDS)
         raise BundleError(
-            f"{folder}: its chat template is that of a guard, but of none that is known ({known}); to train it on "
-            f"guard's own prompt, use a copy of the folder without {JINJA} and without chat_template in {CONFIG}"
+            f"{folder}: the chat template of an unknown guard (known: {known}); to train it on guard's own prompt, use "
+            f"a copy of the folder without {JINJA} and without chat_template in {CONFIG}"
         )
 
     # -- the conversation ---------------------------------------------------------------------------------------------
@@ -87,9 +87,9 @@ class GuardTemplate:
                 middle = first + (len(part.strip()) + 1) // 2
                 text = f"{text[:middle]} {text[middle:]}"
 
-    def text(self, said: Said, policy: Policy, detail: Detail) -> str:
-        """What the template writes of the conversation; roles that it does not know stand at the user's side."""
-        turns = alternating(said)
+    def text(self, messages: RoleTexts, policy: Policy, detail: Detail) -> str:
+        """The rendered conversation; roles that the template does not know are rendered as user."""
+        turns = alternating(messages)
         lines = self._lines(policy, detail)
         arguments: dict[str, object] = {}
         if lines is not None and self._categories_ending is not None:
@@ -99,8 +99,8 @@ class GuardTemplate:
         if lines is None or arguments:
             return rendered
         head, _, rest = rendered.partition(BEGIN)
-        made = [f"{code}: {line}" if self.guard.numbered else line for code, line in lines.items()]
-        return head + BEGIN + "\n".join(made) + END + rest.partition(END)[2]
+        categories = [f"{code}: {line}" if self.guard.numbered else line for code, line in lines.items()]
+        return head + BEGIN + "\n".join(categories) + END + rest.partition(END)[2]
 
     def message(self, role: Role, text: str) -> dict[str, object]:
         """A message in the form that the template wants."""
@@ -134,8 +134,8 @@ class GuardTemplate:
         @lru_cache(maxsize=64)
         def lines(policy: Policy, detail: Detail) -> Mapping[str, str] | None:
             """The text of each category, or None where the template's own list is already that of the policy."""
-            found = {category.code: self.line(category, detail) for category in policy.categories}
-            return None if list(found.items()) == list(self.own.items()) else found
+            texts = {category.code: self.line(category, detail) for category in policy.categories}
+            return None if list(texts.items()) == list(self.own.items()) else texts
 
         return lines
 
@@ -150,25 +150,25 @@ class GuardTemplate:
         return self._shipped.without(foreign) if self.own else self._shipped
 
     def line(self, category: Category, detail: Detail) -> str:
-        """What the prompt says of a category: in the template's words, if it is still what the shipped policy says."""
+        """The text of a category: the template's own, unless the policy differs from the shipped one."""
         if category.code in self.own and category in self._shipped.categories:
             return self.own[category.code]
         if not self.guard.numbered:
             return self.neutral(category.name)
-        told = [f"{category.name}."]
+        sentences = [f"{category.name}."]
         if detail != "names":
-            told.append(category.definition)
+            sentences.append(category.definition)
         if detail == "full":
-            told += [f"This counts: {'; '.join(category.includes)}."] if category.includes else []
-            told += [f"This does not count: {'; '.join(category.excludes)}."] if category.excludes else []
-        return self.neutral(" ".join(told))
+            sentences += [f"This counts: {'; '.join(category.includes)}."] if category.includes else []
+            sentences += [f"This does not count: {'; '.join(category.excludes)}."] if category.excludes else []
+        return self.neutral(" ".join(sentences))
 
 
-def alternating(said: Said) -> list[tuple[Role, str]]:
-    """Turns of user and assistant by turns, as the templates demand: an empty one stands where a side is missing."""
+def alternating(messages: RoleTexts) -> list[tuple[Role, str]]:
+    """Alternating turns of user and assistant, as the templates require: an empty one where a side is missing."""
     sides: tuple[Role, Role] = ("user", "assistant")
     turns: list[tuple[Role, str]] = []
-    for role, text in said:
+    for role, text in messages:
         side: Role = "assistant" if role == "assistant" else "user"
         if side != sides[len(turns) % 2]:
             turns.append((sides[len(turns) % 2], ""))
@@ -177,7 +177,7 @@ def alternating(said: Said) -> list[tuple[Role, str]]:
 
 
 def _probe(jinja: ChatTemplate, folder: Path) -> tuple[bool, str]:
-    """Whether a template wants a message's content in typed parts, and what it makes of a single message."""
+    """Whether a template takes a message's content as typed parts, and its rendering of a single message."""
     for typed, content in ((False, _PROBE), (True, [{"type": "text", "text": _PROBE}])):
         try:
             text = jinja.render([{"role": "user", "content": content}])

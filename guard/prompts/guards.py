@@ -1,6 +1,6 @@
-"""The released guards that are known, a row each: what their chat template does not say.
+"""The known released guards, a row each: what their chat template does not say.
 
-Facts marked "taken" come from no primary source; `guard doctor` measures them where the weights are.
+Facts marked "assumed" have no primary source; `guard doctor` measures them where the weights are.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Guard:
 
 
 GUARDS = (
-    # Taken: that Llama Guard 1 and 2 write nothing before the verdict.
+    # Assumed: Llama Guard 1 and 2 write nothing before the verdict.
     Guard("llama-guard-1", ("O1: Violence and Hate",), "llama-guard-1", "", "</s>"),
     Guard("llama-guard-2", ("S5: Specialized Advice",), "llama-guard-2", "", "<|eot_id|>"),
-    # Taken: that Llama Guard 4 is like 3 but for its control tokens.
+    # Assumed: Llama Guard 4 is like 3 except for its control tokens.
     Guard("llama-guard-4", ("S5: Defamation", "<|header_start|>"), "mlcommons", "\n\n", "<|eot|>"),
     Guard("llama-guard-3", ("S5: Defamation",), "mlcommons", "\n\n", "<|eot_id|>"),
-    # Taken: how its prompt delimits the categories.
+    # Assumed: how its prompt delimits the categories.
     Guard(
         "qwen3guard",
         ("Safety: ", "Categories:"),

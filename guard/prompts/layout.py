@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CONTEXT_SHARE = 3  # a long judged message leaves one part in this many of its windows to what was said before
+CONTEXT_SHARE = 3  # with a long judged message, one part in this many of each window is for the context
 SMALLEST_ROOM = 64  # tokens that a policy and a template must leave for the conversation
 Span = tuple[int, int]
 

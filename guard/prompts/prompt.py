@@ -1,4 +1,4 @@
-"""The prompt of a causal guard, whoever wrote its template: what engines, training and the doctor need of it."""
+"""The prompt of a causal guard, with guard's own template or a released guard's, as engines and training use it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from guard.prompts.causal import CausalPrompt
 from guard.prompts.control import ChatTokens
 from guard.prompts.grammar import VerdictGrammar
 from guard.prompts.released import ReleasedPrompt
-from guard.prompts.tokenizer import read_tokenizer
+from guard.prompts.tokenizer import load_tokenizer
 from guard.prompts.window import Ids, TokenizedConversation
 
 
 class Prompt(Protocol):
-    """Makes prompts of at most `max_tokens` ids, the longest verdict included; windows share `overlap` tokens.
+    """Renders prompts of at most `max_tokens` ids, the longest verdict included; windows share `overlap` tokens.
 
     A whole prompt is the policy's prefix and a window's ids; the verdict is read after the last one.
     """
@@ -33,7 +33,7 @@ class Prompt(Protocol):
 
     @property
     def detail(self) -> Detail:
-        """How much of each category the prompt tells."""
+        """How much of each category the prompt contains."""
 
     @property
     def digest(self) -> str:
@@ -69,15 +69,16 @@ class Prompt(Protocol):
 def load_prompt(path: Path, max_tokens: int, overlap: int, detail: Detail = "full") -> Prompt:
     """From a `tokenizer.json`: our own prompt or, with the chat template of a released guard beside it, that guard's.
 
-    BundleError if its control tokens are unknown, its label words start alike, or the template is unusable.
+    BundleError if its control tokens are unknown, its verdict words start with the same token, or the template is
+    unusable.
     """
-    tokenizer = read_tokenizer(path)
+    tokenizer = load_tokenizer(path)
     released = ReleasedPrompt.find(tokenizer, path.parent, max_tokens, overlap, detail)
     prompt: Prompt = released or CausalPrompt(ChatTokens.of(tokenizer, str(path)), max_tokens, overlap, detail)
     if prompt.safe[0] == prompt.unsafe[0]:
         safe, unsafe = (prompt.chat.tokenizer.decode(list(ids)) for ids in (prompt.safe, prompt.unsafe))
         raise BundleError(
-            f"{path}: {safe!r} and {unsafe!r} start with the same token ({prompt.safe[0]}), so that one position "
-            "cannot tell them apart; use another tokenizer"
+            f"{path}: {safe!r} and {unsafe!r} start with the same token ({prompt.safe[0]}), which must "
+            "decide; use another tokenizer"
         )
     return prompt

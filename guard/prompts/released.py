@@ -1,4 +1,4 @@
-"""Released guards: the ids of their prompts, by their own chat template in our policies and windows, and of verdicts.
+"""Released guards: the ids of their prompts (their own chat template, our policies and windows) and of verdicts.
 
 What they agree on stands here and in `guard.prompts.guard_template`, what they differ in is a row of `guards.py`.
 A text without any control string gives exactly the ids of `tokenizer.apply_chat_template`; in any other, those
@@ -23,12 +23,12 @@ from guard.errors import BundleError, InvalidInput, PolicyError
 from guard.policy import Detail, Policy, ordered
 from guard.prompts.control import ChatTokens, Family, copied
 from guard.prompts.grammar import VerdictGrammar
-from guard.prompts.guard_template import GuardTemplate, Said, alternating
+from guard.prompts.guard_template import GuardTemplate, RoleTexts, alternating
 from guard.prompts.guards import Guard
 from guard.prompts.layout import SMALLEST_ROOM, Turn, layout, within
 from guard.prompts.window import Ids, TokenizedConversation, Window
 
-LAYOUT = 1  # raise it when the ids change for a reason that is neither in the template nor in a row
+LAYOUT = 1  # increment it when the ids change for a reason outside the template and the rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +76,11 @@ class ReleasedPrompt:
 
     # -- ids ----------------------------------------------------------------------------------------------------------
 
-    def ids(self, said: Said, policy: Policy) -> Ids:
+    def ids(self, messages: RoleTexts, policy: Policy) -> Ids:
         """The prompt up to the position where the verdict is read."""
-        ids = self._official(self.template.text(said, policy, self.detail))
+        ids = self._official(self.template.text(messages, policy, self.detail))
         controls = self.chat.control_ids
-        turns = alternating(said)
+        turns = alternating(messages)
         if [index for index in ids if index in controls] != list(self._controls(len(turns), policy)):
             raise InvalidInput(
                 f"a message of {len(turns)} would change the structure of the {self.guard.name} prompt; remove the "
@@ -92,10 +92,10 @@ class ReleasedPrompt:
         ids = list(self.template.official.encode(text, add_special_tokens=False).ids)
         begin = self.chat.bos
         if begin and begin[0] not in ids and begin[0] in self.template.official.encode("", add_special_tokens=True).ids:
-            ids = [*begin, *ids]  # the template leaves it to the tokenizer
+            ids = [*begin, *ids]  # the template leaves this token to the tokenizer
         if begin and ids.count(begin[0]) > 1:
             raise BundleError(
-                f"{self.where}: its chat template gives {ids.count(begin[0])} begin-of-text tokens, one is due; "
+                f"{self.where}: its chat template gives {ids.count(begin[0])} begin-of-text tokens, expected 1; "
                 "restore the template that came with the weights"
             )
         return (*ids, *(() if text.endswith(self.guard.lead) else self.chat.text(self.guard.lead)))
@@ -106,15 +106,15 @@ class ReleasedPrompt:
         def controls(turns: int, policy: Policy) -> Ids:
             """Control tokens of a harmless conversation of as many turns."""
             roles: tuple[Role, Role] = ("user", "assistant")
-            said = [(roles[turn % 2], "x") for turn in range(turns)]
-            ids = self._official(self.template.text(said, policy, self.detail))
+            messages = [(roles[turn % 2], "x") for turn in range(turns)]
+            ids = self._official(self.template.text(messages, policy, self.detail))
             known = self.chat.control_ids
             return tuple(index for index in ids if index in known)
 
         return controls
 
     def prefix_ids(self, policy: Policy) -> Ids:
-        """What is the same for every conversation. It ends in a control token: elsewhere texts grow together."""
+        """The common start of every prompt. It ends with a control token: elsewhere tokens may merge across the cut."""
         return self._prefix(policy)
 
     @cached_property
@@ -124,10 +124,12 @@ class ReleasedPrompt:
             one = self.ids([("user", "x")], policy)
             other = self.ids([("user", "7"), ("assistant", "y")], policy)
             known = self.chat.control_ids
-            same = next((place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
-            last = max((place for place in range(same) if one[place] in known), default=None)
+            common = next(
+                (position for position, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0
+            )
+            last = max((position for position in range(common) if one[position] in known), default=None)
             if last is None:
-                raise BundleError(f"{self.where}: its chat template begins without a control token; it cannot be cut")
+                raise BundleError(f"{self.where}: its chat template has no control token before the messages to cut at")
             return one[: last + 1]
 
         return prefix
@@ -136,7 +138,7 @@ class ReleasedPrompt:
         prefix = self.prefix_ids(policy)
         prompts, total = self._prompts(conversation, policy, self.max_tokens - self.grammar(policy).longest)
         if any(ids[: len(prefix)] != prefix for ids, _, _ in prompts):
-            raise InvalidInput(f"the {self.guard.name} template begins in another way for these roles")
+            raise InvalidInput(f"the {self.guard.name} template renders another prefix for these roles")
         windows = tuple(Window(policy, ids[len(prefix) :], (), start, end) for ids, start, end in prompts)
         return TokenizedConversation(windows, total, total)
 
@@ -174,16 +176,18 @@ class ReleasedPrompt:
                 marks=2 * marks,
                 bridge=self.overlap,
             ):
-                said = [(context[i][0], _cut(context[i][1], cuts[i], a, b)) for i, a, b in within(turns, first, last)]
+                messages = [
+                    (context[i][0], _cut(context[i][1], cuts[i], a, b)) for i, a, b in within(turns, first, last)
+                ]
                 begin, stop = _place(judged, cuts[-1], start, end)
-                prompts.append((self.ids([*said, (role, judged[begin:stop])], policy), begin, stop))
+                prompts.append((self.ids([*messages, (role, judged[begin:stop])], policy), begin, stop))
             excess = max(len(ids) for ids, _, _ in prompts) - limit
             if excess <= 0:
                 return prompts, total
             room -= excess  # broken control strings and cut words take more tokens
         raise InvalidInput(
-            f"the messages take too many tokens when the {self.guard.name} template quotes them: no window of {limit} "
-            "tokens holds a part of them"
+            f"the messages take too many tokens in the {self.guard.name} template: no window of {limit} tokens holds "
+            "a part of them"
         )
 
     # -- verdicts -----------------------------------------------------------------------------------------------------
@@ -197,7 +201,7 @@ class ReleasedPrompt:
         return self.chat.text(self.guard.unsafe)
 
     def grammar(self, policy: Policy) -> VerdictGrammar:
-        """Where all codes share a letter, tokenizers write it together with the comma before it; so it goes there."""
+        """Where all codes share a letter, tokenizers merge it with the comma before it; so it belongs to that."""
         return self._grammar(policy)
 
     @cached_property
@@ -206,8 +210,10 @@ class ReleasedPrompt:
 
     def _spelt(self, policy: Policy) -> VerdictGrammar:
         guard = self.guard
-        told = [policy.category(code) for code in ordered(policy, policy.codes)]
-        names = [guard.before + (each.code if guard.numbered else self.template.line(each, "names")) for each in told]
+        categories = [policy.category(code) for code in ordered(policy, policy.codes)]
+        names = [
+            guard.before + (each.code if guard.numbered else self.template.line(each, "names")) for each in categories
+        ]
         letters = {re.match(r"\D*", name).group() for name in names}  # type: ignore[union-attr]  # always matches
         stems = [letters.pop()] if guard.numbered and len(letters) == 1 else []
         for stem in (*stems, ""):
@@ -217,11 +223,11 @@ class ReleasedPrompt:
             spelt = [self._after(lead, name) for name in rest]
             separators = {self._after(lead + name, f",{stem}") for name in rest}
             if all(spelt) and len(separators) == 1 and all(separators):
-                codes = {each.code: ids for each, ids in zip(told, spelt, strict=True) if ids}
+                codes = {each.code: ids for each, ids in zip(categories, spelt, strict=True) if ids}
                 return VerdictGrammar(self.safe, self.unsafe, start, codes, separators.pop() or (), self.chat.end)
         raise BundleError(
-            f"{self.where}: its tokenizer writes the codes of policy {policy.id!r} together with what stands before "
-            "them; rename the codes to a letter and a number, like S1"
+            f"{self.where}: its tokenizer merges the codes of policy {policy.id!r} with the text before them; rename "
+            "the codes to a letter and a number, like S1"
         )
 
     def _after(self, lead: str, text: str) -> Ids | None:

@@ -1,4 +1,4 @@
-"""Tokenizers read from `tokenizer.json` files."""
+"""Loads tokenizers from `tokenizer.json` files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from guard.errors import BundleError
 
 
-def read_tokenizer(path: Path) -> Tokenizer:
+def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer of a file; BundleError if it is not one."""
     try:
         return Tokenizer.from_file(str(path))

@@ -1,7 +1,7 @@
-"""Letters that a vocabulary turned into its unknown token: what a guard did not read, though it was there to be read.
+"""Letters that a vocabulary maps to its unknown token: text that a guard could not read.
 
-Emoji, punctuation and other symbols are no letters, and nothing is missed where they are unknown. But Braille, letters
-in circles or squares, and flags that spell words are symbols only by their category.
+Emoji, punctuation and other symbols are not letters, and nothing is lost where they are unknown. But Braille, letters
+in circles or squares, and flags that spell words are symbols only by their Unicode category.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _EMOJI = re.compile(f"{_RUN_OF_FLAGS}|{_KEYCAP}|{_LETTER_EMOJI}")
 
 
 def unread(words: Mapping[Place, str], text: str) -> set[Place]:
-    """Of the unknown words of a text those that were there to be read; none if they are few enough to be tolerated."""
+    """The unknown words of a text that have letters; none if they are few enough to tolerate."""
     missed = {place: count for place, word in words.items() if (count := letters(word))}
     if not missed:
         return set()

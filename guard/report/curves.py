@@ -74,9 +74,9 @@ def by_length(name: str, alt: str, sets: Mapping[str, Sequence[Mapping[str, Any]
         for title, ranges in sets.items():
             style = _style(names.index(title))
             for place, key in zip(axes, ("recall", "fpr"), strict=True):
-                told = [(part["high"], part[key]) for part in ranges if part[key] is not None]
-                if told:
-                    place.plot(*zip(*told, strict=True), marker="o", markersize=3, label=_legend(title), **style)
+                points = [(part["high"], part[key]) for part in ranges if part[key] is not None]
+                if points:
+                    place.plot(*zip(*points, strict=True), marker="o", markersize=3, label=_legend(title), **style)
         longest = max((part["high"] for ranges in sets.values() for part in ranges), default=64)
         for place, title in zip(axes, ("recall", "false-positive rate"), strict=True):
             place.set_xscale("log", base=2)

@@ -1,4 +1,4 @@
-"""Rewards for reinforcement learning: how safe a guard finds completions, in TRL's convention.
+"""Safety rewards for reinforcement learning: a guard's log-odds of completions, in TRL's convention.
 
 >>> reward = make_safety_reward(model="fake", policy="minimal")
 >>> [round(value, 2) for value in reward(prompts=["Hi", "Hi"], completions=["Hello there!", "violates:M1"])]
@@ -25,9 +25,9 @@ from guard.errors import ConfigError, GuardError, InvalidInput
 from guard.serve.client import open_guard
 from guard.verdict import Outcome, Verdict, log_odds
 
-CLIP = 8.0  # log-odds: bounded, and yet not flat where a probability would be
-EMPTY = 0.0  # of a completion that says nothing: evidence neither of safety nor of harm
-# A plain text, or messages as OpenAI's API has them: a list, or one alone. None is an empty text.
+CLIP = 8.0  # of log-odds: bounded, but not saturated as a probability would be
+EMPTY = 0.0  # the reward of an empty completion: evidence neither of safety nor of harm
+# A plain text, or messages in OpenAI's format: a list, or a single one. None is an empty text.
 Turns = str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 _Judge = Callable[[list[Conversation]], Sequence[Verdict | GuardError]]
 
@@ -37,7 +37,7 @@ _judges: dict[tuple[object, ...], _Judge] = {}
 
 
 def safety_reward(prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any) -> list[float]:
-    """The rewards by the guard that ships in the package, see `SafetyReward`; it is opened at the first call."""
+    """The rewards by the shipped guard, see `SafetyReward`; it is opened at the first call."""
     return _default(prompts, completions, **columns)
 
 
@@ -58,8 +58,8 @@ class SafetyReward:
 
     Called as TRL calls it: parallel lists of prompts and completions, each a text or messages; any other column is
     ignored. Of several assistant messages in a completion, tool calls included, the least safe one counts. An empty
-    completion gives EMPTY. Where there is no verdict, or an INCOMPLETE one, or a row cannot be read, the reward is
-    -clip; their number is logged.
+    completion gives EMPTY. Where there is no verdict, or an INCOMPLETE one, or a row is invalid, the reward is -clip;
+    their number is logged.
 
     Thread-safe; pickles as its options. The guard is opened at the first call, once in a process; that call raises
     BundleError or PolicyError if it cannot be.
@@ -73,9 +73,9 @@ class SafetyReward:
 
     def __post_init__(self) -> None:
         if not 0 < self.clip < math.inf:
-            raise ConfigError(f"clip is {self.clip}; it must be a positive number of log-odds, like {CLIP}")
+            raise ConfigError(f"clip must be > 0 and finite (got {self.clip}), like {CLIP}")
         if self.server is not None and self.model is not None:
-            raise ConfigError("a server judges by its own model; give either `server` or `model`")
+            raise ConfigError("a server has its own model; give either `server` or `model`")
 
     def __call__(
         self,
@@ -85,16 +85,16 @@ class SafetyReward:
         **columns: Any,
     ) -> list[float]:
         """One finite reward for each completion, in order."""
-        asked: list[tuple[int, Conversation]] = []  # row and what to judge of it
+        responses: list[tuple[int, Conversation]] = []  # row and what to judge of it
         answers: list[tuple[int, Verdict | GuardError]] = []
         for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             try:
-                asked += [(row, conversation) for conversation in _responses(prompt, completion)]
+                responses += [(row, conversation) for conversation in _responses(prompt, completion)]
             except InvalidInput as problem:
                 answers.append((row, problem))
-        if asked:
-            verdicts = _judge(self.model, self.server, self.policy)([conversation for _, conversation in asked])
-            answers += zip((row for row, _ in asked), verdicts, strict=True)
+        if responses:
+            verdicts = _judge(self.model, self.server, self.policy)([conversation for _, conversation in responses])
+            answers += zip((row for row, _ in responses), verdicts, strict=True)
         values: dict[int, float] = {}
         for row, answer in answers:
             values[row] = min(values.get(row, self.clip), self._value(answer))
@@ -115,7 +115,7 @@ def _decided(answer: Verdict | GuardError) -> TypeGuard[Verdict]:
 
 
 def _responses(prompt: Turns, completion: Turns) -> list[Conversation]:
-    """A conversation for each assistant message of the completion that says something, all before it as context."""
+    """A conversation for each non-empty assistant message of the completion, with everything before it as context."""
     before, after = _messages(prompt, "user"), _messages(completion, "assistant")
     return [
         Conversation((*before, *after[: index + 1]))
@@ -143,15 +143,15 @@ def _judge(model: str | Path | None, server: str | None, policy: str | Path | No
 
 
 def _report(answers: list[Verdict | GuardError], log_metric: Callable[[str, float], None] | None) -> None:
-    """Logs how many could not be judged and the batch's means; never a text."""
+    """Logs the number of undecided responses and the batch's means; never a text."""
     decided = [answer for answer in answers if _decided(answer)]
     if undecided := len(answers) - len(decided):
         kinds = Counter(
             "INCOMPLETE" if isinstance(a, Verdict) else type(a).__name__ for a in answers if not _decided(a)
         )
-        told = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+        summary = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
         _log.warning(
-            "%d of %d responses have no verdict (%s); they get the lowest reward", undecided, len(answers), told
+            "%d of %d responses have no verdict (%s); they get the lowest reward", undecided, len(answers), summary
         )
     if log_metric is None or not answers:
         return

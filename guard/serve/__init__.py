@@ -1,4 +1,4 @@
-"""The moderation service, and clients of it."""
+"""The moderation service and its clients."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 class _Redaction(logging.Filter):
-    """Leaves of a record its level and the kind of its error."""
+    """Reduces a record of a transport's library to its level and the type of its error."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else "problem"
-        record.msg = f"{kind} within gRPC; its text is withheld, because it may repeat what a peer sent"
+        library = record.name.partition(".")[0]
+        record.msg = f"{kind} in {library}; its text is withheld, because it may contain data of a peer"
         record.args, record.exc_info, record.exc_text = (), None, None
         return True
 
 
-for _name in ("grpc._cython.cygrpc", "grpc._common"):
+for _name in ("grpc._cython.cygrpc", "grpc._common", "uvicorn.error", "uvicorn.asgi"):
     logging.getLogger(_name).addFilter(_Redaction())

@@ -1,4 +1,4 @@
-"""Limits: what one server accepts. All but the queue's are checked before anything is tokenized."""
+"""Limits of one server. All but the queue's are checked before anything is tokenized."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ BYTES_PER_TOKEN = 4  # of a text not yet tokenized; the true number, views inclu
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one server accepts; `GetInfo` tells it to callers, who cut their batches by it.
+    """The limits of one server; `GetInfo` reports them to clients, which cut their batches accordingly.
 
-    request_seconds: the longest that a request is worked on, whatever its deadline. queue_windows, queue_tokens: of all
-    requests that are accepted and not yet answered.
+    request_seconds: time limit of a request, whatever its deadline. queue_windows, queue_tokens: of all accepted and
+    unanswered requests.
     """
 
     request_bytes: int = 4 << 20
@@ -30,14 +30,11 @@ class Limits:
 
 
 def oversize(conversation: Conversation, limits: Limits) -> InvalidInput | None:
-    """The error of a conversation that goes beyond the limits."""
+    """The error of a conversation that exceeds the limits, else None."""
     if (messages := len(conversation.messages)) > limits.conversation_messages:
-        return InvalidInput(
-            f"the conversation has {messages} messages; this server takes {limits.conversation_messages}"
-        )
+        return InvalidInput(f"the conversation has {messages} messages, must be <= {limits.conversation_messages}")
     if (characters := sum(len(each.content) for each in conversation.messages)) > limits.conversation_characters:
         return InvalidInput(
-            f"the conversation has {characters} characters; this server takes {limits.conversation_characters}; "
-            "send it in parts"
+            f"the conversation has {characters} characters, must be <= {limits.conversation_characters}; split it"
         )
     return None

@@ -1,1 +1,1 @@
-"""Training: what guards learn from, how, and what is exported."""
+"""Training: data, loops and export of guards."""

@@ -24,45 +24,45 @@ def export(
     head: Literal["full", "verdict"] = "full",
     most_flips: float | None = None,
 ) -> dict[str, float]:
-    """Makes the bundle `out` of the run and returns the measured parity. Nothing appears at `out` until all is done.
+    """Exports the run to the bundle `out` and returns the measured parity. `out` appears only when it is complete.
 
-    form: how a causal guard's weights are stored, None for fp32. head: what of its output layer is kept.
-    most_flips: share of the verdicts that the form may change, None for the usual.
-    `data` holds the dev rows to calibrate on; None takes the run's own for an encoder, and leaves a causal guard, whose
-    scoring is slow, uncalibrated. Raises BundleError if the run is not finished, was rendered in another way than this
-    version renders, `out` exists, or torch and ONNX disagree.
+    form: precision of a causal guard's weights, None for fp32. head: which part of its output layer is kept.
+    most_flips: share of the verdicts that the form may change, None for the default.
+    data: the dev rows to calibrate on; None takes the run's own for an encoder, and leaves a causal guard, whose
+    scoring is slow, uncalibrated. Raises BundleError if the run is not finished, this version has another input layout,
+    `out` exists, or torch and ONNX disagree.
     """
     record = run_record(run)
     if out.exists():
-        raise BundleError(f"{out}: exists already; remove it or export to another folder")
+        raise BundleError(f"{out}: already exists; remove it or export to another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        made = Path(folder) / "bundle"
-        made.mkdir()
-        calibration.write(Calibration(), made / "calibration.json")
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        folder = Path(scratch) / "bundle"
+        folder.mkdir()
+        calibration.write(Calibration(), folder / "calibration.json")
         if record["kind"] == "causal":
             from guard.train.causal.export import MOST_FLIPS, bundle_causal
 
             allowed = MOST_FLIPS if most_flips is None else most_flips
-            fields, parity = bundle_causal(run, record, made, form or "fp32", head, allowed)
+            fields, parity = bundle_causal(run, record, folder, form or "fp32", head, allowed)
         elif form is not None or head != "full" or most_flips is not None:
             raise BundleError(f"{run}: an encoder has one form; leave out --form, --head and --most-flips")
         else:
             from guard.train.encoder.export import bundle_encoder
 
-            fields, parity = bundle_encoder(run, record, made)
+            fields, parity = bundle_encoder(run, record, folder)
             if data is None:
                 data = Path(record["config"]["data"])
-                if data.exists():  # else told below
+                if data.exists():  # else reported below
                     check_unchanged(
                         record, "data", contents(data), str(data), "restore it, or name dev rows with --data"
                     )
         fields["name"] = name or out.name
-        draft = sealed(made, fields)
+        draft = sealed(folder, fields)
         if data is not None:
-            calibration.write(_calibrated(draft, data, record["config"].get("columns")), made / "calibration.json")
-        bundle.seal(made, **fields, parity=parity)
-        made.rename(out)
+            calibration.write(_calibrated(draft, data, record["config"].get("columns")), folder / "calibration.json")
+        bundle.seal(folder, **fields, parity=parity)
+        folder.rename(out)
     return parity
 
 

@@ -53,12 +53,24 @@ TARGET_PROMPT: Target
 TARGET_RESPONSE: Target
 
 class Message(_message.Message):
-    __slots__ = ("role", "content")
+    __slots__ = ("role", "content", "tool_calls", "unjudged")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
+    TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
+    UNJUDGED_FIELD_NUMBER: _ClassVar[int]
     role: Role
     content: str
-    def __init__(self, role: _Optional[_Union[Role, str]] = ..., content: _Optional[str] = ...) -> None: ...
+    tool_calls: _containers.RepeatedCompositeFieldContainer[ToolCall]
+    unjudged: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, role: _Optional[_Union[Role, str]] = ..., content: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., unjudged: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ToolCall(_message.Message):
+    __slots__ = ("name", "arguments")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    arguments: str
+    def __init__(self, name: _Optional[str] = ..., arguments: _Optional[str] = ...) -> None: ...
 
 class Conversation(_message.Message):
     __slots__ = ("messages", "client_id")
@@ -121,7 +133,7 @@ class BatchItem(_message.Message):
     def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., client_id: _Optional[str] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("outcome", "target", "p_unsafe", "threshold", "categories", "flagged", "p_refusal", "coverage", "policy_digest", "model_digest", "timings")
+    __slots__ = ("outcome", "target", "p_unsafe", "threshold", "categories", "flagged", "p_refusal", "coverage", "policy_digest", "model_digest", "timings", "unjudged", "decided_by")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     P_UNSAFE_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +145,8 @@ class Verdict(_message.Message):
     POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    UNJUDGED_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
     outcome: Outcome
     target: Target
     p_unsafe: float
@@ -144,7 +158,9 @@ class Verdict(_message.Message):
     policy_digest: str
     model_digest: str
     timings: Timings
-    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., target: _Optional[_Union[Target, str]] = ..., p_unsafe: _Optional[float] = ..., threshold: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[CategoryScore, _Mapping]]] = ..., flagged: _Optional[_Iterable[str]] = ..., p_refusal: _Optional[float] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
+    unjudged: _containers.RepeatedScalarFieldContainer[str]
+    decided_by: str
+    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., target: _Optional[_Union[Target, str]] = ..., p_unsafe: _Optional[float] = ..., threshold: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[CategoryScore, _Mapping]]] = ..., flagged: _Optional[_Iterable[str]] = ..., p_refusal: _Optional[float] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., unjudged: _Optional[_Iterable[str]] = ..., decided_by: _Optional[str] = ...) -> None: ...
 
 class CategoryScore(_message.Message):
     __slots__ = ("code", "probability")
@@ -203,20 +219,44 @@ class GetInfoResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[str] = ..., model_kind: _Optional[str] = ..., policy: _Optional[_Union[PolicyInfo, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., thresholds: _Optional[_Iterable[_Union[Thresholds, _Mapping]]] = ...) -> None: ...
 
 class PolicyInfo(_message.Message):
-    __slots__ = ("id", "version", "digest", "codes", "names", "yaml")
+    __slots__ = ("id", "version", "digest", "codes", "names", "yaml", "name")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     CODES_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
     YAML_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: str
     digest: str
     codes: _containers.RepeatedScalarFieldContainer[str]
     names: _containers.RepeatedScalarFieldContainer[str]
     yaml: str
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., codes: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ..., yaml: _Optional[str] = ...) -> None: ...
+    name: str
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., codes: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ..., yaml: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ListPoliciesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListPoliciesResponse(_message.Message):
+    __slots__ = ("policies",)
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    policies: _containers.RepeatedCompositeFieldContainer[PolicyInfo]
+    def __init__(self, policies: _Optional[_Iterable[_Union[PolicyInfo, _Mapping]]] = ...) -> None: ...
+
+class GetPolicyRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetPolicyResponse(_message.Message):
+    __slots__ = ("policy",)
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: PolicyInfo
+    def __init__(self, policy: _Optional[_Union[PolicyInfo, _Mapping]] = ...) -> None: ...
 
 class Thresholds(_message.Message):
     __slots__ = ("target", "unsafe", "categories")

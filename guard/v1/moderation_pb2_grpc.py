@@ -49,6 +49,16 @@ class ModerationServiceStub:
                 request_serializer=guard_dot_v1_dot_moderation__pb2.GetInfoRequest.SerializeToString,
                 response_deserializer=guard_dot_v1_dot_moderation__pb2.GetInfoResponse.FromString,
                 _registered_method=True)
+        self.ListPolicies = channel.unary_unary(
+                '/guard.v1.ModerationService/ListPolicies',
+                request_serializer=guard_dot_v1_dot_moderation__pb2.ListPoliciesRequest.SerializeToString,
+                response_deserializer=guard_dot_v1_dot_moderation__pb2.ListPoliciesResponse.FromString,
+                _registered_method=True)
+        self.GetPolicy = channel.unary_unary(
+                '/guard.v1.ModerationService/GetPolicy',
+                request_serializer=guard_dot_v1_dot_moderation__pb2.GetPolicyRequest.SerializeToString,
+                response_deserializer=guard_dot_v1_dot_moderation__pb2.GetPolicyResponse.FromString,
+                _registered_method=True)
 
 
 class ModerationServiceServicer:
@@ -76,6 +86,20 @@ class ModerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPolicies(self, request, context):
+        """The policies that this server knows by name, its own first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPolicy(self, request, context):
+        """One of them, whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModerationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +117,16 @@ def add_ModerationServiceServicer_to_server(servicer, server):
                     servicer.GetInfo,
                     request_deserializer=guard_dot_v1_dot_moderation__pb2.GetInfoRequest.FromString,
                     response_serializer=guard_dot_v1_dot_moderation__pb2.GetInfoResponse.SerializeToString,
+            ),
+            'ListPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPolicies,
+                    request_deserializer=guard_dot_v1_dot_moderation__pb2.ListPoliciesRequest.FromString,
+                    response_serializer=guard_dot_v1_dot_moderation__pb2.ListPoliciesResponse.SerializeToString,
+            ),
+            'GetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicy,
+                    request_deserializer=guard_dot_v1_dot_moderation__pb2.GetPolicyRequest.FromString,
+                    response_serializer=guard_dot_v1_dot_moderation__pb2.GetPolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +210,60 @@ class ModerationService:
             '/guard.v1.ModerationService/GetInfo',
             guard_dot_v1_dot_moderation__pb2.GetInfoRequest.SerializeToString,
             guard_dot_v1_dot_moderation__pb2.GetInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/guard.v1.ModerationService/ListPolicies',
+            guard_dot_v1_dot_moderation__pb2.ListPoliciesRequest.SerializeToString,
+            guard_dot_v1_dot_moderation__pb2.ListPoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/guard.v1.ModerationService/GetPolicy',
+            guard_dot_v1_dot_moderation__pb2.GetPolicyRequest.SerializeToString,
+            guard_dot_v1_dot_moderation__pb2.GetPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

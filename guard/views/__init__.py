@@ -1,1 +1,1 @@
-"""Views: what a disguised text may say."""
+"""Views: canonical forms of disguised text."""

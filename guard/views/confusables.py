@@ -1,8 +1,8 @@
-"""Letters that look like Latin ones, and when to read them so.
+"""Confusables: letters that look like Latin ones, and when to replace them.
 
 The pairs are those of the confusables of Unicode Technical Standard 39 that Unicode's compatibility forms (NFKC) leave
-alone and that are drawn alike in common fonts. A Russian or a Greek text is made of such letters in part, so a letter
-of another alphabet is read as Latin only where its surroundings say so.
+alone and that are drawn alike in common fonts. Russian and Greek texts consist of such letters in part, so a letter of
+another alphabet is replaced only where its surroundings justify it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LETTERS = {
     "ꓐꓑꓒꓓꓔꓖꓗꓙꓚꓜꓝꓟꓠꓡꓢꓣꓦꓧꓪꓫꓬꓮꓰꓲꓳꓴ": "BPdDTGKJCZFMNLSRVHWXYAEIOU",  # Lisu
 }
 _LOOSE_LETTERS = {"кмтвнгпиш": "kmtbhrnuw", "εωχγσμβλ": "ewxyouBl"}
-# Letters in which no language is written: small capitals, script and reversed-out forms. Always read as Latin.
+# Letters that no language uses: small capitals, script and reversed-out forms. Always replaced.
 _SMALL = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢɑɡⱭꞬ", "abcdefghijklmnoprstuvwyzagAG", strict=True))
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NEGATIVE = {chr(first + index): letter for first in (0x1F150, 0x1F170) for index, letter in enumerate(_ALPHABET)}
@@ -53,13 +53,13 @@ def latin(text: str) -> str:
         if word.isascii():
             has_latin = True
             continue
-        found = _LATIN.findall(word)
-        latin_letters = set(found)
-        others = [letter for letter in word if letter not in latin_letters] if found else word
-        has_latin = has_latin or bool(found)
-        if found and others and all(letter in _STRICT or letter in _LOOSE for letter in others):
+        own = _LATIN.findall(word)
+        latin_letters = set(own)
+        others = [letter for letter in word if letter not in latin_letters] if own else word
+        has_latin = has_latin or bool(own)
+        if own and others and all(letter in _STRICT or letter in _LOOSE for letter in others):
             mixed[word] = word.translate(_ANY)
-        elif not found and all(map(_STRICT.__contains__, word)):
+        elif not own and all(map(_STRICT.__contains__, word)):
             whole[word] = word.translate(_ANY)
             alike += count * len(word)
         else:

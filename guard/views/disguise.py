@@ -1,7 +1,7 @@
-"""Text disguised so that a person or a large model still reads it: each way with its inverse.
+"""Disguises of text that a person or a large model can still read, each with its inverse.
 
-Attackers disguise harmful text; somebody who disguises a harmless one has done no harm. Whoever trains on disguised
-texts must therefore disguise safe and unsafe ones at the same rate, or the disguise itself will predict the label.
+Attackers disguise harmful text, but a disguise alone is harmless. Training must therefore disguise safe and unsafe
+texts at the same rate, or the disguise itself will predict the label.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 from guard.errors import InvalidInput
 
 Disguise = Literal["zero_width", "homoglyphs", "leet", "spacing", "tags", "base64", "hex", "rot13"]
-READABLE: tuple[Disguise, ...] = ("zero_width", "homoglyphs", "leet", "spacing")  # to any model, however small
+READABLE: tuple[Disguise, ...] = ("zero_width", "homoglyphs", "leet", "spacing")  # even for small models
 LONGEST = 400  # characters that are disguised in one text; of a longer one, a span
 _WORD = 20  # characters that a span grows by at most on either side to hold whole words
 
@@ -101,8 +101,8 @@ def untagged(text: str) -> str:
 
 def _replaced(text: str, table: Mapping[str, str], rng: random.Random) -> str:
     """The text with some or all of the letters that it shares with `table` replaced, each everywhere or nowhere."""
-    found = sorted(set(text) & table.keys())
-    chosen = rng.sample(found, rng.randint((len(found) + 1) // 2, len(found)))
+    replaceable = sorted(set(text) & table.keys())
+    chosen = rng.sample(replaceable, rng.randint((len(replaceable) + 1) // 2, len(replaceable)))
     return text.translate({ord(letter): table[letter] for letter in chosen})
 
 
@@ -140,7 +140,7 @@ _FORMS: Mapping[Disguise, _Form] = {
     "tags": _Form(tagged, untagged, "invisible characters"),
     "base64": _Form(
         lambda text, _: base64.b64encode(text.encode()).decode(),
-        lambda text: _decoded(text, lambda given: base64.b64decode(given.encode(), validate=True), "Base64"),
+        lambda text: _decoded(text, lambda encoded: base64.b64decode(encoded.encode(), validate=True), "Base64"),
         "Base64",
     ),
     "hex": _Form(
@@ -154,7 +154,7 @@ _FORMS: Mapping[Disguise, _Form] = {
         "ROT13",
     ),
 }
-# What somebody writes who hands over an encoded text, as a request and as an answer. Harmless by itself.
+# Carrier sentences for an encoded text, in a request and in an answer. Harmless by themselves.
 _REQUESTS = (
     "Read the part that is in {name} here, then answer it.",
     "Some of this is in {name}. Decode it and do what it says.",
@@ -167,15 +167,15 @@ _ANSWERS = (
 
 
 def encode(text: str, disguise: Disguise, rng: random.Random) -> str:
-    """The whole text under a disguise. What gives it nothing to do (homoglyphs of Chinese, say) comes back as it is."""
+    """The whole text under a disguise; unchanged where the disguise does not apply (homoglyphs of Chinese, say)."""
     return _FORMS[disguise].encode(text, rng)
 
 
 def decode(text: str, disguise: Disguise) -> str:
-    """The text that was disguised; InvalidInput if it cannot have been.
+    """The inverse of `encode`; InvalidInput if the text is not a valid encoding.
 
-    Exact, except that `zero_width` and `homoglyphs` also undo what was so in the original, that `leet` forgets case
-    and turns digits into letters, and that `tags` reads tags of the original (those of flags, say) as ASCII.
+    Exact, except that `zero_width` and `homoglyphs` also undo such characters of the original, that `leet` loses case
+    and turns digits into letters, and that `tags` decodes tags of the original (those of flags, say) to ASCII.
     """
     return _FORMS[disguise].decode(text)
 
@@ -200,7 +200,7 @@ def span(text: str, rng: random.Random, longest: int = LONGEST) -> tuple[int, in
 def obfuscate(text: str, disguise: Disguise, rng: random.Random, answer: bool = False) -> str:
     """The text of a message with a span disguised, after a carrier sentence where the disguise is an encoding.
 
-    Says what the text said, so that its label stays. An `answer` has the carrier of one who answers.
+    The content is unchanged, so the label stays valid. answer: use the carrier sentence of an answer.
     """
     start, end = span(text, rng)
     name = _FORMS[disguise].name

@@ -1,4 +1,4 @@
-"""How much a text looks like English, by the pairs of letters that are common in it."""
+"""How much a text looks like English, by its common letter bigrams."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def likeness(text: str) -> float:
 
 
 def english(text: str, prose: bool = False) -> bool:
-    """Whether a text can be taken for English: its letters come in the right pairs, and common words are among it.
+    """Whether a text looks like English: it has common bigrams and common words.
 
-    prose: even the best pairs will not do without common words.
+    prose: require common words, however common the bigrams.
     """
     words = _WORDS.findall(text.lower())
     letters = sum(map(len, words))
@@ -61,7 +61,7 @@ def stretches(text: str, other: str | None, least: int) -> list[tuple[int, int]]
     gains = [0, *accumulate(map(operator.sub, turned, _hits(own)))]
     if max(map(operator.sub, gains, accumulate(gains, min))) < least:
         return []
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     start = end = base = best = 0  # a stretch up to its best point, and the gains at both
     spaces = [(space.start(), space.end()) for space in _SPACE.finditer(text)]
     for stop, following in [*spaces, (len(text), len(text))]:
@@ -70,12 +70,12 @@ def stretches(text: str, other: str | None, least: int) -> list[tuple[int, int]]
             best, end = gain, stop
         if gain <= base or gain <= best - _FALL:
             if best - base >= least:
-                found.append((start, end))
+                ranges.append((start, end))
             start = end = following
             base = best = gains[following]
     if best - base >= least:
-        found.append((start, end))
-    return found
+        ranges.append((start, end))
+    return ranges
 
 
 def _letters(text: str) -> str:

@@ -1,7 +1,7 @@
 """Escapes: characters written as %20, =20, \\x20, \\040, \\u0020, &#32; or &nbsp;.
 
-URLs, mails and web pages have escapes for what they cannot hold: spaces, marks, letters outside ASCII. `unescaped`
-gives back what was meant. Escaped letters that need no escape are hidden: those are payloads, found by `escaped`.
+URLs, mails and web pages escape what they cannot contain: spaces, marks, letters outside ASCII. `unescaped` decodes
+these. Escaped letters that need no escape are payloads, listed by `escaped`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _HEX = "[0-9A-Fa-f]"
 
 @dataclass(frozen=True)
 class _Format:
-    """A way to escape. letters: escapes that no format asks for; meant: those that it does ask for.
+    """An escape format. letters: escapes that no format requires; genuine: those that the format requires.
 
-    doubtful: they have other uses, so that the latter are believed only where English comes out.
+    doubtful: the escapes have other uses, so genuine ones are decoded only where the result is English.
     """
 
     one: re.Pattern[str]
     letters: re.Pattern[str]
-    meant: re.Pattern[str]
+    genuine: re.Pattern[str]
     decode: Callable[[str], str]
     doubtful: bool = False
 
@@ -53,25 +53,25 @@ _FORMATS = {
     "%": _Format(
         one=re.compile(rf"%{_HEX}{{2}}"),
         letters=re.compile(rf"%[4-7]{_HEX}"),
-        meant=re.compile(rf"(?:%{_HEX}{{2}})+"),
+        genuine=re.compile(rf"(?:%{_HEX}{{2}})+"),
         decode=_utf8,
     ),
     "\\": _Format(
         one=re.compile(rf"\\(?:u{_HEX}{{4}}|x{_HEX}{{2}}|[0-3][0-7]{{2}})"),
         letters=re.compile(rf"\\(?:u00[4-7]{_HEX}|x[4-7]{_HEX}|1[0-7]{{2}})"),
-        meant=re.compile(r"\\(?:u0020|u00[Aa]0|x20|040)"),
+        genuine=re.compile(r"\\(?:u0020|u00[Aa]0|x20|040)"),
         decode=_backslash,
     ),
     "&": _Format(
         one=re.compile(rf"&(?:[A-Za-z]{{2,31}}|#\d{{1,7}}|#[xX]{_HEX}{{1,6}});"),
         letters=re.compile(rf"&#(?:[xX]0*[4-7]{_HEX}|0*(?:6[5-9]|[7-9]\d|1[01]\d|12[0-2]));"),
-        meant=re.compile(rf"&(?:[A-Za-z]{{2,31}}|#\d{{1,7}}|#[xX]{_HEX}{{1,6}});"),
+        genuine=re.compile(rf"&(?:[A-Za-z]{{2,31}}|#\d{{1,7}}|#[xX]{_HEX}{{1,6}});"),
         decode=html.unescape,
     ),
     "=": _Format(
         one=re.compile(rf"={_HEX}{{2}}"),
         letters=re.compile(rf"(?<=={_HEX}{{2}})=[4-7]{_HEX}"),  # a=40 alone is more often a number
-        meant=re.compile(rf"(?:=[89A-Fa-f]{_HEX}){{2,}}|(?<![\s=])=(?:2{_HEX}|3[A-Fa-f]|0[9ADad])(?=[^\s\d&;,])"),
+        genuine=re.compile(rf"(?:=[89A-Fa-f]{_HEX}){{2,}}|(?<![\s=])=(?:2{_HEX}|3[A-Fa-f]|0[9ADad])(?=[^\s\d&;,])"),
         decode=_utf8,
         doubtful=True,
     ),
@@ -81,22 +81,22 @@ _FORMATS = {
 def escaped(text: str) -> list[tuple[int, int, str]]:
     """Start, end and plain text of all escapes of a text that escapes letters."""
     return sorted(
-        (found.start(), found.end(), each.decode(found[0]))
+        (match.start(), match.end(), each.decode(match[0]))
         for sign, each in _FORMATS.items()
         if sign in text and _several(each.letters, text)
-        for found in each.run.finditer(text)
+        for match in each.run.finditer(text)
     )
 
 
 def unescaped(text: str) -> str:
-    """The text without its escapes, if it is nothing else, or has several that stand for no letter or digit of ASCII.
+    """The text with its escapes decoded, if it consists of them or has several that stand for no ASCII letter or digit.
 
-    Never hides what the text says: letters that are not escaped stay as they are.
+    Never hides content: letters that are not escaped stay as they are.
     """
     for _ in range(_DEPTH):
         for sign, each in _FORMATS.items():
             if sign in text and _several(each.one, text):
-                text = _meant(text, each)
+                text = _decoded(text, each)
     return text
 
 
@@ -104,20 +104,20 @@ def _several(pattern: re.Pattern[str], text: str) -> bool:
     return sum(1 for _ in zip(range(_FEWEST), pattern.finditer(text), strict=False)) == _FEWEST
 
 
-def _meant(text: str, escapes: _Format) -> str:
+def _decoded(text: str, escapes: _Format) -> str:
     if not escapes.run.sub("", text).strip():
         plain = escapes.run.sub(lambda run: escapes.decode(run[0]), text)
         return plain if plain.strip() else text
-    found = escapes.meant.findall(text)
-    plains = {run: plain for run in set(found) if _parts(plain := escapes.decode(run))}
-    if sum(run in plains for run in found) < _FEWEST:
+    runs = escapes.genuine.findall(text)
+    decoded = {run: plain for run in set(runs) if _separates(plain := escapes.decode(run))}
+    if sum(run in decoded for run in runs) < _FEWEST:
         return text
-    plain = escapes.meant.sub(lambda run: plains.get(run[0], run[0]), text)
+    plain = escapes.genuine.sub(lambda run: decoded.get(run[0], run[0]), text)
     return plain if not escapes.doubtful or english(plain, prose=True) else text
 
 
-def _parts(plain: str) -> bool:
-    """Whether characters are such as stand between words, or such as ASCII lacks."""
+def _separates(plain: str) -> bool:
+    """Whether all characters are separators of words or outside ASCII."""
     return "\ufffd" not in plain and not any(
         letter.isascii() and (letter.isalnum() or not (letter.isprintable() or letter.isspace())) for letter in plain
     )

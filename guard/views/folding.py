@@ -1,7 +1,7 @@
-"""Text as it looks: nothing invisible, styled letters and look-alikes plain; and text hidden in what is invisible.
+"""Folding: text without invisible characters, styled letters and look-alikes; and text hidden in invisible characters.
 
-Much of what is removed here has its honest use: joiners in Persian, Indic scripts and emoji, variation selectors after
-emoji and ideographs, full-width digits. `ordinary` takes away just that, so that only the rest makes a difference.
+Much of what is removed here has legitimate uses: joiners in Persian, Indic scripts and emoji, variation selectors after
+emoji and ideographs, full-width digits. `ordinary` removes just these, so that only the rest makes a difference.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _GROWTH = 1000  # characters that compatibility forms may add to a text
 
 
 def ordinary(text: str) -> str:
-    """The text in common typography: what honest writers use is replaced or removed, the rest stays as it is."""
+    """The text in plain typography: legitimate special characters are replaced or removed, the rest stays."""
     if text.isascii():
         return text
     if _UNSEEN.search(text):
@@ -81,7 +81,7 @@ def plainest(text: str) -> str:
 
 
 def secret(text: str) -> tuple[int, int] | None:
-    """Where in the text characters stand that `hidden` may read: from the first to the last."""
+    """The range from the first to the last character that `hidden` may decode."""
     if text.isascii():
         return None
     first = last = None
@@ -91,19 +91,19 @@ def secret(text: str) -> tuple[int, int] | None:
 
 
 def hidden(text: str) -> str:
-    """The text with what is written in tag characters or in variation selectors made visible; empty if there is none.
+    """The text with tag characters and variation selectors decoded; empty if there are none.
 
     Where tags stand between visible letters one by one, two texts are interleaved; then only the hidden one is given.
     """
     if text.isascii() or not _SECRET.search(text):
         return ""
-    text = _HARMLESS.sub(lambda found: "" if found[0][-1] == "\U000e007f" else found[0], text)
+    text = _HARMLESS.sub(lambda match: "" if match[0][-1] == "\U000e007f" else match[0], text)
     runs = _HIDDEN.findall(text)
     if sum(map(len, runs)) >= max(2, _WHOLE_WORDS * len(runs)):
         return folded(text.translate(_UNTAG))
     if len(runs) > 1:
         return "".join(runs).translate(_UNTAG)
-    shown = _SMUGGLED.sub(lambda found: _bytes(found[0]), text)
+    shown = _SMUGGLED.sub(lambda match: _bytes(match[0]), text)
     return "" if shown == text else folded(shown)
 
 

@@ -1,5 +1,5 @@
-"""Words made whole again: spaced-out letters joined, words run together parted, hyphens in words left out, digits and
-signs that stand for letters read as these."""
+"""Rejoining of words: spaced-out letters are joined, run-together words are split, hyphens in words are removed, digits
+and signs that stand for letters are replaced."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MEASURE = re.compile(
 _ADDRESS = re.compile(r"://|www\.|@[\w-]+\.|\.(?:com|org|net)\b")
 _LIKE_ENGLISH, _VERY_LIKE_ENGLISH = 0.45, 0.6  # where there are leet words, and where there is just one
 _LETTERS = 4  # single letters that are a word, at least
-_FEW = 6  # words of a text of which one in leet tells the whole
+_FEW = 6  # words of a text that is so short that one in leet is enough
 
 
 def _shapes() -> bytes:
@@ -60,7 +60,7 @@ def joined(text: str) -> str:
     """The text with its words as they are commonly written."""
     shape = _shape(text)
     if _SPACED_SHAPE in shape.replace(b"  ", b" ").replace(b"  ", b" "):
-        text = _SPACED.sub(lambda found: _closed(found[0]), text)
+        text = _SPACED.sub(lambda match: _closed(match[0]), text)
     text = without_markup(text)
     shape = _shape(text)
     signs = (b"0" in shape or b"$" in shape) and any(leet in shape for leet in _LEET_SHAPES)
@@ -101,10 +101,10 @@ def _spelled(text: str) -> str:
     few = len(words) <= _FEW
     if not (among or len(clear) > 1 or (few and clear)) or likeness(" ".join(clear).translate(_LEET)) < least:
         return text
-    read = {word: word.translate(_LEET) for word in leet}
+    translated = {word: word.translate(_LEET) for word in leet}
     if len(leet) > 1 or few:  # then a number is a word, too
-        read |= {word: word.translate(_LEET) for word in words if _LEET_WORD.fullmatch(word)}
-    spelled = {token: _WORD.sub(lambda word: read.get(word[0], word[0]), token) for token in tokens}
+        translated |= {word: word.translate(_LEET) for word in words if _LEET_WORD.fullmatch(word)}
+    spelled = {token: _WORD.sub(lambda word: translated.get(word[0], word[0]), token) for token in tokens}
     return _TOKEN.sub(lambda token: spelled.get(token[0], token[0]), text)
 
 

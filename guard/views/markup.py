@@ -1,4 +1,4 @@
-"""Markup inside words: HTML, Markdown and LaTeX, which a renderer takes away, so that no reader sees the cut."""
+"""Markup inside words: HTML, Markdown and LaTeX, which a renderer removes, so that readers do not see the cut."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEAST = 4  # letters of a word that was cut
 
 
 def without_markup(text: str) -> str:
-    """The text with words whole that markup cuts; all other markup stays."""
+    """The text with words rejoined that markup cuts; all other markup stays."""
     return _CUT.sub(lambda word: _whole(word[0]), text) if _AFTER_LETTER.search(text) else text
 
 

@@ -1,4 +1,4 @@
-"""Text inside text: what is in Base64, hexadecimal, escapes, ROT13, upside down or backwards, decoded in its place."""
+"""Payloads: Base64, hexadecimal, escapes, ROT13, upside-down and backwards text, decoded in place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from guard.views.english import english, likeness, stretches
 from guard.views.escapes import escaped
 
-DEPTH = 2  # encodings inside one another that are read
+DEPTH = 2  # nested encodings that are decoded
 _LENGTH = 16  # characters of the shortest payload
 _READABLE = 0.85  # of a decoded text's characters, those that are letters, digits, spaces and common marks
 _MARKS = frozenset(" \t\r\n.,;:?!'\"()-/+=%\\&#_*@<>")
@@ -24,7 +24,7 @@ _GAIN = 8  # common pairs of letters that decoding must add (see `english.stretc
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """Where a payload may stand and its bytes; ValueError if it is none. `doubtful`: only English is believed."""
+    """The pattern of a payload and its decoder (ValueError if invalid). doubtful: accept only English."""
 
     pattern: re.Pattern[str]
     decode: Callable[[str], bytes]
@@ -38,24 +38,24 @@ _NUMBERS = re.compile(r"(?<!\d)\d{2,3}(?:[\s,;]{1,2}\d{2,3}){7,}+")
 _CODECS = (
     Codec(
         re.compile(r"[01]{8}(?:[\s,]{0,2}[01]{8}){3,}+"),
-        lambda found: _bits(_SKIPPED.sub("", found)),
+        lambda text: _bits(_SKIPPED.sub("", text)),
     ),
-    Codec(_NUMBERS, lambda found: bytes(map(int, _NUMBER.findall(found))), doubtful=True),
-    Codec(_NUMBERS, lambda found: bytes(int(number, 8) for number in _NUMBER.findall(found)), doubtful=True),
+    Codec(_NUMBERS, lambda text: bytes(map(int, _NUMBER.findall(text))), doubtful=True),
+    Codec(_NUMBERS, lambda text: bytes(int(number, 8) for number in _NUMBER.findall(text)), doubtful=True),
     Codec(
         re.compile(r"(?:0x|\\x)?[0-9A-Fa-f]{2}(?:[\s:,;-]{0,2}(?:0x|\\x)?[0-9A-Fa-f]{2}){7,}+"),
-        lambda found: bytes.fromhex(_SKIPPED.sub("", found)),
+        lambda text: bytes.fromhex(_SKIPPED.sub("", text)),
     ),
     Codec(
         re.compile(rf"[A-Z2-7]{{{_LENGTH},}}+={{0,6}}"),
-        lambda found: base64.b32decode((bare := found.rstrip("="))[: len(bare) // 8 * 8] + _last32(bare)),
+        lambda text: base64.b32decode((bare := text.rstrip("="))[: len(bare) // 8 * 8] + _last32(bare)),
     ),
     Codec(
         re.compile(rf"[A-Za-z0-9+/_-]{{{_LENGTH},}}+(?:\r?\n[A-Za-z0-9+/_-]{{4,}}+)*+={{0,2}}"),
-        lambda found: _base64(found),
+        lambda text: _base64(text),
     ),
 )
-# Frequent words under ROT13 and backwards; a text with none of them is looked at only if its letters are strange.
+# Frequent words under ROT13 and backwards; a text without them is searched only if its letters are unusual.
 _ROT13_WORDS = (" gur ", " naq ", " gb ", " bs ", " lbh ")
 _REVERSED_WORDS = (" eht ", " dna ", " ot ", " uoy ")
 _UPRIGHT = str.maketrans("ɐqɔpǝɟƃɓɥᴉıɾʞlɯuodbɹsʇnʌʍxʎz¿¡˙‾", "abcdefgghiijklmnopqrstuvwxyz?!._")
@@ -65,8 +65,8 @@ _LINE = re.compile(r"[^\n]+")
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A text with its payloads decoded in their places. `before` its first and `after` its last payload, so many
-    characters are as they were. Never longer than the text."""
+    """A text with its payloads decoded in place. `before` and `after` count the unchanged characters before the first
+    and after the last payload. Never longer than the text."""
 
     text: str = field(repr=False)
     before: int
@@ -82,12 +82,12 @@ def decoded(text: str, depth: int = DEPTH) -> Decoded | None:
     """The text with its payloads decoded, those inside them too; None if it has none."""
     around: list[tuple[int, int]] = []
     for _ in range(depth):
-        found = _found(text)
-        if not found:
+        payloads = _payloads(text)
+        if not payloads:
             break
-        around.append((found[0][0], len(text) - found[-1][1]))
+        around.append((payloads[0][0], len(text) - payloads[-1][1]))
         parts, end = [], 0
-        for start, stop, plain in found:
+        for start, stop, plain in payloads:
             parts += [text[end:start], plain]
             end = stop
         text = "".join(parts) + text[end:]
@@ -97,11 +97,11 @@ def decoded(text: str, depth: int = DEPTH) -> Decoded | None:
     return Decoded(text, before, after)
 
 
-def _found(text: str) -> list[tuple[int, int, str]]:
-    """Start, end and decoded text of the payloads of one kind: the first that there is."""
+def _payloads(text: str) -> list[tuple[int, int, str]]:
+    """Start, end and decoded text of the payloads of one kind, the first kind that occurs."""
     for search in (_coded, escaped, _rotated, _turned, _backwards):
-        if found := [*search(text)]:
-            return found
+        if payloads := [*search(text)]:
+            return payloads
     return []
 
 
@@ -125,14 +125,14 @@ def _coded(text: str) -> Iterator[tuple[int, int, str]]:
         kinds = kinds.replace(b"  ", b" ")
         if not any(shape in kinds for shape in _SPACED_CODES):
             return
-    found: list[tuple[int, int, str]] = []
+    payloads: list[tuple[int, int, str]] = []
     for codec in _CODECS:
         for match in codec.pattern.finditer(text):
             plain = _readable(match[0], codec)
             if plain is not None:
-                found.append((match.start(), match.end(), plain))
+                payloads.append((match.start(), match.end(), plain))
     end = 0
-    for start, stop, plain in sorted(found, key=lambda payload: payload[0]):
+    for start, stop, plain in sorted(payloads, key=lambda payload: payload[0]):
         if start >= end:
             yield start, stop, plain
             end = stop
@@ -196,8 +196,8 @@ def _turned(text: str) -> list[tuple[int, int, str]]:
     if not _TURNED.search(text):
         return []
     lines = [line for line in _LINE.finditer(text) if _TURNED.search(line[0])]
-    found = [(line.start(), line.end(), line[0].translate(_UPRIGHT)[::-1]) for line in lines]
-    return [(start, end, plain) for start, end, plain in found if english(plain, prose=True)]
+    turned = [(line.start(), line.end(), line[0].translate(_UPRIGHT)[::-1]) for line in lines]
+    return [(start, end, plain) for start, end, plain in turned if english(plain, prose=True)]
 
 
 def _backwards(text: str) -> list[tuple[int, int, str]]:
@@ -207,8 +207,8 @@ def _backwards(text: str) -> list[tuple[int, int, str]]:
     )
     if not strange and not _has(text, _REVERSED_WORDS):
         return []
-    found = stretches(text, None, _GAIN)
-    turned = [(start, end, text[start:end][::-1]) for start, end in found]
+    ranges = stretches(text, None, _GAIN)
+    turned = [(start, end, text[start:end][::-1]) for start, end in ranges]
     # Prose alone: the pairs of letters in Spanish, Italian or Hindi backwards are those of English.
     return [(start, end, plain) for start, end, plain in turned if _english(text[start:end], plain, prose=True)]
 
@@ -219,5 +219,5 @@ def _has(text: str, words: tuple[str, ...]) -> bool:
 
 
 def _english(text: str, plain: str, prose: bool = False) -> bool:
-    """Whether a payload is long enough, English, and much more so than what stood there (Polish, say)."""
+    """Whether a payload is long enough and English, and much more so than the original (Polish, say)."""
     return len(text) >= _LENGTH and english(plain, prose) and likeness(plain) >= likeness(text) + _MORE_ENGLISH

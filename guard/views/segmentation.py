@@ -1,4 +1,4 @@
-"""Words that were run together or cut in pieces, told apart by how common they are in English."""
+"""Segmentation: splits words that were run together and joins cut ones, by word frequency in English."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EDGE = re.compile(r"(?<=[,.;:!?])(?=\w)|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])
 _NO_PROSE = re.compile(r"://|www\.|[@\\_{}<>=|]|\.(?:com|org|net|html|py|js)\b|/\w+/")
 _HYPHENATED = re.compile(r"(?<![\w-])[A-Za-z][a-z]*(?:-[a-z]+)+(?![\w-])")
 _LEAST = 12  # letters of what can be several words
-_DENSE = 12  # letters to one stretch between spaces, from which on a text has too few spaces
+_DENSE = 12  # mean letters between spaces above which a text has too few spaces
 _LONGEST = 20  # letters of one word
 _FEWEST, _DENSE_FEWEST = 4, 3  # words that a run must have, since many a long word is two
 _CAPITALS = 10  # letters to one capital, at least: names in programs have more capitals
@@ -52,9 +52,9 @@ def parted(text: str) -> str:
 
 def _without_capitals(text: str) -> str:
     """The text with spaces before the capitals inside of what is prose but for these, not names of a program."""
-    found = [run for run in _CAPITALISED.findall(text) if _CAPITAL_INSIDE.search(run)]
-    runs = {run: _CASED.findall(run) for run in found}
-    if 2 * sum(map(len, found)) >= len(text) and _prose([word for words in runs.values() for word in words]):
+    candidates = [run for run in _CAPITALISED.findall(text) if _CAPITAL_INSIDE.search(run)]
+    runs = {run: _CASED.findall(run) for run in candidates}
+    if 2 * sum(map(len, candidates)) >= len(text) and _prose([word for words in runs.values() for word in words]):
         chosen = set(runs)
     else:
         chosen = {run for run, words in runs.items() if _is_sentence(words) or (run[0] == "#" and _is_tag(words))}
@@ -94,14 +94,14 @@ def _parted(run: str, fewest: int, most: float) -> str:
         return run
     if sum(map(str.isupper, run)) * _CAPITALS > letters + _CAPITALS and not run.isupper():
         return run
-    found = [_split(word) for word in words]
-    parts = sum(len(part) > 1 for split, _ in found for part in split)
-    if parts < max(fewest, len(words) + 2):  # else its marks part it well enough
+    splits = [_split(word) for word in words]
+    parts = sum(len(part) > 1 for split, _ in splits for part in split)
+    if parts < max(fewest, len(words) + 2):  # else its marks split it well enough
         return run
-    if sum(cost for _, cost in found) > most * letters:
+    if sum(cost for _, cost in splits) > most * letters:
         return run
-    splits = iter(found)
-    return _EDGE.sub(" ", _LETTERS.sub(lambda _: " ".join(next(splits)[0]), run))
+    remaining = iter(splits)
+    return _EDGE.sub(" ", _LETTERS.sub(lambda _: " ".join(next(remaining)[0]), run))
 
 
 def _split(word: str) -> tuple[list[str], float]:
@@ -144,12 +144,12 @@ def _prefixes() -> frozenset[str]:
 def unhyphenated(text: str) -> str:
     """The text without the hyphens that cut words: those whose parts make a commoner word than they are, and where
     there are several of these, all whose parts are not words themselves."""
-    found = set(_HYPHENATED.findall(text))
-    cut = {word for word in found if is_cut(word.split("-"), shortest=2)}
+    words = set(_HYPHENATED.findall(text))
+    cut = {word for word in words if is_cut(word.split("-"), shortest=2)}
     if not cut:
         return text
-    if len(cut) > 1 and 2 * len(cut) >= len(found):
-        cut |= {word for word in found if not all(map(ranks().__contains__, word.lower().split("-")))}
+    if len(cut) > 1 and 2 * len(cut) >= len(words):
+        cut |= {word for word in words if not all(map(ranks().__contains__, word.lower().split("-")))}
     return _HYPHENATED.sub(lambda word: word[0].replace("-", "") if word[0] in cut else word[0], text)
 
 

@@ -1,7 +1,7 @@
-"""Signs among letters: emoji, symbols and characters without a meaning that part words, or cut them.
+"""Signs among letters: emoji, symbols and meaningless characters that separate words, or cut them.
 
-To a reader they are as good as spaces; a tokenizer may glue them to the letters beside them and then know neither. A
-sign that touches no letter stays as it is, so that emoji as most people use them make no difference.
+To a reader they act as spaces; a tokenizer may merge them with adjacent letters into unknown tokens. A sign that
+touches no letter stays, so that ordinary use of emoji makes no difference.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def without_signs(text: str) -> str:
         shape = shape.replace(_FORMULA, _SIGN)
     pattern = _RUN_OR_APART if len(_APART.findall(shape)) >= enough else _RUN
     pieces, end = [], 0
-    for found in pattern.finditer(shape):  # has one character for each of the text
-        pieces += [text[end : found.start()], _parted(found[0]) or text[found.start() : found.end()]]
-        end = found.end()
+    for match in pattern.finditer(shape):  # has one character for each of the text
+        pieces += [text[end : match.start()], _parted(match[0]) or text[match.start() : match.end()]]
+        end = match.end()
     return "".join(pieces) + text[end:]
 
 

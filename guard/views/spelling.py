@@ -1,5 +1,4 @@
-"""Words spelt right: mistyped ones, whose letters changed places, came twice or more often, or were left out, and
-censored ones, a letter of which is a star."""
+"""Spelling correction: words with swapped, repeated or missing letters, and censored words with a star for a letter."""
 
 from __future__ import annotations
 
@@ -53,10 +52,10 @@ def corrected(text: str) -> str:
     unlike = len(strange) - len(fixes)
     if not sure or sure * (_SEVERAL if sure > 1 else _ONE) < len(words) or unlike * _ENGLISH > len(words):
         return text
-    return _WORD.sub(lambda found: _read(found[0], fixes.get(found[0].lower())), text)
+    return _WORD.sub(lambda match: _cased(match[0], fixes.get(match[0].lower())), text)
 
 
-def _read(word: str, fix: _Fix | None) -> str:
+def _cased(word: str, fix: _Fix | None) -> str:
     if fix is None:
         return word
     return fix.word.upper() if word.isupper() else fix.word.capitalize() if word[0].isupper() else fix.word
@@ -67,8 +66,8 @@ def _uncensored(word: re.Match[str]) -> str:
     before, after = word.groups()
     if len(before) + 1 + len(after) < _CENSORED_SHORT:
         return word[0]
-    made = (f"{before}{letter}{after}".lower() for letter in string.ascii_lowercase)
-    ranked = sorted((ranks()[one] + _BASE, one) for one in made if one in ranks())
+    candidates = (f"{before}{letter}{after}".lower() for letter in string.ascii_lowercase)
+    ranked = sorted((ranks()[one] + _BASE, one) for one in candidates if one in ranks())
     if not ranked or (len(ranked) > 1 and ranked[1][0] < _UNAMBIGUOUS * ranked[0][0]):
         return word[0]
     letter = ranked[0][1][len(before)]
@@ -103,12 +102,12 @@ def _fixes(word: str) -> Iterator[_Fix]:
     known = ranks()
     for at in range(1, len(word)):
         same = word[at] == word[at - 1]
-        made = word[:at] + word[at + 1 :] if same else f"{word[: at - 1]}{word[at]}{word[at - 1]}{word[at + 1 :]}"
-        if made in known and (same or at > 1):
+        other = word[:at] + word[at + 1 :] if same else f"{word[: at - 1]}{word[at]}{word[at - 1]}{word[at + 1 :]}"
+        if other in known and (same or at > 1):
             long = len(word) > (_SHORT if same else _SHORT - 1)
-            yield _Fix(known[made], made, long or (len(word) == _SHORT and known[made] < _COMMON))
-    for made in _unstretched(word):
-        yield _Fix(known[made], made, known[made] >= _EMPHATIC)
+            yield _Fix(known[other], other, long or (len(word) == _SHORT and known[other] < _COMMON))
+    for other in _unstretched(word):
+        yield _Fix(known[other], other, known[other] >= _EMPHATIC)
     whole = _shortened().get(word)
     if whole is not None:
         long = len(word) >= _SHORT or known[whole] < _COMMON
@@ -122,8 +121,8 @@ def _unstretched(word: str) -> Iterator[str]:
         return
     runs = [(letter, len(list(same))) for letter, same in groupby(word)]
     if sum(length > 2 for _, length in runs) <= _STRETCHES:
-        for made in product(*((letter, 2 * letter) if length > 2 else (letter * length,) for letter, length in runs)):
-            if (whole := "".join(made)) in ranks():
+        for parts in product(*((letter, 2 * letter) if length > 2 else (letter * length,) for letter, length in runs)):
+            if (whole := "".join(parts)) in ranks():
                 yield whole
 
 

@@ -1,4 +1,4 @@
-"""Tokenizes a conversation as it stands, and as its judged message reads without its disguise.
+"""Tokenizes a conversation as it is, and the views of its judged message without disguise.
 
 Whatever scores a conversation tokenizes it here: every verdict, the calibration that chooses the verdict's thresholds,
 the dev evaluation that chooses the weights, and the teacher of a distillation.
@@ -38,31 +38,31 @@ def tokenize(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
     a constant, and each is tokenized after no more than the end of the context.
     Raises InvalidInput where the conversation or one of its views cannot be tokenized.
     """
-    meant = Conversation(tuple(Message(each.role, unescaped(each.content)) for each in conversation.messages))
-    judged, whole = meant.judged, (0, len(conversation.judged.content))
+    decoded = Conversation(tuple(Message(each.role, unescaped(each.content)) for each in conversation.messages))
+    judged, whole = decoded.judged, (0, len(conversation.judged.content))
     escaped = judged != conversation.judged
-    raw = renderer.tokenize(meant, policy)
+    raw = renderer.tokenize(decoded, policy)
     if escaped:
         raw = dataclasses.replace(raw, windows=tuple(_at(window, *whole) for window in raw.windows))
-    context = _end(meant.context)
-    plain = _end([Message(each.role, plainest_view(each.content)) for each in context])  # a view may be longer
+    context = _end(decoded.context)
+    plain_context = _end([Message(each.role, plainest_view(each.content)) for each in context])  # a view may be longer
     # Text, where it lies, and whether it leaves nothing of the message out.
-    readings = [
+    versions = [
         (view.text, *(whole if escaped else (view.start, view.end)), view.name in _WHOLE)
         for view in views(judged.content)
     ]
-    if plain != context and len(judged.content) <= CONTEXT:
-        readings.insert(0, (judged.content, *whole, False))
-    known = set(map(_input, raw.windows))
+    if plain_context != context and len(judged.content) <= CONTEXT:
+        versions.insert(0, (judged.content, *whole, False))
+    seen_inputs = set(map(_input, raw.windows))
     added: list[Window] = []
     unknown = raw.unknown
-    for text, start, end, complete in readings:
-        made = renderer.tokenize(Conversation((*plain, Message(judged.role, text))), policy)
-        if complete and (start, end) == whole and not made.unknown:
+    for text, start, end, complete in versions:
+        tokenized = renderer.tokenize(Conversation((*plain_context, Message(judged.role, text))), policy)
+        if complete and (start, end) == whole and not tokenized.unknown:
             unknown = 0
-        for window in made.windows:
-            if _input(window) not in known:
-                known.add(_input(window))
+        for window in tokenized.windows:
+            if _input(window) not in seen_inputs:
+                seen_inputs.add(_input(window))
                 added.append(_at(window, start, end))
     seen = raw.tokens_seen + raw.unknown - unknown
     return dataclasses.replace(raw, windows=(*raw.windows, *added), tokens_seen=seen, unknown=unknown)

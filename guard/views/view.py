@@ -1,6 +1,6 @@
-"""Canonical views of a text: what it says to a reader who sees through its disguise.
+"""Canonical views of a text: what a disguised text says to a human reader.
 
-A guard scores them beside the text itself and takes the worst. Ordinary text has none, and costs one quick look.
+A guard scores them beside the text itself and takes the worst. Ordinary text has none and costs little.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ MOST = 4
 _STEPS: tuple[Name, ...] = ("decoded", "joined", "decoded", "corrected")
 _REWRITTEN: Mapping[Name, Callable[[str], str]] = {"joined": joined, "corrected": corrected}
 _CONSTANT = 2000  # characters that all views together may have beyond twice the text's
-_SHARES = 3  # views that must have room where one of them reads only some lines; see `_lines`
+_SHARES = 3  # views that must fit where one of them covers only some lines; see `_lines`
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A way to read a text. `start` and `end` say where in the raw text that stands which the view reads otherwise, as
-    exactly as is known: for payloads and hidden text from the first to the last, else the whole text."""
+    """A decoded form of a text. `start` and `end`: the range of the raw text that the view changes, as exactly as is
+    known: for payloads and hidden text from the first to the last, else the whole text."""
 
     name: Name
     text: str = field(repr=False)
@@ -41,10 +41,9 @@ def _key(text: str) -> str:
 def views(text: str) -> tuple[View, ...]:
     """At most `MOST` views that differ from the text and from one another by more than case, space and typography.
 
-    Each step goes on from the one before: what was folded is decoded, then joined, then decoded once more, and at last
+    Each step continues from the one before: folded text is decoded, then joined, then decoded once more, and finally
     its typing errors are corrected. If there is not room for all (together at most twice the text's length and a
-    constant), the later ones stay, and what they leave out stays in another: no disguise keeps a second one from being
-    read.
+    constant), the later ones are kept, and what they leave out stays in another: no disguise can mask a second one.
     """
     plain = ordinary(text)
     plainer = plain if plain.isascii() and plain.isprintable() else plainest(plain)
@@ -54,10 +53,10 @@ def views(text: str) -> tuple[View, ...]:
     alone, chain = _chain(text, plainer, "folded", short)
     if not chain and not covert:
         return ()
-    found = [*alone, *covert[:-1], *chain[:-1], *covert[-1:], *chain[-1:]]  # the last of each tell most
+    candidates = [*alone, *covert[:-1], *chain[:-1], *covert[-1:], *chain[-1:]]  # the last of each say most
     seen = {_key(plain)}
     kept: list[View] = []
-    for view in reversed(found):
+    for view in reversed(candidates):
         form = _key(view.text)
         if form and form not in seen and len(kept) < MOST and len(view.text) <= room:
             kept.append(view)
@@ -67,46 +66,46 @@ def views(text: str) -> tuple[View, ...]:
 
 
 def plainest_view(text: str) -> str:
-    """The view from which most was taken off; the text itself if it has none."""
-    found = views(text)
-    return found[-1].text if found else text
+    """The view with most disguise removed; the text itself if it has none."""
+    all_views = views(text)
+    return all_views[-1].text if all_views else text
 
 
 def _chain(raw: str, text: str, name: Name, short: bool) -> tuple[list[View], list[View]]:
-    """The views that start from one reading of the raw text: its payloads alone, and all others.
+    """The views that start from one form of the raw text: its payloads alone, and all others.
 
-    short: payloads are read in their lines, else in the whole text.
+    short: payloads are shown with their lines, else with the whole text.
     """
     whole = (0, len(raw))
     alone: list[View] = []
-    found = [View(name, text, *whole)] if text != raw else []
+    chain = [View(name, text, *whole)] if text != raw else []
     settled = False
     for step in _STEPS:
         if step in _REWRITTEN:
-            made = _REWRITTEN[step](text)
-            settled = made == text
+            rewritten = _REWRITTEN[step](text)
+            settled = rewritten == text
             if not settled:
-                text = made
-                found.append(View(step, text, *whole))
+                text = rewritten
+                chain.append(View(step, text, *whole))
         elif not settled and (payloads := decoded(text)):
             place = (payloads.before, len(raw) - payloads.after) if text == raw else whole
             text = payloads.text
             alone.append(View("decoded", payloads.alone, *place))
             lines = _lines(text, payloads.before, len(text) - payloads.after) if short else slice(None)
-            found.append(View("decoded", text[lines], *place))
-    return alone, found
+            chain.append(View("decoded", text[lines], *place))
+    return alone, chain
 
 
 def _covert(raw: str, short: bool) -> list[View]:
-    """The views that start from what is written in invisible characters, the fullest last."""
+    """The views that start from text hidden in invisible characters, the fullest last."""
     place = secret(raw)
     if place is None:
         return []
     text = hidden(raw[_lines(raw, *place)] if short else raw)
     if not text:
         return []
-    alone, found = _chain(raw, text, "hidden", short=False)
-    return [dataclasses.replace(view, start=place[0], end=place[1]) for view in (*alone, *found)]
+    alone, chain = _chain(raw, text, "hidden", short=False)
+    return [dataclasses.replace(view, start=place[0], end=place[1]) for view in (*alone, *chain)]
 
 
 def _lines(text: str, start: int, end: int) -> slice:

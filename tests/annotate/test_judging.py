@@ -370,8 +370,8 @@ def test_a_criterion_takes_the_place_of_the_policy(chat, tmp_path):
 BROKEN = {
     "{": "not valid JSON: Expecting property name enclosed in double quotes at column 2",
     "[1]": "a row must be a JSON object, not list",
-    '{"prompt": NaN}': "a number is not finite, which JSON cannot write",
-    '{"prompt": "x", "n": 1e999}': "a number is not finite, which JSON cannot write",
+    '{"prompt": NaN}': "a number is not finite, which JSON cannot represent",
+    '{"prompt": "x", "n": 1e999}': "a number is not finite, which JSON cannot represent",
     '{"other": 1}': "the row has no value for `messages`, `prompt`, `text` or `response`",
     '{"prompt": " "}': "the judged (last) message is empty; send at least one visible character",
     '{"prompt": "x", "id": ""}': "`id` must be text or a whole number, not str",
@@ -384,7 +384,7 @@ def test_broken_rows_are_quarantined_with_line_and_reason(chat, tmp_path):
     job = labelling(source, chat)
     told = judge_file(job)
     assert (told["read"], told["kept"], told["broken"]) == (10, 2, 8)
-    found = {entry["raw"]: (entry["line"], entry["fate"], entry["reason"]) for entry in rows_of(job.quarantine)}
+    found = {entry["raw"]: (entry["line"], entry["status"], entry["reason"]) for entry in rows_of(job.quarantine)}
     assert found == {line: (number, "broken", BROKEN[line]) for number, line in enumerate(BROKEN, 3)}
     assert conserved(told)
 
@@ -393,10 +393,10 @@ def test_broken_rows_are_quarantined_with_line_and_reason(chat, tmp_path):
     ("row", "reason"),
     [
         ({"messages": [{"role": "user", "content": "x"}]}, "the row has no value for `prompt` or `text`"),
-        ({"prompt": "x", "responses": "ab"}, "`responses` must be a list of texts"),
-        ({"prompt": "x", "responses": ["a", " "]}, "`responses` must be a list of texts"),
-        ({"prompt": "x", "responses": ["a"]}, "has 1 `responses` where two are needed, and no model was given"),
-        ({"prompt": "x"}, "has 0 `responses` where two are needed, and no model was given"),
+        ({"prompt": "x", "responses": "ab"}, "`responses` must be a list of non-empty texts"),
+        ({"prompt": "x", "responses": ["a", " "]}, "`responses` must be a list of non-empty texts"),
+        ({"prompt": "x", "responses": ["a"]}, "has 1 `responses`; needs 2"),
+        ({"prompt": "x"}, "has 0 `responses`; needs 2"),
     ],
 )
 def test_rows_that_cannot_be_compared_are_quarantined(chat, tmp_path, row, reason):
@@ -409,8 +409,8 @@ def test_rows_that_cannot_be_compared_are_quarantined(chat, tmp_path, row, reaso
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"id": 1, "prompt": "x"}, "{", {"id": "1", "prompt": "y"}], "line 3: has the id of line 1"),
-        ([{"prompt": CANARY}, {"prompt": CANARY, "n": 1}], "line 2: has the id of line 1"),
+        ([{"id": 1, "prompt": "x"}, "{", {"id": "1", "prompt": "y"}], "line 3: has the same id as line 1"),
+        ([{"prompt": CANARY}, {"prompt": CANARY, "n": 1}], "line 2: has the same id as line 1"),
         ([{"prompt": "x", "label": CANARY}], "line 1: has a column `label`, which the judge adds"),
     ],
 )
@@ -468,7 +468,7 @@ def test_a_row_that_fails_is_quarantined_and_asked_for_again(chat, tmp_path):
     told = judge_file(job)
     assert (told["kept"], told["failed"], told["reasons"]["failed"]) == (5, 1, {"answered 500, after 2 attempts": 1})
     (entry,) = rows_of(job.quarantine)
-    assert (entry["line"], entry["fate"], entry["reason"]) == (4, "failed", "answered 500, after 2 attempts")
+    assert (entry["line"], entry["status"], entry["reason"]) == (4, "failed", "answered 500, after 2 attempts")
     assert json.loads(entry["raw"])["id"] == "r3"
     assert conserved(told)
     assert (told["usage"]["judge"]["requests"], told["usage"]["judge"]["cache_hits"]) == (11, 0)
@@ -580,7 +580,7 @@ def test_cost_and_tokens_are_those_of_what_was_paid(chat, tmp_path):
     assert (again["cost"], again["usage"]["judge"]["requests"], again["usage"]["judge"]["cache_hits"]) == (0.0, 0, 6)
     assert len(chat.requests) == 6
     unpriced = dataclasses.replace(job, judge=model(chat, "other"))
-    with pytest.raises(DataError, match=r"out\.jsonl: exists already; give --restart to replace it"):
+    with pytest.raises(DataError, match=r"out\.jsonl: already exists; give --restart to replace it"):
         judge_file(unpriced)  # another judge
     assert judge_file(unpriced, restart=True)["cost"] is None
 
@@ -707,7 +707,7 @@ def test_an_unfinished_job_cannot_be_mixed_with_another(chat, tmp_path):
         dataclasses.replace(job, task=LabelTask(POLICY.without(["M2"]))),
         dataclasses.replace(job, task=LabelTask(POLICY, 1)),
     ):
-        with pytest.raises(DataError, match="holds parts of a job that differs in: "):
+        with pytest.raises(DataError, match="has parts of a job that differs in: "):
             judge_file(other)
     with serving() as mirror:  # where the model lies is no difference
         moved = dataclasses.replace(job, judge=model(mirror))
@@ -896,7 +896,7 @@ def test_the_key_goes_to_no_other_endpoint(chat, tmp_path, monkeypatch):
         (["--body", "[]"], "--body: must be a JSON object"),
         (["--votes", "3"], "3 votes at temperature 0"),
         (["--price-in", "3"], "has one price"),
-        (["--api-key-env", "NO_SUCH_VARIABLE"], "should hold the API key is not set"),
+        (["--api-key-env", "NO_SUCH_VARIABLE"], "for the API key is not set"),
         (["--policy", "minimum"], "no shipped policy 'minimum'"),
     ],
 )
@@ -917,7 +917,7 @@ def test_exit_code_3_where_rows_failed_or_none_could_be_judged(chat, tmp_path, c
     assert "failed 1" in capsys.readouterr().out
     write(job.source, "{")
     assert run(command(job)) == 2  # of another input
-    assert "exists already; give --restart" in capsys.readouterr().err
+    assert "already exists; give --restart" in capsys.readouterr().err
     assert run(command(job, "--restart")) == 3
     write(job.source)
     assert run(command(job, "--restart")) == 0

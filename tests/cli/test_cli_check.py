@@ -85,6 +85,7 @@ def test_json_has_the_fields_of_the_contract(shell: Shell) -> None:
         "target",
         "threshold",
         "coverage",
+        "unjudged",
         "policy",
         "model",
     ]
@@ -127,7 +128,7 @@ def test_an_empty_text_is_a_mistake(shell: Shell, text: str) -> None:
 def test_standard_input_without_end_is_a_mistake(shell: Shell) -> None:
     code, out, err = shell.check("-", stdin=b"a" * (4 << 20) + b"b")
     assert (code, out) == (2, "")
-    assert err == "guard: standard input is too long: at most 4,194,304 bytes are judged; send it in parts\n"
+    assert err == "guard: standard input is too long: must be <= 4,194,304 bytes; split the text\n"
 
 
 def test_standard_input_that_is_no_utf8_is_a_mistake(shell: Shell) -> None:
@@ -419,7 +420,7 @@ def test_a_file_without_a_header_is_told_without_its_text(shell: Shell, tmp_path
     (tmp_path / "rows.csv").write_text("kumquat,safe\nkumquat two,unsafe\n")
     code, out, err = shell.check("--file", tmp_path / "rows.csv")
     assert (code, out) == (2, "")
-    assert "the first row names none of its 2 columns so; is it a header?" in err
+    assert "among the 2 of its first row; is that a header?" in err
     assert "kumquat" not in err
 
 

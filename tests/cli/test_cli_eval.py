@@ -176,7 +176,7 @@ def test_a_card_is_written_into_the_bundle_and_breaks_no_seal(shell, rows, seale
 def test_a_card_of_another_model_is_not_written(shell, rows, sealed):
     code, _, err = shell(rows, "--card", sealed, *FAKE)
     assert code == 2
-    assert "is not the model that is evaluated" in err
+    assert "must be the evaluated model" in err
     assert not (sealed / "README.md").exists()
 
 

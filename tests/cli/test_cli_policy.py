@@ -137,7 +137,7 @@ def test_new_writes_a_policy_that_is_valid_and_says_what_to_do_next(shell: Shell
 def test_new_leaves_a_file_alone_that_is_there(shell: Shell, good: Path) -> None:
     code, out, err = shell("new", good)
     assert (code, out) == (2, "")
-    assert err == f"guard: {good}: exists already and was left alone; choose another name\n"
+    assert err == f"guard: {good}: already exists; choose another name\n"
     assert good.read_text(encoding="utf-8") == GOOD
 
 
@@ -172,7 +172,7 @@ def test_schema_prints_the_schema_of_the_tree(shell: Shell) -> None:
             ["new", "no-such-folder/x.yaml"],
             "guard: no-such-folder/x.yaml: cannot be written: No such file or directory",
         ),
-        (["new", "x.txt"], "guard: x.txt: the name of a policy file ends in .yaml or .yml"),
+        (["new", "x.txt"], "guard: x.txt: a policy file must end in .yaml or .yml"),
         (["validate"], "Missing argument"),
         (["validate", "."], "cannot be read: Is a directory"),
         (["remove"], "No such command"),

@@ -44,7 +44,8 @@ def rows(tmp_path):
     return path
 
 
-def test_a_table_for_people(shell, rows):
+def test_a_table_for_people(shell, rows, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")  # so that no name is folded
     code, out, err = shell(rows, *FAKE, *FEW)
     assert code == 0
     assert "texts scored in" in err

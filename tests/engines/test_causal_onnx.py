@@ -192,7 +192,7 @@ def test_a_model_that_does_not_know_the_words_is_an_error(tmp_path: Path) -> Non
     windows = untrained.tokenize(CHATS[0], policy.load("minimal")).windows
     (error,) = untrained.score(windows)
     assert isinstance(error, EngineError)
-    assert re.search(r"probability of 0\.\d+ together, at least 0.5 is due", str(error))
+    assert re.search(r"is 0\.\d+, must be >= 0.5", str(error))
     told = open_engine(open_bundle(make_bundle(tmp_path / "told", words=0.0, least_label_mass=0.0)))
     assert isinstance(told.score(windows)[0], Score)
 
@@ -234,7 +234,7 @@ def test_a_tokenizer_that_gives_other_ids_than_at_export_is_refused(tmp_path: Pa
     (folder / "causal.json").write_text(json.dumps(settings))
     kept = {key: value for key, value in manifest.items() if key not in ("files", "model", "format")}
     bundle.seal(folder, **kept)
-    with pytest.raises(BundleError, match="not as at export"):
+    with pytest.raises(BundleError, match="unlike at export"):
         open_engine(open_bundle(folder))
     (folder / "causal.json").write_text('{"detail": "full"}')
     bundle.seal(folder, **kept)

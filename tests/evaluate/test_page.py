@@ -216,7 +216,7 @@ def test_the_command_writes_the_page(capsys, rows, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--show-text"], "name it with --html"),
+        (["--show-text"], "add --html"),
         (["--html", "no/folder/page.html"], "there is no folder"),
         (["--html", "."], "cannot be written"),
         (["--html", "page.html", "--evasion", "nothing.json"], "nothing.json: cannot be read"),

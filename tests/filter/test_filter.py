@@ -204,7 +204,7 @@ def test_undecided_and_unjudgeable_rows_are_quarantined_alone(tmp_path):
     tally = filter_file(wanted, with_engine(SpyEngine()))
     entries = {entry["line"]: entry["reason"] for entry in map(json.loads, lines(wanted.quarantine))}
     assert entries == {
-        2: "INCOMPLETE: not all of the text could be read",
+        2: "INCOMPLETE: part of the text could not be tokenized",
         3: "the text cannot be read",
         4: "the session died",
     }
@@ -332,7 +332,7 @@ def test_restart_leaves_a_folder_of_other_files_alone(tmp_path):
     wanted = job(write(tmp_path / "in.jsonl", SAFE))
     wanted.parts.mkdir()
     (wanted.parts / "precious").write_text("mine")
-    with pytest.raises(DataError, match="in the way"):
+    with pytest.raises(DataError, match="not a folder of job parts"):
         filter_file(wanted, FAKE, restart=True)
     assert (wanted.parts / "precious").read_text() == "mine"
 
@@ -346,7 +346,7 @@ def test_input_that_changes_under_the_job_is_an_error(tmp_path):
                 file.write(UNSAFE)
             return super().score(windows)
 
-    with pytest.raises(DataError, match="was written to while it was read"):
+    with pytest.raises(DataError, match="changed during the run"):
         filter_file(wanted, with_engine(Appending()))
     assert not wanted.out.exists()
 
@@ -365,7 +365,7 @@ def test_input_that_is_replaced_by_one_that_looks_alike_is_an_error(tmp_path):
             )
             return super().score(windows)
 
-    with pytest.raises(DataError, match="was written to while it was read"):
+    with pytest.raises(DataError, match="changed during the run"):
         filter_file(wanted, with_engine(Replacing()))
     assert not wanted.out.exists()
 
@@ -397,7 +397,7 @@ def test_a_shard_that_is_damaged_while_the_job_runs_does_not_reach_the_output(tm
                 os.truncate(path, 1)
             return super().score(windows)
 
-    with pytest.raises(DataError, match="run again to redo the parts that differ"):
+    with pytest.raises(DataError, match="run again to redo the changed parts"):
         filter_file(wanted, with_engine(Damaging()))
     assert not wanted.out.exists()
     assert filter_file(wanted, FAKE).read == 20
@@ -409,13 +409,13 @@ def test_a_finished_output_is_replaced_only_when_that_is_asked_for(tmp_path):
     before = outputs(wanted)
     other = dataclasses.replace(wanted, keep="all")
     for again in (wanted, other):
-        with pytest.raises(DataError, match=r"out\.jsonl: exists already; give --restart to replace it, or choose"):
+        with pytest.raises(DataError, match=r"out\.jsonl: already exists; give --restart to replace it, or choose"):
             filter_file(again, FAKE)
     assert outputs(wanted) == before
     assert not wanted.parts.exists()
     assert filter_file(other, FAKE, restart=True).kept == 2
     wanted.out.unlink()
-    with pytest.raises(DataError, match=r"quarantine\.jsonl: exists already"):
+    with pytest.raises(DataError, match=r"quarantine\.jsonl: already exists"):
         filter_file(wanted, FAKE)
 
 
@@ -479,9 +479,9 @@ def test_paths_that_cannot_be_are_told_before_anything_is_written(tmp_path):
         (Job(rows, out, out), "four different files"),
         (Job(rows, tmp_path / "." / "out.jsonl", tmp_path / "out.jsonl.report.json"), "four different files"),
         (Job(rows, tmp_path / "out.txt", quarantine), r"unknown suffix '.txt'; allowed: .jsonl, .ndjson, .csv"),
-        (Job(rows, tmp_path / "out.csv", quarantine), "is jsonl; .*out.csv must be a file of that format, not packed"),
-        (Job(rows, tmp_path / "out.jsonl.gz", quarantine), "must be a file of that format, not packed"),
-        (Job(rows, tmp_path / "out.parquet", quarantine), "must be a file of that format"),
+        (Job(rows, tmp_path / "out.csv", quarantine), "is jsonl; .*out.csv must have the same format, uncompressed"),
+        (Job(rows, tmp_path / "out.jsonl.gz", quarantine), "must have the same format, uncompressed"),
+        (Job(rows, tmp_path / "out.parquet", quarantine), "must have the same format"),
     ):
         with pytest.raises((DataError, ConfigError), match=message):
             filter_file(wanted, FAKE)

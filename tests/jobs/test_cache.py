@@ -114,7 +114,7 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text(f"{CANARY}\n" * 100)
     for path, reason in ((rows, "NOTADB"), (tmp_path / "none" / "c", "CANTOPEN"), (tmp_path, "CANTOPEN")):
-        with pytest.raises(DataError, match=rf"cannot be used as a cache \(SQLITE_{reason}\); give") as error:
+        with pytest.raises(DataError, match=rf"cannot be used as a cache \(SQLITE_{reason}\); choose") as error:
             Cache(path)
         assert CANARY not in str(error.value)
     assert rows.read_text() == f"{CANARY}\n" * 100
@@ -123,7 +123,7 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path):
         connection.execute(statement)
         connection.close()
         before = (tmp_path / name).read_bytes()
-        with pytest.raises(DataError, match=r"cannot be used as a cache \(its format is [09], this version reads \d\)"):
+        with pytest.raises(DataError, match=r"cannot be used as a cache \(format [09], this version supports \d\)"):
             Cache(tmp_path / name)
         assert (tmp_path / name).read_bytes() == before
 

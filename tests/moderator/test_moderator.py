@@ -208,7 +208,7 @@ def test_steps_need_all_their_scores():
     steps, scores = asked()
     assert advance(steps, scores).result.outcome is Outcome.SAFE
     for change in (scores[:-1], [*scores, scores[0]], []):
-        with pytest.raises(EngineError, match=f"{len(change)} scores were given for {len(scores)} windows"):
+        with pytest.raises(EngineError, match=f"{len(change)} scores for {len(scores)} windows"):
             advance(asked()[0], change)
 
 

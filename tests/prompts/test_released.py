@@ -21,7 +21,7 @@ from guard.conversation import ROLES, Conversation, Message
 from guard.errors import BundleError, InvalidInput, PolicyError
 from guard.policy import Category, Detail, Policy
 from guard.prompts.causal import CausalPrompt, template
-from guard.prompts.chat_template import ChatTemplate, read_template
+from guard.prompts.chat_template import ChatTemplate, load_template
 from guard.prompts.prompt import Prompt, load_prompt
 from guard.prompts.released import ReleasedPrompt
 from tests.fixtures import tiny_causal, tiny_released
@@ -94,7 +94,7 @@ def with_lead(made: Prompt, ids: list[int]) -> list[int]:
 def test_harmless_text_gives_the_ids_of_the_whole_rendering(name: str, tmp_path: Path) -> None:
     folder = tiny_released.write(tmp_path, name)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    template = read_template(folder)
+    template = load_template(folder)
     made, policy = prompt(name), own_policy(name)
     assert template is not None
     for pairs in BENIGN:
@@ -148,7 +148,7 @@ def test_two_begin_of_text_tokens_are_refused(tmp_path: Path) -> None:
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text().replace("' ' + bos_token", "bos_token + bos_token"))
     made = load_prompt(folder / "tokenizer.json", 2048, 32, "names")
-    with pytest.raises(BundleError, match="2 begin-of-text tokens, one is due"):
+    with pytest.raises(BundleError, match="2 begin-of-text tokens, expected 1"):
         made.prefix_ids(own_policy("llama-guard-3-8b"))
 
 
@@ -388,13 +388,13 @@ def test_the_digest_follows_the_template(tmp_path: Path) -> None:
 
 def test_the_template_may_stand_in_the_configuration(tmp_path: Path) -> None:
     folder = tiny_released.write(tmp_path, "llama-guard-3-8b")
-    found = read_template(folder)
+    found = load_template(folder)
     (folder / "chat_template.jinja").unlink()
-    assert read_template(folder) is None
+    assert load_template(folder) is None
     config = json.loads((folder / "tokenizer_config.json").read_text())
     for value in (found.source, [{"name": "tools", "template": "x"}, {"name": "default", "template": found.source}]):  # type: ignore[union-attr]
         (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": value}))
-        assert read_template(folder) == found
+        assert load_template(folder) == found
 
 
 def test_a_chat_models_template_is_not_a_guards(tmp_path: Path) -> None:
@@ -409,17 +409,17 @@ def test_a_guard_of_no_known_row_is_refused(tmp_path: Path) -> None:
     folder = tiny_released.write(tmp_path, "llama-guard-3-8b")
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text().replace("S5: Defamation", "S5: Gossip"))
-    with pytest.raises(BundleError, match="but of none that is known"):
+    with pytest.raises(BundleError, match="the chat template of an unknown guard"):
         load_prompt(folder / "tokenizer.json", 2048, 32)
 
 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("{% for", "not one that can be read"),
-        ("{{ ''.__class__.__mro__ }}", "refuses 1 messages"),
-        ("{{ raise_exception(messages[0]['content']) }}", "refuses 1 messages"),
-        ("{{ messages.append('x') }}", "refuses 1 messages"),
+        ("{% for", "cannot be compiled"),
+        ("{{ ''.__class__.__mro__ }}", "rejects 1 messages"),
+        ("{{ raise_exception(messages[0]['content']) }}", "rejects 1 messages"),
+        ("{{ messages.append('x') }}", "rejects 1 messages"),
     ],
 )
 def test_templates_run_in_a_sandbox_and_tell_no_text(source: str, said: str) -> None:

@@ -22,7 +22,7 @@ from guard.policy import load
 from guard.prompts.window import Score, TokenizedConversation
 from guard.reward import safety
 from guard.reward.safety import EMPTY, make_safety_reward, safety_reward
-from guard.serve.grpc.server import Settings, serving
+from guard.serve.server import Settings, serving
 from guard.verdict import Verdict, log_odds
 
 REWARD = make_safety_reward(model="fake", policy="minimal")
@@ -159,8 +159,8 @@ def test_lists_of_different_length_are_an_error():
 
 def test_options_that_cannot_be_are_told():
     for options, message in (
-        ({"clip": 0}, "clip is 0"),
-        ({"clip": float("nan")}, "clip is nan"),
+        ({"clip": 0}, "must be > 0 and finite"),
+        ({"clip": float("nan")}, "must be > 0 and finite .got nan"),
         ({"model": "fake", "server": "localhost:1"}, "either `server` or `model`"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_status import rpc_status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ from guard.errors import (
     PolicyError,
     ServiceError,
     TooLarge,
+    UnknownPolicy,
 )
 from guard.policy import load
 from guard.serve.client import is_blocked
@@ -37,7 +39,7 @@ from guard.serve.core.request import Request
 from guard.serve.core.service import Answer, Service
 from guard.serve.grpc import messages
 from guard.serve.grpc.servicer import SERVICE, handlers
-from guard.serve.grpc.status import DETAILS_KEY, code_of, to_status
+from guard.serve.grpc.status import to_status
 from guard.serve.limits import Limits
 from guard.v1 import moderation_pb2 as pb
 from guard.verdict import Coverage, Timings
@@ -81,8 +83,7 @@ async def scripted(
         if isinstance(what, bytes):
             return what
         if isinstance(what, GuardError):
-            status = to_status(what)
-            await context.abort(code_of(status), status.message, ((DETAILS_KEY, status.SerializeToString()),))
+            await context.abort(*rpc_status.to_status(to_status(what)))
         await context.abort(what)
 
     async def info(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
@@ -125,13 +126,13 @@ async def test_errors_of_the_server_are_raised_as_they_were(call: Call) -> None:
         address = served.running.address
         for text, options, kind in (
             ("x" * 300_000, {}, InvalidInput),
-            ("hi", {"policy": "nowhere"}, PolicyError),
+            ("hi", {"policy": "nowhere"}, UnknownPolicy),
             ("breaks score", {}, EngineError),
         ):
             with pytest.raises(kind) as raised:
                 await call(address, "moderate", Conversation.of(text), **options)
             assert type(raised.value) is kind
-            if kind is PolicyError:  # of the options: no conversation has an answer
+            if kind is UnknownPolicy:  # of the options: no conversation has an answer
                 with pytest.raises(PolicyError):
                     await call(address, "moderate_each", [Conversation.of(text)], **options)
                 continue
@@ -287,7 +288,7 @@ async def test_the_server_is_asked_once_what_it_judges_by(call: Call) -> None:
             (verdict,) = await asyncio.to_thread(client.moderate_each, [HELLO])
             assert verdict.policy == load("minimal").digest
         async with AsyncGuardClient(address, policy="nowhere") as client:
-            with pytest.raises(PolicyError, match="no policy 'nowhere' here; known: "):
+            with pytest.raises(PolicyError, match="unknown policy 'nowhere'; known: "):
                 await client.info()
             with pytest.raises(PolicyError):
                 await client.moderate_each([HELLO])

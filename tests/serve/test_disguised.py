@@ -46,7 +46,7 @@ async def test_views_need_room_in_the_queue_like_all_else() -> None:
     async with serve(engine, Limits(queue_tokens=needed)) as served:
         assert (await served.client.moderate(chat)).outcome is Outcome.SAFE
     async with serve(engine, Limits(queue_tokens=needed - 1)) as served:
-        with pytest.raises(TooLarge, match="send less at once"):
+        with pytest.raises(TooLarge, match="split the request"):
             await served.client.moderate(chat)
         assert (served.running.service.batcher.items, served.running.service.batcher.tokens) == (0, 0)
         assert (await served.client.moderate(Conversation.of(BAD))).outcome is Outcome.UNSAFE

@@ -20,7 +20,7 @@ from guard import AsyncGuardClient, Conversation, GuardClient, Moderator, Outcom
 from guard.cli import main
 from guard.errors import Closed, ServiceError
 from guard.policy import load
-from guard.serve.grpc.server import Settings, run, serving
+from guard.serve.server import Running, Settings, run, serving
 from guard.v1 import moderation_pb2 as pb
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from tests.fixtures import http2
@@ -36,7 +36,7 @@ import asyncio, threading
 from guard import Moderator
 from guard.engines.fake import FakeEngine
 from guard.policy import load
-from guard.serve.grpc.server import Settings, run
+from guard.serve.server import Settings, run
 from guard.v1 import moderation_pb2 as pb
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 
@@ -44,7 +44,7 @@ class Stuck(FakeEngine):
     def score(self, windows):
         threading.Event().wait()
 
-announce = lambda address: print("serving on", address, flush=True)
+announce = lambda running: print("serving on", running.address, flush=True)
 asyncio.run(run(Moderator(Stuck(), load("minimal")), Settings(port=0), announce))
 """
 
@@ -53,7 +53,7 @@ def test_it_says_where_and_what_it_serves(process: Process) -> None:
     with GuardClient(process.address) as client:
         info = client.info
     digests = f"model {info.model[:12]}, policy mlcommons {load('mlcommons').digest[:12]}"
-    assert process.line == f"guard serving on {process.address} ({digests})\n"
+    assert process.line == f"guard serving on {process.address} and {process.url} ({digests})\n"
     assert process.address.startswith("127.0.0.1:")
     assert info.limits.conversation_characters == 5000
 
@@ -162,10 +162,10 @@ def restored_signals() -> Iterator[None]:
 @pytest.mark.usefixtures("restored_signals")
 async def test_sigterm_says_not_serving_refuses_new_and_answers_accepted_requests() -> None:
     engine = HeldEngine()
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    ready: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
     moderator = Moderator(engine, load("mlcommons"))
     service = asyncio.create_task(run(moderator, Settings(port=0, lame_duck_seconds=0), ready.set_result))
-    async with AsyncGuardClient(await ready) as client, grpc.aio.insecure_channel(client.target) as channel:
+    async with AsyncGuardClient((await ready).address) as client, grpc.aio.insecure_channel(client.target) as channel:
         states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert (await states.read()).status == health_pb2.HealthCheckResponse.SERVING
         accepted = [asyncio.create_task(client.moderate_each([HELLO, HELLO])) for _ in range(3)]
@@ -184,13 +184,13 @@ async def test_sigterm_says_not_serving_refuses_new_and_answers_accepted_request
 
 @pytest.mark.usefixtures("restored_signals")
 async def test_a_service_whose_batcher_dies_ends_with_an_error() -> None:
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    ready: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
     moderator = Moderator(HeldEngine(), load("mlcommons"))
     service = asyncio.create_task(run(moderator, Settings(port=0, lame_duck_seconds=0), ready.set_result))
     await ready
     (batcher,) = (task for task in asyncio.all_tasks() if task.get_name() == "guard-batcher")
     batcher.cancel()
-    with pytest.raises(Closed, match="its batcher or its listener died; start it again"):
+    with pytest.raises(Closed, match="its batcher or its listener failed; restart it"):
         await service
 
 
@@ -213,3 +213,11 @@ def test_a_second_signal_ends_the_process_at_once(what: signal.Signals, tmp_path
         assert process.popen.wait(10) == -what
         assert isinstance(waiting.exception(), grpc.RpcError)
         states.cancel()
+
+
+def test_http_without_its_extra_says_how_to_install_it() -> None:
+    code = "import sys; sys.modules['starlette'] = None; from guard.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "serve", "--model", "fake", "--port", "0", "--rest-port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"guard: starlette is not installed; .*\.\[rest\].*\n", done.stderr)

@@ -11,19 +11,19 @@ from importlib.metadata import version
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
-from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
 
 from guard import Category, Conversation, Message, Moderator, Outcome, Policy, Verdict
 from guard.calibration import Calibration, TargetCalibration, Thresholds
 from guard.engines.fake import FakeEngine
-from guard.errors import EngineError, InvalidInput, Overloaded, PolicyError, ServiceError
-from guard.policy import dump, load
+from guard.errors import EngineError, InvalidInput, Overloaded, PolicyError, ServiceError, UnknownPolicy
+from guard.policy import dump, from_text, load, shipped
 from guard.prompts.window import TokenizedConversation
-from guard.serve.grpc.server import Settings, serving
 from guard.serve.grpc.servicer import SERVICE
 from guard.serve.limits import Limits
+from guard.serve.server import Settings, serving
 from guard.v1 import moderation_pb2 as pb
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from guard.verdict import Timings
@@ -105,13 +105,13 @@ async def test_policies_in_a_request() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "told"),
     [
-        ({"policy_name": "nowhere"}, PolicyError, "known: aegis2, beavertails, "),
-        ({"policy_name": __file__}, PolicyError, "known: "),
-        ({"policy_name": "../policies/openai.yaml"}, PolicyError, "known: "),
+        ({"policy_name": "nowhere"}, UnknownPolicy, "known: aegis2, beavertails, "),
+        ({"policy_name": __file__}, UnknownPolicy, "known: "),
+        ({"policy_name": "../policies/openai.yaml"}, UnknownPolicy, "known: "),
         ({"policy_yaml": "id: x\nversion: '1'\nname: X\ncategoris: []"}, PolicyError, "policy_yaml:4: unknown key"),
-        ({"policy_yaml": dump(OWN) + "#" * 65_536}, InvalidInput, "this server takes 65536"),
+        ({"policy_yaml": dump(OWN) + "#" * 65_536}, InvalidInput, "must be <= 65536"),
         ({"exclude": ["S99"]}, PolicyError, "did you mean S9"),
-        ({"exclude": ["S1"] * 257}, InvalidInput, "this server takes 256"),
+        ({"exclude": ["S1"] * 257}, InvalidInput, "must be <= 256"),
         ({"policy_yaml": dump(OWN), "exclude": ["X1", "X2"]}, PolicyError, "leaves no category"),
         ({"mode": 9}, InvalidInput, "MODE_STRICT"),
     ],
@@ -128,14 +128,59 @@ async def test_options_that_cannot_be_followed(options: dict, error: type, told:
         ):
             with pytest.raises(grpc.RpcError) as refused:
                 await call
-            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            unknown = error is UnknownPolicy
+            assert refused.value.code() is (grpc.StatusCode.NOT_FOUND if unknown else grpc.StatusCode.INVALID_ARGUMENT)
             assert told in refused.value.details()
             assert reason(refused.value) == error.__name__
 
 
+async def test_policies_are_listed_and_sent_whole() -> None:
+    async with serve(policy=OWN) as served, grpc.aio.insecure_channel(served.running.address) as channel:
+        stub = ModerationServiceStub(channel)
+        listed = (await stub.ListPolicies(pb.ListPoliciesRequest())).policies
+        whole = (await stub.GetPolicy(pb.GetPolicyRequest(name="openai"))).policy
+        own = (await stub.GetPolicy(pb.GetPolicyRequest(name="own"))).policy
+        for name in ("nowhere", "", "../own"):
+            with pytest.raises(grpc.RpcError) as refused:
+                await stub.GetPolicy(pb.GetPolicyRequest(name=name))
+            assert (refused.value.code(), reason(refused.value)) == (grpc.StatusCode.NOT_FOUND, "UnknownPolicy")
+            assert "known: aegis2, " in refused.value.details()
+    assert [each.name for each in listed] == ["own", *shipped()]
+    assert all(each.digest and each.codes and not each.yaml for each in listed)
+    assert from_text(whole.yaml, "sent") == load("openai")
+    assert (own.name, own.digest, list(own.names)) == ("own", OWN.digest, ["One", "Two"])
+
+
+async def test_tool_calls_are_judged_and_what_is_not_text_makes_a_verdict_incomplete() -> None:
+    calls = [{"name": "send", "arguments": "violates:S1 "}, {"name": "stop", "arguments": ""}]
+    asked = {"role": "ROLE_USER", "content": "hi"}
+    picture = {"role": "ROLE_USER", "content": "", "unjudged": ["content[0]: image_url"]}
+    cases = [
+        ([asked, {"role": "ROLE_ASSISTANT", "tool_calls": calls}], pb.OUTCOME_SAFE, []),  # `send(violates:S1`
+        ([asked, {"role": "ROLE_ASSISTANT", "content": "violates:S1", "tool_calls": calls}], pb.OUTCOME_UNSAFE, []),
+        ([asked, {"role": "ROLE_TOOL", "content": "violates:S1"}], pb.OUTCOME_UNSAFE, []),
+        ([picture], pb.OUTCOME_INCOMPLETE, ["messages[0].content[0]: image_url"]),
+        ([picture, asked], pb.OUTCOME_INCOMPLETE, ["messages[0].content[0]: image_url"]),
+        ([picture, asked | {"content": "violates:S1"}], pb.OUTCOME_UNSAFE, ["messages[0].content[0]: image_url"]),
+    ]
+    async with serve() as served, grpc.aio.insecure_channel(served.running.address) as channel:
+        for messages, outcome, unjudged in cases:
+            request = pb.ModerateRequest(conversation={"messages": messages})
+            verdict = (await ModerationServiceStub(channel).Moderate(request)).verdict
+            assert (verdict.outcome, list(verdict.unjudged)) == (outcome, unjudged)
+        same = await served.client.moderate(
+            Conversation.from_messages([{"role": "user", "content": [{"type": "image_url"}]}])
+        )
+        long = pb.ModerateRequest(conversation={"messages": [asked | {"unjudged": ["x" * 129]}]})
+        with pytest.raises(grpc.RpcError) as refused:
+            await ModerationServiceStub(channel).Moderate(long)
+    assert (same.outcome, same.unjudged) == (Outcome.INCOMPLETE, ("messages[0].content[0]: image_url",))
+    assert "must be texts of <= 128 characters" in refused.value.details()
+
+
 def details(error: grpc.RpcError, kind: type) -> object:
-    status = Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
-    assert (status.code, status.message) == (error.code().value[0], error.details())
+    status = rpc_status.from_call(error)  # ValueError where the status contradicts the call's own code or message
+    assert status is not None
     for each in status.details:
         found = kind()
         if each.Unpack(found):
@@ -170,8 +215,8 @@ async def test_the_mode_of_a_request_moves_the_threshold() -> None:
         ([{"role": "ROLE_USER", "content": " \n"}], "is empty"),
         ([{"content": "hi"}], r"messages[0] has role 0; allowed: ROLE_USER, ROLE_ASSISTANT"),
         ([{"role": "ROLE_USER", "content": "hi"}, {"role": 77, "content": "hi"}], "messages[1] has role 77"),
-        ([{"role": "ROLE_USER", "content": "word " * 30}], "has 150 characters; this server takes 100"),
-        ([{"role": "ROLE_USER", "content": "a"}] * 6, "has 6 messages; this server takes 5"),
+        ([{"role": "ROLE_USER", "content": "word " * 30}], "has 150 characters, must be <= 100"),
+        ([{"role": "ROLE_USER", "content": "a"}] * 6, "has 6 messages, must be <= 5"),
     ],
 )
 async def test_conversations_that_cannot_be_judged(messages: list[dict], told: str) -> None:
@@ -192,7 +237,7 @@ async def test_too_many_for_one_call() -> None:
     hello = pb.Conversation(messages=[pb.Message(role="ROLE_USER", content="hi")])
     async with serve(limits=limits) as served, grpc.aio.insecure_channel(served.running.address) as channel:
         stub = ModerationServiceStub(channel)
-        for count, told in ((4, "this server takes 3"), (3, "the queue holds 2 windows")):
+        for count, told in ((4, "must be <= 3"), (3, "the queue holds at most 2 windows")):
             with pytest.raises(grpc.RpcError, match=told) as refused:
                 await stub.BatchModerate(pb.BatchModerateRequest(conversations=[hello] * count))
             assert (refused.value.code(), reason(refused.value)) == (grpc.StatusCode.INVALID_ARGUMENT, "TooLarge")

@@ -86,7 +86,9 @@ def test_any_text_can_be_unescaped(text):
     assert all(start >= before for before, (start, _, _) in zip(starts, escaped(text), strict=False))
 
 
-@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: text == text.strip() != ""))
+@given(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: text == text.strip() != "")
+)
 def test_what_urls_and_web_pages_escape_is_meant(text):
     spaced = f"{text} a b c"
     assert unescaped(urllib.parse.quote(spaced)) in (spaced, unescaped(spaced))

@@ -47,7 +47,7 @@ Stored = dict[str, Any]
 
 @dataclass(slots=True)
 class Tally:
-    """Rows by what became of them: read = written + left out + broken."""
+    """Counts of rows by result: read = written + left out + broken."""
 
     broken: BrokenRows
     written: int = 0
@@ -61,19 +61,19 @@ class Tally:
 def convert(
     source: Path, out: Path, policy: Policy, to: Target | None = None, mapping: Mapping | None = None, split: str = ""
 ) -> Tally:
-    """Writes the rows of `source` as `to` (default: by the suffix) to `out`, which appears whole or not at all.
+    """Writes the rows of `source` as `to` (default: by the suffix) to `out`, atomically.
 
     source: a user's file or folder, read by `mapping`, or what `guard data build` made, of which `split` names a part
     or `all`. DataError shows the first broken rows, unless the mapping drops them.
     """
     target = _target(out, to)
     if not out.parent.is_dir() or out.is_dir() or out.resolve() == source.resolve():
-        raise DataError(f"{out}: must be a file in a folder that is there, and not the one that is read")
+        raise DataError(f"{out}: must be a file in an existing folder, and not the input")
     tally = Tally(BrokenRows(str(source)))
-    made = _made(_stored(source, policy, mapping, split), target, policy, tally)
+    converted = _convert_rows(_stored(source, policy, mapping, split), target, policy, tally)
     try:
         with atomic(out) as file:
-            (_write_parquet if target == "parquet" else _write_lines)(made, file)
+            (_write_parquet if target == "parquet" else _write_lines)(converted, file)
             if mapping is None or mapping.on_broken == "error":
                 tally.broken.complain()
             if not tally.written:
@@ -177,34 +177,37 @@ def _messages(messages: Iterable[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-# -- what is written --------------------------------------------------------------------------------------------------
+# -- rows in the target format ----------------------------------------------------------------------------------------
 
 
-def _made(rows: Iterator[Stored | Broken], target: Target, policy: Policy, tally: Tally) -> Iterator[Stored]:
-    """Each row as the target has it; what it has not goes to the tally with its reason."""
+def _convert_rows(rows: Iterator[Stored | Broken], target: Target, policy: Policy, tally: Tally) -> Iterator[Stored]:
+    """Each row in the target format; rows that it cannot express are counted in the tally by reason."""
     make = _MAKERS[target]
     for row in rows:
         if isinstance(row, Broken):
             tally.broken.add(row)
             continue
-        made = make(row, policy)
-        if isinstance(made, str):
-            tally.left_out[made] += 1
+        converted = make(row, policy)
+        if isinstance(converted, str):
+            tally.left_out[converted] += 1
         else:
             tally.written += 1
-            yield made
+            yield converted
 
 
 def _as_jsonl(row: Stored, policy: Policy) -> Stored | str:
     turns = row.get("prompt") or row["messages"]
     roles = [turn["role"] for turn in turns]
     if roles in (["user"], ["user", "assistant"]):
-        made = {"id": row["id"], **dict(zip(("prompt", "response"), (turn["content"] for turn in turns), strict=False))}
+        converted = {
+            "id": row["id"],
+            **dict(zip(("prompt", "response"), (turn["content"] for turn in turns), strict=False)),
+        }
     else:
-        made = {"id": row["id"], "messages": turns}
+        converted = {"id": row["id"], "messages": turns}
     names = ("chosen", "rejected", "label", "categories", "undecided", "language", "source", "licence")
-    told = {name: row[name] for name in names if row.get(name)}
-    return made | {name: value for name, value in told.items() if (name, value) != ("language", UNKNOWN_LANGUAGE)}
+    extra = {name: row[name] for name in names if row.get(name)}
+    return converted | {name: value for name, value in extra.items() if (name, value) != ("language", UNKNOWN_LANGUAGE)}
 
 
 def _as_parquet(row: Stored, policy: Policy) -> Stored | str:

@@ -13,6 +13,7 @@ from guard.conversation import conversation_from_row
 from guard.errors import DataError, InvalidInput
 from guard.jobs.atomic import atomic
 from guard.jobs.rows import as_json, open_rows
+from guard.message import text_only
 from guard.policy.crosswalk import Crosswalk, Entry, Meaning, meaning
 from guard.strict_json import parse
 
@@ -42,21 +43,21 @@ def relabel(
     categories: Sequence[str] | None,
     undecided: Sequence[str] = (),
 ) -> Relabelled:
-    """The label and the categories under the crosswalk's policy of a row that is undecided about some labels.
+    """The label and the categories of a row under the crosswalk's policy; some of its labels may be undecided.
 
     A safe row stays safe, but undecided about what the other policy covers beyond its own. An unsafe row becomes safe
-    only if all that it violates is outside the other policy. Raises InvalidInput for a category that is not listed.
+    only if all its categories are outside the other policy. Raises InvalidInput for a category that is not listed.
     """
     violated = _listed(crosswalk, categories or (), "categories")
     open_ = _listed(crosswalk, undecided, "undecided")
-    said = Meaning(False, (), tuple(crosswalk.beyond)) if label == "safe" else meaning(crosswalk, violated)
-    if said.unsafe is None:
+    decided = Meaning(False, (), tuple(crosswalk.beyond)) if label == "safe" else meaning(crosswalk, violated)
+    if decided.unsafe is None:
         return Relabelled(None, None, (), _unclear(violated))
-    if said.unsafe and not said.codes:
+    if decided.unsafe and not decided.codes:
         return Relabelled("unsafe", None)
-    codes = set(said.undecided).union(*(crosswalk.possible(entry.label).union(entry.codes) for entry in open_))
-    left = tuple(code for code in crosswalk.codes if code in codes and code not in said.codes)
-    return Relabelled("unsafe" if said.unsafe else "safe", said.codes, left)
+    codes = set(decided.undecided).union(*(crosswalk.possible(entry.label).union(entry.codes) for entry in open_))
+    left = tuple(code for code in crosswalk.codes if code in codes and code not in decided.codes)
+    return Relabelled("unsafe" if decided.unsafe else "safe", decided.codes, left)
 
 
 def _listed(crosswalk: Crosswalk, labels: Sequence[str], field: str) -> list[Entry]:
@@ -70,14 +71,14 @@ def _listed(crosswalk: Crosswalk, labels: Sequence[str], field: str) -> list[Ent
 
 
 def _unclear(entries: Sequence[Entry]) -> str:
-    """Why nothing can be said about an unsafe row with these labels, by the first of them."""
+    """Why an unsafe row with these labels cannot be mapped, by the first of them."""
     first = min((entry for entry in entries if entry.kind == "unmapped"), key=lambda e: e.label, default=None)
     return UNKNOWN if first is None else f"{first.label}: {first.reason}"
 
 
 @dataclass(slots=True)
 class Tally:
-    """Rows by what became of them; those that were read are the sum of the others, `undecided` apart."""
+    """Counts of rows by result; `read` is the sum of the others, except `undecided`."""
 
     safe: int = 0
     """Safe rows that stayed so."""
@@ -142,24 +143,24 @@ def relabel_file(source: Path, out: Path, crosswalk: Crosswalk) -> Tally:
 
 def _relabelled(row: Mapping[str, Any], crosswalk: Crosswalk, tally: Tally) -> dict[str, Any] | None:
     """The row under the other policy, None if it is left out; counted in `tally`."""
-    found = relabel(crosswalk, row["label"], row.get("categories"), row.get("undecided") or ())
-    if found.label is None:
-        tally.dropped[found.reason] += 1
+    result = relabel(crosswalk, row["label"], row.get("categories"), row.get("undecided") or ())
+    if result.label is None:
+        tally.dropped[result.reason] += 1
         return None
-    if found.label == "unsafe":
+    if result.label == "unsafe":
         tally.unsafe += 1
     elif row["label"] == "safe":
         tally.safe += 1
     else:
         tally.became_safe += 1
-    tally.undecided += bool(found.undecided)
+    tally.undecided += bool(result.undecided)
     kept = {key: value for key, value in row.items() if key not in ("label", "categories", "undecided")}
-    known = {} if found.categories is None else {"categories": found.categories}
-    return {**kept, "label": found.label, **known, **({"undecided": found.undecided} if found.undecided else {})}
+    known = {} if result.categories is None else {"categories": result.categories}
+    return {**kept, "label": result.label, **known, **({"undecided": result.undecided} if result.undecided else {})}
 
 
 def _checked(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    conversation_from_row(row)
+    text_only(conversation_from_row(row).messages)
     if row.get("label") not in ("safe", "unsafe"):
         raise InvalidInput('`label` must be "safe" or "unsafe"')
     for key in ("categories", "undecided"):

@@ -10,6 +10,7 @@ from guard.data.sources.description import Source
 from guard.data.sources.fields import value_at
 from guard.data.sources.formats import Record
 from guard.errors import InvalidInput
+from guard.message import text_only
 
 TABLES = ("csv", "tsv", "xlsx")  # formats in which an empty cell is no value
 Turns = tuple[tuple[Role, str], ...]
@@ -46,7 +47,8 @@ def texts_of(source: Source, record: Record) -> Texts:
 def _messages(source: Source, record: Record, response: str | None) -> tuple[Message, ...]:
     prompt = () if source.prompt is None else source.prompt.fields
     columns = ConversationColumns(source.messages, prompt, response)
-    return messages_from_row({name: _cell(source, record, name) for name in columns.names}, columns)
+    messages = messages_from_row({name: _cell(source, record, name) for name in columns.names}, columns)
+    return tuple(text_only(messages))
 
 
 def _turns(messages: Iterable[Message]) -> Turns:

@@ -223,19 +223,20 @@ def _search(
     ]
     best = suffix_search.search(starts, material().suffixes, budget, scores)
     texts = {
-        index: with_suffix(start.text, found.suffix) for index, start, found in zip(attacked, starts, best, strict=True)
+        index: with_suffix(start.text, result.suffix)
+        for index, start, result in zip(attacked, starts, best, strict=True)
     }
     after = Scores(
-        np.array([found.score for found in best]),
+        np.array([result.score for result in best]),
         # The search accepts a suffix only at complete coverage; without one the text is unchanged.
-        np.array([bool(found.suffix) or before.complete[index] for index, found in zip(attacked, best, strict=True)]),
+        np.array([bool(each.suffix) or before.complete[index] for index, each in zip(attacked, best, strict=True)]),
     )
-    suffixes = [found.suffix for found in best] or [()]
+    suffixes = [result.suffix for result in best] or [()]
     safe = [
         with_judged_text(conversation, with_suffix(conversation.judged.content, suffixes[index % len(suffixes)]))
         for index, conversation in enumerate(sample.safe)
     ]
-    queries = sum(found.queries for found in best)
+    queries = sum(result.queries for result in best)
     return _result(attack.attack, sample, texts, after, score(guard, safe), queries)
 
 

@@ -1,4 +1,4 @@
-"""Rows as JSONL: one JSON object a line, UTF-8, with or without a byte-order mark. Blank lines are no rows."""
+"""Rows as JSONL: one JSON object per line, UTF-8, with or without a byte-order mark. Blank lines are skipped."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ class JsonShard:
 
     def write(self, file: BinaryIO, added: Mapping[int, str]) -> None:
         for index, columns in added.items():
-            # Not parsed and written anew: that would change numbers and escapes.
+            # Not parsed and serialised again, which would change numbers and escapes.
             line = self.lines[index][1].lstrip(_SPACE)
             file.write(line[:-1].rstrip(_SPACE) + b", " + columns[1:].encode() + b"\n")
 
 
 def taken(name: str) -> str:
-    """What is wrong with a file that has a column which the caller adds."""
+    """The message about a file that already has a column which the caller adds."""
     return f"has a column `{name}` already, which this command adds; rename or remove it"

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, whose columns keep their types."""
+"""Rows of a Parquet file; columns keep their types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from guard.jobs.rows.limits import SHARD_BYTES, check_expansion
 STEP = 32  # rows that are read at once: a page of a few bytes may hold a long text a million times
 _BUFFER = 1 << 20  # bytes; without it a whole group of rows is read at once
 _MANY = 1_000_000  # rows
-_ROWS_A_BYTE = 8  # of a file with more rows than that, who has packed it?
+_ROWS_A_BYTE = 8  # more rows per byte are implausible
 
 
 def open_parquet(path: Path, where: str) -> Any:
@@ -26,14 +26,14 @@ def open_parquet(path: Path, where: str) -> Any:
         file = parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
     except FileNotFoundError:
         raise DataError(f"{where}: cannot be read: No such file or directory") from None
-    except (arrow.ArrowException, OSError, ValueError) as problem:  # arrow's own words may hold a value
+    except (arrow.ArrowException, OSError, ValueError) as problem:  # arrow's message may contain a value
         raise DataError(f"{where}: cannot be read as Parquet ({type(problem).__name__}); is it damaged?") from None
     size = path.stat().st_size
-    about = file.metadata
-    if about.num_rows > max(_MANY, _ROWS_A_BYTE * size):
-        raise DataError(f"{where}: says that {size:,} bytes are {about.num_rows:,} rows; is it damaged?")
-    for group in range(about.num_row_groups):
-        columns = [about.row_group(group).column(index) for index in range(about.num_columns)]
+    metadata = file.metadata
+    if metadata.num_rows > max(_MANY, _ROWS_A_BYTE * size):
+        raise DataError(f"{where}: claims {metadata.num_rows:,} rows in {size:,} bytes; is it damaged?")
+    for group in range(metadata.num_row_groups):
+        columns = [metadata.row_group(group).column(index) for index in range(metadata.num_columns)]
         for column in columns:
             check_expansion(where, column.total_compressed_size, column.total_uncompressed_size)
     return file
@@ -50,7 +50,7 @@ class ParquetRows:
     def __init__(
         self,
         path: Path,
-        asked: ConversationColumns,
+        wanted: ConversationColumns,
         columns: Sequence[str] | None,
         adding: Mapping[str, str] | None = None,
     ) -> None:
@@ -62,12 +62,12 @@ class ParquetRows:
         for name in self.adding:
             if name in own.names:
                 raise DataError(f"{path}: {taken(name)}")
-        if not set(asked.names).intersection(own.names):
+        if not set(wanted.names).intersection(own.names):
             raise DataError(
-                f"{path}: has no column {asked}; its columns are: {', '.join(own.names)}. --text-column names another "
+                f"{path}: has no column {wanted}; its columns are: {', '.join(own.names)}. --text-column names another "
                 "column to judge"
             )
-        self.wanted = own.names if columns is None else [name for name in own.names if name in columns]
+        self.selected = own.names if columns is None else [name for name in own.names if name in columns]
         arrow = need("pyarrow", "data")
         text = arrow.string()
         kinds = {"text": text, "number": arrow.float64(), "texts": arrow.list_(text), "object": text}
@@ -90,13 +90,13 @@ class ParquetRows:
             if pending:
                 yield ParquetShard(self, arrow.Table.from_batches(pending), first)
         except (arrow.ArrowException, OSError) as problem:  # of the reading: the caller's own do not come here
-            done = first - 1 + sum(each.num_rows for each in pending)
-            raise DataError(f"{self.path}: damaged after row {done} ({type(problem).__name__})") from None
+            read_rows = first - 1 + sum(each.num_rows for each in pending)
+            raise DataError(f"{self.path}: damaged after row {read_rows} ({type(problem).__name__})") from None
 
     def _cut(self, size: int) -> Iterator[Any]:
         """Batches that end where a shard of `size` rows does."""
         room = size
-        for batch in batches(self.file, None if self.adding else self.wanted):
+        for batch in batches(self.file, None if self.adding else self.selected):
             while batch.num_rows:
                 piece = batch.slice(0, room)
                 batch = batch.slice(piece.num_rows)
@@ -115,7 +115,7 @@ class ParquetShard:
         self.rows = rows
         self.table = table.combine_chunks()
         self.first = first
-        self._columns = {name: self.table.column(name) for name in rows.wanted}
+        self._columns = {name: self.table.column(name) for name in rows.selected}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -166,5 +166,5 @@ def _plain(scalar: Any) -> Any:
 
 
 def as_json(value: object) -> str:
-    """What JSON has no type for, as a text: bytes as base64, dates and decimals as they are written."""
+    """Values without a JSON type as text: bytes as base64, dates and decimals by `str`."""
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""Files of conversation rows by their format; a row that is kept stays as it was written."""
+"""Files of conversation rows by format; kept rows are copied unchanged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Shard(Protocol):
     def __len__(self) -> int: ...
 
     def number(self, index: int) -> int:
-        """Where the row lies in its file, from 1: the line where it begins, in Parquet the row."""
+        """The position of the row in its file, from 1: the line where it begins, in Parquet the row."""
 
     def row(self, index: int) -> Mapping[str, Any]:
         """The columns of the row. InvalidInput if it is broken, DataError if it has a column that the caller adds."""

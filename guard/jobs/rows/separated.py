@@ -1,4 +1,4 @@
-"""Rows as CSV or TSV, under a first row with the names of the columns. An empty cell is no value."""
+"""Rows as CSV or TSV with a header row. An empty cell is no value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BOM = "\ufeff"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Record:
-    """One row: the line where it begins (from 1), its text with its end, and its cells or what is wrong with it.
+    """One row: the line where it begins (from 1), its raw text, and its cells or the error.
 
     A blank line has neither.
     """
@@ -44,7 +44,7 @@ def records(file: TextIO, delimiter: str, where: str) -> Iterator[Record]:
     """The rows of a text, the header first. DataError where one is longer than ROW_BYTES."""
     csv.field_size_limit(ROW_BYTES)
     source = _Lines(file, where)
-    reader = csv.reader(source, delimiter=delimiter, strict=True)  # else an open quote takes in what follows
+    reader = csv.reader(source, delimiter=delimiter, strict=True)  # else an open quote swallows the following rows
     while True:
         first = source.begin()
         try:
@@ -52,8 +52,8 @@ def records(file: TextIO, delimiter: str, where: str) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as problem:
-            told = f"not valid {delimiter!r}-separated text: {problem}"
-            yield Record(first, source.text, [], told)
+            message = f"not valid {delimiter!r}-separated text: {problem}"
+            yield Record(first, source.text, [], message)
         else:
             yield Record(first, source.text, cells)
 
@@ -82,9 +82,9 @@ class _Lines:
         line, length = next(self._lines)
         self._number += 1
         self._length += length
-        if self._length > ROW_BYTES:  # nobody knows where the next row begins
-            told = too_long(self._length)
-            raise DataError(f"{self._where} line {self._number}: {told}; is a quote left open before it?")
+        if self._length > ROW_BYTES:  # the start of the next row is unknown
+            message = too_long(self._length)
+            raise DataError(f"{self._where} line {self._number}: {message}; is a quote left open before it?")
         self._kept.append(line if self._number > 1 else line.removeprefix(_BOM))
         return self._kept[-1]
 
@@ -100,7 +100,7 @@ class SeparatedRows:
                 header = next(records(file, delimiter, self.where), None)
         except OSError as problem:
             raise DataError(f"{path}: cannot be read: {problem.strerror}") from None
-        # The first row may be a text of a user's, so that no error shows a cell of it.
+        # The first row may be user text, so no error shows a cell of it.
         if header is None or header.blank:
             raise DataError(f"{path}: has no header; its first line must hold the names of the columns")
         if header.problem:
@@ -114,8 +114,8 @@ class SeparatedRows:
                 raise DataError(f"{path}: {taken(name)}")
         if not set(columns.names).intersection(self.names):
             raise DataError(
-                f"{path}: has no column {columns}: the first row names none of its {len(self.names)} columns so; is it "
-                "a header? --text-column names another column to judge"
+                f"{path}: has no column {columns} among the {len(self.names)} of its first row; is that a header? "
+                "--text-column names another column to judge"
             )
 
     def _open(self) -> TextIO:
@@ -152,7 +152,7 @@ class SeparatedRows:
                 shutil.copyfileobj(rows, file)
 
     def extended(self, text: str, cells: list[str]) -> str:
-        """A row as it was written, with more cells."""
+        """The raw text of a row with more cells."""
         body = text.rstrip("\r\n")
         more = io.StringIO()
         csv.writer(more, delimiter=self.delimiter, lineterminator=text[len(body) :] or "\n").writerow(cells)
@@ -194,7 +194,7 @@ class SeparatedShard:
 
 
 def mismatch(cells: int, names: int) -> str:
-    """What is wrong with a row that has not as many cells as the header."""
+    """The message about a row with another number of cells than the header."""
     return f"has {cells} fields, the header names {names}"
 
 

@@ -1,4 +1,4 @@
-"""Text files, plain or gzipped, read a line at a time whose length is bounded."""
+"""Text files, plain or gzipped, by lines of bounded length."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            found = self._gzip.read(len(buffer))
+            chunk = self._gzip.read(len(buffer))
         except (EOFError, zlib.error, gzip.BadGzipFile):
-            raise DataError(f"{self._where}: is not a whole gzip file; restore it") from None
+            raise DataError(f"{self._where}: not a complete gzip file; restore it") from None
         check_expansion(self._where, self._size, self._gzip.tell())
-        buffer[: len(found)] = found
-        return len(found)
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
 
     def close(self) -> None:
         if not self.closed:
@@ -73,5 +73,5 @@ def _ended(line: str | bytes) -> bool:
 
 
 def too_long(length: int) -> str:
-    """What is wrong with a row of such a length."""
-    return f"the row is too long: {length:,} bytes; at most {ROW_BYTES:,} are read"
+    """The message about a row that is too long."""
+    return f"the row is too long: {length:,} bytes, must be <= {ROW_BYTES:,}"

@@ -1,7 +1,7 @@
-"""Clients of the moderation service, and the one way to open a guard wherever it runs.
+"""Clients of the moderation service, and the one way to open a guard, local or remote.
 
-An error is not a verdict. Whoever must decide anyway fails closed: `is_blocked(answer)` is true of everything that is
-not a verdict of SAFE.
+An error is not a verdict. Callers that must decide anyway should fail closed: `is_blocked(answer)` is true for
+everything except a verdict of SAFE.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def open_guard(
 ) -> Guard:
     """The guard of a bundle in this process, or that of the service at `server` (host:port). Close it after use.
 
-    model: a bundle folder; None: the guard that ships in the package; `fake`: no model at all. policy: a name or a
-    file; None: the bundle's or the server's own. A server finds names among its own policies; a file is sent to it.
+    model: a bundle folder; None: the shipped guard; `fake`: no model at all. policy: a name or a file; None: the
+    bundle's or the server's own. A server resolves names among its own policies; a file is sent to it.
     mode: None for `balanced`, or the server's own. threads: of the model; None: all cores of this process.
 
-    A server is first asked when its `info` or a verdict is needed. Raises BundleError, PolicyError, or ConfigError if
-    `server` is given together with what only a model in this process has.
+    A server is first contacted when its `info` or a verdict is needed. Raises BundleError, PolicyError, or ConfigError
+    if `server` is combined with `model` or `threads`.
     """
     if server is None:
         return open_moderator(model, policy, mode or "balanced", threads)
@@ -42,5 +42,5 @@ def open_guard(
 
 
 def is_blocked(answer: Verdict | BaseException) -> bool:
-    """The fail-closed rule: whether content must be held back. UNSAFE, INCOMPLETE and every error are blocked."""
+    """The fail-closed rule: whether content must be blocked. UNSAFE, INCOMPLETE and every error are."""
     return not (isinstance(answer, Verdict) and answer.outcome is Outcome.SAFE)

@@ -20,7 +20,7 @@ from guard.verdict import Verdict
 
 
 class AsyncGuardClient:
-    """GuardClient for asyncio: the same methods, awaited, and `info()`. Make it and use it in one event loop."""
+    """GuardClient for asyncio: the same methods, awaited, and `info()`. Create and use it in one event loop."""
 
     def __init__(
         self,

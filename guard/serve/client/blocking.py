@@ -22,9 +22,9 @@ from guard.verdict import Verdict
 class GuardClient:
     """The guard of the server at `target` (host:port). Thread-safe. Use it as a context manager or `close` it.
 
-    policy, mode: for calls that bring none; None: the server's own. timeout_s: for one call with its retries: up to
-    two at once where the server cannot be reached or is shutting down, and those of `moderate_each` under overload.
-    Proxies that the environment names are used, but never on the way to this machine itself (`channel.options`).
+    policy, mode: defaults of the calls; None: the server's own. timeout_s: for one call with its retries: up to two
+    where the server cannot be reached or is shutting down, and those of `moderate_each` under overload.
+    Proxies of the environment are used, except for this machine itself (`channel.options`).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class GuardClient:
 
     @property
     def info(self) -> ServiceInfo:
-        """What the server judges by under this client's policy and mode, and what it accepts. It is asked once.
+        """What the server judges by under this client's policy and mode, and its limits. Requested once.
 
         Raises ServiceError, or PolicyError if it has no such policy.
         """
@@ -66,8 +66,8 @@ class GuardClient:
     ) -> Verdict:
         """The verdict on the last message of the conversation.
 
-        policy: one that the server knows by name, or a value to send along. Raises InvalidInput, PolicyError,
-        Overloaded, Closed or EngineError as the server did, ServiceError if it cannot be reached or does not answer in
+        policy: one that the server knows by name, or a value to send along. Raises the server's InvalidInput,
+        PolicyError, Overloaded, Closed or EngineError, and ServiceError if it cannot be reached or does not answer in
         time.
         """
         return self._drive(self._session.moderate(conversation, policy, exclude, mode))
@@ -81,9 +81,9 @@ class GuardClient:
     ) -> list[Verdict | GuardError]:
         """For each conversation, in order, its verdict or the error that `moderate` would have raised.
 
-        They travel one call after another, cut by what the server says that it accepts; a failed call fails the
-        conversations in it, and one that is refused because the queue is full is made again within the timeout.
-        Raises PolicyError or ConfigError where the options cannot be followed.
+        They are sent in consecutive calls, cut by the server's limits; a failed call fails the conversations in it,
+        and one that is refused because the queue is full is retried within the timeout.
+        Raises PolicyError or ConfigError for invalid options.
         """
         return self._drive(self._session.moderate_each(conversations, policy, exclude, mode))
 

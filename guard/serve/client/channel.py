@@ -1,4 +1,4 @@
-"""Options of a client's channel: what is tried again, and which way leads to the server."""
+"""Options of a client's channel: retries and proxies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RETRIES = {
     "methodConfig": [
         {
             "name": [{"service": pb.DESCRIPTOR.services_by_name["ModerationService"].full_name}],
-            "retryPolicy": {  # never of RESOURCE_EXHAUSTED: to try again at once would feed the overload
+            "retryPolicy": {  # never RESOURCE_EXHAUSTED: immediate retries would increase the overload
                 "maxAttempts": 3,
                 "initialBackoff": "0.05s",
                 "maxBackoff": "0.5s",
@@ -32,7 +32,7 @@ def options(target: str) -> tuple[tuple[str, str | int], ...]:
     """Options of a channel to `target`.
 
     As everywhere in gRPC, the variables grpc_proxy, https_proxy and http_proxy name a proxy and no_proxy exceptions;
-    but the way to this machine itself never leads through one.
+    but connections to this machine itself never use one.
     """
     retries = ("grpc.service_config", json.dumps(_RETRIES))
     return (retries, ("grpc.enable_http_proxy", 0)) if is_loopback(target) else (retries,)
@@ -40,10 +40,10 @@ def options(target: str) -> tuple[tuple[str, str | int], ...]:
 
 def is_loopback(target: str) -> bool:
     """Whether a gRPC target, like host:port, [::1]:port or dns:///host:port, is this machine itself."""
-    found = _TARGET.fullmatch(target)
-    if found is None:
+    match = _TARGET.fullmatch(target)
+    if match is None:
         return False
-    host = found["bracketed"] or found["host"]
+    host = match["bracketed"] or match["host"]
     if host == "localhost":
         return True
     with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""What a client does, written once: generators that yield calls and pauses, and return values."""
+"""The logic of both clients (sans-IO): generators that yield calls and pauses, and return values."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from guard.serve.limits import BYTES_PER_TOKEN, Limits
 from guard.v1 import moderation_pb2 as pb
 from guard.verdict import Verdict
 
-CHUNK_BYTES = 256 << 10  # of one BatchModerate call: long enough to be cheap, short enough to be answered in seconds
-TIMEOUT_S = 60.0  # as long as a server works on a request, unless it is told otherwise
+CHUNK_BYTES = 256 << 10  # of one BatchModerate call: large enough to be cheap, small enough to be answered in seconds
+TIMEOUT_S = 60.0  # the default time limit of a server's requests
 _LEAST_PAUSE_S = 0.05
 T = TypeVar("T")
 
 
 class Call(NamedTuple):
-    """To be answered with the response, or with the GuardError that `status.from_rpc` makes of a failure."""
+    """A call, answered with its response, or with the GuardError of a failure (`status.from_rpc`)."""
 
     method: str
     request: Proto
@@ -41,9 +41,9 @@ Steps = Generator[Call | Pause, Any, T]
 
 
 class Session:
-    """The calls of one client. policy, mode: for what brings none; None: the server's own.
+    """The calls of one client. policy, mode: defaults of the calls; None: the server's own.
 
-    Raises ConfigError for a mode that there is not.
+    Raises ConfigError for an unknown mode.
     """
 
     def __init__(self, policy: Policy | str | None, mode: Mode | None, timeout_s: float) -> None:
@@ -52,7 +52,7 @@ class Session:
         self._known: ServiceInfo | None = None
 
     def info(self) -> Steps[ServiceInfo]:
-        """What the server judges by under this client's options; it is asked once."""
+        """What the server judges by under this client's options; requested once."""
         if self._known is None:
             response = yield Call("GetInfo", pb.GetInfoRequest(options=self._own), self.timeout_s)
             self._known = messages.info_from_proto(response)
@@ -89,7 +89,7 @@ class Session:
     def _chunk(
         self, chunk: Sequence[pb.Conversation], options: pb.ModerationOptions, limits: Limits
     ) -> Steps[list[Verdict | GuardError]]:
-        """The answers of one call, or of two if the server takes only its halves."""
+        """The answers of one call, or of two if the server accepts only its halves."""
         request = pb.BatchModerateRequest(conversations=chunk, options=options)
         try:
             _bounded(request, limits)
@@ -103,19 +103,19 @@ class Session:
             first = yield from self._chunk(chunk[:half], options, limits)
             return first + (yield from self._chunk(chunk[half:], options, limits))
         except PolicyError:
-            raise  # of the options, and so of all conversations
+            raise  # an error of the options concerns all conversations
         except GuardError as error:
             return [error] * len(chunk)
         return [messages.item_from_proto(item) for item in response.items]
 
     def _patient(self, method: str, request: Proto) -> Steps[Any]:
-        """The response; an overloaded server is asked again when it said, as long as the timeout allows."""
+        """The response; an overloaded server is retried after its delay, within the timeout."""
         end = time.monotonic() + self.timeout_s
         while True:
             try:
                 return (yield Call(method, request, end - time.monotonic()))
             except Overloaded as error:
-                # Those that were refused together must not come back together.
+                # Jitter: clients that were refused together must not come back together.
                 pause = max(error.retry_after_s, _LEAST_PAUSE_S) * random.uniform(1, 2)
                 if time.monotonic() + pause > end:
                     raise
@@ -146,4 +146,4 @@ def chunks(conversations: Iterable[pb.Conversation], limits: Limits) -> Iterator
 
 def _bounded(request: Proto, limits: Limits) -> None:
     if (size := request.ByteSize()) > limits.request_bytes:
-        raise TooLarge(f"the request has {size} bytes; the service takes {limits.request_bytes}; send it in parts")
+        raise TooLarge(f"the request has {size} bytes, must be <= {limits.request_bytes}; split it")

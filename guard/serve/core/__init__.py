@@ -1,1 +1,1 @@
-"""The service in plain values: what every way in (gRPC, HTTP) translates to and from."""
+"""The service in plain values, which every transport (gRPC, HTTP) translates to and from."""

@@ -1,4 +1,4 @@
-"""What callers are told of errors: the messages that guard itself wrote for them, and no others."""
+"""Errors as callers may see them: only messages that guard wrote for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger("guard.serve")
 
 
 class InternalError(EngineError):
-    """An error of the service's own; its id is in the log."""
+    """An internal error of the service; its id is in the log."""
 
 
 _PUBLIC = (Closed, DeadlineExceeded, InternalError, InvalidInput, Overloaded, PolicyError)
@@ -20,11 +20,11 @@ _PUBLIC = (Closed, DeadlineExceeded, InternalError, InvalidInput, Overloaded, Po
 def public(error: BaseException) -> GuardError:
     """The error as the caller may see it.
 
-    Any other than those written for callers becomes an InternalError with an id. The log names the id and the kind of
-    the error, never its text, which may repeat a user's words.
+    Any other error becomes an InternalError with an id. The log has the id and the type of the error, never its text,
+    which may contain user text.
     """
     if isinstance(error, _PUBLIC):
         return error
     incident = uuid.uuid4().hex
     log.error("request failed with id %s: %s", incident, type(error).__name__)
-    return InternalError(f"internal error {incident}; the server's log names its kind")
+    return InternalError(f"internal error {incident}; see the server's log")

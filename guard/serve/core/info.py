@@ -1,4 +1,4 @@
-"""What a service tells of itself."""
+"""The description that a service gives of itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from guard.serve.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class ServiceInfo(GuardInfo):
-    """What a service judges by under the options of who asks, the version of its guard package, and what it accepts."""
+    """What a service judges by under the caller's options, the version of its guard package, and its limits."""
 
     version: str
     limits: Limits

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from guard.calibration import Mode
 from guard.conversation import Conversation
 from guard.errors import InvalidInput
+from guard.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +20,18 @@ class PolicyText:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """policy: the name of one that the service knows, or a document; None: its own. mode None: its own."""
+    """policy: the name of one that the service knows, a document, or a value; None: its own. mode None: its own."""
 
-    policy: str | PolicyText | None = None
+    policy: str | PolicyText | Policy | None = None
     exclude: tuple[str, ...] = ()
     mode: Mode | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Conversations to judge under the same options; an error stands for one that is none, and is its answer.
+    """Conversations to judge under the same options; an error stands for an invalid one, and is its answer.
 
-    seconds: how long the caller will wait; the service may give up sooner.
+    seconds: how long the caller waits; the service may time out sooner.
     """
 
     conversations: tuple[Conversation | InvalidInput, ...] = field(repr=False)

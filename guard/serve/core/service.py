@@ -17,12 +17,13 @@ from guard.policy import Policy
 from guard.prompts.window import Score, Window
 from guard.serve.core.errors import public
 from guard.serve.core.info import ServiceInfo
+from guard.serve.core.observer import Load, Observer, Unobserved
 from guard.serve.core.policies import Policies
 from guard.serve.core.request import Options, Request
 from guard.serve.limits import BYTES_PER_TOKEN, Limits, oversize
 from guard.verdict import Verdict
 
-INLINE_BYTES = 2048  # less than this is tokenized on the event loop: the way to a thread and back would cost as much
+INLINE_BYTES = 2048  # shorter requests are tokenized on the event loop: a thread switch would cost as much
 
 Answer = Verdict | GuardError
 Judged = list[Verdict | Exception]
@@ -30,20 +31,21 @@ T = TypeVar("T")
 
 
 class Service:
-    """Answers requests with a moderator's verdicts. Use as `async with`: leaving it answers all that is accepted.
+    """Answers requests with a moderator's verdicts. Use as `async with`: leaving it drains the accepted requests.
 
-    Every error that it raises or answers with is fit for callers (core.errors); only the cancellation of the caller's
-    own task passes as it is.
+    Every error that it raises or answers with is safe for callers (core.errors); only the cancellation of the caller's
+    own task passes unchanged.
     """
 
-    def __init__(self, moderator: Moderator, limits: Limits) -> None:
+    def __init__(self, moderator: Moderator, limits: Limits, observer: Observer | None = None) -> None:
         engine = moderator.engine
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
-        self.moderator, self.limits = moderator, limits
-        self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds)
+        self.moderator, self.limits, self.observer = moderator, limits, observer or Unobserved()
+        self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds, self.observer.batch)
+        self.observer.load(lambda: Load(self.batcher.items, self.batcher.tokens))
         self._policies = Policies(moderator.policy, limits)
-        # Off the event loop, and off the engine's thread: long texts, and policies that requests bring. A policy that
-        # takes long to prepare holds up none but those who ask for it and for others like it.
+        # Off the event loop and off the engine's thread: long texts, and policies of requests. A policy that takes
+        # long to prepare delays only requests with policies of their own.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="guard-tokenizer")
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="guard-policies")
 
@@ -61,20 +63,51 @@ class Service:
         """Refuses new requests, and returns when the accepted ones are answered."""
         await self.batcher.close()
 
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are accepted, as far as the queue has room."""
+        return self.batcher.open
+
     async def stopped(self) -> None:
-        """Returns when it can answer no more, be it drained or dead."""
+        """Returns when it has stopped answering, drained or failed."""
         await self.batcher.stopped()
 
     async def info(self, options: Options) -> ServiceInfo:
         """What it judges by under these options. Raises InvalidInput or PolicyError."""
         return await self._public(self._info(options))
 
+    @property
+    def policy_names(self) -> tuple[str, ...]:
+        """The names of the policies that requests may name, its own first."""
+        return self._policies.names
+
+    async def policies(self) -> list[tuple[str, Policy]]:
+        """The policies that requests may name, with their names, its own first."""
+        return [(name, await self.policy(Options(name))) for name in self.policy_names]
+
+    async def policy(self, options: Options) -> Policy:
+        """The policy of these options. Raises InvalidInput, PolicyError, or UnknownPolicy."""
+        if options == Options():
+            return self.moderator.policy
+        return await self._public(self._run(self._preparing, self._policies.of, options))
+
     async def judge(self, request: Request) -> list[Answer]:
-        """A verdict, or the error of its own, for each conversation, in order. What concerns them all is raised.
+        """A verdict or error for each conversation, in order. Errors that concern all of them are raised.
 
         Raises InvalidInput, PolicyError, Overloaded, Closed, DeadlineExceeded or InternalError.
         """
-        return await self._public(self._judge(request))
+        try:
+            answers = await self._public(self._judge(request))
+        except GuardError as error:
+            self.observer.refused(type(error).__name__)
+            raise
+        except asyncio.CancelledError:
+            self.observer.cancelled()
+            raise
+        for answer in answers:
+            if isinstance(answer, Verdict):
+                self.observer.judged(answer)
+        return answers
 
     async def _public(self, answering: Awaitable[T]) -> T:
         try:
@@ -84,7 +117,7 @@ class Service:
             if task is not None and task.cancelling():  # the caller is gone
                 raise
             raise public(error) from None  # from inside, where it would leave the caller without an answer
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+        except Exception as error:  # noqa: BLE001 - passed on to the caller
             raise public(error) from None
 
     async def _info(self, options: Options) -> ServiceInfo:
@@ -98,7 +131,7 @@ class Service:
         deadline = asyncio.get_running_loop().time() + allowed
         if len(request.conversations) > self.limits.batch_conversations:
             raise TooLarge(
-                f"the batch has {len(request.conversations)} conversations; this server takes "
+                f"the batch has {len(request.conversations)} conversations, must be <= "
                 f"{self.limits.batch_conversations}"
             )
         bounded = [
@@ -117,19 +150,19 @@ class Service:
         with self.batcher.reserve(len(conversations), size // BYTES_PER_TOKEN) as slot:
 
             async def ask(windows: Sequence[Window]) -> list[Scored]:
-                done = await slot.answer(windows, deadline)
-                return [Scored(one.answer, one.queue_ms, one.work_ms) for one in done]
+                answers = await slot.answer(windows, deadline)
+                return [Scored(one.answer, one.queue_ms, one.work_ms) for one in answers]
 
             policy = await self._policy(options)
             steps = self.moderator.judge_each(conversations, policy, mode=options.mode)
             if size < INLINE_BYTES:
-                asked = advance(steps)
+                request = advance(steps)
             else:
-                asked = await self._run(self._tokenizing, advance, steps)
-            return await run_async(steps, asked, ask)
+                request = await self._run(self._tokenizing, advance, steps)
+            return await run_async(steps, request, ask)
 
     async def _policy(self, options: Options) -> Policy:
-        """The policy that the options choose, prepared by the engine."""
+        """The policy of the options, prepared by the engine."""
         if options.policy is None and not options.exclude:
             return self.moderator.policy
         return await self._run(self._preparing, self._prepared, options)

@@ -1,4 +1,4 @@
-"""Messages on the wire and the values that they stand for, both ways."""
+"""Conversions between protobuf messages and values."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from guard import policy as policies
 from guard.calibration import MODES, Mode
 from guard.conversation import ROLES, Conversation, Message, Role, Target
 from guard.errors import ConfigError, GuardError, InvalidInput, PolicyError, ServiceError
+from guard.message import call_text
 from guard.policy import Policy
 from guard.serve.core.info import ServiceInfo
 from guard.serve.core.request import Options, PolicyText
@@ -30,27 +31,39 @@ CLIENT_ID_CHARACTERS = 128
 
 def conversation_to_proto(conversation: Conversation) -> pb.Conversation:
     return pb.Conversation(
-        messages=[pb.Message(role=_ROLE_NUMBERS[m.role], content=m.content) for m in conversation.messages]
+        messages=[
+            pb.Message(role=_ROLE_NUMBERS[m.role], content=m.content, unjudged=m.unjudged)
+            for m in conversation.messages
+        ]
     )
 
 
 def conversation_from_proto(sent: pb.Conversation) -> Conversation | InvalidInput:
-    """The conversation that was sent, or why it is none."""
+    """The conversation of a message, or the error if it is invalid."""
     if len(sent.client_id) > CLIENT_ID_CHARACTERS:
-        return InvalidInput(f"client_id has {len(sent.client_id)} characters; at most {CLIENT_ID_CHARACTERS} are kept")
+        return InvalidInput(f"client_id has {len(sent.client_id)} characters, must be <= {CLIENT_ID_CHARACTERS}")
     for index, message in enumerate(sent.messages):
         if message.role not in _ROLES:
             return InvalidInput(
                 f"messages[{index}] has role {int(message.role)}; allowed: {', '.join(pb.Role.keys()[1:])}"
             )
+        if any(len(each) > CLIENT_ID_CHARACTERS for each in message.unjudged):
+            return InvalidInput(f"messages[{index}].unjudged must be texts of <= {CLIENT_ID_CHARACTERS} characters")
     try:
-        return Conversation(tuple(Message(_ROLES[message.role], message.content) for message in sent.messages))
+        return Conversation(tuple(map(_message_from_proto, sent.messages)))
     except InvalidInput as error:
         return error
 
 
+def _message_from_proto(sent: pb.Message) -> Message:
+    lines = [sent.content, *(call_text(call.name, call.arguments) for call in sent.tool_calls)]
+    content = "\n".join(filter(None, lines))
+    # Engines need some text to judge.
+    return Message(_ROLES[sent.role], content or "[not text]" * bool(sent.unjudged), tuple(sent.unjudged))
+
+
 def options_from_proto(sent: pb.ModerationOptions) -> Options:
-    """The options that were sent; InvalidInput for a mode that there is not."""
+    """The options of a message; InvalidInput for an unknown mode."""
     if sent.mode != pb.MODE_UNSPECIFIED and sent.mode not in _MODES:
         raise InvalidInput(f"mode is {int(sent.mode)}; allowed: {', '.join(pb.Mode.keys())}")
     which = sent.WhichOneof("policy")
@@ -59,7 +72,7 @@ def options_from_proto(sent: pb.ModerationOptions) -> Options:
 
 
 def options_to_proto(policy: Policy | str | None, exclude: Collection[str], mode: Mode | None) -> pb.ModerationOptions:
-    """policy: a name that the server knows, or a policy of the caller's own, which is sent whole."""
+    """policy: a name that the server knows, or the caller's own policy, which is sent whole."""
     if mode is not None and mode not in MODES:
         raise ConfigError(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
     options = pb.ModerationOptions(exclude=list(exclude))
@@ -92,11 +105,13 @@ def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
         policy_digest=verdict.policy,
         model_digest=verdict.model,
         timings=pb.Timings(tokenize_ms=timings.tokenize_ms, queue_ms=timings.queue_ms, infer_ms=timings.infer_ms),
+        unjudged=verdict.unjudged,
+        decided_by=verdict.decided_by,
     )
 
 
 def verdict_from_proto(sent: pb.Verdict) -> Verdict:
-    """The verdict that was sent; ServiceError if its outcome or target is unknown here: it must not pass for safe."""
+    """The verdict of a message; ServiceError if its outcome or target is unknown, since it must not pass as safe."""
     if sent.outcome not in _OUTCOMES or sent.target not in _TARGETS:
         raise ServiceError(
             f"the server sent outcome {int(sent.outcome)} and target {int(sent.target)}, which this version does not "
@@ -121,6 +136,8 @@ def verdict_from_proto(sent: pb.Verdict) -> Verdict:
         policy=sent.policy_digest,
         model=sent.model_digest,
         timings=Timings(timings.tokenize_ms, timings.queue_ms, timings.infer_ms),
+        unjudged=tuple(sent.unjudged),
+        decided_by=sent.decided_by,
     )
 
 
@@ -131,7 +148,7 @@ def item_to_proto(answer: Verdict | GuardError, client_id: str) -> pb.BatchItem:
 
 
 def item_from_proto(item: pb.BatchItem) -> Verdict | GuardError:
-    """The verdict on one conversation of a batch, or the error that it met."""
+    """The verdict on one conversation of a batch, or its error."""
     if item.HasField("error"):
         return from_status(item.error)
     try:
@@ -140,20 +157,24 @@ def item_from_proto(item: pb.BatchItem) -> Verdict | GuardError:
         return error
 
 
+def policy_to_proto(policy: Policy, name: str = "", yaml: str = "") -> pb.PolicyInfo:
+    return pb.PolicyInfo(
+        id=policy.id,
+        version=policy.version,
+        digest=policy.digest,
+        codes=policy.codes,
+        names=[category.name for category in policy.categories],
+        yaml=yaml,
+        name=name,
+    )
+
+
 def info_to_proto(info: ServiceInfo) -> pb.GetInfoResponse:
-    policy = info.policy
     return pb.GetInfoResponse(
         version=info.version,
         model_digest=info.model,
         model_kind=info.kind,
-        policy=pb.PolicyInfo(
-            id=policy.id,
-            version=policy.version,
-            digest=policy.digest,
-            codes=policy.codes,
-            names=[category.name for category in policy.categories],
-            yaml=policies.dump(policy),
-        ),
+        policy=policy_to_proto(info.policy, yaml=policies.dump(info.policy)),
         mode=_MODE_NUMBERS[info.mode],
         limits=pb.Limits(**dataclasses.asdict(info.limits)),
         thresholds=[
@@ -164,18 +185,18 @@ def info_to_proto(info: ServiceInfo) -> pb.GetInfoResponse:
 
 
 def info_from_proto(sent: pb.GetInfoResponse) -> ServiceInfo:
-    """What a server told of itself; ServiceError if its policy or mode means nothing here."""
+    """The description of a server; ServiceError if its policy or mode is unknown to this version."""
     try:
         policy = policies.from_text(sent.policy.yaml, "the server's policy")
     except PolicyError:
         policy = None
     if sent.mode not in _MODES or policy is None or policy.digest != sent.policy.digest:
         raise ServiceError(
-            f"the server told of mode {int(sent.mode)} and of policy {sent.policy.id[:64]!r} in a way that this "
-            "version does not know; upgrade guard-service"
+            f"the server has mode {int(sent.mode)} and policy {sent.policy.id[:64]!r}, which this version cannot "
+            "parse; upgrade guard-service"
         )
-    # A limit that the server does not tell is taken to be the usual one.
-    told = {field.name: getattr(sent.limits, field.name) for field in dataclasses.fields(Limits)}
+    # A limit that the server does not send has its default.
+    limits = {field.name: getattr(sent.limits, field.name) for field in dataclasses.fields(Limits)}
     return ServiceInfo(
         model=sent.model_digest,
         kind=sent.model_kind,
@@ -187,5 +208,5 @@ def info_from_proto(sent: pb.GetInfoResponse) -> ServiceInfo:
             if each.target in _TARGETS
         },
         version=sent.version,
-        limits=Limits(**{name: value for name, value in told.items() if value > 0}),
+        limits=Limits(**{name: value for name, value in limits.items() if value > 0}),
     )

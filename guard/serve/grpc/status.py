@@ -1,15 +1,16 @@
-"""Errors as google.rpc.Status and back: one table, used by the server and by the client."""
+"""Conversion between errors and google.rpc.Status: one table for server and client."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import cast
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
 
 from guard.errors import (
     Closed,
@@ -21,10 +22,10 @@ from guard.errors import (
     PolicyError,
     ServiceError,
     TooLarge,
+    UnknownPolicy,
 )
 
 DOMAIN = "guard"
-DETAILS_KEY = "grpc-status-details-bin"
 _LONGEST = 1500  # bytes of a message: it travels twice in a header of 8 KiB, once percent-encoded
 
 # The first kind that fits counts; its name is the reason of google.rpc.ErrorInfo.
@@ -34,15 +35,15 @@ _TABLE: dict[type[GuardError], grpc.StatusCode] = {
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    UnknownPolicy: grpc.StatusCode.NOT_FOUND,
     PolicyError: grpc.StatusCode.INVALID_ARGUMENT,
     EngineError: grpc.StatusCode.INTERNAL,
 }
 _KINDS = {kind.__name__: kind for kind in _TABLE}
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def to_status(error: GuardError) -> Status:
-    """The status of an error that callers may see (serve.core.errors), with RetryInfo where it makes sense."""
+    """The status of a public error (serve.core.errors), with RetryInfo where it applies."""
     kind = next(kind for kind in _TABLE if isinstance(error, kind))
     message = str(error)
     if len(data := message.encode()) > _LONGEST:
@@ -58,18 +59,15 @@ def to_status(error: GuardError) -> Status:
     return status
 
 
-def code_of(status: Status) -> grpc.StatusCode:
-    return _CODES[status.code]
-
-
 def from_status(status: Status) -> GuardError:
-    """The error that the server raised, with its message; a ServiceError if it was none of guard's own."""
+    """The error of the server, with its message; ServiceError if it is not one of guard's."""
     info, retry = ErrorInfo(), RetryInfo()
     for detail in status.details:
         detail.Unpack(info)
         detail.Unpack(retry)
     if info.domain != DOMAIN:
-        return ServiceError(f"the server answered {_CODES.get(status.code, grpc.StatusCode.UNKNOWN).name}")
+        names = {code.value[0]: code.name for code in grpc.StatusCode}
+        return ServiceError(f"the server answered {names.get(status.code, 'UNKNOWN')}")
     error = _KINDS.get(info.reason, ServiceError)(status.message)
     if isinstance(error, Overloaded):
         error.retry_after_s = retry.retry_delay.ToMilliseconds() / 1e3
@@ -78,18 +76,17 @@ def from_status(status: Status) -> GuardError:
 
 def from_rpc(error: grpc.RpcError, target: str, timeout_s: float) -> GuardError:
     """The error of a failed call to `target`."""
-    metadata: Any = error.trailing_metadata()  # pairs in both kinds of client, of different types
-    with suppress(DecodeError):  # of whatever else listens there
-        for key, value in metadata or ():
-            if key == DETAILS_KEY:
-                return from_status(Status.FromString(value))
+    with suppress(DecodeError, ValueError):  # details of whatever else listens there
+        status = rpc_status.from_call(cast(grpc.Call, error))
+        if status is not None:
+            return from_status(status)
     code = error.code()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(
-            f"{target}: no answer within {timeout_s:g} s; is the server overloaded? Allow more time"
+            f"{target}: no answer within {timeout_s:g} s; the server may be overloaded: increase the timeout"
         )
-    if code is grpc.StatusCode.UNAVAILABLE:  # the transport's own words: an address and a reason
+    if code is grpc.StatusCode.UNAVAILABLE:  # the transport's message: an address and a reason
         return ServiceError(f"{target}: cannot be reached: {error.details()}; is `guard serve` running there?")
-    if code is grpc.StatusCode.CANCELLED:  # ours would say why: this is gRPC's own, of calls that it never handed out
-        return Closed(f"{target}: the call failed with CANCELLED; the server has stopped, or cannot take so many calls")
+    if code is grpc.StatusCode.CANCELLED:  # not from the service: gRPC cancelled a call that it never dispatched
+        return Closed(f"{target}: the call failed with CANCELLED; the server has stopped or is overloaded")
     return ServiceError(f"{target}: the call failed with {code.name}")

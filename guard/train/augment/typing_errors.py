@@ -18,7 +18,7 @@ _MOST = 0.6  # share of the words that are hit at most
 def mistyped(text: str, rng: random.Random) -> str:
     """The text with a random share of its words mistyped: letters swapped, left out, doubled or hit beside the key."""
     share = rng.uniform(0.05, _MOST)
-    return _WORD.sub(lambda found: _mistyped(found[0], rng) if rng.random() < share else found[0], text)
+    return _WORD.sub(lambda match: _mistyped(match[0], rng) if rng.random() < share else match[0], text)
 
 
 def _mistyped(word: str, rng: random.Random) -> str:

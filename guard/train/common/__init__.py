@@ -1,1 +1,1 @@
-"""What all training recipes share."""
+"""The parts that all training recipes share."""

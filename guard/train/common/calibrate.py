@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import optimize
 
 from guard.calibration import NEVER, Calibration, TargetCalibration, Thresholds
 from guard.conversation import Example, Target
@@ -18,13 +19,13 @@ from guard.moderator.evidence import evidence
 from guard.moderator.steps import run, together
 from guard.policy import Policy
 
-MIN_ROWS = 20  # of each class; below that a fit says more about chance than about the guard
+MIN_ROWS = 20  # of each class; with fewer, a fit is mostly noise
 MIN_CATEGORY_ROWS = 15  # that violate the category, and that do not
 STRICT_FPR, PERMISSIVE_FPR, RARE_FPR = 0.05, 0.01, 0.001
 KINDS = ("prompt", "response")
-FLAT = 0.003  # of F1: what dev cannot tell apart, so that of such thresholds the one with fewest false alarms is taken
-_CHUNK = 512  # examples that are tokenised and held at once
-_STEPS, _TOLERANCE, _SMALLEST_STEP = 100, 1e-10, 1e-10
+FLAT = 0.003  # of F1: within dev's noise, so the threshold with the fewest false positives is chosen
+_CHUNK = 512  # examples that are tokenized and held at once
+_TOLERANCE = 1e-10  # of the gradient, for each unit of weight
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -33,8 +34,8 @@ Floats = npt.NDArray[np.float64]
 def fit(log_odds: Floats, labels: Bools, weights: Floats | None = None) -> tuple[float, float]:
     """(slope, bias) so that sigmoid(slope · log-odds + bias) is the chance that a row is unsafe; slope is above 0.
 
-    Newton's method with backtracking on the log loss against Platt's smoothed targets, which keep the fit finite where
-    the classes separate. `weights`: a row of weight 2 counts as two rows (default: 1 each).
+    Least log loss against Platt's smoothed targets, which keep the fit finite where the classes separate. `weights`: a
+    row of weight 2 counts as two rows (default: 1 each).
     DataError with fewer than 20 rows of a class, or where higher log-odds do not mean unsafe.
     Source: Platt 1999; Lin, Lin and Weng 2007.
     """
@@ -46,35 +47,29 @@ def fit(log_odds: Floats, labels: Bools, weights: Floats | None = None) -> tuple
     positive, negative = w[labels].sum(), w[~labels].sum()
     targets = np.where(labels, (positive + 1) / (positive + 2), 1 / (negative + 2))
     if np.ptp(z) == 0:
-        raise DataError("every row has the same log-odds; look at the training before calibrating")
+        raise DataError("every row has the same log-odds; check the training before calibrating")
     middle, spread = z.mean(), z.std()  # the fit is in these units, so that one tolerance suits every engine
     start = np.array([0.0, np.log((positive + 1) / (negative + 1))])
-    slope, bias = _newton((z - middle) / spread, targets, w, start)
+    slope, bias = _least_loss((z - middle) / spread, targets, w, start)
     if not slope > 0:
-        raise DataError("higher log-odds do not go with unsafe rows; look at the training before calibrating")
+        raise DataError("log-odds do not increase with unsafe rows; check the training before calibrating")
     return float(slope / spread), float(bias - slope * middle / spread)
 
 
-def _newton(z: Floats, targets: Floats, weights: Floats, start: Floats) -> Floats:
-    """[slope, bias] of least loss, from `start`. Source: Lin, Lin and Weng 2007, section 3."""
+def _least_loss(z: Floats, targets: Floats, weights: Floats, start: Floats) -> Floats:
+    """[slope, bias] of least summed log loss, from `start`; the loss is convex."""
     rows = np.stack([z, np.ones(len(z))])
-    point = start
-    for _ in range(_STEPS):
+
+    def loss(point: Floats) -> tuple[float, Floats]:
+        return _loss(point @ rows, targets, weights), rows @ (weights * (_sigmoid(point @ rows) - targets))
+
+    def hessian(point: Floats) -> Floats:
         p = _sigmoid(point @ rows)
-        gradient = rows @ (weights * (p - targets))
-        if np.abs(gradient).max() <= _TOLERANCE * weights.sum():
-            break
-        step = np.linalg.solve((rows * (weights * p * (1 - p))) @ rows.T + 1e-12 * np.eye(2), -gradient)
-        loss, fall = _loss(point @ rows, targets, weights), gradient @ step
-        size = 1.0
-        while (
-            size > _SMALLEST_STEP and _loss((point + size * step) @ rows, targets, weights) > loss + 1e-4 * size * fall
-        ):
-            size /= 2
-        if size <= _SMALLEST_STEP:
-            break
-        point = point + size * step
-    return point
+        return np.asarray((rows * (weights * p * (1 - p))) @ rows.T)
+
+    options = {"gtol": _TOLERANCE * weights.sum()}
+    result = optimize.minimize(loss, start, jac=True, hess=hessian, method="trust-exact", options=options)
+    return np.asarray(result.x, dtype=np.float64)
 
 
 def _sigmoid(z: Floats) -> Floats:
@@ -93,13 +88,13 @@ def choose_thresholds(p: Floats, labels: Bools) -> Thresholds:
     Each lies half-way between two of the probabilities, so that no rounding decides; where even the highest ones are
     too often safe, permissive lies above them. DataError without rows of both classes.
     """
-    found = {fpr: classification.tpr_at_fpr(labels, p, fpr) for fpr in (RARE_FPR, PERMISSIVE_FPR, STRICT_FPR)}
+    points = {fpr: classification.tpr_at_fpr(labels, p, fpr) for fpr in (RARE_FPR, PERMISSIVE_FPR, STRICT_FPR)}
     balanced = classification.best_f1(labels, p, FLAT)
-    if balanced is None or None in found.values():
+    if balanced is None or None in points.values():
         raise DataError("thresholds need safe and unsafe rows; all rows given are of one class")
     top = float(p.max())
     above = (top + 1) / 2 if top < 1 else NEVER
-    at = {fpr: min(point.threshold, above) for fpr, point in found.items() if point is not None}
+    at = {fpr: min(point.threshold, above) for fpr, point in points.items() if point is not None}
     middle = balanced.threshold
     return Thresholds(
         min(at[STRICT_FPR], middle),
@@ -114,25 +109,25 @@ def calibrate(
 ) -> tuple[Calibration, dict[str, Any]]:
     """The calibration of `engine` on `examples` of `kinds`, and a report of rows, log loss and ECE before and after.
 
-    Examples of kind `text` (comments that nobody sent to a model) are left out by default: their share in a data set
-    has nothing to do with the traffic that the thresholds are for. A target with too few rows of its own takes those of
-    the other as well: a small policy's prompts and responses are near enough. If they too are too few, or log-odds do
-    not rise with unsafe rows, it keeps the identity and thresholds of 0.5. Its report has a `note` that says so.
+    Examples of kind `text` (comments, not traffic of a model) are left out by default: their share in a data set is
+    unrelated to the traffic that the thresholds are for. A target with too few rows of its own is calibrated on both
+    targets together. If these are too few, or log-odds do not increase with unsafe rows, it keeps the identity and
+    thresholds of 0.5. Its report has a `note` that says so.
     """
     used = [example for example in examples if example.kind in kinds]
     own = {target: _scored(engine, [e for e in used if e.conversation.target is target], policy) for target in Target}
-    made: dict[str, TargetCalibration] = {}
+    calibrations: dict[str, TargetCalibration] = {}
     report: dict[str, Any] = {}
     for target, rows in own.items():
         few = rows.fewest < MIN_ROWS
-        made[target.value], told = _calibrated(_Scored.joined(list(own.values())) if few else rows, policy)
-        if few and "note" not in told:
-            told["note"] = (
+        calibrations[target.value], summary = _calibrated(_Scored.joined(list(own.values())) if few else rows, policy)
+        if few and "note" not in summary:
+            summary["note"] = (
                 f"{rows.unsafe} unsafe and {len(rows.labels) - rows.unsafe} safe rows of its own are too few; "
             )
-            told["note"] += "calibrated on prompts and responses together"
-        report[target.value] = told
-    return Calibration(**made), {"kinds": sorted(kinds), "left_out": len(examples) - len(used), **report}
+            summary["note"] += "calibrated on prompts and responses together"
+        report[target.value] = summary
+    return Calibration(**calibrations), {"kinds": sorted(kinds), "left_out": len(examples) - len(used), **report}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -192,7 +187,7 @@ def _category_thresholds(
 ) -> tuple[dict[str, Thresholds], dict[str, Any]]:
     """Thresholds of the categories with enough rows, and the rows of every category.
 
-    Only examples whose categories are known count. A category that is left out takes the verdict's threshold.
+    Only examples with known categories count. A category that is left out takes the verdict's threshold.
     """
     known = [index for index, example in enumerate(examples) if _codes(example) is not None]
     chosen: dict[str, Thresholds] = {}
@@ -206,24 +201,24 @@ def _category_thresholds(
 
 
 def _codes(example: Example) -> frozenset[str] | None:
-    """The codes that an example violates, None if its source does not tell. A safe one violates none."""
+    """The codes that an example violates, None if unknown. A safe one violates none."""
     return frozenset() if example.label == "safe" else example.categories
 
 
 def scores(engine: Engine, examples: Sequence[Example], policy: Policy) -> tuple[Floats, Floats]:
     """Uncalibrated log-odds: of the verdict [examples], and of each category [examples, categories].
 
-    They come from the same evidence as every verdict: of all windows, views included, the worst counts.
-    Raises the first error if a part of the examples cannot be scored.
+    They come from the same evidence as every verdict: the worst of all windows, views included.
+    Raises the first error if any example cannot be scored.
     """
     unsafe = np.empty(len(examples))
     categories = np.empty((len(examples), len(policy.codes)))
     for start in range(0, len(examples), _CHUNK):
         chunk = examples[start : start + _CHUNK]
-        found = run(together([evidence(engine, example.conversation, policy) for example in chunk]), engine)
-        for index, one in enumerate(found, start):
-            if isinstance(one, Exception):
-                raise one
-            unsafe[index] = one.score.unsafe
-            categories[index] = one.score.categories
+        results = run(together([evidence(engine, example.conversation, policy) for example in chunk]), engine)
+        for index, result in enumerate(results, start):
+            if isinstance(result, Exception):
+                raise result
+            unsafe[index] = result.score.unsafe
+            categories[index] = result.score.categories
     return unsafe, categories

@@ -1,4 +1,4 @@
-"""What all recipes that step through `guard.train.common.loop` are told."""
+"""The settings that all recipes with `guard.train.common.loop` share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESUMABLE = ("out", "threads", "checkpoint_steps")  # what a resumed run may cha
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """See training/configs/encoder.yaml for what each knob buys."""
+    """See training/configs/encoder.yaml for the effect of each setting."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -25,7 +25,7 @@ class LoopConfig:
     policy: str
     data: str
     out: str
-    columns: str | None = None  # how rows of your own are to be read, see docs/data.md
+    columns: str | None = None  # a mapping file for your own rows, see docs/data.md
     epochs: Positive
     batch_tokens: PositiveInt = 4096
     batch_rows: PositiveInt = 64
@@ -46,7 +46,7 @@ class LoopConfig:
 
 
 def settle(config: LoopConfig) -> None:
-    """Seeds torch, and gives it the threads that it may use."""
+    """Sets torch's seed and number of threads."""
     torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)

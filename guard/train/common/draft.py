@@ -1,4 +1,4 @@
-"""A bundle that is not finished: what its manifest takes from the run, and its seal for checks that need an engine."""
+"""A draft bundle: its manifest's fields from the run, and a preliminary seal for checks that need an engine."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from guard.train.common.identity import check_unchanged
 from guard.train.common.run_folder import packages
 
 
-def common_fields(record: dict[str, Any], made: Path) -> dict[str, Any]:
-    """What every bundle's manifest takes from its run."""
-    rules = policy.load(made / "policy.yaml")
+def common_fields(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The fields of every bundle's manifest that come from its run."""
+    rules = policy.load(folder / "policy.yaml")
     check_unchanged(record, "policy", rules.digest, "policy.yaml of the run", "restore it, or train again")
     return {
-        "name": made.name,
+        "name": folder.name,
         "policy": rules.digest,
         "max_tokens": record["config"]["max_tokens"],
         "overlap": record["config"]["overlap"],
@@ -26,6 +26,6 @@ def common_fields(record: dict[str, Any], made: Path) -> dict[str, Any]:
     }
 
 
-def sealed(made: Path, fields: dict[str, Any]) -> Bundle:
-    """The bundle as it stands, for the checks that need an engine before the final seal."""
-    return Bundle(made, bundle.seal(made, **fields), policy.load(made / "policy.yaml"), Calibration())
+def sealed(folder: Path, fields: dict[str, Any]) -> Bundle:
+    """The draft as a bundle, for checks that need an engine before the final seal."""
+    return Bundle(folder, bundle.seal(folder, **fields), policy.load(folder / "policy.yaml"), Calibration())

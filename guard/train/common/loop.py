@@ -1,4 +1,4 @@
-"""A training loop: one step a batch, checkpoints that hold everything, held-out rows judged at each of them."""
+"""A training loop: one step per batch, complete checkpoints, and a dev evaluation at each of them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from guard.errors import ConfigError, DataError
 from guard.jobs.atomic import atomic
 
 CLIP = 1.0  # the largest norm of a step's gradient
-_TOLD = 50  # steps between two lines of progress
-_MEAN = 200  # steps whose mean loss a checkpoint tells
+_LOG_STEPS = 50  # steps between two lines of progress
+_MEAN = 200  # steps in the mean loss of a checkpoint
 
 Batch = TypeVar("Batch")
 Judge = Callable[[], Mapping[str, float | None]]
@@ -28,7 +28,7 @@ Judge = Callable[[], Mapping[str, float | None]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """steps: in all. identity: what a resumed run must have in common with the one that was stopped."""
+    """steps: in total. identity: must be equal for a run to resume from a checkpoint."""
 
     out: Path
     steps: int
@@ -39,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a loop leaves: the history of its checkpoints, and tokens a second (None if it had no step left to take)."""
+    """The result of a loop: the history of its checkpoints, and tokens per second (None if no step was left)."""
 
     history: list[dict[str, Any]]
     tokens_per_s: int | None
@@ -48,8 +48,8 @@ class Finished:
 def adamw(
     model: nn.Module, rates: Mapping[str, float], weight_decay: float, betas: tuple[float, float] = (0.9, 0.999)
 ) -> torch.optim.AdamW:
-    """AdamW over what is to be trained. `rates`: the learning rate of parameters whose names start so; the longest
-    such start counts, "" is the rest. Only matrices decay."""
+    """AdamW over the trainable parameters. `rates`: learning rates by name prefix; the longest prefix counts, "" is
+    the rest. Weight decay applies to matrices only."""
     groups: dict[tuple[str, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -57,8 +57,8 @@ def adamw(
             groups.setdefault((start, parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": found, "lr": rates[start], "weight_decay": weight_decay if matrix else 0.0}
-            for (start, matrix), found in groups.items()
+            {"params": parameters, "lr": rates[start], "weight_decay": weight_decay if matrix else 0.0}
+            for (start, matrix), parameters in groups.items()
         ],
         betas=betas,
         fused=True,
@@ -66,7 +66,7 @@ def adamw(
 
 
 def rising_then_falling(optimiser: torch.optim.Optimizer, warmup: int, steps: int) -> Any:
-    """The learning rate rises for `warmup` steps and falls in a line to 0 at `steps`."""
+    """Linear warmup for `warmup` steps, then linear decay to 0 at `steps`."""
     return torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda done: min((done + 1) / max(1, warmup), (steps - done) / max(1, steps - warmup))
     )
@@ -81,23 +81,21 @@ def run_loop(
     loss_of: Callable[[Batch, int], tuple[Tensor, int]],
     judge: Judge,
 ) -> Finished:
-    """Takes the steps that are left of the plan. `loss_of` gives a batch's loss at a step, and its tokens.
+    """Runs the remaining steps of the plan. `loss_of` returns a batch's loss at a step, and its tokens.
 
-    Whatever it draws must come from torch's generator, which is seeded for each step, or from its own for that step: so
-    a run that was killed goes on as if it had not been. ConfigError if the plan has no steps, the checkpoint is of
-    another configuration or the loss is no longer a number, DataError if a checkpoint cannot be written.
+    Its random numbers must come from torch's generator, which is seeded for each step, or from a generator of its own
+    for that step: so a killed run resumes as if it had never stopped. ConfigError if the plan has no steps, the
+    checkpoint has another configuration or the loss is not finite, DataError if a checkpoint cannot be written.
     """
     if plan.steps < 1:
-        raise ConfigError(
-            "the run has no step to take: it would leave a model as it began; give more epochs, or more rows"
-        )
+        raise ConfigError("the run has no steps and would not change the model; increase epochs, or give more rows")
     checkpoint = plan.out / "checkpoint.pt"
     step, history = 0, []
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         if state["identity"] != plan.identity:
             raise ConfigError(
-                f"{checkpoint}: is of another configuration; remove it, or give another folder with --out"
+                f"{checkpoint}: has another configuration; remove it, or choose another folder with --out"
             )
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
@@ -106,7 +104,7 @@ def run_loop(
         print(f"resuming at step {step}", flush=True)  # noqa: T201
         history[-1] |= judge()  # it was saved before this
     model.train()
-    begun, started, seen, losses = step, time.time(), 0, []
+    first_step, started, seen, losses = step, time.time(), 0, []
     for batch in itertools.islice(batches, step, plan.steps):
         torch.manual_seed(plan.seed * 1_000_003 + step)
         loss, tokens = loss_of(batch, step)
@@ -114,7 +112,7 @@ def run_loop(
         if not math.isfinite(losses[-1]):
             raise ConfigError(
                 f"the loss of step {step + 1} is {losses[-1]}; lower the learning rate, then run again: "
-                f"{'it goes on from ' + str(checkpoint) if checkpoint.exists() else 'nothing was saved yet'}"
+                f"{'it resumes from ' + str(checkpoint) if checkpoint.exists() else 'no checkpoint was saved yet'}"
             )
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -122,10 +120,11 @@ def run_loop(
         optimiser.step()
         schedule.step()
         step, seen = step + 1, seen + tokens
-        if step % _TOLD == 0:
-            took = time.time() - started
-            told = f"{seen / took:.0f} tokens/s, {took / (step - begun) * (plan.steps - step) / 60:.0f} min left"
-            print(f"step {step}/{plan.steps} loss {np.mean(losses[-_TOLD:]):.4f} | {told}", flush=True)  # noqa: T201
+        if step % _LOG_STEPS == 0:
+            elapsed = time.time() - started
+            left = elapsed / (step - first_step) * (plan.steps - step)
+            speed = f"{seen / elapsed:.0f} tokens/s, {left / 60:.0f} min left"
+            print(f"step {step}/{plan.steps} loss {np.mean(losses[-_LOG_STEPS:]):.4f} | {speed}", flush=True)  # noqa: T201
         if step % plan.checkpoint_steps == 0 or step == plan.steps:
             history.append({"step": step, "loss": float(np.mean(losses[-_MEAN:]))})
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
@@ -144,6 +143,6 @@ def _save(state: Mapping[str, Any], checkpoint: Path) -> None:
             torch.save(state, file)
     except OSError as problem:
         raise DataError(
-            f"{checkpoint}: {problem.strerror or 'cannot be written'}; make room and run again, to go on from the last "
-            "checkpoint that was written"
+            f"{checkpoint}: {problem.strerror or 'cannot be written'}; free disk space and run again, to resume from "
+            "the last checkpoint"
         ) from None

@@ -1,4 +1,4 @@
-"""What every export is compared on, and how: the same conversations through torch and through ONNX Runtime."""
+"""The parity check of every export: the same conversations through torch and through ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from guard.conversation import Conversation
 
-BAND = 0.01  # how near to the threshold a verdict may fall on either side by rounding alone
+BAND = 0.01  # distance from the threshold within which rounding alone may flip a verdict
 THRESHOLD = 0.5  # of an uncalibrated guard: log-odds of 0
 
 Floats = npt.NDArray[np.float64]
@@ -37,10 +37,10 @@ PARITY_TEXTS = (
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Between two engines on the same windows. furthest: largest |Δp|. furthest_odds: largest difference in log-odds.
+    """The difference of two engines on the same windows. furthest: max |Δp|. furthest_odds: max |Δ log-odds|.
 
-    flips: windows that one calls safe and the other unsafe, less those that the first puts within `BAND` of
-    `THRESHOLD`. Not a number counts as the furthest there is, and as a flip.
+    flips: windows that one calls safe and the other unsafe, except those that the first puts within `BAND` of
+    `THRESHOLD`. A score that is not finite counts as the maximum difference, and as a flip.
     """
 
     windows: int
@@ -49,17 +49,17 @@ class Difference:
     flips: int
 
 
-def difference(expected: Floats, found: Floats) -> Difference:
-    """How far `found` lies from `expected`, both log-odds [windows]."""
-    odd = ~(np.isfinite(expected) & np.isfinite(found))
-    one, other = np.where(odd, 0.0, expected), np.where(odd, 0.0, found)
+def difference(expected: Floats, actual: Floats) -> Difference:
+    """The difference of `actual` from `expected`, both log-odds [windows]."""
+    not_finite = ~(np.isfinite(expected) & np.isfinite(actual))
+    one, other = np.where(not_finite, 0.0, expected), np.where(not_finite, 0.0, actual)
     before, after = probabilities(one), probabilities(other)
     flipped = ((one >= 0) != (other >= 0)) & (np.abs(before - THRESHOLD) > BAND)
     return Difference(
         len(expected),
-        float(np.where(odd, 1.0, np.abs(before - after)).max()),
-        float(np.where(odd, np.inf, np.abs(one - other)).max()),
-        int((flipped | odd).sum()),
+        float(np.where(not_finite, 1.0, np.abs(before - after)).max()),
+        float(np.where(not_finite, np.inf, np.abs(one - other)).max()),
+        int((flipped | not_finite).sum()),
     )
 
 

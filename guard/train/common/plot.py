@@ -1,4 +1,4 @@
-"""The plot of a training run: its loss, and how well it ranks the dev rows, by step."""
+"""The plot of a training run: training loss and dev metrics by step."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def draw_history(history: Sequence[Mapping[str, Any]], out: Path) -> None:
 
 
 def _series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
-    found = [(int(entry["step"]), float(entry[key])) for entry in history if key in entry]
-    return [step for step, _ in found], [value for _, value in found]
+    points = [(int(entry["step"]), float(entry[key])) for entry in history if key in entry]
+    return [step for step, _ in points], [value for _, value in points]

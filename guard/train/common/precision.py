@@ -1,4 +1,4 @@
-"""In which precision a CPU trains: bf16 where the processor computes in it.
+"""The precision of training on a CPU: bf16 where the processor supports it.
 
 Elsewhere it is emulated. For a product of 1,000 x 256 by 256 x 688 one thread of an AVX2 machine took 42 ms in bf16
 and 5 in fp32, for its gradients 287 and 4 (left), 15 and 4 (right).
@@ -15,7 +15,7 @@ def computes_bf16() -> bool:
 
 
 def cpu_autocast(bf16: bool) -> torch.autocast:
-    """A context in bf16 if that is wanted and this processor computes in it; else in fp32, which is said then."""
+    """An autocast context in bf16 if requested and supported by this processor; else fp32, with a printed note."""
     usable = bf16 and computes_bf16()
     if bf16 and not usable:
         print("bf16: this processor has no instructions for it, so fp32 is used", flush=True)  # noqa: T201

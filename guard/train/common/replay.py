@@ -1,8 +1,8 @@
-"""Replay: rows of the base's policy among a user's own, so that a guard learns new rules and keeps the old ones.
+"""Replay: rows of the base's policy among a user's own, so that a guard learns a new policy without forgetting the old.
 
-A row is labelled under one policy and says nothing about another's categories. So no row changes its policy: each epoch
-draws replay rows beside the user's, and each step of the recipe takes a batch of the one or of the other, under the
-policy that it was labelled by. Source: experience replay (Rolnick et al. 2019, arXiv:1811.11682).
+A row is labelled under one policy, and its label does not carry over to another. So each epoch draws replay rows beside
+the user's, and each step of the recipe takes a batch of the one or of the other, under the policy that it was labelled
+by. Source: experience replay (Rolnick et al. 2019, arXiv:1811.11682).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from guard.errors import ConfigError
 from guard.policy import Policy
 
 SEEDS = ("seed_prompts", "seed_responses")  # sources that ship with guard
-SEEDS_POLICY = "mlcommons"  # whose categories their crosswalk names
+SEEDS_POLICY = "mlcommons"  # the policy that their crosswalk maps to
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What is replayed: `share` of the rows of each epoch are of `data`, under `policy`.
+    """The replay settings: a `share` of the rows of each epoch comes from `data`, under `policy`.
 
     data: a folder made by `guard data build` for that policy; None: the seeds that ship with guard.
     """
@@ -50,7 +50,7 @@ class Replay:
 def replayed(settings: Replay) -> tuple[Policy, list[Example]]:
     """The policy of the replayed rows and all of them, in stored order; no rows for a share of 0.
 
-    ConfigError where seeds are asked for under another policy than theirs; DataError where the data is not there.
+    ConfigError where seeds are requested under another policy than theirs; DataError where the data is missing.
     """
     rules = policy.load(settings.policy)
     if settings.share == 0:
@@ -60,20 +60,20 @@ def replayed(settings: Replay) -> tuple[Policy, list[Example]]:
     theirs = policy.load(SEEDS_POLICY)
     if rules.codes != theirs.codes:
         raise ConfigError(
-            f"replay: the seeds that ship with guard are labelled by {SEEDS_POLICY}, not by {rules.id}; give a folder "
-            f"built for it as replay.data=FOLDER, or switch replay off with replay.share=0"
+            f"replay: the shipped seeds are labelled under {SEEDS_POLICY}, not {rules.id}; give a folder built for it "
+            "as replay.data=FOLDER, or switch replay off with replay.share=0"
         )
     return rules, seeds(theirs)
 
 
 def seeds(rules: Policy) -> list[Example]:
     """The rows of the seeds under `rules`, the policy that their crosswalk leads to."""
-    found = []
+    examples = []
     for source in map(description.load, SEEDS):
         table = description.load_crosswalk(source)
-        rows = source_rows.rows(source, Path(), table, rules)  # the root is not looked at: seeds lie in the taxonomy
-        found += [_example(row, source.licence) for row in rows]
-    return found
+        rows = source_rows.rows(source, Path(), table, rules)  # the root is unused: seeds are part of the taxonomy
+        examples += [_example(row, source.licence) for row in rows]
+    return examples
 
 
 def _example(row: Row, licence: str) -> Example:
@@ -93,8 +93,7 @@ def _example(row: Row, licence: str) -> Example:
 def drawn(examples: Sequence[Example], count: int, seed: int, epoch: int) -> list[Example]:
     """The epoch's `count` examples, by seed and epoch alone.
 
-    Over the epochs they walk through all of them in random order, lap by lap: none comes a second time before every
-    other one has come once.
+    Over the epochs they cycle through all examples in random order: none repeats before every other one has occurred.
     """
     places = range(epoch * count, (epoch + 1) * count) if examples else range(0)
     laps = {place // len(examples) for place in places}

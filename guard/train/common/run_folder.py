@@ -1,4 +1,4 @@
-"""A training run's record: `run.json` tells everything that made it."""
+"""A training run's record: `run.json`, with everything that produced it."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def write_run(
 
 
 def data_digest(data: Path) -> str | None:
-    """What names the data of a run: the digest of a built folder's manifest, or of all data files where it has none;
-    None where there is no data, as whoever reads it tells."""
+    """The digest of a run's data: of a built folder's manifest, or of all data files where it has none; None where
+    there is no data, which its loader reports."""
     manifest = data / "manifest.json"
     return contents(manifest if manifest.is_file() else data) if data.exists() else None
 
 
 def run_recipe(main: Callable[[str, list[str]], None]) -> None:
-    """Calls a recipe's `main` with what stands on its command line: a config and key=value changes.
+    """Calls a recipe's `main` with its command line: a config and key=value overrides.
 
     Errors that guard raises on purpose become one line on stderr and exit code 2, as in `guard`.
     """
@@ -83,14 +83,14 @@ def run_recipe(main: Callable[[str, list[str]], None]) -> None:
 
 
 def packages() -> dict[str, str]:
-    """Versions of the installed packages that decide a result."""
-    found = {}
+    """Versions of the installed packages that affect results."""
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def commit() -> str | None:

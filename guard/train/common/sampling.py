@@ -1,4 +1,4 @@
-"""Samples: each epoch shows every example once, as one window of its text, disguised or padded anew."""
+"""Sampling: each epoch shows every example once, as one window of its text, augmented anew."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from guard.train.common.labels import Item, Row, item_of
 _CHUNK = 4096  # samples among which batches of near lengths are made
 
 
-class Reader(Protocol):
-    """Whatever makes a conversation's windows: the renderer of either kind of guard."""
+class Renderer(Protocol):
+    """The renderer of either kind of guard, which cuts a conversation into windows."""
 
     def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One window of an example, with what is known of its label."""
+    """One window of an example, with its label."""
 
     item: Item
     row: Row
@@ -36,35 +36,35 @@ class Sample:
 
 def samples(
     examples: Sequence[Example],
-    reader: Reader,
+    renderer: Renderer,
     rules: Policy,
     settings: Augmentation,
     seed: int,
     epoch: int,
     pool: Pool,
 ) -> list[Sample]:
-    """The epoch's sample of every example, in their order, less those whose label says nothing under the policy."""
-    made = []
+    """The epoch's sample of every example, in order, without those whose label is undecided under the policy."""
+    drawn = []
     for example in examples:
         shown = augment(example, rules, settings, seed, epoch, pool)
         refusal = _refusal(example, shown.example)
         item = item_of(shown.example, rules, example.weight, refusal)
         if item is None:
             continue
-        windows = reader.tokenize(shown.example.conversation, rules).windows
+        windows = renderer.tokenize(shown.example.conversation, rules).windows
         rng = random.Random(f"{seed}/{epoch}/{example.id}")
         if item.unsafe:
             windows = holding(windows, shown.span)
         elif refusal is not None:
             windows = windows[:1]  # where a refusal is looked for
         window = rng.choice(windows)
-        made.append(Sample(item, (window.ids, window.segments)))
-    return made
+        drawn.append(Sample(item, (window.ids, window.segments)))
+    return drawn
 
 
 def holding(windows: Sequence[Window], span: tuple[int, int]) -> tuple[Window, ...]:
-    """The windows that surely show what is unsafe: those with the whole span; else where it begins and where it ends,
-    as harm is likeliest there."""
+    """The windows that contain the unsafe span: those with all of it; else the first and the last that touch it, where
+    harm is likeliest."""
     start, end = span
     whole = tuple(window for window in windows if window.start <= start and end <= window.end)
     if whole:
@@ -74,7 +74,7 @@ def holding(windows: Sequence[Window], span: tuple[int, int]) -> tuple[Window, .
 
 
 def _refusal(example: Example, shown: Example) -> bool | None:
-    """Whether a response refuses; unknown where its words were changed, which may hide that it does."""
+    """Whether a response refuses; None where augmentation changed its text, which may hide the refusal."""
     if shown.conversation.target is not Target.RESPONSE:
         return None
     same_speaker = example.conversation.target is Target.RESPONSE
@@ -83,9 +83,9 @@ def _refusal(example: Example, shown: Example) -> bool | None:
     return refuses(shown.conversation.judged.content)
 
 
-def batches(made: Sequence[Sample], tokens: int, rows: int, rng: random.Random) -> Iterator[list[Sample]]:
-    """Batches of near lengths within shuffled chunks, so that padding is small and order still random."""
-    order = list(made)
+def batches(drawn: Sequence[Sample], tokens: int, rows: int, rng: random.Random) -> Iterator[list[Sample]]:
+    """Batches of similar lengths within shuffled chunks, so that padding is small and the order random."""
+    order = list(drawn)
     rng.shuffle(order)
     cut: list[list[Sample]] = []
     for start in range(0, len(order), _CHUNK):
@@ -97,7 +97,7 @@ def batches(made: Sequence[Sample], tokens: int, rows: int, rng: random.Random) 
 
 
 def one_policy(settings: Augmentation) -> Augmentation:
-    """The settings without their steps on the policy: the recipe chooses one for each batch."""
+    """The settings without augmentation of the policy: the recipe chooses a policy for each batch."""
     return dataclasses.replace(
         settings, shuffle=0.0, renumber=0.0, drop=0.0, narrow=0.0, flip=0.0, names_only=0.0, short=0.0
     )

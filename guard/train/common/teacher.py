@@ -1,7 +1,7 @@
-"""What a finished guard says of training rows, for another to learn from: kept on disk, so that no row is scored twice.
+"""Teacher scores for distillation: a finished guard's scores of training rows, cached on disk.
 
-The key of a score is what was scored, under which policy, and by whom: a changed row, policy or teacher is scored anew,
-and what a killed run had scored is found again.
+The key of a score is its row, policy and teacher: a changed row, policy or teacher is scored anew, and the scores of a
+killed run are reused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from guard.policy import Policy
 from guard.prompts.window import Score
 from guard.train.common.labels import Item
 
-CHUNK = 128  # rows that are scored and kept together
+CHUNK = 128  # rows that are scored and stored together
 
 Progress = Callable[[int, int], None]  # rows done, rows to do
 
@@ -52,9 +52,9 @@ def cache_key(teacher: str, policy: Policy, conversation: Conversation) -> str:
 def teach(
     engine: Engine, examples: Sequence[Example], policy: Policy, path: Path, progress: Progress = lambda *_: None
 ) -> list[Score | None]:
-    """The score of each example, as for a verdict, as it is cached; None where the teacher cannot tokenize it.
+    """The score of each example, as for a verdict; None where the teacher cannot tokenize it.
 
-    DataError if the cache at `path` cannot be used; what the engine raises, after what was scored before is kept.
+    DataError if the cache at `path` cannot be used. An engine's error is raised after earlier scores are stored.
     """
     keys = [cache_key(engine.info.digest, policy, example.conversation) for example in examples]
     with Cache(path) as cache:
@@ -73,15 +73,15 @@ def teach(
 
 
 def _scores(engine: Engine, examples: Sequence[Example], policy: Policy) -> list[list[float]]:
-    """[verdict, each category …] of each example, [] where it cannot be tokenized. Raises what else goes wrong."""
+    """[verdict, each category …] of each example, [] where it cannot be tokenized. Raises any other error."""
     odds: list[list[float]] = []
-    for one in run(together([evidence(engine, example.conversation, policy) for example in examples]), engine):
-        if isinstance(one, InvalidInput):
-            odds.append([])  # told by the caller, who counts the rows without a score
-        elif isinstance(one, Exception):
-            raise one
+    for result in run(together([evidence(engine, example.conversation, policy) for example in examples]), engine):
+        if isinstance(result, InvalidInput):
+            odds.append([])  # reported by the caller, which counts the rows without a score
+        elif isinstance(result, Exception):
+            raise result
         else:
-            odds.append([one.score.unsafe, *one.score.categories])
+            odds.append([result.score.unsafe, *result.score.categories])
     return odds
 
 
@@ -91,13 +91,13 @@ def teachers_loss(
     """Cross-entropy with the teacher's probabilities at a temperature, by weight: of the OR over the policy, and of
     each category; 0 without taught items. `kept`: places in the whole policy of the logits' categories.
 
-    The verdict is learnt under the whole policy alone, of which the teacher spoke. Scaled by the temperature's square,
-    so that it weighs the same at all temperatures. Source: Hinton et al. 2015, arXiv:1503.02531.
+    The verdict is learnt only under the whole policy, under which the teacher scored. Scaled by the temperature's
+    square, so that its weight is the same at all temperatures. Source: Hinton et al. 2015, arXiv:1503.02531.
     """
     rows = [(row, item) for row, item in enumerate(items) if isinstance(item, Taught)]
     if not rows:
         return logits.sum() * 0.0
-    said = logits[[row for row, _ in rows]].float()
+    student = logits[[row for row, _ in rows]].float()
     weight = torch.tensor([item.weight for _, item in rows])
     scale = temperature**2 / weight.sum().clamp(min=1.0)
     verdict = torch.tensor([item.verdict for _, item in rows])
@@ -105,9 +105,9 @@ def teachers_loss(
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     loss = (
         category_weight
-        * (bce(said / temperature, torch.sigmoid(each / temperature), reduction="none") * weight[:, None]).sum()
+        * (bce(student / temperature, torch.sigmoid(each / temperature), reduction="none") * weight[:, None]).sum()
     )
     if whole:
-        either = torch.logsumexp(said, 1) / temperature
+        either = torch.logsumexp(student, 1) / temperature
         loss = loss + (bce(either, torch.sigmoid(verdict / temperature), reduction="none") * weight).sum()
     return loss * scale

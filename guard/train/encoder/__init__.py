@@ -1,1 +1,1 @@
-"""The encoder guard: model, steps, export."""
+"""Training and export of the encoder guard."""

@@ -1,4 +1,4 @@
-"""Held-out rows while an encoder trains: how well it ranks them, each scored by its worst window as in serving."""
+"""Dev evaluation while an encoder trains: ranking metrics, each row scored by its worst window as in serving."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DevRow:
 
 
 def dev_rows(examples: Sequence[Example], reader: EncoderInput, rules: Policy) -> list[DevRow]:
-    """Every example in the windows that serving scores, less those whose label says nothing under the policy."""
+    """The windows of every example, as in serving, without examples whose label is undecided under the policy."""
     return [
         DevRow(example.label == "unsafe", tuple((w.ids, w.segments) for w in windows))
         for example in examples
@@ -73,7 +73,7 @@ def evaluate(
     rules: Policy,
     autocast: contextlib.AbstractContextManager[None],
 ) -> dict[str, float | None]:
-    """Ranking quality on held-out rows. The model is left in training mode."""
+    """Ranking metrics on held-out rows. The model is left in training mode."""
     model.eval()
     words = [category_text(category) for category in rules.categories]
     with torch.no_grad(), autocast:

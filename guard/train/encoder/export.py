@@ -1,4 +1,4 @@
-"""The encoder as ONNX, its weights read straight from the safetensors file that torch reads too.
+"""Export of the encoder to ONNX, with its weights in the safetensors file that torch loads.
 
 The graph holds no weights: each is external data at its offset in model.safetensors, stored in half precision and cast
 to fp32 when the session is made, so that the arithmetic (and with it batch invariance) is that of fp32.
@@ -33,20 +33,20 @@ OPSET = 20
 TOLERANCE = 1e-3  # in probability, between torch and ONNX
 
 
-def bundle_encoder(run: Path, record: dict[str, Any], made: Path) -> tuple[dict[str, Any], dict[str, float]]:
-    """Fills the folder `made` from the run; the manifest's fields and the measured parity."""
+def bundle_encoder(run: Path, record: dict[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """Fills `folder` from the run; returns the manifest's fields and the measured parity."""
     model = encoder.load(run).eval()
-    encoder.save(model, made, torch.float16)
-    shutil.copyfile(run / "tokenizer.json", made / "tokenizer.json")
-    shutil.copyfile(run / "policy.yaml", made / "policy.yaml")
-    stored = encoder.load(made).eval()  # what ships: weights rounded to half precision, computed in fp32
-    write_graph(stored, made / "model.safetensors", made / "model.onnx")
-    fields = {**common_fields(record, made), "kind": "mini", "base": record["base"], "renderer": LAYOUT_DIGEST}
-    return fields, _parity(sealed(made, fields), model, stored)
+    encoder.save(model, folder, torch.float16)
+    shutil.copyfile(run / "tokenizer.json", folder / "tokenizer.json")
+    shutil.copyfile(run / "policy.yaml", folder / "policy.yaml")
+    stored = encoder.load(folder).eval()  # what ships: weights rounded to half precision, computed in fp32
+    write_graph(stored, folder / "model.safetensors", folder / "model.onnx")
+    fields = {**common_fields(record, folder), "kind": "mini", "base": record["base"], "renderer": LAYOUT_DIGEST}
+    return fields, _parity(sealed(folder, fields), model, stored)
 
 
 def write_graph(model: ConditionedEncoder, weights: Path, out: Path) -> None:
-    """Writes the graph of `model` to `out`; it reads its weights from the safetensors file `weights` beside it."""
+    """Writes the graph of `model` to `out`, which refers to the safetensors file `weights` beside it."""
     proto = _export(model)
     places = _tensors(weights)
     for initializer in list(proto.graph.initializer):
@@ -133,7 +133,7 @@ def _parity(draft: Bundle, model: ConditionedEncoder, stored: ConditionedEncoder
     for key in ("torch_vs_onnx", "alone_vs_batch"):
         if not parity[key] <= TOLERANCE:
             raise BundleError(
-                f"{key}: probabilities differ by {parity[key]:.2g}, allowed is {TOLERANCE}; do not ship this export"
+                f"{key}: probabilities differ by {parity[key]:.2g}, must be <= {TOLERANCE}; do not ship this export"
             )
     return parity
 

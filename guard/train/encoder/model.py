@@ -59,8 +59,8 @@ class ConditionedHead(nn.Module):
         value = self.value(states).reshape(rows, tokens, HEADS, HIDDEN // HEADS).transpose(1, 2)
         fit = (query[None] @ key) * (HIDDEN // HEADS) ** -0.5
         share = torch.softmax(fit + (1.0 - mask[:, None, None].to(fit.dtype)) * -1e4, -1)
-        found: Tensor = (share @ value).transpose(1, 2).reshape(rows, -1, HIDDEN)
-        return found
+        attended: Tensor = (share @ value).transpose(1, 2).reshape(rows, -1, HIDDEN)
+        return attended
 
 
 class ConditionedEncoder(nn.Module):
@@ -79,7 +79,7 @@ class ConditionedEncoder(nn.Module):
         nn.init.zeros_(self.refusal.weight)
         nn.init.zeros_(self.refusal.bias)
 
-    def read(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
         """[batch, width] and [batch, tokens, width]: the mean of the token states, scaled to unit mean square, and
         the states."""
         states = self.encoder(
@@ -91,19 +91,19 @@ class ConditionedEncoder(nn.Module):
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         """[batch, width]: the vectors of texts, which for a category's words are what `forward` takes."""
-        return self.read(input_ids, attention_mask, token_type_ids)[0]
+        return self.encode(input_ids, attention_mask, token_type_ids)[0]
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, categories: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The texts' vectors, their log-odds [batch, categories], and [batch] those that a text is a refusal."""
-        vector, states = self.read(input_ids, attention_mask, token_type_ids)
+        vector, states = self.encode(input_ids, attention_mask, token_type_ids)
         logits = self.head(self.dropout(vector), states, attention_mask, self.dropout(categories))
         return vector, logits, self.refusal(vector).squeeze(-1)
 
 
 def base_folder(name: str) -> Path:
-    """Where a base lies: `mini` (the shipped guard), `minilm` (the encoder it was made from), or a folder.
+    """The folder of a base: `mini` (the shipped guard), `minilm` (its pretrained encoder), or a folder.
 
     ConfigError if it is not there.
     """
@@ -147,12 +147,12 @@ def load(folder: Path) -> ConditionedEncoder:
     weights = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
     missing, unknown = model.load_state_dict(weights, strict=False)
     if unknown or not all(name.startswith(ADDED) for name in missing):
-        raise ConfigError(f"{folder}: {len(missing)} weights are missing, {len(unknown)} are of no known part")
+        raise ConfigError(f"{folder}: {len(missing)} weights are missing, {len(unknown)} are unknown")
     return model
 
 
 def save(model: ConditionedEncoder, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """config.json and model.safetensors, which `load` reads back."""
+    """Writes config.json and model.safetensors, which `load` reads."""
     config = model.encoder.config.to_diff_dict() | {"model_type": model.encoder.config.model_type}
     for key in ("architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype"):
         config.pop(key, None)
@@ -165,10 +165,10 @@ def save(model: ConditionedEncoder, folder: Path, dtype: torch.dtype = torch.flo
 def padded(rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int) -> dict[str, Tensor]:
     """(ids, segments) rows as the three padded int64 tensors [rows, longest] that the encoder takes."""
     longest = max(len(ids) for ids, _ in rows)
-    made = {name: torch.zeros(len(rows), longest, dtype=torch.long) for name in ("attention_mask", "token_type_ids")}
-    made["input_ids"] = torch.full((len(rows), longest), pad, dtype=torch.long)
+    tensors = {name: torch.zeros(len(rows), longest, dtype=torch.long) for name in ("attention_mask", "token_type_ids")}
+    tensors["input_ids"] = torch.full((len(rows), longest), pad, dtype=torch.long)
     for row, (ids, segments) in enumerate(rows):
-        made["input_ids"][row, : len(ids)] = torch.tensor(ids)
-        made["token_type_ids"][row, : len(segments)] = torch.tensor(segments)
-        made["attention_mask"][row, : len(ids)] = 1
-    return made
+        tensors["input_ids"][row, : len(ids)] = torch.tensor(ids)
+        tensors["token_type_ids"][row, : len(segments)] = torch.tensor(segments)
+        tensors["attention_mask"][row, : len(ids)] = 1
+    return tensors

@@ -1,4 +1,4 @@
-"""A run that trains the encoder: its options, how it begins, its steps, and what it leaves."""
+"""A training run of the encoder: options, setup, loop, and results."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig(LoopConfig):
-    """See training/configs/encoder.yaml for what each knob buys."""
+    """See training/configs/encoder.yaml for the effect of each setting."""
 
     base: str
     epochs: Positive = 2.0
@@ -54,7 +54,7 @@ class EncoderConfig(LoopConfig):
 
 @dataclass(frozen=True, eq=False)
 class EncoderRun:
-    """A run that has begun: its rows, the model, and the one renderer.
+    """A started run: its rows, the model, and the renderer.
 
     inputs: digests of what the configuration names. identity: what a resumed run must have in common with this one.
     data: the digest by which a bundle names its data. train: rows of both labels. dev: rows as serving reads them.
@@ -77,7 +77,7 @@ class EncoderRun:
         return Path(self.config.out)
 
     def dev_metrics(self) -> dict[str, float | None]:
-        """How well the model ranks the dev rows."""
+        """Ranking metrics on the dev rows."""
         return evaluate(self.model, self.dev, self.reader, self.rules, self.autocast)
 
     def batches(self, samples: Sequence[Sample], rng: random.Random) -> Iterator[list[Sample]]:
@@ -100,7 +100,7 @@ def begin(config: EncoderConfig, rules: Policy, inputs: Mapping[str, Any], resum
     trained = any((base / name).exists() for name in ("guard.json", "run.json"))
     model = encoder.load(base) if trained else encoder.from_pretrained(base)
     if config.max_tokens > (most := model.encoder.config.max_position_embeddings):
-        raise ConfigError(f"max_tokens={config.max_tokens}: {config.base} reads windows of at most {most} tokens")
+        raise ConfigError(f"max_tokens must be <= {most} for {config.base} (got {config.max_tokens})")
     model.dropout.p = config.dropout
     # Words keep their pre-trained vectors, so that words unseen here stay where they were.
     model.encoder.embeddings.word_embeddings.requires_grad_(not config.freeze_embeddings)
@@ -132,7 +132,7 @@ def fit(
 
 
 def finish(run: EncoderRun, finished: Finished, **extra: Any) -> None:
-    """Writes the weights and, last, the record of the run. `extra` stands in the record beside what all runs tell."""
+    """Writes the weights and, last, the record of the run. `extra`: more fields of the record."""
     encoder.save(run.model, run.out)
     stage = run.base / "run.json"  # of a stage before this one, which knows what all began with
     origin = json.loads(stage.read_text(encoding="utf-8"))["base"] if stage.exists() else run.config.base

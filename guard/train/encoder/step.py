@@ -1,4 +1,4 @@
-"""A step of the encoder: a batch of samples against the words of the categories that are in force."""
+"""A training step of the encoder: a batch of samples against the texts of the active categories."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def logits_of(
     text = encoder.padded([sample.row for sample in batch], reader.pad)
     with autocast:
         vectors = model.embed(**encoder.padded(category_rows(reader, words), reader.pad))
-        means, states = model.read(**text)
+        means, states = model.encode(**text)
     logits = model.head(model.dropout(means), states, text["attention_mask"], model.dropout(vectors))
     return logits, model.refusal(means).squeeze(-1)

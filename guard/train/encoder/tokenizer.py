@@ -1,4 +1,4 @@
-"""The encoder's tokenizer, made safe for hostile text before training and shipping."""
+"""The encoder's tokenizer, hardened against hostile text before training and export."""
 
 from __future__ import annotations
 

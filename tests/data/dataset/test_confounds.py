@@ -372,9 +372,9 @@ def test_a_mixing_section_can_be_tried_without_a_build(built, tmp_path):
     assert "did you mean `temperature`" in str(run(built, "--mixing", tmp_path / "mixing.yaml").exception)
     describe(built, [{"source": "books"}])
     (tmp_path / "mixing.yaml").write_text("temperature: 2\n")
-    assert "does not state the weights of sources" in str(run(built, "--mixing", tmp_path / "mixing.yaml").exception)
+    assert "the manifest has no source weights" in str(run(built, "--mixing", tmp_path / "mixing.yaml").exception)
     (built / "train.parquet").rename(built / "dev.parquet")
-    assert "not to dev" in str(run(built, "--mixing", tmp_path / "mixing.yaml", "--split", "dev").exception)
+    assert "got --split dev" in str(run(built, "--mixing", tmp_path / "mixing.yaml", "--split", "dev").exception)
 
 
 def test_a_file_that_is_no_split_is_an_error(built):

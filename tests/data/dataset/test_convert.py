@@ -163,8 +163,8 @@ def test_broken_rows_leave_no_output_unless_they_are_dropped(tmp_path):
         ("out.csv", None, r"unknown suffix '\.csv'; allowed: \.jsonl, \.ndjson, \.parquet"),
         ("out.parquet", "chat", "it can be parquet, but not chat"),
         ("out.jsonl", "parquet", "it can be jsonl, chat, kto, preference, but not parquet"),
-        ("gone/out.jsonl", None, "must be a file in a folder that is there"),
-        ("own.jsonl", None, "not the one that is read"),
+        ("gone/out.jsonl", None, "must be a file in an existing folder"),
+        ("own.jsonl", None, "and not the input"),
     ],
 )
 def test_an_output_that_cannot_be(own, tmp_path, out, to, message):

@@ -163,8 +163,8 @@ def test_an_empty_file_has_no_records(tmp_path, name, content):
         ("a.xlsx", b"canary", "xlsx", {}, "a.xlsx: is not an Excel workbook"),
         ("a.parquet", b"canary", "parquet", {}, "a.parquet: cannot be read as Parquet (ArrowInvalid)"),
         ("a.arrow", b"canary", "arrow", {}, "a.arrow: not a readable arrow file"),
-        ("a.csv.gz", b"canary", "csv", {}, "a.csv.gz: is not a whole gzip file"),
-        ("a.csv.gz", gzip.compress(b"a\ncanary\n" * 99, mtime=0)[:-9], "csv", {}, "a.csv.gz: is not a whole gzip file"),
+        ("a.csv.gz", b"canary", "csv", {}, "a.csv.gz: not a complete gzip file"),
+        ("a.csv.gz", gzip.compress(b"a\ncanary\n" * 99, mtime=0)[:-9], "csv", {}, "a.csv.gz: not a complete gzip file"),
     ],
 )
 def test_broken_files_are_named_without_their_text(tmp_path, name, content, format, options, message):
@@ -401,7 +401,7 @@ def test_a_json_row_is_read_strictly_and_not_without_bound(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "canary", "text": "x"}\n{"text": "' + "a" * (5 << 20) + '"}\n')
     problems = [record.problem for record in each(tmp_path / "a.jsonl", "a.jsonl", "jsonl")]
     assert problems[0] == "not valid JSON: an object repeats a key"
-    assert problems[1].startswith("the row is too long: 5,242,893 bytes; at most 4,194,304")
+    assert problems[1].startswith("the row is too long: 5,242,893 bytes, must be <= 4,194,304")
     (tmp_path / "a.json").write_text('[{"text": "canary",\n "text": "x"}]')
     with pytest.raises(DataError, match=r"a\.json: not valid JSON: an object repeats a key"):
         list(each(tmp_path / "a.json", "a.json", "json"))

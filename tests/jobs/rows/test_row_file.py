@@ -95,12 +95,12 @@ def test_messages_are_the_same_from_every_format(tmp_path: Path) -> None:
         (
             "a.csv",
             f"{CANARY},safe\nx,y\n".encode(),
-            r"has no column `messages`, `prompt`, `text` or `response`: the first row names none of its 2 columns so",
+            r"has no column `messages`, `prompt`, `text` or `response` among the 2 of its first row",
         ),
         ("a.tsv", b"prompt\tguard_outcome\n", r"a\.tsv: has a column `guard_outcome` already, which this command adds"),
         ("a.jsonl", b'{"prompt": "x"}\n{"guard_outcome": 1}', r"a\.jsonl line 2: has a column `guard_outcome`"),
-        ("a.jsonl.gz", b"not gzip", r"a\.jsonl\.gz: is not a whole gzip file"),
-        ("a.csv.gz", gzip.compress(b"prompt\n" + b"x\n" * 99, mtime=0)[:-9], r"a\.csv\.gz: is not a whole gzip file"),
+        ("a.jsonl.gz", b"not gzip", r"a\.jsonl\.gz: not a complete gzip file"),
+        ("a.csv.gz", gzip.compress(b"prompt\n" + b"x\n" * 99, mtime=0)[:-9], r"a\.csv\.gz: not a complete gzip file"),
         ("none.jsonl", None, r"none\.jsonl: cannot be read: No such file or directory"),
         ("none.csv", None, r"none\.csv: cannot be read: No such file or directory"),
         ("none.parquet", None, r"none\.parquet: cannot be read: No such file or directory"),
@@ -191,7 +191,7 @@ def test_a_row_that_is_too_long_is_broken_and_spares_the_others(tmp_path: Path) 
     path = tmp_path / "a.jsonl"
     long = b'{"prompt": "' + b"a" * (2 * ROW_BYTES) + b'"}'
     path.write_bytes(b'{"prompt": "x"}\n' + long + b'\n{"prompt": "y"}\n' + long)
-    told = f"the row is too long: {len(long) + 1:,} bytes; at most {ROW_BYTES:,} are read"
+    told = f"the row is too long: {len(long) + 1:,} bytes, must be <= {ROW_BYTES:,}"
     rows = read(open_rows(path))
     assert rows[:3] == [{"prompt": "x"}, told, {"prompt": "y"}]
     assert len(rows) == 4
@@ -230,5 +230,5 @@ def test_what_expands_beyond_reason_is_refused(tmp_path: Path) -> None:
         open_rows(path)
     rows = pa.table({"prompt": pa.repeat(pa.scalar("hi"), 1_200_000)})
     pq.write_table(rows, path, row_group_size=1_200_000)
-    with pytest.raises(DataError, match=r"a\.parquet: says that [\d,]+ bytes are 1,200,000 rows"):
+    with pytest.raises(DataError, match=r"a\.parquet: claims 1,200,000 rows in [\d,]+ bytes"):
         open_rows(path)

@@ -236,7 +236,7 @@ def test_rows_that_say_nothing_are_counted_and_one_class_is_an_error() -> None:
     taught, left = training_rows([*ROWS, foreign, open_to_doubt, example(8, "Hello.", weight=0.0)], RULES, "data")
     assert [row.example for row in taught] == ROWS
     assert (left.read, left.kept, left.foreign, left.weightless) == (9, 6, 2, 1)
-    with pytest.raises(DataError, match=r"data: only unsafe rows to train on under policy 'minimal' \(1 rows read\)"):
+    with pytest.raises(DataError, match=r"data: only unsafe rows to train on under policy 'minimal' \(of 1 rows\)"):
         training_rows([ROWS[1]], RULES, "data")
     with pytest.raises(DataError, match="data: no row to train on"):
         training_rows([foreign], RULES, "data")

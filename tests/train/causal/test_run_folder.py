@@ -52,14 +52,14 @@ def test_a_run_made_of_something_else_is_an_error_that_tells_the_keys(tmp_path: 
     folder.begin(tmp_path, MADE_OF)
     checkpoint(tmp_path, 3)
     other = {**MADE_OF, "trainer": {"learning_rate": 2e-4, "max_steps": 8}}
-    with pytest.raises(ConfigError, match=r"trainer.learning_rate \(was 0.0001, is 0.0002\)\. Give another folder"):
+    with pytest.raises(ConfigError, match=r"trainer.learning_rate \(was 0.0001, is 0.0002\)\. Choose another folder"):
         folder.begin(tmp_path, other)
     assert (tmp_path / "checkpoints" / "checkpoint-3").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
-    with pytest.raises(ConfigError, match="is not empty and no run of this recipe"):
+    with pytest.raises(ConfigError, match="is not empty and not a run of this recipe"):
         folder.begin(tmp_path, MADE_OF)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -76,7 +76,7 @@ def test_a_row_of_weight_two_counts_as_two_rows():
     ("z", "labels", "message"),
     [
         (np.linspace(-1, 1, 59), np.arange(59) >= 40, "19 unsafe and 40 safe rows are too few"),
-        (np.linspace(-1, 1, 80), np.arange(80) < 40, "do not go with unsafe"),
+        (np.linspace(-1, 1, 80), np.arange(80) < 40, "do not increase with unsafe"),
         (np.full(80, 0.1), np.arange(80) < 40, "same log-odds"),
     ],
 )

@@ -100,5 +100,5 @@ def test_a_run_made_of_other_contents_is_refused(here: Path) -> None:
 def test_the_export_tells_what_has_changed_since() -> None:
     record = {"digests": {"data": "a" * 64}}
     check_unchanged(record, "data", "a" * 64, "rows.jsonl", "restore it")
-    with pytest.raises(BundleError, match=r"rows\.jsonl: .* digest of the data was a{12}, is b{12}; restore it"):
+    with pytest.raises(BundleError, match=r"rows\.jsonl: .* digest of the data was a{12}, is now b{12}; restore it"):
         check_unchanged(record, "data", "b" * 64, "rows.jsonl", "restore it")

@@ -79,7 +79,8 @@ def test_the_seeds_come_whole_and_under_their_policy() -> None:
 
 def test_the_seeds_do_not_fit_another_policy() -> None:
     with pytest.raises(
-        ConfigError, match=r"replay: the seeds .* by mlcommons, not by openai-moderation; .* replay\.data=FOLDER"
+        ConfigError,
+        match=r"replay: the shipped seeds .* under mlcommons, not openai-moderation; .* replay\.data=FOLDER",
     ):
         replayed(Replay(policy="openai", share=0.5))
 

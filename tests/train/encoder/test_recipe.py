@@ -206,7 +206,7 @@ def test_the_bundle_tells_where_it_comes_from(world: World, sealed: Path) -> Non
 def test_an_export_leaves_what_is_there_alone(world: World, run: Path, sealed: Path) -> None:
     before = {path: digest(path) for path in sealed.iterdir()}
     _, err = guard("export", run, sealed, code=3)
-    assert f"{sealed}: exists already" in err
+    assert f"{sealed}: already exists" in err
     assert {path: digest(path) for path in sealed.iterdir()} == before
     assert not [path for path in world.folder.iterdir() if path.name.startswith(".")]
 
@@ -238,7 +238,7 @@ def test_a_bundle_is_a_base_and_jsonl_is_data(world: World, sealed: Path) -> Non
         ({"data": "safe"}, "only safe rows to train on under policy 'minimal'"),
         ({"base": "nowhere"}, "give a model folder, `mini` or `minilm`"),
         ({"change": "max_tokens=15"}, "max_tokens: must be greater than or equal to 16 (given: 15)"),
-        ({"change": "max_tokens=257"}, "reads windows of at most 256 tokens"),
+        ({"change": "max_tokens=257"}, "max_tokens must be <= 256"),
     ],
     ids=["key", "data", "one label", "base", "too short", "too long"],
 )

@@ -1,0 +1,25 @@
+"""`guard eval`: a guard on labelled sets, which is what is meant where no command is named, or a recipe by transfer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from guard.cli import evaluate, transfer
+
+DEFAULT = "sets"
+
+
+class _SetsByDefault(TyperGroup):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """`guard eval xstest` stands for `guard eval sets xstest`."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_SetsByDefault, no_args_is_help=True)
+app.command(DEFAULT)(evaluate.evaluate)
+app.command("transfer")(transfer.transfer)

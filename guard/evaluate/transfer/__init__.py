@@ -1,0 +1,1 @@
+"""How well a training recipe carries over to sources that it never saw: whole sources held out in turn."""

@@ -1,0 +1,156 @@
+"""The HTTP application: the wire formats of the table, health, metrics and the OpenAPI document."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from guard.errors import DeadlineExceeded, TooLarge
+from guard.serve.core.errors import public
+from guard.serve.core.request import Request as Asked
+from guard.serve.core.service import Service
+from guard.serve.http.body import parse
+from guard.serve.http.openapi import document
+from guard.serve.http.status import retry_after, status
+from guard.serve.http.table import TRANSLATORS
+from guard.serve.http.translator import Context, Judged, Translator
+from guard.serve.metrics import CONTENT_TYPE, Metrics
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_NOBODY = 499  # reads the answer: what nginx logs for a caller that is gone
+T = TypeVar("T")
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class _Gone(Exception):
+    """The caller has closed its connection."""
+
+
+def app(service: Service, metrics: Metrics) -> ASGIApp:
+    """The application of a service, for any ASGI server."""
+    routes = [Route(each.path, _translated(each, service), methods=["POST"]) for each in TRANSLATORS]
+    described = _json(document(TRANSLATORS))
+
+    async def health(_: Request) -> Response:
+        return Response(_json({"status": "ok"}), media_type="application/json")
+
+    async def readiness(_: Request) -> Response:
+        if service.ready:
+            return Response(_json({"status": "ready"}), media_type="application/json")
+        return Response(_json({"status": "stopping"}), 503, media_type="application/json")
+
+    async def measures(_: Request) -> Response:
+        return Response(metrics.page(), media_type=CONTENT_TYPE)
+
+    async def openapi(_: Request) -> Response:
+        return Response(described, media_type="application/json")
+
+    pages = {"/healthz": health, "/readyz": readiness, "/metrics": measures, "/openapi.json": openapi}
+    routes += [Route(path, page, methods=["GET"]) for path, page in pages.items()]
+    errors: Any = {404: _no_such_path, 405: _wrong_method}
+    return Starlette(routes=routes, exception_handlers=errors)
+
+
+def _translated(translator: Translator[Any], service: Service) -> Handler:
+    """The endpoint of a wire format. Whatever goes wrong is an answer in the format's own shape."""
+
+    async def answer(request: Request) -> Response:
+        started = time.perf_counter()
+        given = request.headers.get("x-request-id", "")
+        headers = {"x-request-id": given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex}
+        number, body = _NOBODY, None
+        try:
+            number, body = 200, await _answer(translator, service, request)
+        except (_Gone, ClientDisconnect):
+            pass
+        except Exception as problem:  # noqa: BLE001 - passed on to the caller
+            error = public(problem)
+            number = status(error, translator.statuses)
+            body = translator.error(number, error)
+            if seconds := retry_after(error):
+                headers["retry-after"] = seconds
+        finally:
+            service.observer.called(translator.path, str(number), time.perf_counter() - started)
+        return Response(_json(body), number, headers, media_type="application/json")
+
+    return answer
+
+
+async def _answer(translator: Translator[Any], service: Service, request: Request) -> Any:
+    sent = await _sent(translator.body, service, request)
+    context = Context(request.headers, service.moderator.engine.info.digest, service.policy_names)
+    work = translator.plan(sent, context)
+    judging = asyncio.gather(*(_judged(translator, service, each) for each in work.requests))
+    return work.reply(await _unless_gone(request, judging))
+
+
+async def _sent(kind: type[BaseModel], service: Service, request: Request) -> BaseModel:
+    limit = service.limits.request_bytes
+    too_large = TooLarge(f"the body is larger than {limit} bytes; send less")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    data = bytearray()
+    try:
+        async with asyncio.timeout(service.limits.request_seconds):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > limit:
+                    raise too_large
+    except TimeoutError:
+        raise DeadlineExceeded("the body did not arrive in time") from None
+    return parse(bytes(data), kind)
+
+
+async def _judged(translator: Translator[Any], service: Service, asked: Asked) -> Judged:
+    answers = await service.judge(asked)
+    policy = await service.policy(asked.options)
+    if translator.prepare is not None and policy is not service.moderator.policy:
+        await asyncio.to_thread(translator.prepare, policy)
+    return Judged(policy, answers)
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """What the work returns; cancels it and raises _Gone when the caller closes its connection first."""
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise _Gone
+        return working.result()
+    finally:
+        for task in (working, gone):
+            task.cancel()
+
+
+async def _no_such_path(request: Request, _: Exception) -> Response:
+    paths = ", ".join(each.path for each in TRANSLATORS)
+    return _plain(404, f"no such path; known: {paths}, /healthz, /readyz, /metrics, /openapi.json")
+
+
+async def _wrong_method(request: Request, problem: Any) -> Response:
+    allowed = problem.headers.get("Allow", "") if problem.headers else ""
+    response = _plain(405, f"this path does not take the method; allowed: {allowed}")
+    response.headers["allow"] = allowed
+    return response
+
+
+def _plain(number: int, message: str) -> Response:
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return Response(_json({"error": error}), number, media_type="application/json")
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

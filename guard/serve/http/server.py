@@ -1,0 +1,73 @@
+"""The HTTP listener: uvicorn in the event loop of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from guard.errors import ServiceError
+from guard.serve.core.service import Service
+from guard.serve.http.app import app
+from guard.serve.http.table import TRANSLATORS
+from guard.serve.metrics import Metrics
+
+KEEP_ALIVE_SECONDS = 75  # longer than gateways keep idle connections, so that they close them, and not the server
+FLUSH_SECONDS = 1  # for responses that a client does not read
+CONNECTIONS = 8192  # above the queue's bound, which answers 429
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An HTTP server on `port`; `ended` when its own loop has."""
+
+    port: int
+    ended: asyncio.Task[None]
+
+
+class _Embedded(uvicorn.Server):
+    """Leaves the signals to the process that it is part of."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def listening(service: Service, metrics: Metrics, host: str, port: int) -> AsyncIterator[Listener]:
+    """A listener at host:port. Raises ServiceError if it cannot listen."""
+    for translator in TRANSLATORS:
+        if translator.prepare is not None:
+            await asyncio.to_thread(translator.prepare, service.moderator.policy)
+    config = uvicorn.Config(
+        app(service, metrics),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=1024,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=FLUSH_SECONDS,
+    )
+    try:
+        # Bound here, and not by uvicorn, which ends the process where it cannot.
+        bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as problem:
+        raise ServiceError(f"cannot listen on {host}:{port}: {problem.strerror}; give another --rest-port") from None
+    server = _Embedded(config)
+    ended = asyncio.create_task(server.serve([bound]), name="guard-http")
+    while not server.started and not ended.done():
+        await asyncio.sleep(0.001)
+    try:
+        yield Listener(bound.getsockname()[1], ended)
+    finally:
+        server.should_exit = True
+        await asyncio.wait([ended])

@@ -1,0 +1,55 @@
+"""HTTP statuses of errors: one table for all wire formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from guard.errors import (
+    Closed,
+    DeadlineExceeded,
+    EngineError,
+    GuardError,
+    InvalidInput,
+    Overloaded,
+    PolicyError,
+    TooLarge,
+    UnknownPolicy,
+)
+
+
+class Unjudged(InvalidInput):
+    """A verdict INCOMPLETE in a format that has no word for it: failing must not pass for safe."""
+
+    def __init__(self, unjudged: tuple[str, ...] = ()) -> None:
+        what = f": {', '.join(unjudged)[:500]} is not text" if unjudged else ", for example a script it does not know"
+        super().__init__(f"a part of the content cannot be judged{what}")
+
+
+# The first kind that fits counts.
+_TABLE: Mapping[type[GuardError], int] = {
+    Overloaded: 429,
+    Closed: 503,
+    DeadlineExceeded: 504,
+    UnknownPolicy: 404,
+    PolicyError: 400,
+    TooLarge: 413,
+    Unjudged: 422,
+    InvalidInput: 400,
+    EngineError: 500,
+}
+
+
+def status(error: GuardError, statuses: Mapping[type[GuardError], int]) -> int:
+    """The status of a public error (serve.core.errors); `statuses` are those of the format itself."""
+    for table in (statuses, _TABLE):
+        for kind, number in table.items():
+            if isinstance(error, kind):
+                return number
+    return 500
+
+
+def retry_after(error: GuardError) -> str | None:
+    """The seconds of a Retry-After header, where it may help to try again."""
+    if isinstance(error, Overloaded):
+        return f"{max(1, round(error.retry_after_s))}"
+    return "1" if isinstance(error, Closed) else None

@@ -1,0 +1,143 @@
+"""The server: one service behind a gRPC and an HTTP listener, from start to graceful shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import grpc
+
+from guard.errors import Closed, ServiceError, need
+from guard.moderator import Moderator
+from guard.serve.core.request import Options
+from guard.serve.core.service import Service
+from guard.serve.grpc import server as grpc_server
+from guard.serve.limits import Limits
+
+if TYPE_CHECKING:
+    from guard.serve.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where a server listens (port 0: a free one; rest_port None: no HTTP) and its limits.
+
+    lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
+    least_ping_seconds: a client that pings its gRPC connection more often than that, three times, is disconnected.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    limits: Limits = field(default_factory=Limits)
+    lame_duck_seconds: float = 1.0
+    least_ping_seconds: float = 5.0
+    rest_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers gRPC at `address` and HTTP at `rest_address` (host:port)."""
+
+    address: str
+    service: Service
+    server: grpc.aio.Server
+    listeners: tuple[asyncio.Task[object], ...]  # each ends with the loop of its listener
+    rest_address: str | None = None
+
+    async def stopped(self) -> None:
+        """Returns when it has stopped answering: its batcher or the loop of a listener has ended."""
+        service = asyncio.ensure_future(self.service.stopped())
+        try:
+            await asyncio.wait([*self.listeners, service], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            service.cancel()
+
+
+@asynccontextmanager
+async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Running]:
+    """A running server.
+
+    On exit health reports NOT_SERVING, new requests get UNAVAILABLE or 503, accepted ones are answered, then it stops.
+    Raises ServiceError if it cannot listen, MissingExtra without the packages that HTTP needs.
+    """
+    address = _free_address(settings.host, settings.port, "--port")
+    metrics = None if settings.rest_port is None else _metrics()
+    service = Service(moderator, settings.limits, metrics)
+    async with service, AsyncExitStack() as listeners:
+        listener = await listeners.enter_async_context(
+            grpc_server.listening(service, address, settings.least_ping_seconds)
+        )
+        ends, rest_address = [listener.ended], None
+        if settings.rest_port is not None and metrics is not None:
+            from guard.serve.http.server import listening  # needs the extra
+
+            metrics.describe(await service.info(Options()))
+            rest_address = _free_address(settings.host, settings.rest_port, "--rest-port")
+            rest = await listeners.enter_async_context(listening(service, metrics, settings.host, settings.rest_port))
+            ends.append(rest.ended)
+            rest_address = _join(settings.host, rest.port)
+        try:
+            yield Running(_join(settings.host, listener.port), service, listener.server, tuple(ends), rest_address)
+        finally:
+            await listener.refuse()
+            await asyncio.gather(service.drain(), asyncio.sleep(settings.lame_duck_seconds))
+
+
+def _metrics() -> Metrics:
+    for module in ("starlette", "uvicorn", "prometheus_client"):
+        need(module, "rest")
+    from guard.serve.metrics import Metrics
+
+    return Metrics()
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _free_address(host: str, port: int, option: str) -> str:
+    """host:port if it can be bound now, else ServiceError with the reason, which a listener would only log."""
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            probe.listen()
+    except OSError as problem:
+        raise ServiceError(
+            f"cannot listen on {_join(host, port)}: {problem.strerror}; give another --host or {option}"
+        ) from None
+    return _join(host, port)
+
+
+async def run(moderator: Moderator, settings: Settings, announce: Callable[[Running], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. Main thread only.
+
+    announce: called once requests are answered. Raises Closed if the batcher or the loop of a listener ends by itself,
+    so that a process without a listener ends. Draining takes no longer than the deadlines of the accepted requests,
+    but an engine that hangs keeps the process alive.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        stopping.set()
+
+    async with serving(moderator, settings) as running:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, stop)
+        announce(running)
+        waits = [asyncio.create_task(stopping.wait()), asyncio.ensure_future(running.stopped())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in waits:
+            task.cancel()
+    if not stopping.is_set():
+        raise Closed("the service stopped because its batcher or its listener failed; restart it")
