@@ -27,7 +27,7 @@ from guard.metrics.classification import auprc, best_f1
 from guard.prompts.encoder import EncoderInput, category_text
 from guard.train.augment.augmentation import Augmentation
 from guard.train.augment.padding import benign
-from guard.train.common.labels import loss_of
+from guard.train.common.loss import loss_of
 from guard.train.common.sampling import Sample, batches, one_policy, samples
 from guard.train.encoder import model as encoder
 from guard.train.encoder.dev_eval import category_rows, dev_rows, worst_windows

@@ -18,6 +18,7 @@ from guard.errors import DocumentError
 MAX_DEPTH = 32
 Location = tuple[int | str, ...]
 Lines = dict[Location, int]
+_ERRORS = (yaml.YAMLError, ValueError, OverflowError)  # PyYAML lets the last two out of bad escapes
 _TAG = "tag:yaml.org,2002:"
 _CORE: tuple[tuple[str, str, list[str]], ...] = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -31,14 +32,18 @@ _CORE: tuple[tuple[str, str, list[str]], ...] = (
 )
 
 
-class _Reader(yaml.SafeLoader):
-    """The nodes of a document of plain data; its scalars follow the YAML 1.2 core schema."""
+class _Unsupported(yaml.MarkedYAMLError):
+    """It is YAML, of a kind that no document of ours is."""
+
+
+class _Composer(yaml.composer.Composer):
+    """The nodes of a document of plain data."""
 
     depth = 0
     longest_list: int | None = None
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[attr-defined]  # of the parser that it is mixed into
         problem = None
         if isinstance(event, yaml.AliasEvent):
             problem = "aliases (*name) are not supported; write the value out"
@@ -49,18 +54,34 @@ class _Reader(yaml.SafeLoader):
         elif self.longest_list is not None and isinstance(parent, yaml.SequenceNode) and index >= self.longest_list:
             problem = f"a list must hold at most {self.longest_list} items"
         if problem:
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            raise _Unsupported(problem=problem, problem_mark=event.start_mark)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
 
+class _Reader(_Composer, yaml.SafeLoader):
+    """PyYAML's own parser; its scalars follow the YAML 1.2 core schema."""
+
+
 class _Writer(yaml.SafeDumper):
     """Quotes every text that YAML 1.1 (PyYAML's own rules) or 1.2 would parse as another type."""
 
 
-_Reader.yaml_implicit_resolvers = {}
+_FAST: type[Any] = _Reader
+if yaml.__with_libyaml__:
+
+    class _FastReader(_Composer, yaml.CSafeLoader):
+        """libyaml's parser, several times as fast; it refuses more, and in other words."""
+
+        def __init__(self, text: str) -> None:
+            _Composer.__init__(self)
+            yaml.CSafeLoader.__init__(self, text)
+
+    _FAST = _FastReader
+# One table for both: they differ in how a text is cut into scalars, not in what those mean.
+_Reader.yaml_implicit_resolvers = _FAST.yaml_implicit_resolvers = {}
 for _kind in (_Reader, _Writer):
     for _name, _pattern, _first in _CORE:
         _kind.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), _first)
@@ -112,13 +133,14 @@ def parse(
 
 def _compose(text: str, where: str, error: type[DocumentError], longest_list: int | None) -> yaml.Node | None:
     try:
-        reader = _Reader(text)
-        reader.longest_list = longest_list
+        kind = _Reader if "\t" in text or "\ufeff" in text else _FAST  # the two read these differently
         try:
-            return reader.get_single_node()
-        finally:
-            reader.dispose()
-    except (yaml.YAMLError, ValueError, OverflowError) as problem:  # PyYAML lets the last two out of bad escapes
+            return _nodes(kind, text, longest_list)
+        except _ERRORS as problem:
+            if kind is _Reader or isinstance(problem, _Unsupported):
+                raise
+            return _nodes(_Reader, text, longest_list)  # which reads it after all, or says better what is wrong
+    except _ERRORS as problem:
         mark = getattr(problem, "problem_mark", None)
         place = f"{where}:{mark.line + 1}" if mark else where
         what = getattr(problem, "problem", None) or str(problem).splitlines()[0]
@@ -127,6 +149,16 @@ def _compose(text: str, where: str, error: type[DocumentError], longest_list: in
         elif "'\\t'" in what:
             what = "indented with a tab; use spaces"
         raise error(f"{place}: not valid YAML: {what}") from None
+
+
+def _nodes(kind: type[Any], text: str, longest_list: int | None) -> yaml.Node | None:
+    reader = kind(text)
+    reader.longest_list = longest_list
+    try:
+        root: yaml.Node | None = reader.get_single_node()
+        return root
+    finally:
+        reader.dispose()
 
 
 def _build(node: yaml.Node, path: Location, where: str, lines: Lines, mistakes: list[str]) -> Any:

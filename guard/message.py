@@ -72,10 +72,9 @@ def text_only(messages: Sequence[Message]) -> Sequence[Message]:
 
 def _message(entry: object, where: str) -> Message:
     kind = entry.get("type") if isinstance(entry, Mapping) and "role" not in entry else None
-    kind = kind if isinstance(kind, str) else None
-    if isinstance(entry, Mapping) and kind in _CALL_ITEMS:
+    if isinstance(entry, Mapping) and isinstance(kind, str) and kind in _CALL_ITEMS:
         return _of("assistant", [_call(entry, _CALL_ITEMS[kind], where)])
-    if isinstance(entry, Mapping) and kind in _RESULT_ITEMS:
+    if isinstance(entry, Mapping) and isinstance(kind, str) and kind in _RESULT_ITEMS:
         return _of("tool", [*_content(entry.get("output"), where, "output")])
     if not isinstance(entry, Mapping) or "role" not in entry:
         raise InvalidInput(f"{where} must be an object with `role` and `content`")

@@ -65,6 +65,7 @@ class Verdict:
     policy: str  # digest of the policy that was applied
     model: str  # digest of the bundle that scored
     timings: Timings = Timings()
+    decided_by: str = ""  # of a cascade: the names of the bundles whose scores count
     unjudged: tuple[str, ...] = ()
 
     @property
@@ -115,6 +116,7 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
         "unjudged": list(verdict.unjudged),
         "policy": verdict.policy,
         "model": verdict.model,
+        **({"decided_by": verdict.decided_by} if verdict.decided_by else {}),
     }
 
 

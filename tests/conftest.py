@@ -1,6 +1,9 @@
 """Settings and fixtures of all tests."""
 
+import os
 from pathlib import Path
+
+os.environ.pop("COLUMNS", None)  # the workers of pytest-xdist have that of a small terminal
 
 import pytest
 from hypothesis import settings

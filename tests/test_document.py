@@ -132,3 +132,37 @@ def test_what_is_dumped_reads_back_here_and_in_other_readers(data: Any) -> None:
 def test_json_is_read_as_json(data: Any) -> None:
     compact = json.dumps(data, separators=(",", ":")).replace("\x7f", "\\u007f")  # YAML wants DEL escaped
     assert document.parse(compact, "f.yaml")[0] == data
+
+
+# What PyYAML's parser and libyaml's might cut differently.
+MARKS = ": -?[]{},&*!|>'\"%@`~.a1é😀\n\t\r\0\x85\u2028\ufeff"
+FORMS = [
+    "- ",
+    "key: ",
+    "\n  ",
+    "'x'",
+    '"y"',
+    "---\n",
+    "|\n  t\n",
+    ">-\n t\n",
+    "<<: ",
+    "# c\n",
+    " #",
+    "{a: b}",
+    '"a\\\n b"',
+]
+pieces = st.sampled_from([*MARKS, *FORMS])
+
+
+@given(st.lists(pieces, max_size=14).map("".join))
+def test_a_document_says_the_same_to_both_parsers(text: str) -> None:
+    def read(kind: type[Any]) -> Any:
+        try:
+            root = document._nodes(kind, text, None)
+        except document._ERRORS:
+            return None
+        return root and document._build(root, (), "f.yaml", {}, [])
+
+    if "\t" not in text and "\ufeff" not in text:  # such a text is never given to libyaml
+        plain = read(document._Reader)
+        assert plain is None or read(document._FAST) in (plain, None)

@@ -10,12 +10,28 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, TextIO, cast
 
 import typer
 
-from guard.cli import check, data, doctor, evaluation, export, filter, keys, output, policy, redteam, serve, train
+from guard.cli import (
+    cascade,
+    check,
+    data,
+    doctor,
+    evaluation,
+    export,
+    filter,
+    keys,
+    output,
+    policy,
+    redteam,
+    serve,
+    train,
+)
 from guard.errors import BundleError, ConfigError, EngineError, GuardError, NoBundle, OutputError, ServiceError
 
 USAGE, UNDECIDED = 2, 3
@@ -32,6 +48,7 @@ app.command("check")(check.check)
 app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.command("cascade")(cascade.cascade)
 app.command("redteam")(redteam.redteam)
 app.command("doctor")(doctor.doctor)
 app.command("filter")(filter.filter_rows)
@@ -79,6 +96,12 @@ def _set_log_level(quiet: bool, verbose: int) -> None:
     logging.getLogger("guard").setLevel(level)
 
 
+@cache
+def _command() -> Callable[..., object]:
+    """What click runs; typer derives it from the annotations, which takes longer than to moderate a text."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code, even if its output cannot be written."""
     stdout = sys.stdout
@@ -86,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     code: str | int | None
     try:
         try:
-            app(args=arguments, prog_name="guard")
+            _command()(args=arguments, prog_name="guard")
             code = 0
         except SystemExit as end:
             code = end.code

@@ -20,6 +20,7 @@ class Opener(Protocol):
 KINDS = {
     "mini": ("guard.engines.mini", "MiniEngine"),
     "causal": ("guard.engines.causal_onnx", "CausalOnnxEngine"),
+    "cascade": ("guard.engines.cascade", "open_cascade"),
 }
 
 

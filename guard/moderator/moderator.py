@@ -141,6 +141,7 @@ class Moderator:
             policy=evidence.policy.digest,
             model=self.engine.info.digest,
             timings=evidence.timings,
+            decided_by=evidence.decided_by,
             unjudged=evidence.unjudged,
         )
 

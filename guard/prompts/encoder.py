@@ -120,9 +120,8 @@ class EncoderInput:
         for (start, end), (first, last) in layout(len(ids), len(context), room, self.overlap):
             input_ids = [self._cls]
             if last > first:
-                input_ids += (
-                    [] if context[first] == speakers[first] else [speakers[first]]
-                )  # joined in the middle of a turn
+                if context[first] != speakers[first]:  # the window starts inside a turn
+                    input_ids.append(speakers[first])
                 input_ids += [*context[first:last], self._sep]
             segments = [1] * len(input_ids) if last > first else []
             input_ids += [role, *ids[start:end], self._sep]

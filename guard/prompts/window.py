@@ -15,7 +15,8 @@ class Window:
     """One model input: token ids under a policy. Equal windows have equal scores.
 
     ids, segments: token ids and segment ids, same length (causal guards leave segments empty; the policy's own
-    tokens are not part of a window). start, end: characters of the judged message that it covers.
+    tokens are not part of a window). start, end: characters of the judged message that it covers. stage: of a cascade,
+    which engine is to score it (guard.engines.cascade).
     """
 
     policy: Policy
@@ -23,14 +24,15 @@ class Window:
     segments: Ids
     start: int
     end: int
+    stage: int = 0
 
     def __repr__(self) -> str:  # token ids are user text in another form
         return f"Window(<{len(self.ids)} tokens>)"
 
     @property
-    def key(self) -> tuple[str, Ids, Ids]:
+    def key(self) -> tuple[int, str, Ids, Ids]:
         """What its score depends on."""
-        return self.policy.digest, self.ids, self.segments
+        return self.stage, self.policy.digest, self.ids, self.segments
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ class BatchItem(_message.Message):
     def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., client_id: _Optional[str] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("outcome", "target", "p_unsafe", "threshold", "categories", "flagged", "p_refusal", "coverage", "policy_digest", "model_digest", "timings", "unjudged")
+    __slots__ = ("outcome", "target", "p_unsafe", "threshold", "categories", "flagged", "p_refusal", "coverage", "policy_digest", "model_digest", "timings", "unjudged", "decided_by")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     P_UNSAFE_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +146,7 @@ class Verdict(_message.Message):
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     UNJUDGED_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
     outcome: Outcome
     target: Target
     p_unsafe: float
@@ -158,7 +159,8 @@ class Verdict(_message.Message):
     model_digest: str
     timings: Timings
     unjudged: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., target: _Optional[_Union[Target, str]] = ..., p_unsafe: _Optional[float] = ..., threshold: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[CategoryScore, _Mapping]]] = ..., flagged: _Optional[_Iterable[str]] = ..., p_refusal: _Optional[float] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., unjudged: _Optional[_Iterable[str]] = ...) -> None: ...
+    decided_by: str
+    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., target: _Optional[_Union[Target, str]] = ..., p_unsafe: _Optional[float] = ..., threshold: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[CategoryScore, _Mapping]]] = ..., flagged: _Optional[_Iterable[str]] = ..., p_refusal: _Optional[float] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., unjudged: _Optional[_Iterable[str]] = ..., decided_by: _Optional[str] = ...) -> None: ...
 
 class CategoryScore(_message.Message):
     __slots__ = ("code", "probability")

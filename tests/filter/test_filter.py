@@ -416,13 +416,13 @@ def test_a_finished_output_is_replaced_only_when_that_is_asked_for(tmp_path):
     before = outputs(wanted)
     other = dataclasses.replace(wanted, keep="all")
     for again in (wanted, other):
-        with pytest.raises(DataError, match=r"out\.jsonl: exists already; give --restart to replace it, or choose"):
+        with pytest.raises(DataError, match=r"out\.jsonl: already exists; give --restart to replace it, or choose"):
             filter_file(again, FAKE)
     assert outputs(wanted) == before
     assert not wanted.parts.exists()
     assert filter_file(other, FAKE, restart=True).kept == 2
     wanted.out.unlink()
-    with pytest.raises(DataError, match=r"quarantine\.jsonl: exists already"):
+    with pytest.raises(DataError, match=r"quarantine\.jsonl: already exists"):
         filter_file(wanted, FAKE)
 
 

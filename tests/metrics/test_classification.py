@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn import metrics as reference
 
 from guard.metrics import classification, intervals
+from tests.fixtures.lazy import lazy
+
+reference = lazy("sklearn.metrics")
 
 # A coarse grid makes ties common; they are where implementations differ.
 ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 8).map(lambda n: n / 8)), min_size=2, max_size=40)

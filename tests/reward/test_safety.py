@@ -159,8 +159,8 @@ def test_lists_of_different_length_are_an_error():
 
 def test_options_that_cannot_be_are_told():
     for options, message in (
-        ({"clip": 0}, "clip must be > 0 and finite"),
-        ({"clip": float("nan")}, "clip is nan"),
+        ({"clip": 0}, "must be > 0 and finite"),
+        ({"clip": float("nan")}, "must be > 0 and finite .got nan"),
         ({"model": "fake", "server": "localhost:1"}, "either `server` or `model`"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -16,11 +16,13 @@ from guard import document
 from guard.assets import asset
 from guard.data.build.config import BuildConfig
 from guard.data.build.config import load as load_build
+from guard.evaluate.transfer import config as transfer
 
 RECIPES = sorted(asset("training/recipes").glob("*.py"))
 CONFIGS = sorted(asset("training/configs").glob("*.yaml"))
 DATA = [path for path in CONFIGS if path.name.startswith("data-")]
-TRAINING = [path for path in CONFIGS if path not in DATA]
+TRANSFER = asset("training/configs/transfer.yaml")
+TRAINING = [path for path in CONFIGS if path not in (*DATA, TRANSFER)]
 TRAIN = Path(guard.__file__).parent / "train"
 SHARED = {
     "EncoderConfig": TRAIN / "encoder" / "run.py",
@@ -103,6 +105,10 @@ def test_a_config_starts_with_how_to_use_it(path: Path) -> None:
 @pytest.mark.parametrize("path", DATA, ids=name)
 def test_a_data_config_is_one(path: Path) -> None:
     assert isinstance(load_build(path), BuildConfig)
+
+
+def test_the_folds_of_transfer_are_seven_groups() -> None:
+    assert len(transfer.load(TRANSFER).folds) == 7
 
 
 @pytest.mark.slow

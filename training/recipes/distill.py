@@ -32,7 +32,7 @@ from guard.schema import Positive, Share
 from guard.train.augment.padding import benign
 from guard.train.common.config import RESUMABLE, settle
 from guard.train.common.identity import digests, resolved
-from guard.train.common.labels import loss_of, refusal_loss
+from guard.train.common.loss import loss_of, refusal_loss
 from guard.train.common.run_folder import run_recipe
 from guard.train.common.sampling import Sample, one_policy, samples
 from guard.train.common.teacher import Taught, teach, teachers_loss

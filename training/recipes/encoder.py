@@ -33,7 +33,8 @@ from guard.policy.route import between
 from guard.train.augment.padding import benign
 from guard.train.common.config import RESUMABLE, settle
 from guard.train.common.identity import digests, resolved
-from guard.train.common.labels import loss_of, refusal_loss, relabelled
+from guard.train.common.labels import relabelled
+from guard.train.common.loss import loss_of, refusal_loss
 from guard.train.common.replay import Replay, drawn, replayed
 from guard.train.common.run_folder import run_recipe
 from guard.train.common.sampling import Sample, one_policy, samples

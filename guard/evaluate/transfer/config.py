@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -19,18 +19,26 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Sources that are held out together.
+    """Sources that are held out together, or rules of policies that no training row is judged by.
 
-    sources: as the built data name them. kinds: only their rows of these kinds are scored (prompt, response, text);
-    empty: all. beside: how many rows, at most, of the label that the held-out rows lack (or have fewest of) are scored
-    beside them, taken from the dev and test splits of the other sources.
+    sources: as the built data name them. rules: a split of the rows of rules, dev or development, instead; each row is
+    scored under the policy that it brings, and no source is held out. kinds: only rows of these kinds are scored
+    (prompt, response, text); empty: all. beside: how many rows, at most, of the label that the held-out rows lack (or
+    have fewest of) are scored beside them, taken from the dev and test splits of the other sources.
     """
 
     __pydantic_config__ = STRICT
 
-    sources: Annotated[tuple[str, ...], Field(min_length=1)]
+    sources: tuple[str, ...] = ()
+    rules: Literal["dev", "development"] | None = None
     kinds: tuple[str, ...] = ()
     beside: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.sources) == (self.rules is not None):
+            raise Misplaced("a fold needs either `sources` or `rules`")
+        if self.rules is not None and (self.kinds or self.beside):
+            raise Misplaced("`kinds` and `beside` are of folds with `sources`")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from guard.digest import file_digest
 from guard.errors import ConfigError
 from guard.evaluate.transfer import bag_of_words
 from guard.evaluate.transfer.config import TransferConfig
-from guard.evaluate.transfer.folds import TEST, write_fold
+from guard.evaluate.transfer.folds import load_test, write_fold
 from guard.evaluate.transfer.proxy import measure
 from guard.evaluate.transfer.results import fold_metrics, mean_log_odds, summary
 from guard.report.progress import progress_bar
@@ -36,10 +36,10 @@ def evaluate(config: TransferConfig, folds: Collection[str] = (), candidates: Co
     for name in folds or config.folds:
         folder = Path(config.out) / name
         rows = write_fold(config, name, folder / "data")
-        test = load_examples(folder / "data", TEST, rules)
-        labels = np.array([example.label == "unsafe" for example in test])
+        test = load_test(config.folds[name], folder / "data", rules)
+        labels = np.array([example.label == "unsafe" for example, _ in test])
         train = load_examples(folder / "data", "train", rules)
-        odds = {BASELINE: bag_of_words.scores(train, [example.conversation for example in test])}
+        odds = {BASELINE: bag_of_words.scores(train, [example.conversation for example, _ in test])}
         cost: dict[str, dict[str, float]] = {}
         for key in candidates or config.candidates:
             with progress_bar(f"{name}: {key}", len(test)) as bar:

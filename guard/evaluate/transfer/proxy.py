@@ -42,7 +42,7 @@ class ProxyResult:
 def measure(
     candidate: Candidate,
     data: Path,
-    test: Sequence[Example],
+    test: Sequence[tuple[Example, Policy]],
     policy: str,
     rules: Policy,
     folder: Path,
@@ -72,7 +72,7 @@ def measure(
     shutil.rmtree(bundle, ignore_errors=True)
     _guard("export", str(run), str(bundle), *candidate.export, log=folder / "export.log")
     begun = _cpu(resource.RUSAGE_SELF)
-    odds = _scores(bundle, test, rules, advance)
+    odds = _scores(bundle, test, advance)
     score_s = _cpu(resource.RUSAGE_SELF) - begun
     train_s = float((folder / "train_s").read_text(encoding="utf-8"))
     record = {"identity": identity, "train_s": train_s, "score_s": score_s, "log_odds": odds.tolist()}
@@ -93,17 +93,22 @@ def _identity(candidate: Candidate, data: Path, rules: Policy) -> str:
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
-def _scores(bundle: Path, test: Sequence[Example], rules: Policy, advance: Callable[[int], object]) -> Floats:
-    odds: list[float] = []
-    with open_guard(str(bundle), None, None, "balanced") as guard:
-        for start in range(0, len(test), CHUNK):
-            chunk = test[start : start + CHUNK]
-            for answer in guard.moderate_each([example.conversation for example in chunk], policy=rules):
-                if isinstance(answer, GuardError):
-                    raise answer
-                odds.append(log_odds(answer.p_unsafe))
-            advance(len(chunk))
-    return np.array(odds)
+def _scores(bundle: Path, test: Sequence[tuple[Example, Policy]], advance: Callable[[int], object]) -> Floats:
+    by_policy: dict[Policy, list[int]] = {}
+    for index, (_, policy) in enumerate(test):
+        by_policy.setdefault(policy, []).append(index)
+    odds = np.empty(len(test))
+    with open_guard(bundle) as guard:
+        for policy, indices in by_policy.items():
+            for start in range(0, len(indices), CHUNK):
+                chunk = indices[start : start + CHUNK]
+                answers = guard.moderate_each([test[index][0].conversation for index in chunk], policy=policy)
+                for index, answer in zip(chunk, answers, strict=True):
+                    if isinstance(answer, GuardError):
+                        raise answer
+                    odds[index] = log_odds(answer.p_unsafe)
+                advance(len(chunk))
+    return odds
 
 
 def _guard(*arguments: str, log: Path) -> float:

@@ -106,6 +106,7 @@ def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
         model_digest=verdict.model,
         timings=pb.Timings(tokenize_ms=timings.tokenize_ms, queue_ms=timings.queue_ms, infer_ms=timings.infer_ms),
         unjudged=verdict.unjudged,
+        decided_by=verdict.decided_by,
     )
 
 
@@ -136,6 +137,7 @@ def verdict_from_proto(sent: pb.Verdict) -> Verdict:
         model=sent.model_digest,
         timings=Timings(timings.tokenize_ms, timings.queue_ms, timings.infer_ms),
         unjudged=tuple(sent.unjudged),
+        decided_by=sent.decided_by,
     )
 
 

@@ -374,7 +374,7 @@ def test_a_mixing_section_can_be_tried_without_a_build(built, tmp_path):
     (tmp_path / "mixing.yaml").write_text("temperature: 2\n")
     assert "the manifest has no source weights" in str(run(built, "--mixing", tmp_path / "mixing.yaml").exception)
     (built / "train.parquet").rename(built / "dev.parquet")
-    assert "not to dev" in str(run(built, "--mixing", tmp_path / "mixing.yaml", "--split", "dev").exception)
+    assert "got --split dev" in str(run(built, "--mixing", tmp_path / "mixing.yaml", "--split", "dev").exception)
 
 
 def test_a_file_that_is_no_split_is_an_error(built):

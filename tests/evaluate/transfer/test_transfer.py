@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +15,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard import schema
+from guard import policy, schema
 from guard.cli import main
 from guard.errors import ConfigError, DataError
 from guard.evaluate.transfer import bag_of_words
 from guard.evaluate.transfer.config import TransferConfig, load
-from guard.evaluate.transfer.folds import write_fold
+from guard.evaluate.transfer.folds import load_test, write_fold
 from guard.evaluate.transfer.results import fold_metrics, mean_log_odds, summary
 from tests.fixtures import tiny_encoder
 
@@ -107,6 +108,27 @@ def test_kinds_narrow_what_is_scored(built: Path, tmp_path: Path) -> None:
     assert "chats" not in {each["source"] for each in read(tmp_path / "fold" / "train.parquet")}
 
 
+def test_rules_are_scored_under_the_policies_that_they_bring(built: Path, tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    with_rules = tmp_path / "built"
+    shutil.copytree(built, with_rules)
+    for split in ("train", "development"):
+        rows = [
+            {**row("rules", n, label), "categories": ["R1"] * (label == "unsafe"), "domain": "A shop"}
+            | {"policy": [{"name": "Plants", "definition": f"Plants of {split} must not be sold."}]}
+            for n in range(9)
+            for label in ("safe", "unsafe")
+        ]
+        parquet.write_table(arrow.Table.from_pylist(rows), with_rules / f"rules-{split}.parquet")
+    asked = config(with_rules, tmp_path, folds={"rules": {"rules": "development"}}, test_rows=12)
+    assert write_fold(asked, "rules", tmp_path / "fold") == {"train": 280, "dev": 140, "test": 12}
+    test = load_test(asked.folds["rules"], tmp_path / "fold", policy.load("mlcommons"))
+    assert {rules.categories[0].definition for _, rules in test} == {"Plants of development must not be sold."}
+    assert len(read(tmp_path / "fold" / "rules-train.parquet")) == 18
+    with pytest.raises(DataError, match=r"rules-dev\.parquet: missing; fold 'rules' needs a build with rows of rules"):
+        write_fold(config(with_rules, tmp_path, folds={"rules": {"rules": "dev"}}), "rules", tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("folds", "message"),
     [
@@ -130,6 +152,9 @@ def test_a_fold_that_cannot_be_made_is_refused(
         ({"ensembles": {"tiny": ["tiny"]}}, "has the name of a candidate"),
         ({"folds": {"a": {"sources": ["x", "y"]}, "b": {"sources": ["y"]}}}, "y: also held out in fold b"),
         ({"folds": {"a": {"source": ["x"]}}}, "sources"),
+        ({"folds": {"a": {"kinds": ["prompt"]}}}, "either `sources` or `rules`"),
+        ({"folds": {"a": {"sources": ["x"], "rules": "dev"}}}, "either `sources` or `rules`"),
+        ({"folds": {"a": {"rules": "dev", "beside": 3}}}, "are of folds with `sources`"),
         ({"folds": {}}, "folds"),
         ({"recall": 1.5}, "recall"),
     ],

@@ -15,9 +15,9 @@ from guard.conversation import Conversation, Example
 from guard.errors import DataError
 from guard.prompts.prompt import Prompt, load_prompt
 from tests.fixtures import tiny_causal
+from tests.fixtures.lazy import lazy
 
-torch = pytest.importorskip("torch")
-from guard.train.causal import dev_eval as scores  # noqa: E402
+torch, scores = lazy("torch"), lazy("guard.train.causal.dev_eval")
 
 RULES = policy.load("minimal")
 
@@ -29,19 +29,22 @@ def prompt(tmp_path_factory: pytest.TempPathFactory) -> Prompt:
     return load_prompt(path, 900, 64, "names")
 
 
-class Listener(torch.nn.Module):
+def listener(vocabulary: int) -> Any:
     """A model whose logits depend on every attended token and on its position, and on nothing else."""
 
-    def __init__(self, vocabulary: int) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.words = torch.nn.Embedding(vocabulary, vocabulary)
+    class Listener(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.words = torch.nn.Embedding(vocabulary, vocabulary)
 
-    def forward(
-        self, input_ids: Any, attention_mask: Any, position_ids: Any, use_cache: bool, logits_to_keep: int
-    ) -> Any:
-        heard = self.words(input_ids) * (attention_mask * (1 + 0.01 * position_ids))[..., None]
-        return SimpleNamespace(logits=heard.cumsum(1)[:, -logits_to_keep:])
+        def forward(
+            self, input_ids: Any, attention_mask: Any, position_ids: Any, use_cache: bool, logits_to_keep: int
+        ) -> Any:
+            heard = self.words(input_ids) * (attention_mask * (1 + 0.01 * position_ids))[..., None]
+            return SimpleNamespace(logits=heard.cumsum(1)[:, -logits_to_keep:])
+
+    return Listener()
 
 
 def example(number: int, text: str, *codes: str) -> Example:
@@ -51,7 +54,7 @@ def example(number: int, text: str, *codes: str) -> Example:
 
 def test_a_score_is_that_of_the_prompt_alone_and_of_the_words_first_tokens(prompt: Prompt) -> None:
     size = prompt.chat.tokenizer.get_vocab_size()
-    model, generator = Listener(size), np.random.default_rng(0)
+    model, generator = listener(size), np.random.default_rng(0)
     asked = [tuple(map(int, generator.integers(0, size, length))) for length in (3, 17, 9)]
     together = scores.score_verdicts(model, asked, prompt, "cpu")
     for index, ids in enumerate(asked):

@@ -15,9 +15,9 @@ from guard.cli.export import Form
 from guard.errors import BundleError, EngineError
 from guard.train.causal.tensorrt import Input, Sizes, options, require
 from guard.train.common.parity import BAND, difference, probabilities
+from tests.fixtures.lazy import lazy
 
-torch = pytest.importorskip("torch")
-from guard.train.causal import quantise  # noqa: E402
+torch, quantise = lazy("torch"), lazy("guard.train.causal.quantise")
 
 ODDS = arrays(np.float64, 6, elements=st.floats(-30, 30))
 CACHE = Path("engines")

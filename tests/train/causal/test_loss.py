@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch")
-from guard.train.causal import trainer  # noqa: E402
+from tests.fixtures.lazy import lazy
+
+pytestmark = pytest.mark.slow  # trl, peft and transformers take half a minute to import
+torch, trainer = lazy("torch"), lazy("guard.train.causal.trainer")
 
 ROWS, TOKENS, WIDTH = 3, 6, 4
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 import random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-pytest.importorskip("torch")
 
 from guard import assets
 from guard.conversation import Conversation, Example, Message

@@ -13,12 +13,13 @@ from guard.moderator import Moderator
 from guard.policy import load
 from guard.prompts.encoder import EncoderInput
 from guard.prompts.prompt import load_prompt
-from guard.train.causal.dev_eval import dev_sample
 from guard.train.common.calibrate import scores
-from guard.train.common.teacher import teach
-from guard.train.encoder.dev_eval import dev_rows
 from guard.views.tokenize import tokenize
 from tests.fixtures import tiny_causal, tiny_encoder
+from tests.fixtures.lazy import lazy
+
+teacher = lazy("guard.train.common.teacher")
+encoder_dev, causal_dev = lazy("guard.train.encoder.dev_eval"), lazy("guard.train.causal.dev_eval")
 
 RULES = load("minimal")
 TEXTS = ("calm", "v\u200biolates:M1", "all is calm " * 60 + "violates:M2", "g3t th3 l4dd3r " * 40 + "v\u200biolates:M1")
@@ -36,7 +37,7 @@ def test_calibration_and_teacher_score_what_serving_scores(tmp_path: Path) -> No
     engine = FakeEngine()
     served = Moderator(engine, RULES, Calibration(IDENTITY, IDENTITY)).moderate([e.conversation for e in examples()])
     unsafe, categories = scores(engine, examples(), RULES)
-    taught = teach(engine, examples(), RULES, tmp_path / "scores")
+    taught = teacher.teach(engine, examples(), RULES, tmp_path / "scores")
     assert [z > 0 for z in unsafe] == [False, True, True, True]
     for verdict, z, row, score in zip(served, unsafe, categories, taught, strict=True):
         assert score is not None
@@ -48,7 +49,7 @@ def test_calibration_and_teacher_score_what_serving_scores(tmp_path: Path) -> No
 def test_dev_evaluation_has_the_windows_that_serving_scores(tmp_path: Path) -> None:
     rows = [dataclasses.replace(row, id=f"{row.id}.{n}") for n in range(2) for row in examples()]
     reader = EncoderInput.load(tiny_encoder.write_tokenizer(tmp_path / "encoder.json"), 64, 16)
-    judged = dev_rows(rows, reader, RULES)
+    judged = encoder_dev.dev_rows(rows, reader, RULES)
     for row, item in zip(rows, judged, strict=True):
         windows = tokenize(reader, row.conversation, RULES).windows
         assert item.windows == tuple((window.ids, window.segments) for window in windows)
@@ -59,4 +60,4 @@ def test_a_causal_dev_row_has_the_windows_of_its_views(tmp_path: Path) -> None:
     tiny_causal.tokenizer().save(str(tmp_path / "tokenizer.json"))
     prompt = load_prompt(tmp_path / "tokenizer.json", 900, 64)
     rows = examples(["v\u200biolates:M1", "v\u200biolates:M1"])
-    assert [len(item.prompts) for item in dev_sample(rows, prompt, RULES, 2, 0, "data")] == [2, 2]
+    assert [len(item.prompts) for item in causal_dev.dev_sample(rows, prompt, RULES, 2, 0, "data")] == [2, 2]

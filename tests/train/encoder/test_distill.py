@@ -9,16 +9,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from tests.fixtures import tiny_encoder, tiny_guard
-
-pytest.importorskip("torch")
-
-import torch
 
 from guard import assets, document
 from guard.bundle import open_bundle
@@ -28,8 +23,11 @@ from guard.errors import DataError, EngineError, InvalidInput
 from guard.policy import Policy, load
 from guard.prompts.window import Score, TokenizedConversation, Window
 from guard.train.common.labels import Item
-from guard.train.common.teacher import CHUNK, Taught, cache_key, teach, teachers_loss
-from guard.train.encoder.step import in_force
+from tests.fixtures import tiny_encoder, tiny_guard
+from tests.fixtures.lazy import lazy
+
+torch, teacher = lazy("torch"), lazy("guard.train.common.teacher")
+encoder_step = lazy("guard.train.encoder.step")
 
 RULES = load("minimal")  # M1 and M2
 LARGE = load("mlcommons")
@@ -66,71 +64,71 @@ class Counting(FakeEngine):
 
 
 def test_the_worst_window_counts_for_each_number(tmp_path: Path) -> None:
-    [score] = teach(Counting(), [example("a violet rose")], RULES, tmp_path / "scores")
+    [score] = teacher.teach(Counting(), [example("a violet rose")], RULES, tmp_path / "scores")
     assert score == Score(6.0, (-1.0, -1.0))
 
 
 def test_no_row_is_scored_twice(tmp_path: Path) -> None:
     store, rows = tmp_path / "scores", [example("one"), example("three"), example("one", 1)]
     first = Counting()
-    found = teach(first, rows, RULES, store)
+    found = teacher.teach(first, rows, RULES, store)
     assert [score.unsafe for score in found if score] == [3.0, 5.0, 3.0]
     assert sorted(first.seen) == [3, 5]
     again = Counting()
-    assert teach(again, [*rows[::-1], example("seventh")], RULES, store)[1:3] == [found[1], found[0]]
+    assert teacher.teach(again, [*rows[::-1], example("seventh")], RULES, store)[1:3] == [found[1], found[0]]
     assert again.seen == [7]
     for other, rules in ((Counting("b"), RULES), (Counting(), LARGE)):
-        teach(other, rows, rules, store)
+        teacher.teach(other, rows, rules, store)
         assert sorted(other.seen) == [3, 5], "another teacher or policy has scores of its own"
 
 
 def test_what_was_scored_before_a_death_is_kept(tmp_path: Path) -> None:
-    store, rows = tmp_path / "scores", [example("x" * (n + 1), n) for n in range(CHUNK + 10)]
+    store, rows = tmp_path / "scores", [example("x" * (n + 1), n) for n in range(teacher.CHUNK + 10)]
     with pytest.raises(EngineError):
-        teach(Counting(lasts=CHUNK), rows, RULES, store)
+        teacher.teach(Counting(lasts=teacher.CHUNK), rows, RULES, store)
     told: list[tuple[int, int]] = []
     after = Counting()
-    found = teach(after, rows, RULES, store, lambda done, todo: told.append((done, todo)))
-    assert after.seen == list(range(CHUNK + 1, CHUNK + 11))
+    found = teacher.teach(after, rows, RULES, store, lambda done, todo: told.append((done, todo)))
+    assert after.seen == list(range(teacher.CHUNK + 1, teacher.CHUNK + 11))
     assert told == [(10, 10)]
-    assert [score.unsafe for score in found if score] == [n + 1.0 for n in range(CHUNK + 10)]
+    assert [score.unsafe for score in found if score] == [n + 1.0 for n in range(teacher.CHUNK + 10)]
 
 
 def test_what_cannot_be_read_has_no_score_and_is_not_asked_again(tmp_path: Path) -> None:
     rows = [example("unreadable"), example("one")]
-    assert teach(Counting(), rows, RULES, tmp_path / "scores") == [None, Score(3.0, (-3.0, -3.0))]
-    assert teach(Counting(lasts=0), rows, RULES, tmp_path / "scores")[0] is None
+    assert teacher.teach(Counting(), rows, RULES, tmp_path / "scores") == [None, Score(3.0, (-3.0, -3.0))]
+    assert teacher.teach(Counting(lasts=0), rows, RULES, tmp_path / "scores")[0] is None
 
 
 def test_a_file_of_something_else_is_told(tmp_path: Path) -> None:
     (tmp_path / "scores").write_text("not a database, and rather longer than nothing at all" * 30, encoding="utf-8")
     with pytest.raises(DataError, match="cannot be used as a cache"):
-        teach(Counting(), [example("one")], RULES, tmp_path / "scores")
+        teacher.teach(Counting(), [example("one")], RULES, tmp_path / "scores")
 
 
 def test_a_key_is_of_the_words_and_who_says_them() -> None:
     texts = [Conversation.of("a"), Conversation.of("b"), Conversation.of("a", "b"), Conversation.of("ab")]
-    keys = {cache_key(teacher, rules, text) for teacher in "xy" for rules in (RULES, LARGE) for text in texts}
+    keys = {teacher.cache_key(who, rules, text) for who in "xy" for rules in (RULES, LARGE) for text in texts}
     assert len(keys) == 16
 
 
 # -- the loss ---------------------------------------------------------------------------------------------------------
 
 
-def taught(verdict: float, *each: float, weight: float = 1.0) -> Taught:
-    return Taught.by(Item(True, None, weight), Score(verdict, each))
+def taught(verdict: float, *each: float, weight: float = 1.0) -> Any:
+    return teacher.Taught.by(Item(True, None, weight), Score(verdict, each))
 
 
 def test_only_taught_rows_count_and_by_weight() -> None:
     logits = torch.tensor([[0.3, -1.0], [2.0, 0.5], [-3.0, 1.0]], requires_grad=True)
     items = [taught(1.0, 0.5, -2.0, weight=3.0), Item(True, None), taught(-2.0, -3.0, -3.0)]
-    loss = teachers_loss(logits, items, [0, 1], True, 0.2, 1.0)
+    loss = teacher.teachers_loss(logits, items, [0, 1], True, 0.2, 1.0)
     torch.autograd.backward(loss)
     assert logits.grad is not None
     assert logits.grad[1].abs().max() == 0
-    alone = [teachers_loss(logits[[row]], [items[row]], [0, 1], True, 0.2, 1.0).item() for row in (0, 2)]
+    alone = [teacher.teachers_loss(logits[[row]], [items[row]], [0, 1], True, 0.2, 1.0).item() for row in (0, 2)]
     assert loss.item() == pytest.approx((3 * alone[0] + alone[1]) / 4)
-    assert teachers_loss(logits, [Item(True, None)] * 3, [0, 1], True, 0.2, 1.0).item() == 0.0
+    assert teacher.teachers_loss(logits, [Item(True, None)] * 3, [0, 1], True, 0.2, 1.0).item() == 0.0
 
 
 @given(
@@ -143,21 +141,21 @@ def test_no_student_does_better_than_the_teacher_itself(
 ) -> None:
     own = torch.tensor([each])
     item = taught(float(torch.logsumexp(own, 1)), *each)
-    best = teachers_loss(own, [item], [0, 1], True, 0.2, temperature)
-    other = teachers_loss(own + torch.tensor([off]), [item], [0, 1], True, 0.2, temperature)
+    best = teacher.teachers_loss(own, [item], [0, 1], True, 0.2, temperature)
+    other = teacher.teachers_loss(own + torch.tensor([off]), [item], [0, 1], True, 0.2, temperature)
     assert best.item() <= other.item() + 1e-4
 
 
 def test_under_part_of_the_policy_its_categories_alone_are_learnt() -> None:
     logits = torch.tensor([[0.7]])
-    found = [teachers_loss(logits, [taught(z, -1.0, 2.0)], [1], False, 1.0, 2.0).item() for z in (-5.0, 5.0)]
+    found = [teacher.teachers_loss(logits, [taught(z, -1.0, 2.0)], [1], False, 1.0, 2.0).item() for z in (-5.0, 5.0)]
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     assert found[0] == found[1] == pytest.approx(4 * bce(logits / 2, torch.sigmoid(torch.tensor([[1.0]]))).item())
 
 
 @given(st.randoms(use_true_random=False), st.floats(0, 1))
 def test_categories_in_force_keep_their_order(rng: object, share: float) -> None:
-    chosen = in_force(LARGE.categories, share, rng)  # type: ignore[arg-type]
+    chosen = encoder_step.in_force(LARGE.categories, share, rng)  # type: ignore[arg-type]
     assert chosen == [category for category in LARGE.categories if category in chosen]
     assert len(chosen) >= len(LARGE.categories) // 3
 

@@ -7,30 +7,27 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+from guard.errors import ConfigError
+from tests.fixtures.lazy import lazy
 
-from safetensors.torch import load_file, save_file  # noqa: E402
-from transformers import BertConfig  # noqa: E402
-
-from guard.errors import ConfigError  # noqa: E402
-from guard.train.encoder import model as encoder  # noqa: E402
-
-CONFIG = BertConfig(
-    vocab_size=50,
-    hidden_size=32,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=64,
-    max_position_embeddings=32,
-)
+torch, safetensors, transformers = lazy("torch"), lazy("safetensors.torch"), lazy("transformers")
+encoder = lazy("guard.train.encoder.model")
+CONFIG = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 32,
+}
 
 
 def made(folder: Path, *, without: tuple[str, ...] = ()) -> encoder.ConditionedEncoder:
     torch.manual_seed(1)
-    model = encoder.ConditionedEncoder(CONFIG).eval()
+    model = encoder.ConditionedEncoder(transformers.BertConfig(**CONFIG)).eval()
     encoder.save(model, folder)
-    weights = load_file(folder / "model.safetensors")
-    save_file(
+    weights = safetensors.load_file(folder / "model.safetensors")
+    safetensors.save_file(
         {name: value for name, value in weights.items() if not name.startswith(without)}, folder / "model.safetensors"
     )
     return model
@@ -40,7 +37,7 @@ def judged(model: encoder.ConditionedEncoder, pad: int = 0) -> tuple[torch.Tenso
     ids = torch.tensor([[1, 5, 9, 2] + [0] * pad])
     mask = (torch.arange(4 + pad) < 4).long()[None]
     with torch.no_grad():
-        return model(ids, mask, torch.zeros_like(ids), torch.ones(3, CONFIG.hidden_size))
+        return model(ids, mask, torch.zeros_like(ids), torch.ones(3, CONFIG["hidden_size"]))
 
 
 def test_a_guard_of_the_first_version_judges_as_it_did(tmp_path: Path) -> None:

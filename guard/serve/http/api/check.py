@@ -99,6 +99,7 @@ _VERDICT = {
         "unjudged": {"type": "array", "items": {"type": "string"}},
         "policy": {"type": "string"},
         "model": {"type": "string"},
+        "decided_by": {"type": "string"},
         "error": {"type": "string"},
     },
 }
