@@ -140,8 +140,14 @@ def test_the_worst_mistakes_have_their_rows_but_not_their_texts(text):
     assert "Show the text" not in text
 
 
-def test_texts_are_folded_away_and_escaped_where_they_are_wanted():
-    text = evaluation_page(*made("own"), show_text=True)
+@pytest.fixture(scope="module")
+def shown():
+    """Two sets of one name, with texts."""
+    return evaluation_page(*made("own", "own"), show_text=True)
+
+
+def test_texts_are_folded_away_and_escaped_where_they_are_wanted(shown):
+    text = shown
     Page(text)
     assert "violates:M2 canary &lt;script&gt;" in text
     assert "<script" not in text
@@ -155,8 +161,8 @@ def test_equal_inputs_give_equal_bytes(text):
     assert evaluation_page(*made("toxicchat", "_own"), attacks) == text
 
 
-def test_two_sets_of_one_name_are_told_apart():
-    page = Page(evaluation_page(*made("own", "own")))
+def test_two_sets_of_one_name_are_told_apart(shown):
+    page = Page(shown)
     assert {"own", "own (2)"} <= {row[0] for row in page.tables["All sets and their parts"]}
 
 

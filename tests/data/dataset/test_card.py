@@ -96,7 +96,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def text(folder):
-    return write_card(folder).read_text(encoding="utf-8")
+    return (folder / "card.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -265,21 +265,15 @@ def test_what_a_build_may_have_besides(tmp_path):
     assert EVIL not in text
 
 
-def test_a_build_of_pairs_alone(tmp_path):
+def test_the_command_says_where_the_card_of_a_build_of_pairs_alone_is(tmp_path):
     folder = write(tmp_path / "out", pairs=[pair("p1"), pair("p2", "dev")])
-    page = Page(write_card(folder).read_text(encoding="utf-8"))
-    assert page.table("Rows by licence and label") == {"licence": ["pair", "unsafe share"], "MIT": [2, ""]}
-    assert "Preference pairs" in page.words
-
-
-def test_the_command_says_where_the_card_is(folder, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "out")
-    (copy / "card.html").unlink()
     app = typer.Typer()
     app.command()(command)
-    done = CliRunner().invoke(app, [str(copy)], catch_exceptions=False)
-    assert (done.exit_code, done.stdout) == (0, f"wrote {copy / 'card.html'}\n")
-    assert (copy / "card.html").is_file()
+    done = CliRunner().invoke(app, [str(folder)], catch_exceptions=False)
+    assert (done.exit_code, done.stdout) == (0, f"wrote {folder / 'card.html'}\n")
+    page = Page((folder / "card.html").read_text(encoding="utf-8"))
+    assert page.table("Rows by licence and label") == {"licence": ["pair", "unsafe share"], "MIT": [2, ""]}
+    assert "Preference pairs" in page.words
 
 
 def _manifest(folder, change):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from guard.data.sources import description
 from guard.errors import ConfigError, DataError
 from guard.metrics.classification import auroc
 from guard.train.common.replay import SEEDS, Replay, drawn, replayed
-from tests.fixtures import tiny_encoder
+from tests.fixtures import tiny_encoder, warm
 from tests.fixtures.recipe_runs import built_row, guard, write_splits
 
 FERRY = Path(__file__).parents[3] / "examples" / "ferry-line"
@@ -183,7 +181,7 @@ replay: {policy: minimal, data: replaced, share: 0.5}
 @pytest.mark.slow
 def test_one_run_learns_each_policy_from_its_own_rows(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    subprocess.run([sys.executable, tiny_encoder.__file__, "base", str(tmp_path / "base")], check=True)
+    assert warm.python(tiny_encoder.__file__, "base", tmp_path / "base").returncode == 0
     (tmp_path / "own.yaml").write_text(OWN, encoding="utf-8")
     (tmp_path / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
     plain, own, theirs = (
