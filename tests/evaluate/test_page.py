@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from functools import cache
 from html.parser import HTMLParser
 
 import pytest
@@ -74,7 +75,12 @@ CASES = (
 )
 
 
-def made(*names, cases=CASES):
+@cache
+def made(*names):
+    return made_of(CASES, *names)
+
+
+def made_of(cases, *names):
     moderator = Moderator(FakeEngine(), MINIMAL)
     judged, results = [], []
     for name in names:
@@ -169,7 +175,7 @@ def test_two_sets_of_one_name_are_told_apart(shown):
 @pytest.mark.parametrize("label", ["safe", "unsafe"])
 def test_a_set_of_one_class_has_no_curves(label):
     cases = tuple(dataclasses.replace(case, label=label, truth={}) for case in CASES)
-    page = Page(evaluation_page(*made("own", cases=cases)))
+    page = Page(evaluation_page(*made_of(cases, "own")))
     assert not {"curves", "calibration", "categories", "published", "evasion"} & set(page.ids)
     assert {"results", "lengths", "mistakes"} <= set(page.ids)
 
@@ -276,9 +282,9 @@ def test_results_of_a_redteam_report_are_those_of_the_guard(tmp_path):
 
 
 def test_a_set_has_one_colour_in_every_plot():
-    told, judged = made("first", "second")
+    told, judged = made_of(CASES, "first", "second")
     only_unsafe = tuple(dataclasses.replace(case, label="unsafe") for case in CASES)
-    (other,) = made("first", cases=only_unsafe)[1]
+    (other,) = made_of(only_unsafe, "first")[1]
     told["results"][0] = report.measure(other.suite, other.verdicts, MINIMAL)
     text = evaluation_page(told, [other, judged[1]])
     blue, orange = "#3d85c6", "#d9662b"

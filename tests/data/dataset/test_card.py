@@ -17,11 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from guard.cli import main
 from guard.cli.data_card import card as command
-from guard.data.build.build import build
 from guard.data.dataset.card.card import write_card
 from guard.data.dataset.open import open_dataset
-from guard.data.dataset.reports import write_reports
 from guard.data.dataset.statistics import compute_statistics, quantiles
 from guard.errors import DataError
 from guard.report import html
@@ -90,8 +89,12 @@ def folder(tmp_path_factory):
     world.edit(world.source("gardens"), "title: Garden questions", f"title: '{EVIL}'")
     world.edit(world.source("notes"), "upstream: https://example.org/notes", "upstream: 'javascript:alert(1)'")
     world.edit(world.source("talks"), "https://example.org/talks", "https://github.com/example/talks")
-    build(world.config, world.root, world.root / "out", finalize=write_reports)
-    return world.root / "out"
+    out = world.root / "out"
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "build", str(world.config), "--root", str(world.root), "--out", str(out), "--jobs", "1"])
+    assert ended.value.code == 0
+    assert json.loads((out / "confounds.json").read_text(encoding="utf-8"))["before"]
+    return out
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,12 +132,15 @@ def test_no_training_row_is_near_a_held_out_one() -> None:
     train, held = rows_of("train"), rows_of("held_out")
     assert not {texts(row)[-1] for row in train} & {texts(row)[-1] for row in held}
     assert not {row["prompt"] for row in train} & {row["prompt"] for row in held}
-    theirs = [runs(row) for row in held]
-    for row in train:
-        own = runs(row)
-        # No two sets are alike by more than their sizes allow, which spares most comparisons.
-        near = [other for other in theirs if min(len(own), len(other)) > 0.42 * max(len(own), len(other))]
-        assert all(len(own & other) <= 0.42 * len(own | other) for other in near), texts(row)
+    own, theirs = ([runs(row) for row in rows] for rows in (train, held))
+    column = {run: place for place, run in enumerate(sorted(frozenset().union(*own, *theirs)))}
+    left, right = np.zeros((len(own), len(column)), np.float32), np.zeros((len(theirs), len(column)), np.float32)
+    for table, sets in ((left, own), (right, theirs)):
+        for place, those in enumerate(sets):
+            table[place, [column[run] for run in those]] = 1
+    common = left @ right.T
+    union = left.sum(1)[:, None] + right.sum(1)[None] - common
+    assert not (common > 0.42 * union).any(), texts(train[int((common > 0.42 * union).any(1).argmax())])
 
 
 def test_the_rows_are_read_as_they_are_written() -> None:
@@ -216,8 +220,6 @@ def test_one_run_learns_each_policy_from_its_own_rows(tmp_path: Path) -> None:
         told, _ = guard("check", "--model", tmp_path / "bundle", *under, "--file", tmp_path / "asked.jsonl", "--json")
         answers = [json.loads(line) for line in told.splitlines()]
         assert {tuple(answer["categories"]) for answer in answers} == {("M1", "M2") if rules else ("K1",)}
-        import numpy as np
-
         scores = np.array([answer["p_unsafe"] for answer in answers])
         reached = auroc(np.array([word in text for text in asked]), scores)
         assert reached is not None
