@@ -4,9 +4,12 @@ import os
 from pathlib import Path
 
 os.environ.pop("COLUMNS", None)  # the workers of pytest-xdist have that of a small terminal
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker of pytest has one core; torch asks when it is imported
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from tests.fixtures import made_up_garden
 
@@ -19,3 +22,15 @@ settings.load_profile("guard")
 def world(tmp_path: Path) -> made_up_garden.World:
     """A made-up data set and its configuration, in a folder of its own."""
     return made_up_garden.make(tmp_path)
+
+
+class _Rooms(LoadScopeScheduling):
+    """A room of tests goes to one worker, so that what only it needs (torch, datasets) is imported once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "/".join(nodeid.split("::")[0].split("/")[:2])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling | None:
+    # The slow tests are too few and too long for that; they go file by file.
+    return _Rooms(config, log) if "not slow" in config.option.markexpr else None

@@ -11,12 +11,13 @@ import pytest
 
 from guard.engines.registry import KINDS
 from guard.engines.session import usable_cores
+from tests.fixtures import tiny_guard
 
-NO_AFFINITY = """
+NO_AFFINITY = f"""
 import os
 os.__dict__.pop("sched_getaffinity", None)
 import guard
-print(guard.open_moderator().check("hello").outcome.name)
+print(guard.open_moderator({str(tiny_guard.BUNDLE)!r}).check("hello").outcome.name)
 """
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-JUDGE = "import guard; guard.open_moderator(threads=1).check('hello')"
+from tests.fixtures import tiny_guard
+
+JUDGE = f"import guard; guard.open_moderator({str(tiny_guard.BUNDLE)!r}, threads=1).check('hello')"
 
 
 @pytest.mark.parametrize("first", ["", "import guard.engines.session; ", "import guard.cli; "])

@@ -13,7 +13,7 @@ from guard.bundle import open_bundle
 from guard.conversation import Conversation, Example, conversation_from_row
 from guard.metrics.classification import auprc
 from guard.moderator import Moderator
-from guard.verdict import Outcome
+from guard.verdict import Outcome, Verdict
 from tests.fixtures import tiny_guard
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -59,33 +59,45 @@ def test_a_score_does_not_depend_on_the_batch(moderator: Moderator) -> None:
         assert moderator.moderate([conversations[index]])[0].p_unsafe == pytest.approx(together[index], abs=1e-4)
 
 
-def test_it_ranks_messages_that_it_has_not_seen(moderator: Moderator, held_out: list[Example]) -> None:
-    verdicts = moderator.moderate([example.conversation for example in held_out])
+@pytest.fixture(scope="module")
+def verdicts(moderator: Moderator, held_out: list[Example]) -> list[Verdict]:
+    return moderator.moderate([example.conversation for example in held_out])
+
+
+def test_it_ranks_messages_that_it_has_not_seen(held_out: list[Example], verdicts: list[Verdict]) -> None:
     labels = [example.label == "unsafe" for example in held_out]
     found = auprc(labels, [verdict.p_unsafe for verdict in verdicts])
     assert found is not None
     assert found > 0.94
 
 
-def test_it_names_the_category_whose_words_a_message_holds(moderator: Moderator, held_out: list[Example]) -> None:
-    unsafe = [example for example in held_out if example.label == "unsafe"]
-    verdicts = zip(unsafe, moderator.moderate([example.conversation for example in unsafe]), strict=True)
-    named = [set(verdict.flagged) == example.categories for example, verdict in verdicts if verdict.flagged]
+def test_it_names_the_category_whose_words_a_message_holds(held_out: list[Example], verdicts: list[Verdict]) -> None:
+    pairs = zip(held_out, verdicts, strict=True)
+    unsafe = [(example, verdict) for example, verdict in pairs if example.label == "unsafe"]
+    named = [set(verdict.flagged) == example.categories for example, verdict in unsafe if verdict.flagged]
     assert len(named) > 0.9 * len(unsafe)
     assert sum(named) > 0.95 * len(named)
 
 
-def test_what_leaves_the_policy_is_no_longer_flagged(moderator: Moderator, held_out: list[Example]) -> None:
-    unsafe = [example for example in held_out if example.label == "unsafe" and len(example.categories or ()) == 1]
-    verdicts = zip(unsafe, moderator.moderate([example.conversation for example in unsafe]), strict=True)
-    flagged = [example for example, verdict in verdicts if verdict.outcome is Outcome.UNSAFE][:150]
+def test_what_leaves_the_policy_is_no_longer_flagged(
+    moderator: Moderator, held_out: list[Example], verdicts: list[Verdict]
+) -> None:
+    flagged = [
+        example
+        for example, verdict in zip(held_out, verdicts, strict=True)
+        if len(example.categories or ()) == 1 and verdict.outcome is Outcome.UNSAFE and example.label == "unsafe"
+    ][:150]
     assert len(flagged) == 150
     stay = {"own": 0, "other": 0}
+    asked: dict[str, list[tuple[str, Conversation]]] = {}  # by the category that leaves the policy
     for example in flagged:
         [own] = example.categories or ()
         other = random.Random(example.id).choice([code for code in moderator.policy.codes if code != own])
-        for name, code in (("own", own), ("other", other)):
-            [verdict] = moderator.moderate([example.conversation], exclude=[code])
+        asked.setdefault(own, []).append(("own", example.conversation))
+        asked.setdefault(other, []).append(("other", example.conversation))
+    for code, chats in asked.items():
+        names, conversations = zip(*chats, strict=True)
+        for name, verdict in zip(names, moderator.moderate(conversations, exclude=[code]), strict=True):
             assert code not in verdict.categories
             stay[name] += verdict.outcome is Outcome.UNSAFE
     assert stay["own"] < 0.05 * len(flagged)

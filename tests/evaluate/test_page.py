@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from functools import cache
 from html.parser import HTMLParser
 
 import pytest
@@ -74,7 +75,12 @@ CASES = (
 )
 
 
-def made(*names, cases=CASES):
+@cache
+def made(*names):
+    return made_of(CASES, *names)
+
+
+def made_of(cases, *names):
     moderator = Moderator(FakeEngine(), MINIMAL)
     judged, results = [], []
     for name in names:
@@ -140,8 +146,14 @@ def test_the_worst_mistakes_have_their_rows_but_not_their_texts(text):
     assert "Show the text" not in text
 
 
-def test_texts_are_folded_away_and_escaped_where_they_are_wanted():
-    text = evaluation_page(*made("own"), show_text=True)
+@pytest.fixture(scope="module")
+def shown():
+    """Two sets of one name, with texts."""
+    return evaluation_page(*made("own", "own"), show_text=True)
+
+
+def test_texts_are_folded_away_and_escaped_where_they_are_wanted(shown):
+    text = shown
     Page(text)
     assert "violates:M2 canary &lt;script&gt;" in text
     assert "<script" not in text
@@ -155,15 +167,15 @@ def test_equal_inputs_give_equal_bytes(text):
     assert evaluation_page(*made("toxicchat", "_own"), attacks) == text
 
 
-def test_two_sets_of_one_name_are_told_apart():
-    page = Page(evaluation_page(*made("own", "own")))
+def test_two_sets_of_one_name_are_told_apart(shown):
+    page = Page(shown)
     assert {"own", "own (2)"} <= {row[0] for row in page.tables["All sets and their parts"]}
 
 
 @pytest.mark.parametrize("label", ["safe", "unsafe"])
 def test_a_set_of_one_class_has_no_curves(label):
     cases = tuple(dataclasses.replace(case, label=label, truth={}) for case in CASES)
-    page = Page(evaluation_page(*made("own", cases=cases)))
+    page = Page(evaluation_page(*made_of(cases, "own")))
     assert not {"curves", "calibration", "categories", "published", "evasion"} & set(page.ids)
     assert {"results", "lengths", "mistakes"} <= set(page.ids)
 
@@ -270,9 +282,9 @@ def test_results_of_a_redteam_report_are_those_of_the_guard(tmp_path):
 
 
 def test_a_set_has_one_colour_in_every_plot():
-    told, judged = made("first", "second")
+    told, judged = made_of(CASES, "first", "second")
     only_unsafe = tuple(dataclasses.replace(case, label="unsafe") for case in CASES)
-    (other,) = made("first", cases=only_unsafe)[1]
+    (other,) = made_of(only_unsafe, "first")[1]
     told["results"][0] = report.measure(other.suite, other.verdicts, MINIMAL)
     text = evaluation_page(told, [other, judged[1]])
     blue, orange = "#3d85c6", "#d9662b"

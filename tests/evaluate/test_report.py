@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from functools import cache
 
 import pytest
 from rich.console import Console
@@ -41,8 +42,14 @@ def measured(cases=CASES, moderator=MODERATOR):
     return report.measure(suite, report.moderate_cases(moderator, cases), moderator.policy)
 
 
+@cache
+def whole():
+    """CASES, measured; its bootstrap takes most of the time here."""
+    return measured()
+
+
 def test_the_numbers_of_a_set():
-    result = measured()
+    result = whole()
     assert (result["rows"], result["unsafe"], result["incomplete"]) == (7, 4, 0)
     assert result["confusion"] == {"tp": 3, "fp": 1, "tn": 2, "fn": 1}
     assert (result["precision"], result["recall"], result["fpr"]) == (0.75, 0.75, pytest.approx(1 / 3, abs=1e-6))
@@ -54,7 +61,7 @@ def test_the_numbers_of_a_set():
 
 
 def test_the_numbers_of_its_parts():
-    result = measured()
+    result = whole()
     assert list(result["targets"]) == ["prompt", "response"]
     assert result["targets"]["response"]["confusion"] == {"tp": 1, "fp": 1, "tn": 0, "fn": 0}
     one = result["subsets"]["[red]one"]
@@ -65,7 +72,7 @@ def test_the_numbers_of_its_parts():
 
 
 def test_the_numbers_of_its_categories():
-    found = measured()["categories"]
+    found = whole()["categories"]
     assert set(found) == {"M1", "M2"}
     assert (found["M1"]["rows"], found["M1"]["known"], found["M1"]["recall"], found["M1"]["named"]) == (2, 6, 0.5, 0.5)
     # The unsafe row of unknown category takes no part; of the six others the engine's two M2 texts rank first.
@@ -82,7 +89,7 @@ def test_a_row_is_flagged_at_the_threshold_of_its_own_target_and_mode():
     responses = TargetCalibration(thresholds=Thresholds(strict=0.5, balanced=0.5, permissive=0.999))
     moderator = Moderator(FakeEngine(), MINIMAL, Calibration(response=responses), mode="permissive")
     result = measured(moderator=moderator)
-    assert result["targets"]["prompt"]["confusion"] == measured()["targets"]["prompt"]["confusion"]
+    assert result["targets"]["prompt"]["confusion"] == whole()["targets"]["prompt"]["confusion"]
     assert result["targets"]["response"]["confusion"] == {"tp": 0, "fp": 0, "tn": 1, "fn": 1}
     told = report.build_report(moderator.info, [result], "guard eval")
     assert told["mode"] == "permissive"
@@ -106,7 +113,7 @@ def test_every_case_gets_its_verdict_over_many_chunks():
 
 
 def test_the_report_names_what_was_measured_and_holds_no_text():
-    told = report.build_report(MODERATOR.info, [measured()], "guard eval set")
+    told = report.build_report(MODERATOR.info, [whole()], "guard eval set")
     assert told["model"] == FakeEngine.info.digest
     assert told["policy"] == {"id": "minimal", "version": "1", "digest": MINIMAL.digest}
     assert told["command"] == "guard eval set"
@@ -115,7 +122,7 @@ def test_the_report_names_what_was_measured_and_holds_no_text():
 
 
 def test_tables_show_every_part_and_no_markup():
-    told = report.build_report(MODERATOR.info, [measured()], "guard eval set")
+    told = report.build_report(MODERATOR.info, [whole()], "guard eval set")
     console = Console(file=io.StringIO(), width=160)
     for table in report.tables(told):
         console.print(table)
@@ -126,7 +133,7 @@ def test_tables_show_every_part_and_no_markup():
 
 
 def test_intervals_hold_their_values():
-    result = measured()
+    result = whole()
     assert result["intervals"]["f1"] == result["f1_interval"]
     for key in ("f1", "fpr", "recall", "auprc", "auroc"):
         low, high = result["intervals"][key]
@@ -138,7 +145,7 @@ def test_intervals_hold_their_values():
 
 def test_what_rows_of_a_category_are_taken_for():
     # Of the two M1 rows one is missed; the safe response is taken for M2; the row of unknown category is not counted.
-    assert measured()["named"] == {"M1": {"M1": 1, "safe": 1}, "M2": {"M2": 1}, "safe": {"M2": 1, "safe": 2}}
+    assert whole()["named"] == {"M1": {"M1": 1, "safe": 1}, "M2": {"M2": 1}, "safe": {"M2": 1, "safe": 2}}
 
 
 def test_recall_by_length():
@@ -151,13 +158,13 @@ def test_recall_by_length():
 
 
 def test_reliability_counts_every_row():
-    bins = measured()["reliability"]
+    bins = whole()["reliability"]
     assert sum(part["rows"] for part in bins) == len(CASES)
     assert sum(part["rows"] * part["unsafe"] for part in bins) == pytest.approx(4)
 
 
 def test_refusals_are_scored_only_where_the_guard_gives_them():
-    assert measured()["refusal"] is None
+    assert whole()["refusal"] is None
     cases = [dataclasses.replace(case, refusal=place % 2 == 0) for place, case in enumerate(CASES)]
     suite = Suite("set", "A set", "", "", "", tuple(cases))
     verdicts = report.moderate_cases(MODERATOR, cases)
@@ -170,7 +177,7 @@ def test_refusals_are_scored_only_where_the_guard_gives_them():
 
 def test_many_published_sets_are_told_in_several_tables():
     names = ("toxicchat", "openai_moderation", "aegis1", "aegis2_prompt", "wildguardtest_prompt", "xstest_response")
-    result = measured()
+    result = whole()
     told = report.build_report(MODERATOR.info, [result | {"name": name} for name in names], "guard eval")
     console = Console(file=io.StringIO(), width=160)
     for table in report.tables(told):

@@ -135,7 +135,7 @@ def test_the_question_names_whose_message_is_judged(role: str) -> None:
 
 @pytest.mark.parametrize("family", PROMPTS)
 @given(visible, texts)
-@settings(max_examples=150)
+@settings(max_examples=50)
 def test_no_text_becomes_control(family: str, judged: str, earlier: str) -> None:
     prompt = PROMPTS[family]
     plain = Conversation((Message("user", "hi"), Message("assistant", "hello")))

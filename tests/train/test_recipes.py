@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from guard.assets import asset
 from guard.data.build.config import BuildConfig
 from guard.data.build.config import load as load_build
 from guard.evaluate.transfer import config as transfer
+from tests.fixtures import warm
 
 RECIPES = sorted(asset("training/recipes").glob("*.py"))
 CONFIGS = sorted(asset("training/configs").glob("*.yaml"))
@@ -115,9 +113,7 @@ def test_the_folds_of_transfer_are_seven_groups() -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
 def test_a_recipe_reads_its_configs_and_tells_the_nearest_key(recipe: Path) -> None:
     own = [str(path) for path in TRAINING if plain(path)["recipe"] == recipe.stem]
-    command = [sys.executable, "-P", "-c", LOAD, str(recipe), "max_tokns", *own]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = warm.python("-P", "-c", LOAD, recipe, "max_tokns", *own)
     assert done.returncode == 0, done.stderr[-3000:]
     told = done.stdout.splitlines()
     assert told[::2] == own
@@ -128,7 +124,7 @@ def test_a_recipe_reads_its_configs_and_tells_the_nearest_key(recipe: Path) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
 def test_a_recipe_without_a_config_tells_its_usage(recipe: Path) -> None:
-    done = subprocess.run([sys.executable, "-P", str(recipe)], capture_output=True, text=True, check=False)
+    done = warm.python("-P", recipe)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"usage: {recipe.name} CONFIG.yaml [key=value ...]"
     assert "Traceback" not in done.stderr

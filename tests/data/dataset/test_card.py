@@ -17,11 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from guard.cli import main
 from guard.cli.data_card import card as command
-from guard.data.build.build import build
 from guard.data.dataset.card.card import write_card
 from guard.data.dataset.open import open_dataset
-from guard.data.dataset.reports import write_reports
 from guard.data.dataset.statistics import compute_statistics, quantiles
 from guard.errors import DataError
 from guard.report import html
@@ -90,13 +89,17 @@ def folder(tmp_path_factory):
     world.edit(world.source("gardens"), "title: Garden questions", f"title: '{EVIL}'")
     world.edit(world.source("notes"), "upstream: https://example.org/notes", "upstream: 'javascript:alert(1)'")
     world.edit(world.source("talks"), "https://example.org/talks", "https://github.com/example/talks")
-    build(world.config, world.root, world.root / "out", finalize=write_reports)
-    return world.root / "out"
+    out = world.root / "out"
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "build", str(world.config), "--root", str(world.root), "--out", str(out), "--jobs", "1"])
+    assert ended.value.code == 0
+    assert json.loads((out / "confounds.json").read_text(encoding="utf-8"))["before"]
+    return out
 
 
 @pytest.fixture(scope="module")
 def text(folder):
-    return write_card(folder).read_text(encoding="utf-8")
+    return (folder / "card.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -265,21 +268,15 @@ def test_what_a_build_may_have_besides(tmp_path):
     assert EVIL not in text
 
 
-def test_a_build_of_pairs_alone(tmp_path):
+def test_the_command_says_where_the_card_of_a_build_of_pairs_alone_is(tmp_path):
     folder = write(tmp_path / "out", pairs=[pair("p1"), pair("p2", "dev")])
-    page = Page(write_card(folder).read_text(encoding="utf-8"))
-    assert page.table("Rows by licence and label") == {"licence": ["pair", "unsafe share"], "MIT": [2, ""]}
-    assert "Preference pairs" in page.words
-
-
-def test_the_command_says_where_the_card_is(folder, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "out")
-    (copy / "card.html").unlink()
     app = typer.Typer()
     app.command()(command)
-    done = CliRunner().invoke(app, [str(copy)], catch_exceptions=False)
-    assert (done.exit_code, done.stdout) == (0, f"wrote {copy / 'card.html'}\n")
-    assert (copy / "card.html").is_file()
+    done = CliRunner().invoke(app, [str(folder)], catch_exceptions=False)
+    assert (done.exit_code, done.stdout) == (0, f"wrote {folder / 'card.html'}\n")
+    page = Page((folder / "card.html").read_text(encoding="utf-8"))
+    assert page.table("Rows by licence and label") == {"licence": ["pair", "unsafe share"], "MIT": [2, ""]}
+    assert "Preference pairs" in page.words
 
 
 def _manifest(folder, change):

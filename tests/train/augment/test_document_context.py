@@ -58,7 +58,7 @@ def test_around_a_text_it_stays_as_it_is(spanned, seed):
 
 
 @pytest.mark.parametrize("name", sorted(STRUCTURES))
-@hypothesis.settings(max_examples=40)
+@hypothesis.settings(max_examples=20)
 @given(spanned=spans(), seed=seeds)
 def test_inside_a_structure_the_span_reads_as_before(name, spanned, seed):
     text, (first, last) = spanned

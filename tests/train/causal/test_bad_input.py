@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 
 from guard import assets
 from guard.cli.train import is_causal
-from tests.fixtures import tiny_sft
+from tests.fixtures import tiny_sft, warm
 
 GPU_CONFIGS = ("lora-1gpu", "lora-24gb", "lora-8gpu-fsdp", "full-ft")
 # Imports the recipe once, as that takes longest, and tells what it says to each configuration.
@@ -90,21 +88,15 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     for name in GPU_CONFIGS:
         cases[name] = {**given, "config": shipped(name)}
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-P",
-            "-c",
-            DRIVER,
-            str(assets.asset("training/recipes/sft.py")),
-            shipped("cpu-tiny"),
-            str(folder / "told.json"),
-        ],
-        input=json.dumps(cases, default=str),
-        capture_output=True,
-        text=True,
-        env={**tiny_sft.ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""},
-        check=False,
+    done = warm.python(
+        "-P",
+        "-c",
+        DRIVER,
+        assets.asset("training/recipes/sft.py"),
+        shipped("cpu-tiny"),
+        folder / "told.json",
+        given=json.dumps(cases, default=str),
+        environment={"CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert not (folder / "run" / "run.json").exists()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,18 +18,17 @@ from guard.engines.base import all_scores
 from guard.engines.causal_onnx import CausalOnnxEngine
 from guard.engines.registry import open_engine
 from guard.errors import PolicyError
-from tests.fixtures import tiny_run
+from tests.fixtures import tiny_run, warm
 
 pytestmark = pytest.mark.slow
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-FIXTURES = str(Path(tiny_run.__file__).parent)
 
 # What a bundle has to be is the model as peft calls it: is the export's own reference that, and are its merged weights?
 ADAPTERS = """
 import json, sys
-import numpy as np, torch, tiny_run
+import numpy as np, torch
 from pathlib import Path
 from peft import PeftModel
+from tests.fixtures import tiny_run
 from transformers import AutoModelForCausalLM
 from guard.errors import BundleError
 from guard.train.causal.merged import MergedWeights
@@ -181,13 +178,9 @@ print(np.abs(found[:, 0, 1] - found[:, 0, 0] - stored).max(), np.abs(stored - tr
 """
 
 
-def command(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     """Training libraries warn at will, so they run outside of pytest, as they do for a user."""
-    path = os.pathsep.join([FIXTURES, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**ENVIRONMENT, "PYTHONPATH": path}
-    return subprocess.run(
-        [sys.executable, *arguments], input=given, capture_output=True, text=True, env=environment, check=False
-    )
+    return warm.python(*arguments, given=given)
 
 
 def made(folder: Path, *options: str) -> Path:

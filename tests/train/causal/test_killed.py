@@ -57,7 +57,7 @@ def test_a_killed_run_goes_on_with_the_same_losses(folder: Path, unkilled: dict[
     torn = run / "checkpoints" / "checkpoint-12"  # as if it had been killed while it wrote this one
     torn.mkdir(exist_ok=True)
     (torn / "trainer_state.json").write_text('{"global_', encoding="utf-8")
-    done = tiny_sft.train(folder, "killed", *STEPS)
+    done = tiny_sft.train_in_a_new_python(folder, "killed", *STEPS)
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"going on from {run / 'checkpoints' / 'checkpoint-6'}" in done.stdout
     assert losses(run) == unkilled

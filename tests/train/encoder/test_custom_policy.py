@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ from guard.data.sources import description
 from guard.errors import ConfigError, DataError
 from guard.metrics.classification import auroc
 from guard.train.common.replay import SEEDS, Replay, drawn, replayed
-from tests.fixtures import tiny_encoder
+from tests.fixtures import tiny_encoder, warm
 from tests.fixtures.recipe_runs import built_row, guard, write_splits
 
 FERRY = Path(__file__).parents[3] / "examples" / "ferry-line"
@@ -134,12 +133,15 @@ def test_no_training_row_is_near_a_held_out_one() -> None:
     train, held = rows_of("train"), rows_of("held_out")
     assert not {texts(row)[-1] for row in train} & {texts(row)[-1] for row in held}
     assert not {row["prompt"] for row in train} & {row["prompt"] for row in held}
-    theirs = [runs(row) for row in held]
-    for row in train:
-        own = runs(row)
-        # No two sets are alike by more than their sizes allow, which spares most comparisons.
-        near = [other for other in theirs if min(len(own), len(other)) > 0.42 * max(len(own), len(other))]
-        assert all(len(own & other) <= 0.42 * len(own | other) for other in near), texts(row)
+    own, theirs = ([runs(row) for row in rows] for rows in (train, held))
+    column = {run: place for place, run in enumerate(sorted(frozenset().union(*own, *theirs)))}
+    left, right = np.zeros((len(own), len(column)), np.float32), np.zeros((len(theirs), len(column)), np.float32)
+    for table, sets in ((left, own), (right, theirs)):
+        for place, those in enumerate(sets):
+            table[place, [column[run] for run in those]] = 1
+    common = left @ right.T
+    union = left.sum(1)[:, None] + right.sum(1)[None] - common
+    assert not (common > 0.42 * union).any(), texts(train[int((common > 0.42 * union).any(1).argmax())])
 
 
 def test_the_rows_are_read_as_they_are_written() -> None:
@@ -184,7 +186,7 @@ replay: {policy: minimal, data: replaced, share: 0.5}
 @pytest.mark.slow
 def test_one_run_learns_each_policy_from_its_own_rows(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    subprocess.run([sys.executable, tiny_encoder.__file__, "base", str(tmp_path / "base")], check=True)
+    assert warm.python(tiny_encoder.__file__, "base", tmp_path / "base").returncode == 0
     (tmp_path / "own.yaml").write_text(OWN, encoding="utf-8")
     (tmp_path / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
     plain, own, theirs = (
@@ -219,8 +221,6 @@ def test_one_run_learns_each_policy_from_its_own_rows(tmp_path: Path) -> None:
         told, _ = guard("check", "--model", tmp_path / "bundle", *under, "--file", tmp_path / "asked.jsonl", "--json")
         answers = [json.loads(line) for line in told.splitlines()]
         assert {tuple(answer["categories"]) for answer in answers} == {("M1", "M2") if rules else ("K1",)}
-        import numpy as np
-
         scores = np.array([answer["p_unsafe"] for answer in answers])
         reached = auroc(np.array([word in text for text in asked]), scores)
         assert reached is not None

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +20,9 @@ from guard.errors import DataError, EngineError, InvalidInput
 from guard.policy import Policy, load
 from guard.prompts.window import Score, TokenizedConversation, Window
 from guard.train.common.labels import Item
-from tests.fixtures import tiny_encoder, tiny_guard
+from tests.fixtures import tiny_encoder, tiny_guard, warm
 from tests.fixtures.lazy import lazy
+from tests.fixtures.recipe_runs import guard, train
 
 torch, teacher = lazy("torch"), lazy("guard.train.common.teacher")
 encoder_step = lazy("guard.train.encoder.step")
@@ -198,17 +196,10 @@ def rows(numbers: range) -> list[dict[str, object]]:
     ]
 
 
-def guard(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "guard", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == code, done.stderr[-3000:]
-    return done.stdout, done.stderr
-
-
 def distil(folder: Path, out: str, *changes: str, data: str = "data", code: int = 0) -> tuple[str, str]:
-    given = ("--policy", "mlcommons", "--data", folder / data, "--base", folder / "base", "--out", folder / out)
-    return guard("train", "distill", *STUDENT, PLAIN, f"teacher={TEACHER}", *changes, *given, code=code)
+    given = {"policy": "mlcommons", "data": folder / data, "base": folder / "base", "out": folder / out}
+    config = assets.asset("training/configs/distill.yaml")
+    return train(config, *STUDENT, PLAIN, f"teacher={TEACHER}", *changes, code=code, **given)
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +207,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows that the tiny guard judges surely, a base, and a student in `student`."""
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     made = tmp_path_factory.mktemp("distill")
-    subprocess.run([sys.executable, tiny_encoder.__file__, "base", str(made / "base")], check=True)
+    assert warm.python(tiny_encoder.__file__, "base", made / "base").returncode == 0
     (made / "data").mkdir()
     for split, numbers in (("train", range(40)), ("dev", range(40, 48))):
         parquet.write_table(arrow.Table.from_pylist(rows(numbers)), made / "data" / f"{split}.parquet")

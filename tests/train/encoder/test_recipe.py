@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ import pytest
 
 from guard.bundle import open_bundle
 from guard.policy import load
-from tests.fixtures import tiny_encoder
-from tests.fixtures.recipe_runs import built_row, guard, kill_at_first_checkpoint, write_splits
+from tests.fixtures import tiny_encoder, warm
+from tests.fixtures.recipe_runs import built_row, guard, kill_at_first_checkpoint, train, write_splits
 
 pytestmark = pytest.mark.slow
 
@@ -77,8 +75,8 @@ class World:
     folder: Path
 
     def train(self, out: str, *changes: str, data: str = "data", base: str = "base", code: int = 0) -> tuple[str, str]:
-        given = ("--data", self.folder / data, "--base", self.folder / base, "--out", self.folder / out)
-        return guard("train", self.folder / "tiny.yaml", *changes, *given, code=code)
+        given = {"data": self.folder / data, "base": self.folder / base, "out": self.folder / out}
+        return train(self.folder / "tiny.yaml", *changes, code=code, **given)
 
     def record(self, run: str) -> dict[str, Any]:
         told: dict[str, Any] = json.loads((self.folder / run / "run.json").read_text(encoding="utf-8"))
@@ -89,7 +87,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     pytest.importorskip("pyarrow")
     folder = tmp_path_factory.mktemp("encoder")
-    subprocess.run([sys.executable, tiny_encoder.__file__, "base", str(folder / "base")], check=True)
+    assert warm.python(tiny_encoder.__file__, "base", folder / "base").returncode == 0
     write_splits(folder / "data", train=rows(range(30)), dev=rows(range(30, 36)))
     safe = [row for row in rows(range(30)) if row["label"] == "safe"]
     write_splits(folder / "safe", train=safe, dev=safe[:8])
@@ -144,7 +142,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(world: World, run: Path) -> No
     kill_at_first_checkpoint(["train", world.folder / "tiny.yaml", *given], out)
     _, err = guard("export", out, world.folder / "unfinished", code=3)
     assert "no run.json there; give the `out` folder of a finished `guard train`" in err
-    told, _ = world.train("killed")
+    told, _ = guard("train", world.folder / "tiny.yaml", *given)
     assert "resuming at step" in told
     assert digest(out / "model.safetensors") == digest(run / "model.safetensors")
     quality = [
