@@ -27,6 +27,10 @@ OPSET = 23  # the first that has Attention, RMSNormalization and RotaryEmbedding
 PAGE = 4096  # ONNX Runtime maps external data into memory where its offset is a multiple of this
 
 
+# The trace takes most of the time of a small export and does not depend on weights: forms share it. It holds none.
+_traces: dict[tuple[str, torch.dtype, int | None], onnx.ModelProto] = {}
+
+
 class FlatModel(nn.Module):
     """A causal model with plain tensors in and out: the graph that `guard.engines.causal_onnx` describes."""
 
@@ -103,13 +107,16 @@ def _traced(config: Any, dtype: torch.dtype, rows: int | None) -> ir.Model:
 
     BundleError where the model's forward is not one that can be traced.
     """
-    try:
-        return _trace(config, dtype, rows)
-    except Exception as problem:
-        told = next(iter(str(problem).splitlines()), "")[:120]
-        raise BundleError(
-            f"the forward of a {config.model_type} cannot be written as a graph ({type(problem).__name__}: {told})"
-        ) from problem
+    key = (config.to_json_string(use_diff=False), dtype, rows)
+    if key not in _traces:
+        try:
+            _traces[key] = ir.to_proto(_trace(config, dtype, rows))
+        except Exception as problem:
+            told = next(iter(str(problem).splitlines()), "")[:120]
+            raise BundleError(
+                f"the forward of a {config.model_type} cannot be written as a graph ({type(problem).__name__}: {told})"
+            ) from problem
+    return ir.from_proto(_traces[key])
 
 
 def _trace(config: Any, dtype: torch.dtype, rows: int | None) -> ir.Model:

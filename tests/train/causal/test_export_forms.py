@@ -6,6 +6,7 @@ import json
 import subprocess
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,30 +83,50 @@ REFUSED = {
     "invoked": ({}, {"alora_invocation_tokens": [12, 40], **FEW}, "alora_invocation_tokens: an adapter with this"),
 }
 
-# A merge that leaves out one layer, in the form that stores what was trained and in one that does not.
-DROPPED = """
-import json, sys
+# Exports of one run, as `guard export` in one process, so that forms of one arithmetic share their trace; then a merge
+# that leaves out one layer, in the form that stores what was trained and in one that does not.
+EXPORTS = """
+import contextlib, io, json, sys
 from pathlib import Path
 from guard.calibration import Calibration, write
+from guard.cli import main
 from guard.errors import BundleError
 from guard.train.causal.export import bundle_causal
 from guard.train.causal.merged import MergedWeights
 class Dropped(MergedWeights):
     def tensor(self, name):
         return self.base(name) if name == "model.layers.1.mlp.down_proj.weight" else super().tensor(name)
-root = Path(sys.argv[1])
+root, told = Path(sys.argv[1]), {}
+for name, options in json.load(sys.stdin).items():
+    (root / name).mkdir()
+    err = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(err):
+            main(["export", str(root / "run"), str(root / name / "out"), *options])
+    except SystemExit as ended:
+        told[name] = [ended.code, err.getvalue()]
 record = json.loads((root / "run" / "run.json").read_text())
 for form in ("fp32", "bf16"):
-    made = Path(sys.argv[2]) / form
+    made = root / f"dropped-{form}"
     made.mkdir()
     write(Calibration(), made / "calibration.json")
     try:
         weights = Dropped(str(root / "base"), root / "run" / "adapter")
         bundle_causal(root / "run", record, made, form, weights=weights)
-        print("sealed")
     except BundleError as problem:
-        print(problem)
+        told[made.name] = [3, str(problem)]
+(root / "told.json").write_text(json.dumps(told))
 """
+FORMS = {
+    "fp32-full": ["--form", "fp32"],
+    "fp32-verdict": ["--form", "fp32", "--head", "verdict"],
+    "fp16-verdict": ["--form", "fp16", "--head", "verdict"],
+    "bf16-full": ["--form", "bf16", "--head", "full"],
+    "int8-verdict": ["--form", "int8", "--head", "verdict"],
+    "int4": ["--form", "int4"],
+    "int4-whatever-it-costs": ["--form", "int4", "--most-flips", "1"],
+    "damaged": ["--form", "fp32"],
+}
 
 # Families that do something to their logits behind the output layer: the graph against the model's own forward.
 FAMILIES = """
@@ -189,17 +210,43 @@ def made(folder: Path, *options: str) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Exports:
+    """A run, what was exported from it (`root`/NAME/out), and the exit code and the stderr of each export."""
+
+    root: Path
+    told: dict[str, tuple[int, str]]
+    damaged: bool
+
+    def sealed(self, name: str) -> Path:
+        assert self.told[name][0] == 0, self.told[name][1]
+        return self.root / name / "out"
+
+
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("forms"))
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    root = made(tmp_path_factory.mktemp("forms"))
+    stop, damaged = threading.Event(), threading.Event()
 
+    def damage() -> None:
+        """Overwrites the weights of one export once they are written and before ONNX Runtime reads them."""
+        while not stop.is_set():
+            for graph in root.glob("damaged/.out-*/bundle/model.onnx"):  # it is written after its weights
+                data = graph.with_name("model.onnx.data")
+                with data.open("r+b") as file:
+                    file.seek(4096)
+                    file.write(b"\x3f" * (data.stat().st_size - 4096))
+                damaged.set()
+                return
+            time.sleep(0.002)
 
-def exported(root: Path, form: str, head: str) -> Path:
-    out = root / f"{form}-{head}"
-    if not out.exists():
-        done = command("-m", "guard", "export", str(root / "run"), str(out), "--form", form, "--head", head)
-        assert done.returncode == 0, done.stderr[-3000:]
-    return out
+    watcher = threading.Thread(target=damage)
+    watcher.start()
+    done = command("-c", EXPORTS, str(root), given=json.dumps(FORMS))
+    stop.set()
+    watcher.join()
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Exports(root, json.loads((root / "told.json").read_text(encoding="utf-8")), damaged.is_set())
 
 
 def engine(folder: Path) -> CausalOnnxEngine:
@@ -232,10 +279,8 @@ def test_what_cannot_be_folded_in_is_refused(adapters: dict[str, Any], name: str
     assert "\n" not in adapters[name]
 
 
-def test_a_merge_that_drops_a_layer_is_not_sealed(root: Path, tmp_path: Path) -> None:
-    done = command("-c", DROPPED, str(root), str(tmp_path))
-    assert done.returncode == 0, done.stderr[-3000:]
-    exact, rounded = done.stdout.splitlines()
+def test_a_merge_that_drops_a_layer_is_not_sealed(exports: Exports) -> None:
+    exact, rounded = (exports.told[f"dropped-{form}"][1] for form in ("fp32", "bf16"))
     assert exact.startswith("torch and ONNX (fp32, alone): probabilities differ by")
     assert rounded.startswith("the trained model and its merged weights: probabilities differ by")
 
@@ -249,8 +294,8 @@ def test_a_graph_does_to_its_logits_what_the_model_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "head"), [("fp32", "full"), ("fp16", "verdict"), ("bf16", "full"), ("int8", "verdict")]
 )
-def test_a_form_is_sealed_with_its_parity(root: Path, form: str, head: str) -> None:
-    out = exported(root, form, head)
+def test_a_form_is_sealed_with_its_parity(exports: Exports, form: str, head: str) -> None:
+    out = exports.sealed(f"{form}-{head}")
     settings = json.loads((out / "causal.json").read_text(encoding="utf-8"))
     report = json.loads((out / "parity.json").read_text(encoding="utf-8"))
     assert settings["form"] == report["form"] == form
@@ -272,15 +317,13 @@ def test_four_bits_compute_what_they_store(tmp_path: Path, tied: str) -> None:
     assert cost > 0.05  # else nothing was rounded
 
 
-def test_a_form_that_changes_too_many_verdicts_is_refused(root: Path, tmp_path: Path) -> None:
+def test_a_form_that_changes_too_many_verdicts_is_refused(exports: Exports) -> None:
     """Random weights of this size lie near the threshold, and do not bear four bits."""
-    arguments = ["-m", "guard", "export", str(root / "run"), str(tmp_path / "out"), "--form", "int4"]
-    done = command(*arguments)
-    assert done.returncode == 3, done.stderr[-3000:]
-    assert "verdicts, allowed is a share of 0.1; export it with --form int8 or fp16" in done.stderr
-    assert list(tmp_path.iterdir()) == []
-    assert command(*arguments, "--most-flips", "1").returncode == 0
-    report = json.loads((tmp_path / "out" / "parity.json").read_text(encoding="utf-8"))
+    code, err = exports.told["int4"]
+    assert code == 3, err
+    assert "verdicts, allowed is a share of 0.1; export it with --form int8 or fp16" in err
+    assert list((exports.root / "int4").iterdir()) == []
+    report = json.loads((exports.sealed("int4-whatever-it-costs") / "parity.json").read_text(encoding="utf-8"))
     assert report["cost"]["flips"] > 0 == report["batch"]["flips"]
 
 
@@ -295,19 +338,19 @@ def test_a_graph_that_could_not_be_checked_is_not_begun() -> None:
     assert "25.8 GB are free; export it with --form int8 or int4, or on a larger machine" in told["fp16"][1]
 
 
-def test_forms_take_less_room(root: Path) -> None:
+def test_forms_take_less_room(exports: Exports) -> None:
     size = {
-        form: (exported(root, form, head) / "model.onnx.data").stat().st_size
+        form: (exports.sealed(f"{form}-{head}") / "model.onnx.data").stat().st_size
         for form, head in (("fp32", "full"), ("fp16", "verdict"), ("int8", "verdict"))
     }
     assert size["fp16"] < 0.6 * size["fp32"]
     assert size["int8"] < 0.6 * size["fp32"]
 
 
-def test_a_cut_output_layer_gives_the_same_verdicts(root: Path) -> None:
-    whole, cut = engine(exported(root, "fp32", "full")), engine(exported(root, "fp32", "verdict"))
+def test_a_cut_output_layer_gives_the_same_verdicts(exports: Exports) -> None:
+    whole, cut = engine(exports.sealed("fp32-full")), engine(exports.sealed("fp32-verdict"))
     rules = policy.load("minimal")
-    assert len(json.loads((root / "fp32-verdict" / "causal.json").read_text())["head"]) <= 30
+    assert len(json.loads((exports.sealed("fp32-verdict") / "causal.json").read_text())["head"]) <= 30
     for each in (rules, rules.without(["M1"])):
         windows = [
             window
@@ -319,38 +362,19 @@ def test_a_cut_output_layer_gives_the_same_verdicts(root: Path) -> None:
             assert one.categories == pytest.approx(other.categories, abs=1e-3)
 
 
-def test_a_cut_output_layer_knows_no_other_codes(root: Path) -> None:
-    cut = engine(exported(root, "int8", "verdict"))
+def test_a_cut_output_layer_knows_no_other_codes(exports: Exports) -> None:
+    cut = engine(exports.sealed("int8-verdict"))
     other = policy.load("mlcommons").without([f"S{number}" for number in range(3, 15)])
     with pytest.raises(PolicyError, match=r"output layer was cut to the verdicts of its own policy.*--head full"):
         cut.tokenize(Conversation.of("hello"), other)
 
 
-def test_a_damaged_graph_is_refused_and_leaves_nothing(root: Path, tmp_path: Path) -> None:
-    """The weights are overwritten on disk once they are written and before ONNX Runtime reads them."""
-    damaged = threading.Event()
-
-    def damage() -> None:
-        while not stop.is_set():
-            for graph in tmp_path.glob(".out-*/bundle/model.onnx"):  # it is written after its weights
-                data = graph.with_name("model.onnx.data")
-                with data.open("r+b") as file:
-                    file.seek(4096)
-                    file.write(b"\x3f" * (data.stat().st_size - 4096))
-                damaged.set()
-                return
-            time.sleep(0.002)
-
-    stop = threading.Event()
-    watcher = threading.Thread(target=damage)
-    watcher.start()
-    done = command("-m", "guard", "export", str(root / "run"), str(tmp_path / "out"), "--form", "fp32")
-    stop.set()
-    watcher.join()
-    assert damaged.is_set()
-    assert done.returncode == 3
-    assert "do not ship this" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_a_damaged_graph_is_refused_and_leaves_nothing(exports: Exports) -> None:
+    assert exports.damaged
+    code, err = exports.told["damaged"]
+    assert code == 3
+    assert "do not ship this" in err
+    assert list((exports.root / "damaged").iterdir()) == []
 
 
 @pytest.mark.parametrize(
