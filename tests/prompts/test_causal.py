@@ -125,12 +125,11 @@ def test_the_family_is_known_by_its_tokens(family: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_question_names_whose_message_is_judged(role: str) -> None:
+def test_the_heading_names_whose_message_is_judged(role: str) -> None:
     prompt = PROMPTS["llama3"]
     text = decoded(prompt, whole(prompt, Conversation((Message("user", "hi"), Message(role, "hello")))))  # type: ignore[arg-type]
     name = template().roles[role]  # type: ignore[index]
-    assert f"message from {name}<|end_header_id|>\n\nhello<|eot_id|>" in text
-    assert f"the last message, written by {name}, violate" in text
+    assert f"message from {name}<|end_header_id|>\n\nhello<|eot_id|><|start_header_id|>assistant" in text
 
 
 @pytest.mark.parametrize("family", PROMPTS)
