@@ -196,6 +196,14 @@ def test_unknown_families_and_words_that_start_alike_are_refused(tmp_path: Path)
         load_prompt(tmp_path / "tokenizer.json", 512, 16)
 
 
+def test_a_control_token_that_text_can_spell_is_refused() -> None:
+    words = {"[UNK]": 0, "<|im_start|>": 1, "<|im_end|>": 2, "safe": 3, "unsafe": 4}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.add_special_tokens([AddedToken("<|im_end|>", special=True)])
+    with pytest.raises(BundleError, match=r"here: <\|im_start\|> is an ordinary token .* any text can spell"):
+        ChatTokens.of(tokenizer, "here")
+
+
 @pytest.mark.parametrize("family", PROMPTS)
 def test_the_prompt_is_cut_after_a_control_token(family: str) -> None:
     prompt = PROMPTS[family]

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+from guard.errors import ConfigError  # noqa: E402
 from guard.train.causal import step  # noqa: E402
 from guard.train.causal.groups import Group  # noqa: E402
 from guard.train.causal.rows import IGNORED  # noqa: E402
+from guard.train.causal.trainer import freeze  # noqa: E402
 
 ROWS, TOKENS, WIDTH = 3, 6, 4
 KINDS = {
@@ -97,3 +99,14 @@ def test_the_tensors_of_a_group_hold_its_rows_and_learn_the_verdicts() -> None:
         assert set(ids[~mask].tolist()) <= {63}
         assert labels[labels != IGNORED].tolist() == list(verdict)
         assert labels[: len(asked)].tolist() == [IGNORED] * len(asked)
+
+
+def test_frozen_layers_and_the_embeddings_do_not_learn() -> None:
+    model = tiny("llama")
+    freeze(model, 2)
+    gradients(model, True)
+    learning = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert all(name.startswith(("model.layers.2.", "model.norm.")) for name in learning)
+    assert len(learning) == 10
+    with pytest.raises(ConfigError, match="frozen_layers=3: the base has 3 layers; at least one must be left"):
+        freeze(model, 3)
