@@ -125,12 +125,11 @@ def test_the_family_is_known_by_its_tokens(family: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_question_names_whose_message_is_judged(role: str) -> None:
+def test_the_heading_names_whose_message_is_judged(role: str) -> None:
     prompt = PROMPTS["llama3"]
     text = decoded(prompt, whole(prompt, Conversation((Message("user", "hi"), Message(role, "hello")))))  # type: ignore[arg-type]
     name = template().roles[role]  # type: ignore[index]
-    assert f"message from {name}<|end_header_id|>\n\nhello<|eot_id|>" in text
-    assert f"the last message, written by {name}, violate" in text
+    assert f"message from {name}<|end_header_id|>\n\nhello<|eot_id|><|start_header_id|>assistant" in text
 
 
 @pytest.mark.parametrize("family", PROMPTS)
@@ -195,6 +194,14 @@ def test_unknown_families_and_words_that_start_alike_are_refused(tmp_path: Path)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(BundleError, match="start with the same token"):
         load_prompt(tmp_path / "tokenizer.json", 512, 16)
+
+
+def test_a_control_token_that_text_can_spell_is_refused() -> None:
+    words = {"[UNK]": 0, "<|im_start|>": 1, "<|im_end|>": 2, "safe": 3, "unsafe": 4}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.add_special_tokens([AddedToken("<|im_end|>", special=True)])
+    with pytest.raises(BundleError, match=r"here: <\|im_start\|> is an ordinary token .* any text can spell"):
+        ChatTokens.of(tokenizer, "here")
 
 
 @pytest.mark.parametrize("family", PROMPTS)

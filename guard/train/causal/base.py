@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
@@ -21,10 +21,12 @@ from guard.prompts.chat_template import CONFIG, JINJA
 from guard.prompts.prompt import Prompt, load_prompt
 from guard.train.causal.adapter import check_adapter
 from guard.train.causal.checkpoint import Checkpoint, model_folder
+from guard.train.causal.config import Device
 from guard.train.causal.hollow import described, empty_model, stored_as
 from guard.train.causal.rows import DETAILS
 
-Device = Literal["auto", "cuda", "cpu"]
+# Options of TRL's trainer that keys of the recipe take the place of.
+REPLACED = {"per_device_train_batch_size": "batch_rows and batch_tokens", "bf16": "precision", "fp16": "precision"}
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -137,14 +139,25 @@ def counted(model: Any) -> tuple[int, int]:
     return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
 
 
-def passed_through(options: Mapping[str, Any], cls: type, section: str, **ours: Any) -> Any:
-    """A `cls` of the options of a section and of `ours`, which may not be given. Unknown options are errors."""
-    allowed = {known.name for known in dataclasses.fields(cls) if known.init} - set(ours)
+def passed_through(
+    options: Mapping[str, Any], cls: type, section: str, instead: Mapping[str, str] | None = None, **ours: Any
+) -> Any:
+    """A `cls` of the options of a section and of `ours`, which may not be given. Unknown options are errors.
+
+    instead: by options of `cls` that may not be given, the keys of the recipe that take their place.
+    """
+    replaced = instead or {}
+    allowed = {known.name for known in dataclasses.fields(cls) if known.init} - set(ours) - set(replaced)
     for key in options:
+        if key in replaced:
+            raise ConfigError(f"{section}.{key} is set by this recipe; give {replaced[key]}, outside of {section}")
+        if key in ours:
+            raise ConfigError(f"{section}.{key} is set by this recipe")
         if key not in allowed:
             near = nearest(key, allowed)
-            why = "is set by this recipe" if key in ours else f"is no option of {cls.__name__}"
-            raise ConfigError(f"{section}.{key} {why}{f'; did you mean {near}?' if near else ''}")
+            raise ConfigError(
+                f"{section}.{key} is no option of {cls.__name__}{f'; did you mean {near}?' if near else ''}"
+            )
     try:
         return cls(**options, **ours)
     except (TypeError, ValueError) as problem:
