@@ -16,6 +16,7 @@ SHELVES = {
     "taxonomy/downloads/": "guard/_assets/taxonomy/downloads/",
     "taxonomy/peers/": "guard/_assets/taxonomy/peers/",
     "taxonomy/templates/": "guard/_assets/taxonomy/templates/",
+    "taxonomy/topics/": "guard/_assets/taxonomy/topics/",
     "taxonomy/seeds/": "guard/_assets/taxonomy/seeds/",
     "taxonomy/words/": "guard/_assets/taxonomy/words/",
     "training/recipes/": "guard/_assets/training/recipes/",

@@ -15,6 +15,15 @@ Kind = Literal["prompt", "response", "text", "pair"]
 UNKNOWN_LANGUAGE = "und"  # ISO 639: undetermined
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule that a text is judged by: the platform or institution that has it, its name, and what it says."""
+
+    domain: str
+    name: str
+    definition: str
+
+
 @dataclass(frozen=True, repr=False)
 class Row:
     """One text with its label, or a preference pair without one.
@@ -24,6 +33,11 @@ class Row:
     or is empty and nothing comes before the response.
     categories: None if the source does not say. undecided: codes about which it says neither yes nor no. groups: keys;
     rows that share one stay in one split. place, given_id: where the row was read, and its id there, for people.
+
+    rule: the label says whether the text breaks this rule, and nothing else; None: it is of the whole policy.
+    instructed: an instruction stands behind the text that the label is about. overlap: the largest share of the word
+    3-grams of a text that breaks the rule which this safe text repeats. symbols: texts that differ in emoji alone are
+    different texts.
     """
 
     source: str
@@ -39,14 +53,20 @@ class Row:
     turns: tuple[tuple[Role, str], ...] = ()
     place: str = ""
     given_id: str = ""
+    rule: Rule | None = None
+    symbols: bool = False
+    instructed: bool = False
+    overlap: float = 0.0
 
     def __repr__(self) -> str:  # user text never reaches a log or a traceback
         return f"Row({self.source}, {self.kind}, {self.label}, {self.id})"
 
     @cached_property
     def id(self) -> str:
-        """The first 16 hex digits of the SHA-256 of the source and the texts."""
+        """The first 16 hex digits of the SHA-256 of the source, the texts and what the rule says."""
         parts = [self.source, self.prompt, *(text for text in (self.response, self.rejected) if text is not None)]
+        if self.rule is not None:
+            parts += [self.rule.domain, self.rule.definition]
         return hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     @property

@@ -21,7 +21,8 @@ from guard import policy as policies
 from guard.conversation import Example
 from guard.data.ingest.user_rows import read_labelled
 from guard.data.sources import formats, hub, user_files
-from guard.data.sources.description import LabelRule, Source, Text, local_copy
+from guard.data.sources.description import Source, local_copy
+from guard.data.sources.row_rules import LabelRule, Text
 from guard.digest import file_digest
 from guard.errors import DataError, InvalidInput
 from guard.evaluate.file_sets import FILE, FILE_SETS

@@ -16,7 +16,7 @@ import multiprocessing
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,13 @@ from typing import Any
 from guard import policy as policies
 from guard.data.build import config, manifest, mix, row_index, select, source_part, write
 from guard.data.build.config import BuildConfig
+from guard.data.build.rule_files import RuleWriter
 from guard.data.ingest import decontaminate, ingest, source_rows, user_description
 from guard.data.ingest.decontaminate import Fingerprints
 from guard.data.sources import description as sources
+from guard.data.sources import topics
 from guard.data.sources.description import Source
+from guard.data.sources.topics import Topics
 from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, GuardError, need
 from guard.jobs.ledger import Ledger, open_ledger
@@ -58,6 +61,7 @@ class _Context:
     policy: Policy
     held_out: Fingerprints
     against: Fingerprints | None
+    topics: Mapping[str, Topics]  # of sources of rules
 
 
 def build(
@@ -90,7 +94,13 @@ def build(
         root = _no_root(settings, tasks, config_path)
     _check_licences(tasks, allow_noncommercial)
     test_sets = [*(config_path.parent / path for path in settings.against), *against]
-    context = _Context(settings, policy, _load_fingerprints(settings, root), _fingerprint_files(test_sets))
+    context = _Context(
+        settings,
+        policy,
+        _load_fingerprints(settings, root),
+        _fingerprint_files(test_sets),
+        _topics(tasks, config.taxonomy_folder(settings, config_path)),
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_name(f".{out.name}.parts")
     with open_ledger(parts, _input_digests(context, tasks, root, test_sets), discard=True) as ledger:
@@ -125,6 +135,11 @@ def _tasks(settings: BuildConfig, config_path: Path, policy: Policy, root: Path)
     for task in tasks:
         sources.check_codes(task.source, task.crosswalk, policy)
     return tasks
+
+
+def _topics(tasks: Sequence[Task], taxonomy: Path | None) -> dict[str, Topics]:
+    names = {task.source.rule.topics for task in tasks if task.source.rule is not None}
+    return {name: topics.load(name, taxonomy) for name in sorted(names)}
 
 
 def _no_root(settings: BuildConfig, tasks: Sequence[Task], config_path: Path) -> Path:
@@ -252,17 +267,19 @@ def _assemble(
             row_index.Signatures(ledger, len(tasks), name, Path(scratch) / name)
             for name in (source_part.PROMPTS, source_part.JUDGED)
         )
-        selection = select.select_rows(index, context.settings, described, prompts, judged)
+        rules = {key: rule for part in range(len(tasks)) for key, rule in source_part.read_rules(ledger, part).items()}
+        selection = select.select_rows(index, context.settings, described, prompts, judged, rules)
         if not selection.kept.any():
             raise DataError(f"no row is left: {_drop_summary(records)}")
         folder = Path(scratch) / "new"
         folder.mkdir()
-        files = write.write_splits(ledger, described, index, selection, folder)
+        writer = RuleWriter(described, context.topics, rules, index, selection, context.settings)
+        files = write.write_splits(ledger, described, index, selection, writer, folder)
         warnings = [*mismatches, *_unpinned(described)]
         if not context.held_out.prompts and context.against is None:
             warnings.append("nothing is held out: name `decontaminate` or `against`, or rows may repeat your test sets")
         result = manifest.build_manifest(
-            context.settings, context.policy, described, records, index, selection, warnings, files
+            context.settings, context.policy, described, records, index, selection, warnings, files, writer.summary()
         )
         (folder / manifest.NAME).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if finalize is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,22 +14,28 @@ from pydantic import Field, PositiveInt
 
 from guard import schema
 from guard.data.build.mix import Mixing
+from guard.data.build.rules import Rules
 from guard.data.build.split import Shares
 from guard.data.ingest.clean import Cleaning
+from guard.data.row import Label
 from guard.data.sources.user_files import UserData
 from guard.errors import ConfigError
-from guard.schema import Positive
+from guard.schema import NotNegative, Positive
 
 
 @dataclass(frozen=True, slots=True)
 class SourceUse:
-    """A source to train on: the `weight` of each of its rows, and a `cap` on their number (a fixed sample)."""
+    """A source to train on: the `weight` of each of its rows, and a `cap` on their number (a fixed sample).
+
+    labels: factors on the weight by label, for a source whose labels are not equally good.
+    """
 
     __pydantic_config__ = schema.STRICT
 
     source: str
     weight: Positive = 1.0
     cap: PositiveInt | None = None
+    labels: Mapping[Label, NotNegative] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class BuildConfig:
     cleaning: Cleaning = dataclasses.field(default_factory=Cleaning)
     near_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     mixing: Mixing = dataclasses.field(default_factory=Mixing)
+    rules: Rules = dataclasses.field(default_factory=Rules)
     shares: Shares = dataclasses.field(default_factory=Shares)
     taxonomy: str | None = None
 

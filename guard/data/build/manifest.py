@@ -33,10 +33,12 @@ def build_manifest(
     selection: Selection,
     warnings: Sequence[str],
     files: dict[str, str],
+    rules: dict[str, Any],
 ) -> dict[str, Any]:
     """The manifest as plain data, equal for equal inputs. DataError if rows were lost, which is a bug of the build.
 
-    records: those of the parts, with `read`, `before`, `after`, `dropped` and `files` of each source.
+    records: those of the parts, with `read`, `before`, `after`, `dropped` and `files` of each source. rules: what was
+    made of the rows of rules, by split; `splits` has none of them.
     """
     described = [
         _source(number, source, record, index, selection)
@@ -58,10 +60,11 @@ def build_manifest(
             "kept": int(kept.sum()),
         },
         "splits": {
-            split: _describe(kept & (selection.split == number), sources, index, selection)
+            split: _describe(rows, sources, index, selection)
             for number, split in enumerate(SPLITS)
-            if (kept & (selection.split == number)).any()
+            if (rows := kept & (selection.split == number) & (index.rule_key == 0)).any()
         },
+        **({"rules": rules} if rules else {}),
         "files": files,
         "sources": described,
         "config": json.loads(json.dumps(dataclasses.asdict(settings))),

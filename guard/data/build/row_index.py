@@ -27,8 +27,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 class RowIndex:
     """One entry per row, in the order of the parts and of their files; about a hundred bytes each.
 
-    `kind`, `label` and `language` are indices into KINDS, LABELS and `languages`. Row `category_rows[i]` violates the
-    category `codes[category_codes[i]]`; row `group_rows[i]` belongs to the group `group_keys[i]`.
+    `kind`, `label` and `language` are indices into KINDS, LABELS and `languages`; `rule_key` is 0 where the label is of
+    the whole policy. Row `category_rows[i]` violates the category `codes[category_codes[i]]`; row `group_rows[i]`
+    belongs to the group `group_keys[i]`.
     """
 
     source: NDArray[np.int16]
@@ -39,6 +40,8 @@ class RowIndex:
     label: NDArray[np.int8]
     language: NDArray[np.int16]
     characters: NDArray[np.int32]
+    rule_key: NDArray[np.uint64]
+    instructed: NDArray[np.bool_]
     group_rows: NDArray[np.int64]
     group_keys: NDArray[np.uint64]
     category_rows: NDArray[np.int64]
@@ -68,7 +71,8 @@ def read_index(ledger: Ledger, count: int) -> RowIndex:
     codes = tuple(sorted(compute.unique(categories).to_pylist()))
     return RowIndex(
         source=source,
-        **{name: table[name].to_numpy() for name in ("id", "key", "prompt_key", "characters")},
+        **{name: table[name].to_numpy() for name in ("id", "key", "prompt_key", "characters", "rule_key")},
+        instructed=table["instructed"].to_numpy(),
         kind=_index(table["kind"], KINDS).astype(np.int8),
         label=_index(table["label"], LABELS).astype(np.int8),
         language=_index(table["language"], languages).astype(np.int16),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 from guard.data.build import near
-from guard.data.ingest.fingerprint import duplicate_key, hash64, text_key
+from guard.data.ingest.fingerprint import duplicate_key, hash64, rule_key, text_key
 from guard.data.ingest.ingest import IngestCounts
-from guard.data.row import Drop, Row
+from guard.data.row import Drop, Row, Rule
 from guard.errors import need
 from guard.jobs.atomic import atomic
 from guard.jobs.ledger import Ledger
@@ -20,7 +21,7 @@ PROMPTS, JUDGED = "prompts.u32", "judged.u32"  # concatenated MinHash signatures
 
 
 def row_schema() -> Any:
-    """The columns of ROWS: `id`, `key`, `prompt_key` and `groups` are 64-bit hashes."""
+    """The columns of ROWS: `id`, `key`, `prompt_key`, `groups` and `rule_key` (0: no rule) are 64-bit hashes."""
     arrow = need("pyarrow", "data")
     text, hashed = arrow.string(), arrow.uint64()
     message = arrow.struct([("role", text), ("content", text)])
@@ -39,6 +40,9 @@ def row_schema() -> Any:
         "chosen": text,
         "rejected": text,
         "place": text,
+        "rule_key": hashed,
+        "rule": arrow.struct([("domain", text), ("name", text), ("definition", text)]),
+        "instructed": arrow.bool_(),
     }
     return arrow.schema(list(columns.items()))
 
@@ -97,6 +101,9 @@ def _row(row: Row) -> dict[str, Any]:
         "chosen": row.response if pair else None,
         "rejected": row.rejected,
         "place": row.place,
+        "rule_key": rule_key(row.rule),
+        "rule": None if row.rule is None else dataclasses.asdict(row.rule),
+        "instructed": row.instructed,
     }
 
 
@@ -106,9 +113,16 @@ def _drop(drop: Drop) -> dict[str, Any]:
 
 def read_index_columns(ledger: Ledger, part: int) -> Any:
     """The columns of a part that fit in memory for all rows, as a pyarrow table: all but texts and locations."""
-    large = ("messages", "chosen", "rejected", "place")
+    large = ("messages", "chosen", "rejected", "place", "rule")
     columns = [name for name in row_schema().names if name not in large]
     return need("pyarrow.parquet", "data").read_table(ledger.path(part, ROWS), columns=columns)
+
+
+def read_rules(ledger: Ledger, part: int) -> dict[int, Rule]:
+    """The rules that the rows of a part are judged by, by their keys."""
+    table = need("pyarrow.parquet", "data").read_table(ledger.path(part, ROWS), columns=["rule_key", "rule"])
+    named = zip(table["rule_key"].to_pylist(), table["rule"].to_pylist(), strict=True)
+    return {key: Rule(**rule) for key, rule in named if rule is not None}
 
 
 def batches(ledger: Ledger, part: int, name: str) -> Iterator[Any]:

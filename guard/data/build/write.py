@@ -9,6 +9,7 @@ from typing import Any
 
 from guard.data.build import source_part
 from guard.data.build.row_index import KINDS, RowIndex
+from guard.data.build.rule_files import RULES, RuleWriter, rule_features
 from guard.data.build.select import DEVELOPMENT, REASONS, SPLITS, Selection
 from guard.data.sources.description import Source
 from guard.digest import file_digest
@@ -16,6 +17,7 @@ from guard.errors import need
 from guard.jobs.ledger import Ledger
 
 PAIRS = "pairs"  # files of preference pairs: pairs-train.parquet and so on
+FORMS = ("", PAIRS, RULES)  # of stored rows; the usual one has files with the names of the splits
 DROPS = "drops.parquet"
 GROUP = 5000  # rows of a row group
 
@@ -53,36 +55,40 @@ def pair_features() -> Any:
 
 
 def write_splits(
-    ledger: Ledger, sources: Sequence[Source], index: RowIndex, selection: Selection, folder: Path
+    ledger: Ledger,
+    sources: Sequence[Source],
+    index: RowIndex,
+    selection: Selection,
+    rule_writer: RuleWriter,
+    folder: Path,
 ) -> dict[str, str]:
     """Write the files of all splits and of the dropped rows into `folder`; return their sha256 (hex) by name.
 
-    train, dev and test are always written, development and the files of pairs only if they have rows.
+    train, dev and test are always written, development and the files of pairs and of rules only if they have rows.
     """
     import numpy as np
 
     arrow, parquet = need("pyarrow", "data"), need("pyarrow.parquet", "data")
-    pair = index.kind == KINDS.index("pair")
+    form = np.where(index.kind == KINDS.index("pair"), FORMS.index(PAIRS), FORMS.index(""))
+    form[index.rule_key != 0] = FORMS.index(RULES)
     kept = selection.kept
-    names = {(split, False): f"{split}.parquet" for split in SPLITS}
-    names |= {(split, True): f"{PAIRS}-{split}.parquet" for split in SPLITS}
+    names = {(split, name): f"{name}-{split}.parquet".removeprefix("-") for name in FORMS for split in SPLITS}
     files = {
         key: name
         for key, name in names.items()
         if (not key[1] and key[0] != DEVELOPMENT)
-        or (kept & (selection.split == SPLITS.index(key[0])) & (pair == key[1])).any()
+        or (kept & (selection.split == SPLITS.index(key[0])) & (form == FORMS.index(key[1]))).any()
     }
+    stored = {"": features, PAIRS: pair_features, RULES: rule_features}
     with ExitStack() as stack:
         writers = {
-            key: stack.enter_context(
-                parquet.ParquetWriter(folder / name, (pair_features() if key[1] else features()).arrow_schema)
-            )
+            key: stack.enter_context(parquet.ParquetWriter(folder / name, stored[key[1]]().arrow_schema))
             for key, name in files.items()
         }
-        buffers: dict[tuple[str, bool], list[Any]] = {key: [] for key in files}
+        buffers: dict[tuple[str, str], list[Any]] = {key: [] for key in files}
         drops = stack.enter_context(parquet.ParquetWriter(folder / DROPS, source_part.drop_schema()))
 
-        def flush(key: tuple[str, bool]) -> None:
+        def flush(key: tuple[str, str]) -> None:
             if buffers[key]:
                 group = arrow.concat_tables(buffers[key]).combine_chunks()
                 writers[key].write_table(group, row_group_size=GROUP)
@@ -100,12 +106,17 @@ def write_splits(
                     unselected = batch.filter(arrow.array(~kept[rows]))
                     drops.write_table(_drops(unselected, dropped, source, index, selection))
                 for key in files:
-                    mask = kept[rows] & (selection.split[rows] == SPLITS.index(key[0])) & (pair[rows] == key[1])
+                    split = SPLITS.index(key[0])
+                    mask = kept[rows] & (selection.split[rows] == split) & (form[rows] == FORMS.index(key[1]))
                     if mask.any():
-                        convert = _pairs if key[1] else _examples
-                        columns = convert(batch.filter(arrow.array(mask)), rows[mask], source, selection)
-                        schema = writers[key].schema
-                        buffers[key].append(arrow.table([columns[name] for name in schema.names], schema=schema))
+                        chosen, schema = batch.filter(arrow.array(mask)), writers[key].schema
+                        if key[1] == RULES:
+                            table = rule_writer.table(chosen, rows[mask], source, split, schema)
+                        else:
+                            convert = _pairs if key[1] else _examples
+                            columns = convert(chosen, rows[mask], source, selection)
+                            table = arrow.table([columns[name] for name in schema.names], schema=schema)
+                        buffers[key].append(table)
                         if sum(buffer.num_rows for buffer in buffers[key]) >= GROUP:
                             flush(key)
         for key in files:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
 from guard.conversation import Conversation, Example, Message, Split
+from guard.data.build.rule_files import RULES, code
 from guard.data.build.select import DEVELOPMENT, SPLITS
 from guard.data.ingest.user_rows import read_labelled
 from guard.data.sources import folders
 from guard.data.sources.user_files import Mapping, load_mapping
 from guard.errors import DataError, need
-from guard.policy import Policy
+from guard.policy import Category, Policy
 
 
 def load_examples(
@@ -69,3 +71,34 @@ def _example(row: dict[str, Any], split: Split) -> Example:
         weight=row["weight"],
         undecided=frozenset(row.get("undecided") or ()),
     )
+
+
+def load_rules(data: Path, split: str) -> list[tuple[Example, Policy]]:
+    """The rows of rules of one split of a folder made by `guard data build`: each with the policy that its label is of.
+
+    The policy has the codes R1, R2, …; an unsafe example names the one that it breaks, and keeps the others. Empty
+    if the folder has no such rows.
+    """
+    if split not in SPLITS:
+        raise DataError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
+    path = data / f"{RULES}-{split}.parquet"
+    if not path.is_file():
+        return []
+    name = cast(Split, "dev" if split == DEVELOPMENT else split)
+    rows = need("pyarrow.parquet", "data").read_table(path).to_pylist()
+    return [(_example({**row, "categories_known": True}, name), _policy(row)) for row in rows]
+
+
+def _policy(row: dict[str, Any]) -> Policy:
+    return _policy_of(row["domain"], tuple((rule["name"], rule["definition"]) for rule in row["policy"]))
+
+
+@functools.cache
+def _policy_of(domain: str, rules: tuple[tuple[str, str], ...]) -> Policy:
+    categories = tuple(_category(place, *rule) for place, rule in enumerate(rules))
+    return Policy(id="rules", version="1", name=domain, categories=categories)
+
+
+@functools.cache
+def _category(place: int, name: str, definition: str) -> Category:
+    return Category(code(place), name, definition)

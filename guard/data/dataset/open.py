@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from guard.data.build.manifest import NAME
+from guard.data.build.rule_files import RULES
 from guard.data.build.select import SPLITS
 from guard.data.build.write import DROPS, PAIRS
 from guard.digest import file_digest
@@ -78,6 +79,7 @@ class Manifest:
     config: dict[str, Any]
     warnings: tuple[str, ...] = ()
     noncommercial: tuple[str, ...] = ()  # names of sources
+    rules: dict[str, Split] = dataclasses.field(default_factory=dict)  # rows of rules, by split
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,11 @@ class Dataset:
         """The files of preference pairs, by name without suffix, like pairs-train."""
         return {name: path for split in SPLITS if (path := self._file(name := f"{PAIRS}-{split}"))}
 
+    @property
+    def rules(self) -> dict[str, Path]:
+        """The files of rows of rules, by split."""
+        return {split: path for split in SPLITS if (path := self._file(f"{RULES}-{split}"))}
+
     def _file(self, name: str) -> Path | None:
         return self.folder / f"{name}.parquet" if f"{name}.parquet" in self.manifest.files else None
 
@@ -168,10 +175,15 @@ def open_dataset(folder: Path, verify: bool = False) -> Dataset:
         _check_file(folder, name, digest if verify else None)
     for split in SPLITS:
         files = [path for path in (dataset.labelled.get(split), dataset.pairs.get(f"{PAIRS}-{split}")) if path]
-        rows, expected = sum(map(count_rows, files)), dataset.manifest.splits.get(split, Split(0)).rows
-        if rows != expected:
-            raise DataError(f"{folder}: {split} has {rows:,} rows, the manifest states {expected:,}; build it again")
+        _check_rows(folder, split, files, dataset.manifest.splits)
+        _check_rows(folder, split, [path for path in (dataset.rules.get(split),) if path], dataset.manifest.rules)
     return dataset
+
+
+def _check_rows(folder: Path, split: str, files: Sequence[Path], stated: Mapping[str, Split]) -> None:
+    rows, expected = sum(map(count_rows, files)), stated.get(split, Split(0)).rows
+    if rows != expected:
+        raise DataError(f"{folder}: {split} has {rows:,} rows, the manifest states {expected:,}; build it again")
 
 
 def _check_file(folder: Path, name: str, digest: str | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from guard.data.build.rule_files import RULES, code
 from guard.data.build.write import DROPS
 from guard.data.dataset.open import batches, columns, hash_texts, open_dataset, rows_at
 from guard.errors import DataError, nearest, need
@@ -41,7 +42,8 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sample:
-    """One row. `messages` are (role, content); of a pair, the last two are the preferred and the rejected response.
+    """One row. `messages` are (role, content); of a pair, the last two are the preferred and the rejected response, and
+    of a row of rules, the first is the policy that it is judged by.
 
     characters: of the judged turn, or of the preferred response. cluster_rows: the number of rows of its cluster.
     """
@@ -78,7 +80,8 @@ def files(path: Path) -> dict[str, Path]:
     if path.is_dir():
         dataset = open_dataset(path)
         drops = {} if dataset.drops is None else {dataset.drops.stem: dataset.drops}
-        return {**dataset.labelled, **dataset.pairs, **drops}
+        rules = {path.stem: path for path in dataset.rules.values()}
+        return {**dataset.labelled, **dataset.pairs, **rules, **drops}
     if path.suffix != ".parquet" or not path.is_file():
         raise DataError(f"{path}: neither a folder nor a parquet file; give a build's folder, or one file of it")
     return {path.stem: path}
@@ -87,8 +90,8 @@ def files(path: Path) -> dict[str, Path]:
 def sample(paths: Mapping[str, Path], criteria: Filter, count: int, seed: int) -> list[Sample]:
     """At most `count` rows that match `criteria`; a larger sample begins with the smaller one.
 
-    Pairs are included only if the criteria name their kind, their file, or an id. DataError for a file that lacks a
-    column, and if a value of the criteria does not occur at all.
+    Pairs are included only if the criteria name their kind, their file, or an id, and rows of rules only if they name
+    their file or an id. DataError for a file that lacks a column, and if a value of the criteria does not occur at all.
     """
     selected = {name: path for name, path in paths.items() if _is_selected(name, path, criteria)}
     if criteria.split is not None and not selected:
@@ -117,7 +120,9 @@ def _is_selected(name: str, path: Path, criteria: Filter) -> bool:
         return False
     if criteria.split is not None:
         return name == criteria.split
-    return (criteria.kind == PAIR or criteria.id is not None) or "messages" in columns(path)
+    if criteria.id is not None or name.startswith(f"{RULES}-"):
+        return criteria.id is not None
+    return criteria.kind == PAIR or "messages" in columns(path)
 
 
 def _pick(paths: Mapping[str, Path], criteria: Mapping[str, str], count: int, seed: int) -> list[tuple[str, int]]:
@@ -205,6 +210,9 @@ def _sample(name: str, row: Mapping[str, Any], clusters: Mapping[str, int]) -> S
     turns = [(turn["role"], turn["content"]) for turn in row["prompt" if pair else "messages"]]
     if pair:
         turns += [("assistant, preferred", row["chosen"]), ("assistant, rejected", row["rejected"])]
+    if "policy" in row:
+        rules = (f"{code(place)} {rule['name']}: {rule['definition']}" for place, rule in enumerate(row["policy"]))
+        turns.insert(0, ("policy", "\n".join(rules)))
     return Sample(
         id=row["id"],
         split=name,

@@ -16,6 +16,7 @@ from guard.data.row import Row
 from guard.errors import need
 
 EMPTY, TOO_SHORT, TOO_LONG = "empty", "too short", "too long"
+OVERLAP = "repeats a violating text"
 NO_WORDS, UNREADABLE, REPETITIVE = "no words", "unreadable", "repetitive"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN = re.compile(r"[\x20-\x7e\n]*")  # nothing to repair, except where an ampersand may start an HTML entity
@@ -29,7 +30,8 @@ class Cleaning:
     repair: fix mojibake, HTML entities, control characters and line ends, and compose characters (NFC); look-alike
     letters, widths, quotes and invisible characters stay, because attacks are made of them. replaced: the share of
     characters lost in decoding from which a text is unreadable. packed: the zlib compression ratio below which it is
-    repetitive.
+    repetitive. overlap: the share of the word 3-grams of a text that breaks a rule from which a text that is said to
+    keep the rule is dropped, because it may be the same text with a disclaimer.
     """
 
     __pydantic_config__ = schema.STRICT
@@ -39,6 +41,7 @@ class Cleaning:
     longest: PositiveInt = 50_000
     replaced: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     packed: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
+    overlap: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
     identify_languages: bool = True
 
 
@@ -52,18 +55,20 @@ def clean(row: Row, cleaning: Cleaning) -> tuple[Row, str | None]:
         rejected=None if row.rejected is None else repair(row.rejected),
         turns=tuple((role, repair(content)) for role, content in row.turns),
     )
+    if row.overlap >= cleaning.overlap:
+        return changed, OVERLAP
     texts = [changed.judged, *(() if changed.rejected is None else (changed.rejected,))]
-    return changed, next((reason for text in texts if (reason := _rejection(text, cleaning))), None)
+    return changed, next((reason for text in texts if (reason := _rejection(text, cleaning, row.symbols))), None)
 
 
-def _rejection(text: str, cleaning: Cleaning) -> str | None:
+def _rejection(text: str, cleaning: Cleaning, wordless: bool) -> str | None:
     if not text:
         return EMPTY
     if len(text) < cleaning.shortest:
         return TOO_SHORT
     if len(text) > cleaning.longest:
         return TOO_LONG
-    if not any(map(str.isalnum, text)):
+    if not wordless and not any(map(str.isalnum, text)):
         return NO_WORDS
     if text.count("\ufffd") >= cleaning.replaced * len(text):
         return UNREADABLE

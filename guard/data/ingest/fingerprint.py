@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 
-from guard.data.row import Row
+from guard.data.row import Row, Rule
 
 GRAM_WORDS = 8
+_SYMBOLS = ("So", "Sk")  # Unicode categories: emoji and their modifiers
 _NOT_WORD = re.compile(r"[^\w]+")
 
 
@@ -44,6 +46,13 @@ def repeat_key(row: Row) -> int:
 
 
 def duplicate_key(row: Row) -> int:
-    """The key of duplicates across sources, whatever their labels: the normalised texts and the kind."""
+    """The key of duplicates across sources, whatever their labels: the normalised texts, the kind and the rule."""
     texts = (row.prompt, row.response, row.rejected)
-    return hash64(row.kind, *(None if text is None else text_key(text) for text in texts))
+    of_rule = () if row.rule is None else (row.rule.domain, row.rule.definition)
+    emoji = [mark for mark in row.judged if unicodedata.category(mark) in _SYMBOLS] if row.symbols else []
+    return hash64(row.kind, *(None if text is None else text_key(text) for text in texts), *of_rule, *emoji)
+
+
+def rule_key(rule: Rule | None) -> int:
+    """The key of a rule, 0 where there is none."""
+    return 0 if rule is None else hash64(rule.domain, rule.name, rule.definition)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from guard.data.row import Label
-from guard.data.sources.description import CategoryRule, Source
+from guard.data.sources.description import Source
 from guard.data.sources.fields import alternatives, first, value_at
 from guard.data.sources.formats import Record
+from guard.data.sources.row_rules import CategoryRule
 from guard.errors import InvalidInput
 from guard.policy import crosswalk as crosswalks
 from guard.policy.crosswalk import Crosswalk, Meaning, fold

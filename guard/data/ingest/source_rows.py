@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from guard.conversation import ROLES, Role
 from guard.data.ingest import own_row
 from guard.data.ingest.fingerprint import text_key
 from guard.data.ingest.labels import Labeller, label_of, meaning_of
 from guard.data.ingest.own_row import Texts
-from guard.data.row import UNKNOWN_LANGUAGE, Row
+from guard.data.row import UNKNOWN_LANGUAGE, Row, Rule
 from guard.data.sources import description, formats, hub
 from guard.data.sources.description import Source
 from guard.data.sources.fields import first, has, text_of, value_at
@@ -45,7 +45,7 @@ def _raw_records(source: Source, root: Path) -> Iterator[Record]:
         where = path.relative_to(folder).as_posix()
         added = {key: value for key, value in (("language", file.language), ("part", file.part)) if value is not None}
         read = formats.each if source.own else formats.read
-        for record in read(path, where, source.format, source.at, source.encoding, source.undecodable):
+        for record in read(path, where, file.format or source.format, source.at, source.encoding, source.undecodable):
             record.fields.update(added)
             yield record
 
@@ -104,7 +104,26 @@ def _row(labeller: Labeller, record: Record) -> Row | None:
         turns=turns,
         place=record.place,
         given_id=_given_id(source, record),
+        symbols=source.symbols,
+        **_rule(source, record),
     )
+
+
+def _rule(source: Source, record: Record) -> dict[str, Any]:
+    """What a row of a rule says besides: the rule, whether an instruction stands behind the text, and its overlap."""
+    fields = source.rule
+    if fields is None:
+        return {}
+    named = [value_at(record, name) for name in (fields.domain, fields.name, fields.definition)]
+    if not all(isinstance(value, str) and value.strip() for value in named):
+        raise InvalidInput(
+            f"`{fields.domain}`, `{fields.name}` and `{fields.definition}` must be texts that name a rule"
+        )
+    return {
+        "rule": Rule(*(" ".join(value.split()) for value in named)),
+        "instructed": bool(value_at(record, fields.instructed)),
+        "overlap": float(value_at(record, fields.overlap) or 0.0),
+    }
 
 
 def _texts(source: Source, record: Record) -> Texts:

@@ -14,8 +14,9 @@ from guard.data.ingest.own_row import TABLES
 from guard.data.ingest.source_rows import Broken
 from guard.data.row import UNKNOWN_LANGUAGE, Row
 from guard.data.sources import description, folders, formats
-from guard.data.sources.description import CategoryRule, File, Group, LabelRule, LanguageRule, Source, Text
+from guard.data.sources.description import File, Source
 from guard.data.sources.formats import Format
+from guard.data.sources.row_rules import CategoryRule, Group, LabelRule, LanguageRule, Text
 from guard.data.sources.user_files import Columns, UserData, spelled
 from guard.errors import ConfigError, DataError, nearest
 from guard.policy import Policy

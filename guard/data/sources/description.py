@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from guard import assets, schema
-from guard.data.row import Kind, Label
+from guard.data.row import Kind
 from guard.data.sources.formats import Format
 from guard.data.sources.readers import READERS
+from guard.data.sources.row_rules import CategoryRule, Group, LabelRule, LanguageRule, RuleFields, Text
 from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, nearest
 from guard.policy import Policy, unknown_codes
 from guard.policy import crosswalk as crosswalks
 from guard.policy.crosswalk import Crosswalk
 
-Role = Literal["train", "weak", "benign", "provenance", "auxiliary", "development", "unlabelled", "preference", "own"]
+Role = Literal[
+    "train", "weak", "benign", "provenance", "auxiliary", "rule", "development", "unlabelled", "preference", "own"
+]
 _NONCOMMERCIAL = re.compile(r"\bNC\b|non-?commercial|research[- ]only", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """Files of a source: a path or glob under the root. `language` and `part` become fields of their records."""
+    """Files of a source: a path or glob under the root. `language` and `part` become fields of their records.
+
+    format: where it is not that of the source.
+    """
 
     __pydantic_config__ = schema.STRICT
 
     path: str
     language: str | None = None
     part: str | None = None
+    format: Format | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,99 +49,6 @@ class Hub:
     split: str
     config: str | None = None
     revision: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Fields whose non-empty texts are joined. A dotted name reaches into objects and lists."""
-
-    __pydantic_config__ = schema.STRICT
-
-    fields: tuple[str, ...]
-    join: str = "\n\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """A label for numbers up to `at_most`, below `below`, or any number. Bands are tried in order."""
-
-    __pydantic_config__ = schema.STRICT
-
-    label: Label
-    at_most: float | None = None
-    below: float | None = None
-
-    def holds(self, number: float) -> bool:
-        return (self.at_most is None or number <= self.at_most) and (self.below is None or number < self.below)
-
-
-@dataclass(frozen=True, slots=True)
-class LabelRule:
-    """The label by the first of `fields` that is present: `bands` of a number, then listed values, then `otherwise`.
-
-    With `flags` it follows the category flags: unsafe if one is set, safe if all are present and none is set.
-    """
-
-    __pydantic_config__ = schema.STRICT
-
-    fields: tuple[str, ...] = ()
-    safe: tuple[str, ...] = ()
-    unsafe: tuple[str, ...] = ()
-    unlabelled: tuple[str, ...] = ()
-    bands: tuple[Band, ...] = ()
-    otherwise: Label | None = None
-    flags: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.fields and self.otherwise is None and not self.flags:
-            raise ValueError("name the `fields` that hold the native label, or give a constant label as `otherwise`")
-
-
-@dataclass(frozen=True, slots=True)
-class CategoryRule:
-    """Categories by the first of `fields` that is present, by `flags` (a column per category), or constant (`always`).
-
-    A field holds a label, a list of labels, or a text of several labels separated by `separator`. Labels and the values
-    of `flags` are native labels if there is a crosswalk, else codes of the policy. A missing flag leaves its code
-    undecided, as do the codes in the field `undecided`.
-    """
-
-    __pydantic_config__ = schema.STRICT
-
-    crosswalk: str | None = None
-    fields: tuple[str, ...] = ()
-    separator: str | None = None
-    flags: dict[str, str] = dataclasses.field(default_factory=dict)
-    always: tuple[str, ...] = ()
-    undecided: str | None = None
-
-    def __post_init__(self) -> None:
-        if sum(map(bool, (self.fields, self.flags, self.always))) != 1:
-            raise ValueError("give one of `fields` (with or without `crosswalk`), `flags` and `always`")
-
-
-@dataclass(frozen=True, slots=True)
-class LanguageRule:
-    """The language by a field, mapped by `names`; a value that is not listed is lower-cased.
-
-    otherwise: the language of rows whose field is missing or empty.
-    """
-
-    __pydantic_config__ = schema.STRICT
-
-    field: str
-    names: dict[str, str]
-    otherwise: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Rows with the same value of the first present of `fields` stay together; `across`: also with equal prompts."""
-
-    __pydantic_config__ = schema.STRICT
-
-    fields: tuple[str, ...]
-    across: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +102,8 @@ class Source:
     categories: CategoryRule | None = None
     language: str | LanguageRule | None = None
     group: Group | None = None
+    rule: RuleFields | None = None  # the label is that of one rule, which every row names
+    symbols: bool = False  # texts are about emoji: those that differ in them alone are no duplicates
     reader: str | None = None
     at: str | None = None
     require: tuple[str, ...] = ()
@@ -210,6 +125,10 @@ class Source:
             )
         if (self.kind == "pair") != (self.rejected is not None):
             raise ValueError(f"source {self.name!r} of kind {self.kind} must have `rejected` only if its kind is pair")
+        if self.role == "rule" and self.rule is None:
+            raise ValueError(f"source {self.name!r} of role rule must say under `rule` where its rows name theirs")
+        if self.rule is not None and (self.kind != "text" or self.own):
+            raise ValueError(f"source {self.name!r} has a `rule`; its kind must be text")
         if self.reader is not None and self.reader not in READERS:
             raise ValueError(f"unknown reader {self.reader!r}; allowed: {', '.join(READERS)}")
 

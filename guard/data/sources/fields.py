@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from guard.data.sources.description import Text
 from guard.data.sources.formats import Record
+from guard.data.sources.row_rules import Text
 from guard.errors import InvalidInput
 
 

@@ -10,7 +10,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -55,12 +55,23 @@ class Record:
     def place(self) -> str:
         return f"{self.where} row {self.number}"
 
+    def adding(self, **fields: Any) -> Record:
+        """The record with these fields besides, or in place of its own."""
+        return replace(self, fields={**self.fields, **fields})
+
     def text(self, name: str) -> str:
         """The text of a field; DataError if it is missing or not a text."""
         value = self.fields.get(name)
         if not isinstance(value, str):
             kind = type(value).__name__ if name in self.fields else "missing"
             raise DataError(f"{self.place}: field `{name}` must be text; it is {kind}")
+        return value
+
+    def sequence(self, name: str) -> list[Any]:
+        """The list in a field; DataError if it holds anything else."""
+        value = self.fields.get(name)
+        if not isinstance(value, list):
+            raise DataError(f"{self.place}: field `{name}` must hold a list, not {type(value).__name__}")
         return value
 
     def mapping(self, name: str) -> dict[str, Any]:

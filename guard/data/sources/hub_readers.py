@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from guard.data.sources.formats import Record
 
@@ -13,10 +12,6 @@ _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _REDACTED = "REDACTED"
 _PRESENT = 0.5  # share of raters from which a comment has an attribute
 _ABSENT = 0.2  # ... and up to which it has not
-
-
-def _with(record: Record, **fields: Any) -> Record:
-    return replace(record, fields={**record.fields, **fields})
 
 
 def _blank(value: object) -> bool:
@@ -40,8 +35,7 @@ def rated_answers(records: Iterable[Record]) -> Iterator[Record]:
     """Prompts with two rated responses: two records, `response` with its `is_safe` and `harm_category`."""
     for record in records:
         for side in ("0", "1"):
-            yield _with(
-                record,
+            yield record.adding(
                 response=record.fields.get(f"response_{side}"),
                 is_safe=record.fields.get(f"is_response_{side}_safe"),
                 harm_category=record.fields.get(f"response_{side}_harm_category"),
@@ -54,8 +48,8 @@ def safer_answer(records: Iterable[Record]) -> Iterator[Record]:
         safer = str(record.fields.get("safer_response_id"))
         if safer in ("0", "1"):
             other = {"0": "1", "1": "0"}[safer]
-            yield _with(
-                record, chosen=record.fields.get(f"response_{safer}"), rejected=record.fields.get(f"response_{other}")
+            yield record.adding(
+                chosen=record.fields.get(f"response_{safer}"), rejected=record.fields.get(f"response_{other}")
             )
 
 
@@ -70,7 +64,7 @@ def answered_transcripts(records: Iterable[Record]) -> Iterator[Record]:
         while turns and (turns[-1]["role"] != "assistant" or not turns[-1]["content"]):
             turns.pop()
         if turns:
-            yield _with(record, turns=turns)
+            yield record.adding(turns=turns)
 
 
 def dialogue_turns(text: str) -> list[dict[str, str]]:
@@ -86,15 +80,15 @@ def vanilla_or_adversarial(records: Iterable[Record]) -> Iterator[Record]:
     """Prompts in a plain and perhaps an adversarial form: `prompt` is the adversarial one if there is one."""
     for record in records:
         plain, adversarial = record.fields.get("vanilla"), record.fields.get("adversarial")
-        yield _with(
-            record, prompt=plain if _blank(adversarial) else adversarial, vanilla="" if plain is None else plain
+        yield record.adding(
+            prompt=plain if _blank(adversarial) else adversarial, vanilla="" if plain is None else plain
         )
 
 
 def listed_categories(records: Iterable[Record]) -> Iterator[Record]:
     """Like `nulls_as_blank`, with the two columns of category codes as lists; `None` is an empty list."""
     for record in nulls_as_blank(records):
-        yield _with(record, **{f"{part}_safety_categories": _codes(record, part) for part in ("prompt", "response")})
+        yield record.adding(**{f"{part}_safety_categories": _codes(record, part) for part in ("prompt", "response")})
 
 
 def _codes(record: Record, part: str) -> list[str]:
@@ -106,7 +100,7 @@ def _codes(record: Record, part: str) -> list[str]:
 def rated_comments(records: Iterable[Record]) -> Iterator[Record]:
     """Comments with shares of raters; three of the shares become flags: true, false, or None if raters disagree."""
     for record in records:
-        yield _with(record, **{name: _share(record, name) for name in ("threat", "identity_attack", "sexual_explicit")})
+        yield record.adding(**{name: _share(record, name) for name in ("threat", "identity_attack", "sexual_explicit")})
 
 
 def _share(record: Record, name: str) -> bool | None:

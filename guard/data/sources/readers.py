@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from itertools import groupby
 
+from guard.data.sources.comment_readers import COMMENT_READERS
 from guard.data.sources.formats import Record
 from guard.data.sources.hub_readers import HUB_READERS, dialogue_turns
+from guard.data.sources.rule_readers import plain_posts, rule_posts
 from guard.errors import DataError
 
 Reader = Callable[[Iterable[Record]], Iterator[Record]]
@@ -34,10 +35,6 @@ _CJK = re.compile("[\u4e00-\u9fff]")
 def refuses(response: str) -> bool:
     """Whether an answer opens with one of the usual refusal phrases."""
     return _REFUSAL.search(response[:_REFUSAL_WINDOW]) is not None
-
-
-def _with(record: Record, **fields: Any) -> Record:
-    return replace(record, fields={**record.fields, **fields})
 
 
 def _entry(record: Record, number: int, fields: object) -> Record:
@@ -73,7 +70,7 @@ def answers_by_prompt(records: Iterable[Record]) -> Iterator[Record]:
     for record in records:
         for number, (prompt, response) in enumerate(record.mapping("value").items(), 1):
             entry = _entry(record, number, {"prompt": prompt, "response": response})
-            yield _with(entry, answer="refused" if refuses(entry.text("response")) else "given")
+            yield entry.adding(answer="refused" if refuses(entry.text("response")) else "given")
 
 
 def human_assistant(records: Iterable[Record]) -> Iterator[Record]:
@@ -82,32 +79,7 @@ def human_assistant(records: Iterable[Record]) -> Iterator[Record]:
         prompt = record.text("prompts").strip().removeprefix("Human: ").removesuffix("Assistant:")
         response = record.text("results").strip()
         answer = "refused" if refuses(response) else "short" if len(response) < _SHORTEST_ANSWER else "given"
-        yield _with(record, prompt=prompt, response=response, answer=answer)
-
-
-def rater_share(records: Iterable[Record]) -> Iterator[Record]:
-    """Comments joined with the rows of their raters: `share`, the mean of `not toxic`. Unrated comments are skipped."""
-    votes: dict[str, list[bool]] = defaultdict(list)
-    comments = []
-    for record in records:
-        if "comment_text" in record.fields:
-            comments.append(record)
-        else:
-            votes[record.text("comment_id")].append(record.text("not toxic") in ("1", "True"))
-    for record in comments:
-        if given := votes.get(record.text("comment_id")):
-            yield _with(record, share=sum(given) / len(given))
-
-
-def annotator_votes(records: Iterable[Record]) -> Iterator[Record]:
-    """Rows with one column per annotator and rating: `share` of ratings below 0, and `hate` (yes or no)."""
-    hateful = ("_ableist", "_homophobic", "_racist", "_sexist", "_transphobic")
-    for record in records:
-        ticked = [name.partition("#")[0] for name, value in record.fields.items() if value == "1"]
-        ratings = [int(name.rpartition(".")[2]) for name in ticked if "_is_abuse." in name]
-        if ratings:
-            hate = "yes" if any(name.endswith(hateful) for name in ticked) else "no"
-            yield _with(record, share=sum(rating < 0 for rating in ratings) / len(ratings), hate=hate)
+        yield record.adding(prompt=prompt, response=response, answer=answer)
 
 
 def language_columns(records: Iterable[Record]) -> Iterator[Record]:
@@ -121,7 +93,7 @@ def language_columns(records: Iterable[Record]) -> Iterator[Record]:
             raise DataError(f"{record.place}: `tags` must be a list of strings, written as in Python")
         for name, value in record.fields.items():
             if re.fullmatch("[a-z]{2}", name) and name != "id":
-                yield _with(record, text=value, language=name, tags=tags)
+                yield record.adding(text=value, language=name, tags=tags)
 
 
 def embedded_targets(records: Iterable[Record]) -> Iterator[Record]:
@@ -135,10 +107,10 @@ def embedded_targets(records: Iterable[Record]) -> Iterator[Record]:
         for number, (target, row) in enumerate(rows, 1):
             entry = _entry(record, number, row)
             language = "zh" if _CJK.search(entry.text("response")) else "en"
-            entries.append(_with(entry, language=language, template=entry.text("context").replace(target, "_")))
+            entries.append(entry.adding(language=language, template=entry.text("context").replace(target, "_")))
     unsafe = {_texts(entry) for entry in entries if entry.text("safety") == "unsafe"}
     for entry in entries:
-        yield _with(entry, safety="unsafe") if _texts(entry) in unsafe else entry
+        yield entry.adding(safety="unsafe") if _texts(entry) in unsafe else entry
 
 
 def _texts(record: Record) -> tuple[str, str]:
@@ -148,14 +120,14 @@ def _texts(record: Record) -> tuple[str, str]:
 def violating_and_safe(records: Iterable[Record]) -> Iterator[Record]:
     """Questions with a violating and a safe answer: two records with `response` and `answer` (violating or safe)."""
     for record in records:
-        yield _with(record, response=record.text("违规回答"), answer="violating")
-        yield _with(record, response=record.text("安全有用回答"), answer="safe")
+        yield record.adding(response=record.text("违规回答"), answer="violating")
+        yield record.adding(response=record.text("安全有用回答"), answer="safe")
 
 
 def answer_pairs(records: Iterable[Record]) -> Iterator[Record]:
     """Questions with a violating and a safe answer as pairs: `chosen` is the safe one, `rejected` the violating one."""
     for record in records:
-        yield _with(record, chosen=record.text("安全有用回答"), rejected=record.text("违规回答"))
+        yield record.adding(chosen=record.text("安全有用回答"), rejected=record.text("违规回答"))
 
 
 def dialogue_pairs(records: Iterable[Record]) -> Iterator[Record]:
@@ -167,7 +139,7 @@ def dialogue_pairs(records: Iterable[Record]) -> Iterator[Record]:
     for record in records:
         prompt, _, chosen = record.text("chosen").rpartition(_ANSWER)
         rejected = record.text("rejected").rpartition(_ANSWER)[2]
-        yield _with(record, prompt=prompt.strip(), chosen=chosen, rejected=rejected, turns=dialogue_turns(prompt))
+        yield record.adding(prompt=prompt.strip(), chosen=chosen, rejected=rejected, turns=dialogue_turns(prompt))
 
 
 def questions_by_index(records: Iterable[Record]) -> Iterator[Record]:
@@ -179,13 +151,13 @@ def questions_by_index(records: Iterable[Record]) -> Iterator[Record]:
         elif record.text("question") not in questions:
             raise DataError(f"{record.place}: its question index is not in the question list")
         else:
-            yield _with(record, prompt=questions[record.text("question")])
+            yield record.adding(prompt=questions[record.text("question")])
 
 
 def dashed_lines(records: Iterable[Record]) -> Iterator[Record]:
     """Lines without their leading dash."""
     for record in records:
-        yield _with(record, text=record.text("text").lstrip("- "))
+        yield record.adding(text=record.text("text").lstrip("- "))
 
 
 def seed_prompts(records: Iterable[Record]) -> Iterator[Record]:
@@ -202,25 +174,80 @@ def seed_responses(records: Iterable[Record]) -> Iterator[Record]:
     for record in records:
         value = record.mapping("value")
         for number, entry in enumerate(value.get("responses") or (), 1):
-            yield _with(_entry(record, number, entry), code=value.get("code"))
+            yield _entry(record, number, entry).adding(code=value.get("code"))
 
 
-READERS: dict[str, Reader] = {
-    reader.__name__: reader
-    for reader in (
-        nested_lists,
-        answers_by_prompt,
-        human_assistant,
-        rater_share,
-        annotator_votes,
-        language_columns,
-        embedded_targets,
-        violating_and_safe,
-        answer_pairs,
-        dialogue_pairs,
-        questions_by_index,
-        dashed_lines,
-        seed_prompts,
-        seed_responses,
-    )
-} | HUB_READERS
+def squad_questions(records: Iterable[Record]) -> Iterator[Record]:
+    """Articles in the format of SQuAD: one record for each `question`, with its `id`."""
+    for record in records:
+        paragraphs = [_entry(record, record.number, paragraph) for paragraph in record.sequence("paragraphs")]
+        entries = [entry for paragraph in paragraphs for entry in paragraph.sequence("qas")]
+        fields = {name: value for name, value in record.fields.items() if name != "paragraphs"}
+        article = replace(record, where=f"{record.where} article {record.number}", fields=fields)
+        for number, entry in enumerate(entries, 1):
+            yield _entry(article, number, entry)
+
+
+def request_splits(records: Iterable[Record]) -> Iterator[Record]:
+    """An object of splits, each a list of [text, intent]: `text` and `intent` of the splits val and oos_test."""
+    for record in records:
+        splits = replace(record, fields=record.mapping("value"))
+        entries = [entry for split in ("val", "oos_test") for entry in splits.sequence(split)]
+        for number, (text, intent) in enumerate(entries, 1):
+            yield _entry(record, number, {"text": text, "intent": intent})
+
+
+def hidden_instructions(records: Iterable[Record]) -> Iterator[Record]:
+    """Emails, each alone, then again with an instruction behind or before it: `text` and `injected` (yes or no).
+
+    The files of a part come together: those of emails, then that of the instructions, an object of lists. The j-th
+    instruction, from 0, goes with the email j modulo their number: behind it if j is even, else before it.
+    """
+    for _, part in groupby(records, key=lambda record: record.fields.get("part")):
+        emails: list[Record] = []
+        for record in part:
+            if "context" in record.fields:
+                emails.append(record)
+                yield record.adding(text=record.text("context"), injected="no")
+                continue
+            instructions = [text for listed in record.mapping("value").values() for text in listed]
+            for number, instruction in enumerate(instructions):
+                email = emails[number % len(emails)].text("context")
+                texts = (instruction, email) if number % 2 else (email, instruction)
+                yield _entry(record, number + 1, {"text": "\n".join(texts), "injected": "yes"})
+
+
+def answers_over_refusals(records: Iterable[Record]) -> Iterator[Record]:
+    """Pairs of answers, those alone whose `rejected` refuses and whose `chosen` does not."""
+    for record in records:
+        if refuses(record.text("rejected")) and not refuses(record.text("chosen")):
+            yield record
+
+
+READERS: dict[str, Reader] = (
+    {
+        reader.__name__: reader
+        for reader in (
+            nested_lists,
+            answers_by_prompt,
+            human_assistant,
+            language_columns,
+            embedded_targets,
+            violating_and_safe,
+            answer_pairs,
+            dialogue_pairs,
+            questions_by_index,
+            dashed_lines,
+            seed_prompts,
+            seed_responses,
+            squad_questions,
+            request_splits,
+            hidden_instructions,
+            answers_over_refusals,
+            rule_posts,
+            plain_posts,
+        )
+    }
+    | HUB_READERS
+    | COMMENT_READERS
+)

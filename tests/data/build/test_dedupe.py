@@ -12,7 +12,8 @@ from guard.data.build.config import BuildConfig, SourceUse
 from guard.data.build.mix import Mixing
 from guard.data.ingest.fingerprint import text_key
 from guard.data.row import Row
-from guard.data.sources.description import File, LabelRule, Source, Text
+from guard.data.sources.description import File, Source
+from guard.data.sources.row_rules import LabelRule, Text
 from guard.jobs.ledger import open_ledger
 
 SOURCES = ("one", "two")
@@ -43,15 +44,16 @@ def selected(given_rows, **settings):
     ordered = [row for name in SOURCES for row in given_rows if row.source == name]
     config = {"policy": "mlcommons", "seed": 1, "sources": tuple(SourceUse(name) for name in SOURCES), **settings}
     with tempfile.TemporaryDirectory() as folder:
-        ledger = open_ledger(Path(folder) / "parts", {})
-        for number, name in enumerate(SOURCES):
-            source_part.write_part((row for row in ordered if row.source == name), ledger, number)
-        index = row_index.read_index(ledger, len(SOURCES))
-        signatures = (
-            row_index.Signatures(ledger, len(SOURCES), name, Path(folder) / name)
-            for name in (source_part.PROMPTS, source_part.JUDGED)
-        )
-        selection = select.select_rows(index, BuildConfig(**config), [source(name) for name in SOURCES], *signatures)
+        with open_ledger(Path(folder) / "parts", {}) as ledger:
+            for number, name in enumerate(SOURCES):
+                source_part.write_part((row for row in ordered if row.source == name), ledger, number)
+            index = row_index.read_index(ledger, len(SOURCES))
+            signatures = [
+                row_index.Signatures(ledger, len(SOURCES), name, Path(folder) / name)
+                for name in (source_part.PROMPTS, source_part.JUDGED)
+            ]
+        sources = [source(name) for name in SOURCES]
+        selection = select.select_rows(index, BuildConfig(**config), sources, *signatures, rules={})
     reasons = [select.REASONS[code] for code in selection.reason.tolist()]
     originals = (ordered[place] for place in selection.duplicate_of.tolist())
     return list(zip(ordered, reasons, originals, strict=True)), selection

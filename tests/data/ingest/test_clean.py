@@ -95,3 +95,13 @@ def test_languages():
     assert language.language_of("How do I prune the old apple tree behind the house?", "en") == "en"
     assert language.language_of("Wie schneide ich den Apfelbaum?", UNKNOWN_LANGUAGE) == "de"
     assert language.identify("12345 !!") == (UNKNOWN_LANGUAGE, 0.0)
+
+
+def test_a_safe_text_that_repeats_a_violating_one_is_dropped():
+    reasons = [clean.clean(row("A shed.", overlap=share), Cleaning(overlap=0.8))[1] for share in (0.0, 0.79, 0.8, 1.0)]
+    assert reasons == [None, None, "repeats a violating text", "repeats a violating text"]
+
+
+def test_emoji_alone_are_words_where_a_source_is_about_them():
+    assert clean.clean(row("\U0001f339 \U0001f5d1"), Cleaning())[1] == "no words"
+    assert clean.clean(row("\U0001f339 \U0001f5d1", symbols=True), Cleaning())[1] is None

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.data.ingest.fingerprint import digest, grams, normalise, text_key
+from guard.data.ingest.fingerprint import digest, duplicate_key, grams, normalise, rule_key, text_key
+from guard.data.row import Row, Rule
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,22 @@ def test_normalise_is_idempotent(text):
 def test_texts_without_letters_keep_their_own_key():
     assert text_key("?!") != text_key("...")
     assert text_key("Hello!") == text_key("hello")
+
+
+def keyed(text, **fields):
+    return duplicate_key(Row("one", "text", text, None, "safe", (), "en", **fields))
+
+
+def test_emoji_tell_texts_apart_where_a_source_is_about_them():
+    roses, weeds = "I love \U0001f339.", "I love \U0001f33f"
+    assert keyed(roses) == keyed(weeds) == keyed("I love")
+    assert len({keyed(text, symbols=True) for text in (roses, weeds)}) == 2
+    assert keyed(roses, symbols=True) == keyed("i LOVE \U0001f339!", symbols=True)
+    assert keyed("I love", symbols=True) == keyed("I love")
+
+
+def test_a_text_under_another_rule_is_another_row():
+    one, two = Rule("Sheds", "Paint", "No pink."), Rule("Sheds", "Paint", "No red.")
+    assert len({keyed("My shed."), keyed("My shed.", rule=one), keyed("my shed", rule=two)}) == 3
+    assert len({rule_key(None), rule_key(one), rule_key(two)}) == 3
+    assert rule_key(None) == 0

@@ -95,6 +95,66 @@ def test_dashed_lines():
     assert run("dashed_lines", {"text": "- a fence"}, {"text": "a - b"}) == [{"text": "a fence"}, {"text": "a - b"}]
 
 
+def test_tweet_and_classes():
+    (found,) = run("tweet_and_classes", {"text": 'A hedge.|LBR|It\'s "tall".\tOTHER\tOTHER'})
+    assert (found["tweet"], found["fine"]) == ('A hedge.\nIt\'s "tall".', "OTHER")
+    with pytest.raises(DataError, match="made-up row 1: has 2 cells, not 3"):
+        run("tweet_and_classes", {"text": "A hedge.\tOTHER"})
+
+
+def test_comment_and_bias():
+    header, row = {"text": "comments\tany\tbias\thate"}, {"text": 'Say "hedge"\tFalse\tnone\toffensive'}
+    (found,) = run("comment_and_bias", header, row)
+    assert (found["comment"], found["hate and bias"]) == ('Say "hedge"', "offensive none")
+
+
+def test_rater_counts():
+    none = dict.fromkeys(("homophobia", "obscene", "insult", "racism", "misogyny", "xenophobia"), "0.0")
+    texts = [
+        {"text": "a", **none},
+        {"text": "b", **none, "insult": "3.0"},
+        {"text": "c", **none, "racism": "3.0"},
+        {"text": "d", **none, "racism": "2.0"},
+        {"text": "\u4e0d", **none},
+    ]
+    assert [fields["agreed"] for fields in run("rater_counts", *texts)] == ["nothing", "other", "group", "other"]
+
+
+def test_squad_questions():
+    paragraph = {"context": "Hedges are green.", "qas": [{"id": "1", "question": "What are hedges?", "answers": []}]}
+    found = run("squad_questions", {"paragraphs": [paragraph, paragraph], "language": "en"})
+    assert [(fields["question"], fields["id"], fields["language"]) for fields in found] == [
+        ("What are hedges?", "1", "en")
+    ] * 2
+
+
+def test_request_splits():
+    value = {"train": [["left out", "x"]], "val": [["rake", "tools"]], "oos_test": [["why", "oos"]]}
+    found = run("request_splits", {"value": value})
+    assert found == [{"text": "rake", "intent": "tools"}, {"text": "why", "intent": "oos"}]
+
+
+def test_hidden_instructions():
+    rows = ({"context": text, "part": "a"} for text in ("One.", "Two."))
+    attacks = {"value": {"kind": ["Rake!", "Mow!"], "other": ["Dig!"]}, "part": "a"}
+    found = run("hidden_instructions", *rows, attacks, {"context": "Three.", "part": "b"})
+    assert [(fields["text"], fields["injected"]) for fields in found] == [
+        ("One.", "no"),
+        ("Two.", "no"),
+        ("One.\nRake!", "yes"),
+        ("Mow!\nTwo.", "yes"),
+        ("One.\nDig!", "yes"),
+        ("Three.", "no"),
+    ]
+
+
+def test_answers_over_refusals():
+    answer, refusal = "Rake it gently.", "I cannot help with hedges."
+    pairs = [(answer, refusal), (refusal, answer), (answer, answer), (refusal, refusal)]
+    found = run("answers_over_refusals", *({"chosen": one, "rejected": other} for one, other in pairs))
+    assert found == [{"chosen": answer, "rejected": refusal}]
+
+
 @pytest.mark.parametrize("name", sorted(set(READERS) - set(HUB_READERS) - {"annotator_votes"}))
 def test_a_record_without_the_fields_of_its_reader_is_a_data_error(name):
     with pytest.raises(DataError, match="made-up row 1"):

@@ -43,14 +43,29 @@ def test_a_crosswalk_is_used_and_maps_to_codes_of_its_policy(name):
     assert all(table.mapped.values())
     assert all(reason.strip() for reason in table.unmapped.values())
     used = {source.categories.crosswalk for source in map(described, NAMES) if source.categories}
-    assert name in used or table.origin is not None or name == "openai_eval"  # for users' data and other guards
+    assert (
+        name in used or table.origin is not None or name in ("openai_eval", "or_bench")
+    )  # for users' data and other guards
 
 
-def test_the_default_configuration_names_sources_that_may_be_trained_on():
-    found = config.load(assets.asset("training/configs/data-default.yaml"))
-    roles = {description.load(use.source).role for use in found.sources}
-    assert not roles & {"development", "unlabelled"}
-    assert {description.load(name).role for name in found.development} == {"development"}
+@pytest.mark.parametrize("name", [one for one in assets.names("training/configs", ".yaml") if one.startswith("data-")])
+def test_a_data_configuration_names_sources_that_may_be_trained_on(name):
+    found = config.load(assets.asset(f"training/configs/{name}.yaml"))
+    assert not {description.load(use.source).role for use in found.sources} & {"development", "unlabelled"}
+    assert {description.load(one).role for one in found.development} <= {"development", "unlabelled", "train"}
+
+
+def test_what_measures_small_is_kept_out_of_its_training():
+    found = config.load(assets.asset("training/configs/data-small.yaml"))
+    assert {"guardset_spotify", "coconot_contrast", "purplellama_frr"} <= set(found.development)
+    assert set(found.rules.development) == {"CSU", "IB"}
+
+
+def test_every_source_is_in_the_configuration_of_all():
+    found = config.load(assets.asset("training/configs/data-all.yaml"))
+    assert {use.source for use in found.sources} | set(found.development) == {
+        name for name in NAMES if not described(name).hub
+    }
 
 
 def test_a_crosswalk_translates_in_its_own_order():
