@@ -137,7 +137,7 @@ def main(path: str, overrides: list[str]) -> None:
         held_out = dev_sample(dev, prompt, rules, config.dev_rows, config.seed, config.data)
         dev_set = DevSet(held_out, prompt.prefix_ids(rules), prompt)
     group_rows = min(config.group_rows or config.batch_rows, config.batch_rows)
-    sizes = Sizes(config.batch_rows, group_rows, config.batch_tokens, config.row_tokens)
+    sizes = Sizes(config.batch_rows, group_rows, config.batch_tokens, config.row_tokens, config.share_prefix)
     routes = tuple(between(rules, policy.load(name)) for name in config.other_policies)
     other = OtherPolicies(rules, routes, config.other_policy)
     pool = benign(examples)

@@ -53,9 +53,9 @@ class Group:
         return len(self.prefix) + sum(len(asked) + len(verdict) for asked, verdict in self.rows)
 
     @property
-    def padded(self) -> int:
-        """Tokens with padding, the prefix not counted."""
-        return len(self.rows) * max(len(asked) + len(verdict) for asked, verdict in self.rows)
+    def width(self) -> int:
+        """Tokens of its longest row."""
+        return max(len(asked) + len(verdict) for asked, verdict in self.rows)
 
 
 Batch = tuple[Group, ...]  # what a step sees on one device
@@ -63,14 +63,22 @@ Batch = tuple[Group, ...]  # what a step sees on one device
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The most rows of a batch and of a group, and the most tokens of either, with padding and without prefixes; a
-    single row may have more. row: the most tokens of a row behind the prefix, the verdict not counted; a longer text is
-    cut into more windows (None: as many as the prompt has)."""
+    """The most rows of a batch and of a group, and the most tokens of either as a step computes them; a single row may
+    have more.
+
+    row: the most tokens of a row behind the prefix, the verdict not counted; a longer text is cut into more windows
+    (None: as many as the prompt has). shared: whether a step computes the prefix of a group once, or for each row.
+    """
 
     batch_rows: int
     group_rows: int
     tokens: int
     row: int | None = None
+    shared: bool = True
+
+    def cost(self, prefix: int, rows: int, width: int) -> int:
+        """Tokens that a step computes of rows of one prefix, with padding."""
+        return (1 if self.shared else rows) * prefix + rows * width
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,15 +211,16 @@ class EpochBatches:
         if self._sizes.row is not None:
             whole = len(prompt.prefix_ids(policy)) + prompt.grammar(policy).longest + self._sizes.row
             prompt = prompt.with_room(min(prompt.max_tokens, whole))
+        prefix = prompt.prefix_ids(policy)
         rows = [self._row(prompt, one, names, policy, rng) for one in shown]
         pieces, longest = [rows[:0]], 0
         for row in rows:
             longest = max(longest, len(row[0]) + len(row[1]))
-            if pieces[-1] and longest * (len(pieces[-1]) + 1) > self._sizes.tokens:
+            if pieces[-1] and self._sizes.cost(len(prefix), len(pieces[-1]) + 1, longest) > self._sizes.tokens:
                 pieces.append([])
                 longest = len(row[0]) + len(row[1])
             pieces[-1].append(row)
-        return [Group(prompt.prefix_ids(policy), tuple(piece)) for piece in pieces]
+        return [Group(prefix, tuple(piece)) for piece in pieces]
 
     def _in_force(self, scope: _Scope, rng: random.Random) -> dict[str, str]:
         """The codes in force and in their order, with those that the group is told instead."""
@@ -266,7 +275,8 @@ def together(groups: Sequence[Group], sizes: Sizes) -> list[Batch]:
     made: list[list[Group]] = []
     room: list[tuple[int, int]] = []  # rows and tokens
     for group in groups:
-        rows, tokens = len(group.rows), group.padded
+        rows = len(group.rows)
+        tokens = sizes.cost(len(group.prefix), rows, group.width)
         at = next((n for n, (r, t) in enumerate(room) if rows <= r and tokens <= t), None)
         if at is None:
             at = len(made)

@@ -98,10 +98,11 @@ def test_without_augmentation_a_row_is_what_the_renderer_gives(prompts) -> None:
 def test_a_group_is_no_larger_than_its_size_and_pads_little(prompts) -> None:
     rows = [example(n, "All is calm. " * (1 + n % 13)) for n in range(120)]
     settings = dataclasses.replace(PLAIN, history=0.2)
-    for group in epoch(made(prompts, rows, settings, "names", sizes=Sizes(16, 8, 700)), 0):
+    for group in epoch(made(prompts, rows, settings, "names", sizes=Sizes(16, 8, 900)), 0):
         lengths = [len(before) + len(verdict) for before, verdict in group.rows]
         assert len(lengths) <= 8
-        assert max(lengths) * len(lengths) <= 700 or len(lengths) == 1
+        assert group.width == max(lengths)
+        assert len(group.prefix) + max(lengths) * len(lengths) <= 900 or len(lengths) == 1
         assert group.tokens == len(group.prefix) + sum(lengths)
 
 
@@ -110,11 +111,14 @@ def test_batches_are_full_though_groups_are_small() -> None:
         return Group((1,), (((2,) * width, (3,)),) * rows)
 
     groups = [group(1 + n % 5, 9 + n % 3) for n in range(60)]
-    batches = together(groups, Sizes(8, 5, 70))
-    assert sorted(map(id, (one for batch in batches for one in batch))) == sorted(map(id, groups))
-    assert all(sum(len(one.rows) for one in batch) <= 8 for batch in batches)
-    assert all(sum(one.padded for one in batch) <= 70 for batch in batches)
-    assert len(batches) <= 1.3 * sum(one.padded for one in groups) / 70
+    for shared in (True, False):
+        sizes = Sizes(8, 5, 70, shared=shared)
+        batches = together(groups, sizes)
+        assert sorted(map(id, (one for batch in batches for one in batch))) == sorted(map(id, groups))
+        assert all(sum(len(one.rows) for one in batch) <= 8 for batch in batches)
+        costs = [sizes.cost(1, len(one.rows), one.width) for one in groups]
+        assert all(sum(costs[groups.index(one)] for one in batch) <= 70 for batch in batches)
+        assert len(batches) <= 1.3 * sum(costs) / 70
     assert together([group(4, 99)], Sizes(8, 5, 70)) == [(group(4, 99),)]
 
 
