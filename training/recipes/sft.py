@@ -115,7 +115,7 @@ def main(path: str, overrides: list[str]) -> None:
     prompts = bases.prompts_of(tokenizer, config.base, config.max_tokens, config.overlap, config.detail)
     prompt = prompts[config.detail]
     family = prompt.chat.family.name
-    base = bases.check_exportable(config.base, config.model, adapter)
+    base = bases.check_exportable(config.base, config.model, adapter, config.frozen_layers)
 
     # The data.
     told_by = digests(config, rules, base) | {"renderer": prompt.digest}

@@ -183,18 +183,13 @@ class VerdictTrainer(SFTTrainer):
 
 
 def freeze(model: nn.Module, layers: int) -> None:
-    """Stops the lowest layers of a model, and its embeddings, from learning; does nothing for none.
-
-    ConfigError if it has fewer layers, or no list of them.
-    """
+    """Stops the lowest layers of a model, and its embeddings, from learning; does nothing for none."""
     if not layers:
         return
     count = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr, operator]
-    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
-    if not stacks or layers >= count:
-        raise ConfigError(f"frozen_layers={layers}: the base has {count} layers; at least one must be left to learn")
+    stack = next(part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == count)
     embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
-    for part in (embeddings, *stacks[0][:layers]):
+    for part in (embeddings, *stack[:layers]):
         part.requires_grad_(False)
 
 
