@@ -23,9 +23,9 @@ from guard.data.dataset.examples import load_examples
 from guard.train.augment.augmentation import Augmentation
 from guard.train.augment.padding import Pool
 from guard.train.causal.base import prompts_of, tokenizer_of
-from guard.train.causal.groups import EpochGroups, Group, GroupSize
+from guard.train.causal.groups import EpochBatches, Group, Sizes
 from guard.train.causal.rows import training_rows
-from guard.train.causal.step import collated, verdict_loss
+from guard.train.causal.step import tensors, verdict_loss
 from guard.train.causal.trainer import freeze
 
 QUESTION = 71
@@ -37,15 +37,14 @@ def groups_of(base: str, data: Path, count: int, detail: Any) -> list[Group]:
     taught, _ = training_rows(load_examples(data, "train", rules)[:ROWS], rules, str(data))
     prompts = prompts_of(tokenizer_of(base), base, 1024, 64, detail)
     settings = Augmentation(names_only=0, short=1, drop=0, padding=0, history=0)
-    made = EpochGroups(taught, prompts, detail, settings, Pool(), 7, GroupSize(32, 4096, 224), None, 10**6)
-    return [group for group in made.chunk(0) if len(group.rows) == 32][:count]
+    made = EpochBatches(taught, prompts, detail, settings, Pool(), 7, Sizes(32, 32, 8192, 176))
+    return [group for batch in made.chunk(0) for group in batch if len(group.rows) == 32][:count]
 
 
-def as_before(group: Group) -> list[Group]:
-    """Eight rows at a time, each with the question behind its text and not before."""
-    question = group.prefix[:QUESTION]
-    rows = [((*asked, *question), verdict) for asked, verdict in group.rows]
-    return [Group(group.prefix[:-QUESTION], tuple(rows[at : at + 8])) for at in range(0, len(rows), 8)]
+def in_eights(group: Group, question: int = 0) -> list[Group]:
+    """Eight rows at a time, each with so many tokens of the prefix behind its text and not before."""
+    rows = [((*asked, *group.prefix[:question]), verdict) for asked, verdict in group.rows]
+    return [Group(group.prefix[question:], tuple(rows[at : at + 8])) for at in range(0, len(rows), 8)]
 
 
 def seconds(model: Any, groups: list[Group], share: bool) -> float:
@@ -53,7 +52,7 @@ def seconds(model: Any, groups: list[Group], share: bool) -> float:
     model.train()
     started = time.process_time()
     for group in groups:
-        verdict_loss(model, backbone, collated([group], 0), share, 1.0).tokens.mean().backward()
+        verdict_loss(model, backbone, tensors(group, 0), share, 1.0).tokens.mean().backward()
         model.zero_grad()
     return time.process_time() - started
 
@@ -76,8 +75,9 @@ def measured(plain: Any, groups: list[Group], form: tuple[str, bool, bool, int, 
     if rank:
         model = get_peft_model(model, LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM"))
     freeze(model, frozen)
-    before = [piece for group in groups for piece in as_before(group)]
-    shown = before if old else groups
+    before = [piece for group in groups for piece in in_eights(group, QUESTION)]
+    whole_prompts = before if old else [piece for group in groups for piece in in_eights(group)]
+    shown = groups if share else whole_prompts
     whole = sum(len(g.prefix) + len(asked) + len(verdict) for g in before for asked, verdict in g.rows)
     seen = sum(g.tokens if share else g.tokens + len(g.prefix) * (len(g.rows) - 1) for g in shown)
     took = seconds(model, shown, share)

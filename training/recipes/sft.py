@@ -1,8 +1,9 @@
 """Fine-tune a chat model into a guard: policy in, `safe` or `unsafe` and the violated codes out.
 
-What it does: every epoch shows each row anew (disguised, padded, under a random view of the policy; the label follows),
-as token ids by the renderer that serving uses (guard.prompts), with a loss on the verdict and its end alone. TRL trains
-an adapter (LoRA) or all weights on them and tokenises nothing. At every checkpoint the guard is judged as it will be
+What it does: every epoch shows each row anew (disguised, padded), in groups under a random view of a policy that the
+labels follow and that the model reads once for the group, as token ids by the renderer that serving uses
+(guard.prompts), with a loss on the verdict and its end alone. TRL trains an adapter (LoRA) or all weights, or those of
+the upper layers, on them and tokenises nothing. At every checkpoint the guard is judged as it will be
 used, by the logits where its verdict begins, on a fixed sample of the dev rows; the best checkpoint is what is kept.
 A run that was killed goes on from its last checkpoint when the same command is given again.
 
@@ -11,6 +12,7 @@ trains an adapter instead of all weights unless told otherwise, marks the quoted
 unsafe row whose categories nobody knows it learns only the word `unsafe`.
 
 Launch:  guard train cpu-tiny --base FOLDER --data DIR     a tiny model on the CPU: a test of the pipeline
+         guard train small --base FOLDER --data DIR        the upper layers of a 135M model on one core
          guard train lora-1gpu                             8B in bf16 on one GPU of 80 GB
          guard train lora-24gb                             8B in 4 bits (QLoRA) on one GPU of 24 GB
          guard train lora-8gpu-fsdp                        8B, sharded over 8 GPUs
@@ -32,7 +34,7 @@ import time
 from pathlib import Path
 
 from guard import policy, schema
-from guard.errors import ConfigError
+from guard.errors import ConfigError, DataError
 from guard.train.causal.config import FREE, Config, check, free_trainer
 from guard.train.common.identity import digests, made_of, resolved
 from guard.train.common.run_folder import data_digest, run_recipe, write_run
@@ -48,15 +50,15 @@ def main(path: str, overrides: list[str]) -> None:
     from transformers import EarlyStoppingCallback
     from trl import SFTConfig
 
-    from guard.data.dataset.examples import load_examples
+    from guard.data.dataset.examples import load_examples, load_rules
     from guard.policy.route import between
     from guard.train.augment.padding import benign
     from guard.train.causal import base as bases
     from guard.train.causal import run_folder as folder
     from guard.train.causal.dev_eval import dev_sample
-    from guard.train.causal.groups import EpochGroups, GroupSize, OtherPolicies
+    from guard.train.causal.groups import EpochBatches, OtherPolicies, Sizes
     from guard.train.causal.qlora import four_bits
-    from guard.train.causal.rows import check_codes, count_windowed, replay_rows, training_rows
+    from guard.train.causal.rows import check_codes, count_windowed, replay_rows, rule_rows, training_rows
     from guard.train.causal.trainer import DevSet, VerdictTrainer
     from guard.train.common.plot import draw_history
     from guard.train.common.precision import trains_in_bf16
@@ -86,8 +88,8 @@ def main(path: str, overrides: list[str]) -> None:
         use_cpu=not cuda,
         bf16=bf16,
         max_length=None,
-        packing=False,  # a group is made whole
-        per_device_train_batch_size=1,  # a group of rows
+        packing=False,  # a batch is made whole
+        per_device_train_batch_size=1,  # a batch of groups
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         train_sampling_strategy="sequential",
@@ -113,7 +115,7 @@ def main(path: str, overrides: list[str]) -> None:
     prompts = bases.prompts_of(tokenizer, config.base, config.max_tokens, config.overlap, config.detail)
     prompt = prompts[config.detail]
     family = prompt.chat.family.name
-    base = bases.check_exportable(config.base, config.model, adapter)
+    base = bases.check_exportable(config.base, config.model, adapter, config.frozen_layers)
 
     # The data.
     told_by = digests(config, rules, base) | {"renderer": prompt.digest}
@@ -124,21 +126,26 @@ def main(path: str, overrides: list[str]) -> None:
     taught, left = training_rows(examples, rules, config.data)
     base_rules, again = replayed(config.replay)
     own = tuple(taught)
+    judged_by_rules = load_rules(data, "train") if config.rules else []
+    if config.rules and not judged_by_rules:
+        raise DataError(f"{data}: rules={config.rules:g}, but there are no rows of rules; build them, or set rules=0")
+    taught += rule_rows(judged_by_rules, own, config.rules, config.seed)
     taught += replay_rows(again, base_rules, own, config.replay.share)
     dev_set = None
     if config.dev_rows:
         dev = load_examples(data, "dev", rules, config.columns)
         held_out = dev_sample(dev, prompt, rules, config.dev_rows, config.seed, config.data)
         dev_set = DevSet(held_out, prompt.prefix_ids(rules), prompt)
-    size = GroupSize(config.batch_rows, config.batch_tokens, config.row_tokens)
+    group_rows = min(config.group_rows or config.batch_rows, config.batch_rows)
+    sizes = Sizes(config.batch_rows, group_rows, config.batch_tokens, config.row_tokens, config.share_prefix)
     routes = tuple(between(rules, policy.load(name)) for name in config.other_policies)
     other = OtherPolicies(rules, routes, config.other_policy)
     pool = benign(examples)
-    groups = EpochGroups(taught, prompts, config.detail, config.augmentation, pool, config.seed, size, other)
+    batches = EpochBatches(taught, prompts, config.detail, config.augmentation, pool, config.seed, sizes, other)
     a_step = arguments.gradient_accumulation_steps * arguments.world_size
     if arguments.max_steps < 1:
-        arguments.max_steps = max(1, round(arguments.num_train_epochs * groups.per_epoch() / a_step))
-    groups.count = arguments.max_steps * a_step
+        arguments.max_steps = max(1, round(arguments.num_train_epochs * batches.per_epoch() / a_step))
+    batches.count = arguments.max_steps * a_step
 
     # The folder.
     made = made_of(config, FREE, told_by)
@@ -153,7 +160,7 @@ def main(path: str, overrides: list[str]) -> None:
     # The trainer.
     stopping = [EarlyStoppingCallback(config.patience)] if config.patience and config.dev_rows else []
     trainer = VerdictTrainer(
-        groups=groups,
+        batches=batches,
         dev_set=dev_set,
         share_prefix=config.share_prefix,
         frozen_layers=config.frozen_layers,
@@ -167,10 +174,12 @@ def main(path: str, overrides: list[str]) -> None:
     )
     master = trainer.is_world_process_zero()
     if master:
-        verdict = prompt.chat.tokenizer.decode(list(groups[0].rows[0][1]), skip_special_tokens=False)
+        verdict = prompt.chat.tokenizer.decode(list(batches[0][0].rows[0][1]), skip_special_tokens=False)
         print(f"prompt family {family}; the policy takes {len(prompt.prefix_ids(rules))} tokens of {config.max_tokens}")
         print(f"kept {left.kept} of {left.read} rows ({left.foreign} not under it, {left.weightless} of no weight)")
-        print(f"an epoch makes {groups.draws} draws; {count_windowed(own, prompt)} rows need windows, a draw shows one")
+        print(
+            f"an epoch makes {batches.draws} draws; {count_windowed(own, prompt)} rows need windows, a draw shows one"
+        )
         print(f"of the first row the loss sees {verdict!r}; training in {'bf16' if bf16 else 'fp32'}", flush=True)
         if checkpoint:
             print(f"going on from {checkpoint}", flush=True)
@@ -214,7 +223,7 @@ def main(path: str, overrides: list[str]) -> None:
             "digests": told_by,
             "renderer": prompt.digest,
             "family": family,
-            "rows": dataclasses.asdict(left) | {"draws": groups.draws, "dev": len(dev_set.rows) if dev_set else 0},
+            "rows": dataclasses.asdict(left) | {"draws": batches.draws, "dev": len(dev_set.rows) if dev_set else 0},
             "parameters": parameters,
             "trained_parameters": trained,
             "device": torch.cuda.get_device_name() if cuda else "cpu",

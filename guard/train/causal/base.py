@@ -77,13 +77,16 @@ def check_graph(config: Any, where: str, error: type[BundleError | ConfigError])
         raise error(f"{where}: a {config.model_type} {told}; take a base whose layers all are attention")
 
 
-def check_exportable(base: str, options: Mapping[str, Any], adapter: LoraConfig | None) -> Path:
+def check_exportable(base: str, options: Mapping[str, Any], adapter: LoraConfig | None, frozen_layers: int = 0) -> Path:
     """The folder of a base, from which what is trained can be exported afterwards. ConfigError or BundleError if not.
 
-    options: what it is loaded with, beside its name. adapter: None where all weights are trained.
+    options: what it is loaded with, beside its name. adapter: None where all weights are trained. frozen_layers: of
+    which at least one must be left to learn.
     """
     folder = model_folder(base, options)
     config = described(base, options)
+    if frozen_layers >= (layers := config.get_text_config().num_hidden_layers):
+        raise ConfigError(f"frozen_layers={frozen_layers}: the base has {layers} layers; at least one must be left")
     check_graph(config, f"base {base!r}", ConfigError)
     if adapter is not None:  # else all weights will be written anew
         check_adapter(adapter, config, "lora")

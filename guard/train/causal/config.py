@@ -16,7 +16,8 @@ from guard.train.augment.augmentation import Augmentation
 from guard.train.common.replay import Replay
 
 Device = Literal["auto", "cuda", "cpu"]
-FREE = ("out", "patience", "precision", "checkpoint_steps", "judge_steps", "keep")  # what a run that goes on may change
+# What a run that goes on may change. Of the files that a configuration names the contents count, not the places.
+FREE = ("out", "base", "data", "columns", "policy", "patience", "precision", "checkpoint_steps", "judge_steps", "keep")
 FREE_TRAINER = ("report_to", "run_name", "logging_dir", "save_total_limit", "dataloader_num_workers")
 # With a constant learning rate and a cooldown a run may also be made longer, or end sooner.
 STEADY, FREE_STEADY = "warmup_stable_decay", ("max_steps", "lr_scheduler_kwargs")
@@ -43,9 +44,11 @@ class Config:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     processes: PositiveInt = 1
     batch_rows: PositiveInt = 16
+    group_rows: PositiveInt | None = None
     batch_tokens: PositiveInt = 8192
     row_tokens: Annotated[int, Field(ge=128)] | None = None
     share_prefix: bool = True
+    rules: Share = 0.0
     frozen_layers: NonNegativeInt = 0
     first_token_weight: NotNegative = 1.0
     checkpoint_steps: PositiveInt = 200

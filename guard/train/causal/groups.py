@@ -2,9 +2,10 @@
 
 The rows of a group share the policy's words, which a step so computes once (guard.train.causal.step). Which part of a
 policy is in force, in which order, under which codes and in how much detail is drawn for each group, and the labels of
-its rows follow: a row that violates only what was left out is safe there.
+its rows follow: a row that violates only what was left out is safe there. Groups are put together into batches of like
+numbers of rows, as some policies have few rows.
 
-A group depends on the seed and its place alone, so a resumed run is shown what the killed one would have been. Heavy
+A batch depends on the seed and its place alone, so a resumed run is shown what the killed one would have been. Heavy
 rows come several times instead of with a larger loss: each draw has another disguise, policy and window, and no single
 row moves the weights many times as far as its neighbours.
 """
@@ -51,15 +52,33 @@ class Group:
         """Without padding, the prefix counted once."""
         return len(self.prefix) + sum(len(asked) + len(verdict) for asked, verdict in self.rows)
 
+    @property
+    def width(self) -> int:
+        """Tokens of its longest row."""
+        return max(len(asked) + len(verdict) for asked, verdict in self.rows)
+
+
+Batch = tuple[Group, ...]  # what a step sees on one device
+
 
 @dataclass(frozen=True, slots=True)
-class GroupSize:
-    """The most rows and tokens, with padding and without the prefix, of a group. row: the most tokens of a row behind
-    the prefix, the verdict not counted; a longer text is cut into more windows. None: as many as the prompt has."""
+class Sizes:
+    """The most rows of a batch and of a group, and the most tokens of either as a step computes them; a single row may
+    have more.
 
-    rows: int
+    row: the most tokens of a row behind the prefix, the verdict not counted; a longer text is cut into more windows
+    (None: as many as the prompt has). shared: whether a step computes the prefix of a group once, or for each row.
+    """
+
+    batch_rows: int
+    group_rows: int
     tokens: int
     row: int | None = None
+    shared: bool = True
+
+    def cost(self, prefix: int, rows: int, width: int) -> int:
+        """Tokens that a step computes of rows of one prefix, with padding."""
+        return (1 if self.shared else rows) * prefix + rows * width
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +92,11 @@ class _Scope:
     least: Detail
 
 
-class EpochGroups:
-    """A sequence of groups, epoch after epoch, without an end but the one that `count` sets.
+class EpochBatches:
+    """A sequence of batches, epoch after epoch, without an end but the one that `count` sets.
 
-    Every chunk of CHUNK draws is cut into groups of near lengths, in random order. Chunks are made when they are asked
-    for, one at a time and best in order. `__getitem__` is pure.
+    Every chunk of CHUNK draws is cut into groups of near lengths, which make batches in random order. Chunks are made
+    when they are asked for, one at a time and best in order. `__getitem__` is pure.
     """
 
     def __init__(
@@ -88,7 +107,7 @@ class EpochGroups:
         settings: Augmentation,
         pool: Pool,
         seed: int,
-        size: GroupSize,
+        sizes: Sizes,
         other: OtherPolicies | None = None,
         count: int = 0,
     ) -> None:
@@ -100,36 +119,45 @@ class EpochGroups:
         self._of_rows = one_policy(settings)
         self._pool = pool
         self._seed = seed
-        self._size = size
+        self._sizes = sizes
         self._other = other or OtherPolicies()
         weights = np.array([row.example.weight for row in taught])
         self.draws = max(1, round(float(weights.sum())))  # of an epoch
         self._weights = weights * (self.draws / weights.sum())
         self._chunks = -(-self.draws // CHUNK)  # of an epoch
-        self._number, self._first = 0, 0  # of the chunk at hand, and of its first group
-        self._groups: list[Group] | None = None
+        self._number, self._first = 0, 0  # of the chunk at hand, and of its first batch
+        self._batches: list[Batch] | None = None
         self._order = lru_cache(1)(self._order_of)
 
     def __len__(self) -> int:
         return self.count
 
     def per_epoch(self) -> int:
-        """About how many groups an epoch has, from its first chunk."""
+        """About how many batches an epoch has, from its first chunk."""
         return max(1, round(len(self.chunk(0)) * self.draws / min(self.draws, CHUNK)))
 
-    def __getitem__(self, place: int) -> Group:
+    def __getitem__(self, place: int) -> Batch:
         if not 0 <= place < self.count:
             raise IndexError(place)
-        if self._groups is None or place < self._first:
-            self._number, self._first, self._groups = 0, 0, self.chunk(0)
-        while place >= self._first + len(self._groups):
-            self._first += len(self._groups)
+        if self._batches is None or place < self._first:
+            self._number, self._first, self._batches = 0, 0, self.chunk(0)
+        while place >= self._first + len(self._batches):
+            self._first += len(self._batches)
             self._number += 1
-            self._groups = self.chunk(self._number)
-        return self._groups[place - self._first]
+            self._batches = self.chunk(self._number)
+        return self._batches[place - self._first]
 
-    def chunk(self, number: int) -> list[Group]:
-        """The groups of a chunk, in their order."""
+    def chunk(self, number: int) -> list[Batch]:
+        """The batches of a chunk, in their order."""
+        rng = random.Random(f"{self._seed}/{number}/groups")
+        groups = [group for scope, shown in self._scopes(number).items() for group in self._cut(scope, shown, rng)]
+        rng.shuffle(groups)
+        made = together(groups, self._sizes)
+        rng.shuffle(made)
+        return made
+
+    def _scopes(self, number: int) -> dict[_Scope, list[Augmented]]:
+        """The rows of a chunk by what they may have in common."""
         epoch, part = divmod(number, self._chunks)
         scopes: dict[_Scope, list[Augmented]] = {}
         for index, draw in self._order(epoch)[part * CHUNK : (part + 1) * CHUNK]:
@@ -137,10 +165,7 @@ class EpochGroups:
             number_of = epoch * MOST_DRAWS + draw
             shown = augment(row.example, row.policy, self._of_rows, self._seed, number_of, self._pool)
             scopes.setdefault(self._scope(row, shown.example), []).append(shown)
-        rng = random.Random(f"{self._seed}/{number}/groups")
-        made = [group for scope, shown in scopes.items() for group in self._cut(scope, shown, rng)]
-        rng.shuffle(made)
-        return made
+        return scopes
 
     def _order_of(self, epoch: int) -> list[tuple[int, int]]:
         """The draws of an epoch: in random order, but those of a policy with few rows come in packs, so that they can
@@ -150,7 +175,7 @@ class EpochGroups:
             by_policy.setdefault(self._taught[draw[0]].policy, []).append(draw)
         packs: list[list[tuple[int, int]]] = []
         for found in by_policy.values():
-            size = PACK if len(found) < self._size.rows * self._chunks else 1
+            size = PACK if len(found) < self._sizes.group_rows * self._chunks else 1
             packs += [found[at : at + size] for at in range(0, len(found), size)]
         random.Random(f"{self._seed}/{epoch}/order").shuffle(packs)
         return [draw for pack in packs for draw in pack]
@@ -172,7 +197,7 @@ class EpochGroups:
         texts = [[message.content for message in one.example.conversation.messages] for one in shown]
         sizes = [sum(map(len, encode(said, add_special_tokens=False))) * rng.uniform(1, JITTER) for said in texts]
         order = [shown[index] for index in sorted(range(len(shown)), key=sizes.__getitem__)]
-        size, made = self._size.rows, []
+        size, made = self._sizes.group_rows, []
         for start in range(0, len(order), size):
             made += self._groups_of(scope, order[start : start + size], rng)
         return made
@@ -183,18 +208,19 @@ class EpochGroups:
         drawn = max(scope.least, _detail(self._settings, rng), key=DETAILS.index)
         prompt = self._prompts[min(self._detail, drawn, key=DETAILS.index)]  # never more than the guard will be told
         policy = views.view(scope.policy, names, drawn)
-        if self._size.row is not None:
-            whole = len(prompt.prefix_ids(policy)) + prompt.grammar(policy).longest + self._size.row
+        if self._sizes.row is not None:
+            whole = len(prompt.prefix_ids(policy)) + prompt.grammar(policy).longest + self._sizes.row
             prompt = prompt.with_room(min(prompt.max_tokens, whole))
+        prefix = prompt.prefix_ids(policy)
         rows = [self._row(prompt, one, names, policy, rng) for one in shown]
         pieces, longest = [rows[:0]], 0
         for row in rows:
             longest = max(longest, len(row[0]) + len(row[1]))
-            if pieces[-1] and longest * (len(pieces[-1]) + 1) > self._size.tokens:
+            if pieces[-1] and self._sizes.cost(len(prefix), len(pieces[-1]) + 1, longest) > self._sizes.tokens:
                 pieces.append([])
                 longest = len(row[0]) + len(row[1])
             pieces[-1].append(row)
-        return [Group(prompt.prefix_ids(policy), tuple(piece)) for piece in pieces]
+        return [Group(prefix, tuple(piece)) for piece in pieces]
 
     def _in_force(self, scope: _Scope, rng: random.Random) -> dict[str, str]:
         """The codes in force and in their order, with those that the group is told instead."""
@@ -242,6 +268,23 @@ class OtherPolicies:
         undecided = frozenset(said.undecided)
         moved = dataclasses.replace(example, label=said.label, categories=codes, undecided=undecided)
         return TrainingRow(moved, route.policy) if views.decides(moved, route.policy) else row
+
+
+def together(groups: Sequence[Group], sizes: Sizes) -> list[Batch]:
+    """The groups in batches of no more than the most rows and tokens, each in the first that has room for it."""
+    made: list[list[Group]] = []
+    room: list[tuple[int, int]] = []  # rows and tokens
+    for group in groups:
+        rows = len(group.rows)
+        tokens = sizes.cost(len(group.prefix), rows, group.width)
+        at = next((n for n, (r, t) in enumerate(room) if rows <= r and tokens <= t), None)
+        if at is None:
+            at = len(made)
+            made.append([])
+            room.append((sizes.batch_rows, sizes.tokens))
+        made[at].append(group)
+        room[at] = (room[at][0] - rows, room[at][1] - tokens)
+    return [tuple(members) for members in made]
 
 
 def draws(weights: np.ndarray[tuple[int], np.dtype[np.float64]], rng: np.random.Generator) -> list[tuple[int, int]]:

@@ -16,14 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from guard.prompts.window import Ids
-from guard.train.causal.groups import Group
+from guard.train.causal.groups import Batch, Group
 from guard.train.causal.rows import IGNORED
 
 
-def collated(groups: Sequence[Group], pad: int) -> dict[str, Tensor]:
-    """The one group of a step as a data loader gives it: prefix [1, prefix], input_ids, mask and labels [rows, tokens];
-    the mask counts tokens, and no model needs it."""
-    (group,) = groups
+def collated(batches: Sequence[Batch], pad: int) -> dict[str, Any]:
+    """The one batch of a step as a data loader gives it: `groups`, and `labels`, all that it learns behind one ignored
+    token, by which the trainer counts."""
+    (batch,) = batches
+    learnt = [token for group in batch for _, verdict in group.rows for token in verdict]
+    return {"groups": [tensors(group, pad) for group in batch], "labels": torch.tensor([IGNORED, *learnt])}
+
+
+def tensors(group: Group, pad: int) -> dict[str, Tensor]:
+    """prefix [1, prefix]; input_ids, mask and labels [rows, tokens]. The mask counts tokens, and no model needs it."""
     width = max(len(asked) + len(verdict) for asked, verdict in group.rows)
     ids = torch.full((len(group.rows), width), pad)
     labels = torch.full((len(group.rows), width), IGNORED)
@@ -47,7 +53,7 @@ class VerdictLoss:
 def verdict_loss(
     model: Any, backbone: nn.Module, given: dict[str, Tensor], share_prefix: bool, first_token_weight: float
 ) -> VerdictLoss:
-    """The loss of a collated group.
+    """The loss of a group's tensors.
 
     `model` is called as a Hugging Face causal LM, whatever it is wrapped in; `backbone` are its layers below the output
     layer, which gets the learnt positions alone. share_prefix: whether the prefix is computed once.

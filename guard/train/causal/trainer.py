@@ -24,7 +24,7 @@ from guard.errors import ConfigError
 from guard.prompts.prompt import Prompt
 from guard.prompts.window import Ids
 from guard.train.causal.dev_eval import DevRow, VerdictScores, ranking, score_verdicts
-from guard.train.causal.groups import EpochGroups
+from guard.train.causal.groups import EpochBatches
 from guard.train.causal.qlora import keep_stored
 from guard.train.causal.rows import IGNORED
 from guard.train.causal.step import collated, verdict_loss
@@ -41,7 +41,7 @@ class DevSet:
 
 
 class VerdictTrainer(SFTTrainer):
-    """Takes what SFTTrainer takes, but `groups` and `dev_set` (None: never judged) for its data sets.
+    """Takes what SFTTrainer takes, but `batches` and `dev_set` (None: never judged) for its data sets.
 
     share_prefix: whether a group's policy goes through the model once, or once for each row. frozen_layers: how many of
     the lowest layers, and the embeddings with them, stay as they are. first_token_weight: how many times a verdict's
@@ -52,7 +52,7 @@ class VerdictTrainer(SFTTrainer):
     def __init__(
         self,
         *,
-        groups: EpochGroups,
+        batches: EpochBatches,
         dev_set: DevSet | None,
         share_prefix: bool,
         frozen_layers: int = 0,
@@ -60,7 +60,7 @@ class VerdictTrainer(SFTTrainer):
         **options: Any,
     ) -> None:
         # TRL takes no data set but its own kind. It checks this one row, and trains on what stands in its place below.
-        asked, verdict = groups[0].rows[0]
+        asked, verdict = batches[0][0].rows[0]
         row = {"input_ids": [*asked, *verdict], "labels": [IGNORED] * len(asked) + [*verdict]}
         first = Dataset.from_list([row])
         pad = options["processing_class"].pad_token_id
@@ -75,7 +75,7 @@ class VerdictTrainer(SFTTrainer):
             keep_stored(adapted)
         freeze(adapted, frozen_layers)
         self.model_accepts_loss_kwargs = True  # the loss below is a mean over the whole step
-        self.train_dataset = groups
+        self.train_dataset = batches
         self.seconds_judging = 0.0
         self.tokens = 0  # trained on since this process began, padding not counted, a shared prefix counted once
         self._held_out = dev_set
@@ -89,14 +89,19 @@ class VerdictTrainer(SFTTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The mean over the tokens that the whole step learns."""
-        found = verdict_loss(model, self._backbone, inputs, self._share_prefix, self._first_token_weight)
-        learnt = len(found.tokens)
-        loss = found.tokens.sum() / (learnt if num_items_in_batch is None else num_items_in_batch)
+        found = [
+            verdict_loss(model, self._backbone, group, self._share_prefix, self._first_token_weight)
+            for group in inputs["groups"]
+        ]
+        learnt = sum(len(each.tokens) for each in found)
+        total = torch.stack([each.tokens.sum() for each in found]).sum()
+        loss = total / (learnt if num_items_in_batch is None else num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # whose mean is taken of the gradients
-        prefixes = 1 if self._share_prefix else len(inputs["labels"])
-        self.tokens += prefixes * inputs["prefix"].shape[1] + int(inputs["mask"].sum())
-        self._metrics["train"]["mean_token_accuracy"].append(found.right / learnt)
+        for group in inputs["groups"]:
+            prefixes = 1 if self._share_prefix else len(group["labels"])
+            self.tokens += prefixes * group["prefix"].shape[1] + int(group["mask"].sum())
+        self._metrics["train"]["mean_token_accuracy"].append(sum(each.right for each in found) / learnt)
         self._metrics["train"]["num_tokens"] = [self.tokens]
         return loss
 
@@ -178,18 +183,13 @@ class VerdictTrainer(SFTTrainer):
 
 
 def freeze(model: nn.Module, layers: int) -> None:
-    """Stops the lowest layers of a model, and its embeddings, from learning; does nothing for none.
-
-    ConfigError if it has fewer layers, or no list of them.
-    """
+    """Stops the lowest layers of a model, and its embeddings, from learning; does nothing for none."""
     if not layers:
         return
     count = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr, operator]
-    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
-    if not stacks or layers >= count:
-        raise ConfigError(f"frozen_layers={layers}: the base has {count} layers; at least one must be left to learn")
+    stack = next(part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == count)
     embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
-    for part in (embeddings, *stacks[0][:layers]):
+    for part in (embeddings, *stack[:layers]):
         part.requires_grad_(False)
 
 

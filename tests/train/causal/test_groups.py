@@ -24,14 +24,14 @@ from guard.prompts.window import Ids
 from guard.train.augment.augmentation import Augmentation
 from guard.train.augment.padding import benign
 from guard.train.causal import groups as grouping
-from guard.train.causal.groups import EpochGroups, Group, GroupSize, OtherPolicies, draws
+from guard.train.causal.groups import EpochBatches, Group, OtherPolicies, Sizes, draws, together
 from guard.train.causal.rows import DETAILS, TrainingRow, answer, count_windowed
 from tests.fixtures import tiny_causal, tiny_released
 
 RULES = policy.load("minimal")
 PLAIN = Augmentation(**{step.name: 0.0 for step in dataclasses.fields(Augmentation) if step.type == "Share"})
 MAX_TOKENS = 1600
-SIZE = GroupSize(2, 4096)
+SIZES = Sizes(4, 2, 4096)
 CODE_TOLD = re.compile(r"^(?:- )?([A-Z]\d): ", re.MULTILINE)
 
 
@@ -59,15 +59,15 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Prompt]:
     return {detail: load_prompt(path, MAX_TOKENS, 64, detail) for detail in DETAILS}
 
 
-def made(prompts, rows=ROWS, settings=PLAIN, detail="full", seed=7, size=SIZE, rules=RULES, other=None):
+def made(prompts, rows=ROWS, settings=PLAIN, detail="full", seed=7, sizes=SIZES, rules=RULES, other=None):
     taught = [row if isinstance(row, TrainingRow) else TrainingRow(row, rules) for row in rows]
     pool = benign([row.example for row in taught])
-    return EpochGroups(taught, prompts, detail, settings, pool, seed, size, other, count=10**6)
+    return EpochBatches(taught, prompts, detail, settings, pool, seed, sizes, other, count=10**6)
 
 
-def epoch(groups: EpochGroups, number: int) -> list[Group]:
+def epoch(batches: EpochBatches, number: int) -> list[Group]:
     """All groups of an epoch that is one chunk."""
-    return groups.chunk(number)
+    return [group for batch in batches.chunk(number) for group in batch]
 
 
 def shown(groups: Sequence[Group]) -> list[tuple[Ids, Ids, Ids]]:
@@ -98,17 +98,34 @@ def test_without_augmentation_a_row_is_what_the_renderer_gives(prompts) -> None:
 def test_a_group_is_no_larger_than_its_size_and_pads_little(prompts) -> None:
     rows = [example(n, "All is calm. " * (1 + n % 13)) for n in range(120)]
     settings = dataclasses.replace(PLAIN, history=0.2)
-    for group in epoch(made(prompts, rows, settings, "names", size=GroupSize(8, 700)), 0):
+    for group in epoch(made(prompts, rows, settings, "names", sizes=Sizes(16, 8, 900)), 0):
         lengths = [len(before) + len(verdict) for before, verdict in group.rows]
         assert len(lengths) <= 8
-        assert max(lengths) * len(lengths) <= 700 or len(lengths) == 1
+        assert group.width == max(lengths)
+        assert len(group.prefix) + max(lengths) * len(lengths) <= 900 or len(lengths) == 1
         assert group.tokens == len(group.prefix) + sum(lengths)
+
+
+def test_batches_are_full_though_groups_are_small() -> None:
+    def group(rows: int, width: int) -> Group:
+        return Group((1,), (((2,) * width, (3,)),) * rows)
+
+    groups = [group(1 + n % 5, 9 + n % 3) for n in range(60)]
+    for shared in (True, False):
+        sizes = Sizes(8, 5, 70, shared=shared)
+        batches = together(groups, sizes)
+        assert sorted(map(id, (one for batch in batches for one in batch))) == sorted(map(id, groups))
+        assert all(sum(len(one.rows) for one in batch) <= 8 for batch in batches)
+        costs = [sizes.cost(1, len(one.rows), one.width) for one in groups]
+        assert all(sum(costs[groups.index(one)] for one in batch) <= 70 for batch in batches)
+        assert len(batches) <= 1.3 * sum(costs) / 70
+    assert together([group(4, 99)], Sizes(8, 5, 70)) == [(group(4, 99),)]
 
 
 def test_a_row_longer_than_is_allowed_shows_one_of_its_windows(prompts) -> None:
     rows = [example(0, "The weather in the mountains is calm and clear today. " * 60), example(1, "I hit you.", "M1")]
     limit = 160
-    found = [made(prompts, rows, detail="names", size=GroupSize(4, 4096, limit)).chunk(n) for n in range(12)]
+    found = [epoch(made(prompts, rows, detail="names", sizes=Sizes(4, 4, 4096, limit)), n) for n in range(12)]
     long = {before for groups in found for _, before, _ in shown(groups) if len(before) > limit / 2}
     assert len(long) > 3
     assert max(map(len, long)) <= limit
@@ -229,7 +246,7 @@ def rule(number: int) -> Policy:
 def test_rows_of_a_policy_with_few_rows_stay_together(prompts) -> None:
     own = [example(n, f"Please tell me about thing {n}.") for n in range(200)]
     ruled = [TrainingRow(example(1000 + n, f"I did thing {n}.", "R1"), rule(n % 4), "short") for n in range(96)]
-    groups = epoch(made(prompts, [*own, *ruled], detail="short", size=GroupSize(24, 9000)), 0)
+    groups = epoch(made(prompts, [*own, *ruled], detail="short", sizes=Sizes(24, 24, 9000)), 0)
     few = [group for group in groups if "Nobody may do thing" in text(prompts["full"], group.prefix)]
     assert sum(len(group.rows) for group in few) == 96
     assert min(len(group.rows) for group in few) >= grouping.PACK

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.errors import ConfigError
 from guard.train.causal.groups import Group
 from guard.train.causal.rows import IGNORED
 from tests.fixtures.lazy import lazy
@@ -60,7 +59,7 @@ def tiny(kind: str) -> Any:
 
 def gradients(model: Any, share: bool) -> tuple[Any, dict[str, Any]]:
     model.zero_grad()
-    found = step.verdict_loss(model, model.base_model, step.collated([group()], 0), share, 2.0)
+    found = step.verdict_loss(model, model.base_model, step.tensors(group(), 0), share, 2.0)
     found.tokens.sum().backward()
     return found.tokens.detach(), {n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None}
 
@@ -77,7 +76,7 @@ def test_a_shared_prefix_has_the_loss_and_the_gradients_of_whole_prompts(kind: s
 
 def test_the_loss_is_that_of_each_whole_prompt_by_itself() -> None:
     model, made = tiny("llama").eval(), group(1)
-    found = step.verdict_loss(model, model.base_model, step.collated([made], 0), True, 1.0)
+    found = step.verdict_loss(model, model.base_model, step.tensors(made, 0), True, 1.0)
     expected = []
     for asked, verdict in made.rows:
         logits = model(torch.tensor([[*made.prefix, *asked, *verdict]])).logits[0].log_softmax(-1)
@@ -90,7 +89,7 @@ def test_the_loss_is_that_of_each_whole_prompt_by_itself() -> None:
 
 def test_the_tensors_of_a_group_hold_its_rows_and_learn_the_verdicts() -> None:
     made = group(2)
-    given = step.collated([made], 63)
+    given = step.tensors(made, 63)
     assert given["prefix"].tolist() == [list(made.prefix)]
     assert int(given["mask"].sum()) + len(made.prefix) == made.tokens
     for ids, labels, mask, (asked, verdict) in zip(
@@ -109,5 +108,11 @@ def test_frozen_layers_and_the_embeddings_do_not_learn() -> None:
     learning = {name for name, weight in model.named_parameters() if weight.grad is not None}
     assert all(name.startswith(("model.layers.2.", "model.norm.")) for name in learning)
     assert len(learning) == 10
-    with pytest.raises(ConfigError, match="frozen_layers=3: the base has 3 layers; at least one must be left"):
-        trainer.freeze(model, 3)
+
+
+def test_the_labels_of_a_batch_count_what_its_groups_learn() -> None:
+    batch = (group(1), group(2))
+    given = step.collated([batch], 0)
+    assert len(given["groups"]) == 2
+    learnt = sum(int((each["labels"] != IGNORED).sum()) for each in given["groups"])
+    assert int((given["labels"][1:] != IGNORED).sum()) == len(given["labels"]) - 1 == learnt
