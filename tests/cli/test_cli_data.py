@@ -79,6 +79,6 @@ def test_check_compares_every_source(capsys, world):
 def test_a_broken_row_is_one_line_with_file_and_number(capsys, world, tmp_path):
     with (world.root / "raw" / "talks.jsonl").open("a", encoding="utf-8") as stream:
         stream.write('{"question": {"text": "canary"\n')
-    code, _, err = run(capsys, "build", world.config, "--root", world.root, "--out", tmp_path / "out")
+    code, _, err = run(capsys, "build", world.config, "--root", world.root, "--out", tmp_path / "out", "--jobs", 1)
     assert code == 2
     assert err == "guard: raw/talks.jsonl row 51: not valid JSON: Expecting ',' delimiter at column 31\n"
