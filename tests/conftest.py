@@ -8,6 +8,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
+from guard import open_moderator
+from guard.moderator import Moderator
 from tests.fixtures import made_up_garden
 
 # Else each of the hundred Pythons that the tests start, and each worker, would compile everything anew.
@@ -26,6 +28,12 @@ settings.load_profile("guard")
 def world(tmp_path: Path) -> made_up_garden.World:
     """A made-up data set and its configuration, in a folder of its own."""
     return made_up_garden.make(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shipped_guard() -> Moderator:
+    """The default guard, opened once a worker."""
+    return open_moderator(threads=1)
 
 
 class _Rooms(LoadScopeScheduling):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guard import assets, open_moderator, policy
+from guard import assets, policy
 from guard.bundle import open_bundle
 from guard.conversation import Conversation, conversation_from_row
 from guard.policy import Category, Policy
@@ -22,9 +22,9 @@ GOLDEN = [
 BAKERY = Path(__file__).parent.parent / "examples" / "bakery.yaml"
 
 
-@pytest.fixture(scope="module")
-def moderator():
-    return open_moderator()
+@pytest.fixture
+def moderator(shipped_guard):
+    return shipped_guard
 
 
 def test_golden_verdicts(moderator) -> None:

@@ -118,7 +118,7 @@ def test_repeated_categories_change_nothing(engine: MiniEngine, times: int) -> N
         assert other.categories == pytest.approx(one.categories * times, abs=1e-5)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(data=st.data())
 def test_a_score_does_not_depend_on_its_batch(engine: MiniEngine, data: st.DataObject) -> None:
     everything = windows(engine, MINIMAL, LARGE)
