@@ -134,7 +134,7 @@ def test_the_heading_names_whose_message_is_judged(role: str) -> None:
 
 @pytest.mark.parametrize("family", PROMPTS)
 @given(visible, texts)
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_no_text_becomes_control(family: str, judged: str, earlier: str) -> None:
     prompt = PROMPTS[family]
     plain = Conversation((Message("user", "hi"), Message("assistant", "hello")))
@@ -229,7 +229,7 @@ def numbered(pieces: list[tuple[str, str]]) -> Conversation:
 
 
 @given(turns)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_windows_hold_every_word_and_keep_their_bounds(pieces: list[tuple[str, str]]) -> None:
     chat = numbered(pieces)
     made = SMALL.tokenize(chat, POLICY)
