@@ -168,7 +168,8 @@ def main() -> None:
     sizes = lengths(plain, shape)
     vocabulary = shape.config["vocab_size"]
     options = {key: value for key, value in plain["trainer"].items() if key not in LEFT_OUT}
-    grouped = dataset(by_length(sizes, options["per_device_train_batch_size"]), vocabulary)
+    options["per_device_train_batch_size"] = plain["batch_rows"]
+    grouped = dataset(by_length(sizes, plain["batch_rows"]), vocabulary)
     result = {
         **heading(SCRIPT, given, "torch", "transformers", "trl", "peft"),
         "multiplying_tflops": round(rate / 1e12, 3),

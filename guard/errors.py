@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -138,6 +139,12 @@ def need(module: str, extra: str) -> ModuleType:
         if error.name != module.partition(".")[0]:
             raise
         raise MissingExtra(f"{module} is not installed; {install_hint(extra)}") from None
+
+
+def check_installed(module: str, extra: str) -> None:
+    """MissingExtra unless `module`, of no package, can be found; it is not imported, which may take seconds."""
+    if importlib.util.find_spec(module) is None:
+        raise MissingExtra(f"{module} is not installed; {install_hint(extra)}")
 
 
 def install_hint(extra: str | None = None) -> str:

@@ -328,7 +328,7 @@ cancels = st.tuples(st.just("cancel"), st.integers(0, 20))
 steps = st.tuples(st.just("step"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(asks | cancels | steps, max_size=25))
 def test_items_are_conserved_and_bounds_hold(script: list[tuple]) -> None:
     permits = threading.Semaphore(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from guard import policy
+from guard import document, policy
 from guard.conversation import conversation_from_row
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,6 @@ def test_each_invented_policy_has_enough_rows_of_both_labels_and_near_misses(pat
 
 def test_what_says_anything_about_a_held_out_category_is_not_learnt_from(tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    import yaml
 
     def row(text: str, label: str, codes: list[str], source: str = "made") -> dict[str, object]:
         return {
@@ -44,7 +43,7 @@ def test_what_says_anything_about_a_held_out_category_is_not_learnt_from(tmp_pat
             "source": source,
         }
 
-    twin = yaml.safe_load((ROOT / "taxonomy/seeds/S6.yaml").read_text(encoding="utf-8"))["safe"][0]
+    twin = document.parse((ROOT / "taxonomy/seeds/S6.yaml").read_text(encoding="utf-8"), "S6")[0]["safe"][0]
     kept = [row("bread", "safe", []), row("other harm", "unsafe", ["S1"]), row(twin, "safe", [])]
     gone = [
         row("held out", "unsafe", ["S6"]),

@@ -215,7 +215,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_flipped_bit_of_the_manifest_changes_nothing_or_is_told(kept: Path, data: st.DataObject) -> None:
     sound = (kept / MANIFEST).read_bytes()

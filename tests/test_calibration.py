@@ -28,7 +28,7 @@ SCALES = st.builds(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=25)
 @given(st.builds(Calibration, SCALES, SCALES))
 def test_what_is_written_is_read_back(tmp_path_factory, calibration):
     path = tmp_path_factory.getbasetemp() / "calibration.json"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from guard import assets, open_moderator, policy
+from guard import assets, policy
 from guard.bundle import open_bundle
 from guard.conversation import Conversation, conversation_from_row
 from guard.policy import Category, Policy
 from guard.verdict import Outcome
+from tests.fixtures import warm
 
 GOLDEN = [
     json.loads(line)
@@ -23,9 +22,9 @@ GOLDEN = [
 BAKERY = Path(__file__).parent.parent / "examples" / "bakery.yaml"
 
 
-@pytest.fixture(scope="module")
-def moderator():
-    return open_moderator()
+@pytest.fixture
+def moderator(shipped_guard):
+    return shipped_guard
 
 
 def test_golden_verdicts(moderator) -> None:
@@ -175,6 +174,6 @@ def test_torch_reads_the_shipped_weights() -> None:
         "model = encoder.load(assets.default_bundle())\n"
         "print(sum(p.numel() for p in model.parameters()))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = warm.python("-c", code)
     assert 22_000_000 < int(done.stdout) < 24_000_000
     assert assets.default_bundle().joinpath("model.safetensors").stat().st_size < 2.1 * int(done.stdout)

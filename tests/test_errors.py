@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import sys
 import tomllib
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from guard.errors import MissingExtra, need
+from guard.errors import BundleError, ConfigError, DataError, GuardError, InvalidInput, MissingExtra, need
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,6 +21,12 @@ def test_the_hint_for_a_missing_extra_is_the_command_of_the_readme():
     command = "pip install -c constraints.txt '.[train]'"
     assert str(error.value) == f"no_such_package is not installed; run in a checkout of guard: {command}"
     assert command in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", [DataError, ConfigError, BundleError, InvalidInput])
+def test_an_error_comes_through_between_processes_as_it_was(kind: type[GuardError]) -> None:
+    told = pickle.loads(pickle.dumps(kind("raw/talks.jsonl row 51: not valid JSON")))
+    assert (type(told), str(told)) == (kind, "raw/talks.jsonl row 51: not valid JSON")
 
 
 def test_a_package_that_is_broken_itself_shows_its_own_error(tmp_path, monkeypatch):

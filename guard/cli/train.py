@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from guard import assets, document
-from guard.errors import ConfigError, need
+from guard.errors import ConfigError, check_installed
 
 CUSTOM = "encoder-custom"
 CUSTOM_CAUSAL = "custom-policy"
@@ -54,7 +54,7 @@ def train(
     if recipe not in recipes:
         raise ConfigError(f"{path}: key `recipe` must name a recipe; allowed: {', '.join(recipes)}")
     for package in ("torch", "safetensors"):  # torch is often installed without the rest
-        need(package, "train")
+        check_installed(package, "train")
     # -P keeps the recipe's folder off sys.path, so that no file beside it can shadow a package.
     command = [sys.executable, "-P", str(assets.asset(f"training/recipes/{recipe}.py")), str(path), *changes]
     try:

@@ -1,4 +1,4 @@
-"""The causal guard's own prompt as token ids: policy, quoted messages, question, verdict. Built only here.
+"""The causal guard's own prompt as token ids: policy and task, quoted messages, verdict. Built only here.
 
 Every part is encoded by itself and every turn is marked by control tokens, so that the prompt can be cut after the
 policy (whose keys and values an engine keeps) and no text, not even a policy's, can forge a turn. A released guard gets
@@ -26,7 +26,7 @@ from guard.prompts.grammar import SAFE_WORD, UNSAFE_WORD, VerdictGrammar
 from guard.prompts.layout import CONTEXT_SHARE, SMALLEST_ROOM, Turn, layout, within
 from guard.prompts.window import Ids, TokenizedConversation, Window
 
-LAYOUT = 1  # increment it when the ids change for a reason outside the template
+LAYOUT = 2  # increment it when the ids change for a reason outside the template
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Template:
     __pydantic_config__ = schema.STRICT
 
     id: str
-    headings: Mapping[Literal["policy", "question", "answer"], str]
+    headings: Mapping[Literal["policy", "answer"], str]
     message: str
     roles: Mapping[Role, str]
     opening: str
@@ -45,7 +45,6 @@ class Template:
     includes: str
     excludes: str
     closing: str
-    question: str
     cue: str
 
     @property
@@ -58,7 +57,7 @@ class Template:
 @cache
 def template() -> Template:
     """The shipped template."""
-    return schema.load(asset("taxonomy/templates/guard-v1.yaml"), Template)
+    return schema.load(asset("taxonomy/templates/guard-v2.yaml"), Template)
 
 
 def policy_text(policy: Policy, detail: Detail = "full") -> str:
@@ -88,6 +87,9 @@ class CausalPrompt:
 
     def with_detail(self, detail: Detail) -> CausalPrompt:
         return dataclasses.replace(self, detail=detail)
+
+    def with_room(self, max_tokens: int) -> CausalPrompt:
+        return dataclasses.replace(self, max_tokens=max_tokens)
 
     def save(self, folder: Path) -> None:
         self.chat.tokenizer.save(str(folder / "tokenizer.json"))
@@ -124,7 +126,7 @@ class CausalPrompt:
             ids = [*self.chat.after]
             for index, begin, stop in within(turns, first, last):
                 ids += [*self._opening[context[index][0]], *context[index][1][begin:stop], *self._closing]
-            ids += [*self._opening[role], *judged[start:end], *self._closing, *self._question[role]]
+            ids += [*self._opening[role], *judged[start:end], *self._closing, *self._answer]
             span = (offsets[start][0], offsets[end - 1][1]) if end > start else (0, 0)
             windows.append(Window(policy, tuple(ids), (), *span))
         total = len(judged) + sum(len(ids) for _, ids in context)
@@ -140,21 +142,16 @@ class CausalPrompt:
         return (*self.chat.end, *self.chat.after)
 
     @cached_property
-    def _question(self) -> dict[Role, Ids]:
-        """The question about a message of each role, and all that stands between it and the verdict."""
+    def _answer(self) -> Ids:
+        """All that stands between the last message and the verdict."""
         words = template()
-        opening = self.chat.opening(words.headings["question"])
-        answer = (*self.chat.opening(words.headings["answer"]), *self.chat.text(words.cue))
-        return {
-            role: (*opening, *self.chat.text(words.question.format(role=name)), *self._closing, *answer)
-            for role, name in words.roles.items()
-        }
+        return (*self.chat.opening(words.headings["answer"]), *self.chat.text(words.cue))
 
     def _room(self, policy: Policy, role: Role) -> int:
-        """Tokens left for messages: a window less the policy, the question, the judged turn's marks and a verdict."""
+        """Tokens left for messages: a window less the policy, the judged turn's marks, the verdict and its opening."""
         fixed = len(self.prefix_ids(policy)) + self.grammar(policy).longest
         marks = len(self._opening[role]) + len(self._closing) + len(self.chat.after)
-        room = self.max_tokens - fixed - marks - len(self._question[role])
+        room = self.max_tokens - fixed - marks - len(self._answer)
         if room < SMALLEST_ROOM:
             raise PolicyError(
                 f"policy {policy.id!r} takes {fixed} of a window's {self.max_tokens} tokens and leaves {max(room, 0)} "

@@ -69,10 +69,18 @@ class ChatTokens:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, where: str) -> ChatTokens:
-        """Finds the family by its tokens; BundleError if there is none. Works on a copy of `tokenizer`."""
+        """Finds the family by its tokens; BundleError if there is none, or if text could spell one of them. Works on a
+        copy of `tokenizer`."""
         own = copied(tokenizer, specials=False)
         for family in FAMILIES:
             if all(own.token_to_id(token) is not None for token in family.tokens):
+                controls = control_ids(own)
+                for token in family.tokens:
+                    if own.token_to_id(token) not in controls:
+                        raise BundleError(
+                            f"{where}: {token} is an ordinary token of the vocabulary, which any text can spell; "
+                            "declare it in `added_tokens` with special=true"
+                        )
                 return cls(own, family)
         known = "; ".join(f"{family.name} ({' '.join(family.tokens)})" for family in FAMILIES)
         raise BundleError(f"{where}: the tokenizer has the control tokens of no known chat family: {known}")

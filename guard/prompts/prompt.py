@@ -50,6 +50,9 @@ class Prompt(Protocol):
     def with_detail(self, detail: Detail) -> Prompt:
         """The same prompt with another detail."""
 
+    def with_room(self, max_tokens: int) -> Prompt:
+        """The same prompt in windows of another size."""
+
     def save(self, folder: Path) -> None:
         """Writes what `load_prompt(folder / "tokenizer.json", …)` needs to make the same prompts."""
 

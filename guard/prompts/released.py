@@ -70,6 +70,9 @@ class ReleasedPrompt:
     def with_detail(self, detail: Detail) -> ReleasedPrompt:
         return dataclasses.replace(self, detail=detail)
 
+    def with_room(self, max_tokens: int) -> ReleasedPrompt:
+        return dataclasses.replace(self, max_tokens=max_tokens)
+
     def save(self, folder: Path) -> None:
         self.chat.tokenizer.save(str(folder / "tokenizer.json"))
         self.template.jinja.write(folder)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from guard import bundle, calibration
+from guard import policy as policies
 from guard.bundle import Bundle
 from guard.calibration import Calibration
+from guard.conversation import Example
 from guard.errors import BundleError, DataError
 from guard.train.common.draft import sealed
 from guard.train.common.identity import check_unchanged, contents
@@ -35,32 +38,32 @@ def export(
     record = run_record(run)
     if out.exists():
         raise BundleError(f"{out}: already exists; remove it or export to another folder")
+    causal = record["kind"] == "causal"
+    if not causal and (form is not None or head != "full" or most_flips is not None):
+        raise BundleError(f"{run}: an encoder has one form; leave out --form, --head and --most-flips")
+    if data is None and not causal:
+        data = Path(record["config"]["data"])
+        if data.exists():  # else reported below
+            check_unchanged(record, "data", contents(data), str(data), "restore it, or name dev rows with --data")
+    dev = None if data is None else _dev_rows(run, data, record["config"].get("columns"))  # before what takes long
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
         calibration.write(Calibration(), folder / "calibration.json")
-        if record["kind"] == "causal":
+        if causal:
             from guard.train.causal.export import MOST_FLIPS, bundle_causal
 
             allowed = MOST_FLIPS if most_flips is None else most_flips
             fields, parity = bundle_causal(run, record, folder, form or "fp32", head, allowed)
-        elif form is not None or head != "full" or most_flips is not None:
-            raise BundleError(f"{run}: an encoder has one form; leave out --form, --head and --most-flips")
         else:
             from guard.train.encoder.export import bundle_encoder
 
             fields, parity = bundle_encoder(run, record, folder)
-            if data is None:
-                data = Path(record["config"]["data"])
-                if data.exists():  # else reported below
-                    check_unchanged(
-                        record, "data", contents(data), str(data), "restore it, or name dev rows with --data"
-                    )
         fields["name"] = name or out.name
         draft = sealed(folder, fields)
-        if data is not None:
-            calibration.write(_calibrated(draft, data, record["config"].get("columns")), folder / "calibration.json")
+        if dev is not None:
+            calibration.write(_calibrated(draft, dev), folder / "calibration.json")
         bundle.seal(folder, **fields, parity=parity)
         folder.rename(out)
     return parity
@@ -75,15 +78,19 @@ def run_record(run: Path) -> dict[str, Any]:
     return record
 
 
-def _calibrated(draft: Bundle, data: Path, columns: str | None) -> Calibration:
+def _dev_rows(run: Path, data: Path, columns: str | None) -> list[Example]:
     from guard.data.dataset.examples import load_examples
+
+    try:
+        return load_examples(data, "dev", policies.load(run / "policy.yaml"), columns)
+    except DataError as problem:
+        raise BundleError(f"no dev rows to calibrate on: {problem}; name them with --data") from None
+
+
+def _calibrated(draft: Bundle, dev: Sequence[Example]) -> Calibration:
     from guard.engines.registry import open_engine
     from guard.train.common.calibrate import calibrate
 
-    try:
-        dev = load_examples(data, "dev", draft.policy, columns)
-    except DataError as problem:
-        raise BundleError(f"no dev rows to calibrate on: {problem}; name them with --data") from None
     fitted, report = calibrate(open_engine(draft), dev, draft.policy)
     print(json.dumps(report, indent=2, default=str))  # noqa: T201
     return fitted

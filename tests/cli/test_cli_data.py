@@ -36,7 +36,8 @@ def test_list_shows_every_source_and_its_licence(capsys, monkeypatch):
 def test_build_prints_where_the_rows_went(capsys, world, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # no cell folds
     # That a build comes with its reports is tested where those are (tests/data/dataset/test_card.py).
-    arguments = ("build", world.config, "--root", world.root, "--out", tmp_path / "out", "--no-report")
+    given = ("build", world.config, "--root", world.root, "--no-report", "--jobs", 1)
+    arguments = (*given, "--out", tmp_path / "out")
     code, out, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
     line = next(line for line in out.splitlines() if "gardens" in line)
@@ -44,9 +45,26 @@ def test_build_prints_where_the_rows_went(capsys, world, tmp_path, monkeypatch):
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["data_digest"][:12] in out
     (tmp_path / "out" / "card.html").write_text("of the build before", encoding="utf-8")
-    _, out, _ = run(capsys, *arguments, "--jobs", 1, "--json")
+    _, out, _ = run(capsys, *arguments, "--json")
     assert json.loads(out) == manifest
     assert not (tmp_path / "out" / "card.html").exists()
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_builds_the_same_and_tells_the_same_mistake(capsys, world, tmp_path):
+    built = []
+    for jobs in (1, 2, 3):
+        arguments = ("build", world.config, "--root", world.root, "--no-report", "--jobs", jobs, "--json")
+        code, out, err = run(capsys, *arguments, "--out", tmp_path / f"out-{jobs}")
+        assert (code, err) == (0, "")
+        built.append((json.loads(out), {path.name: path.read_bytes() for path in (tmp_path / f"out-{jobs}").iterdir()}))
+    assert built[0] == built[1] == built[2]
+    with (world.root / "raw" / "talks.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("{")
+    code, _, err = run(capsys, *arguments, "--out", tmp_path / "broken")
+    assert code == 2
+    assert err.startswith("guard: raw/talks.jsonl row 51: not valid JSON")
+    assert err.count("\n") == 1
 
 
 def test_a_count_mismatch_is_one_line_or_a_warning(capsys, world, tmp_path):
@@ -79,6 +97,6 @@ def test_check_compares_every_source(capsys, world):
 def test_a_broken_row_is_one_line_with_file_and_number(capsys, world, tmp_path):
     with (world.root / "raw" / "talks.jsonl").open("a", encoding="utf-8") as stream:
         stream.write('{"question": {"text": "canary"\n')
-    code, _, err = run(capsys, "build", world.config, "--root", world.root, "--out", tmp_path / "out")
+    code, _, err = run(capsys, "build", world.config, "--root", world.root, "--out", tmp_path / "out", "--jobs", 1)
     assert code == 2
     assert err == "guard: raw/talks.jsonl row 51: not valid JSON: Expecting ',' delimiter at column 31\n"

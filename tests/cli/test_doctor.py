@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from guard.calibration import Calibration
 from guard.cli import main
 from guard.doctor import texts
 from guard.prompts.causal import template
-from tests.fixtures import tiny_causal, tiny_released
+from tests.fixtures import tiny_causal, tiny_released, warm
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -250,18 +247,12 @@ def test_an_altered_bundle_fails(doctor: Run, tmp_path: Path) -> None:
 # -- with weights -------------------------------------------------------------------------------------------------
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Training libraries warn at will, so they run outside of pytest."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("mass", "status"), [("20", "warn"), ("0", "fail")])
 def test_the_label_mass_of_a_released_guard(tmp_path: Path, mass: str, status: str) -> None:
-    made = python(tiny_released.__file__, str(tmp_path / "model"), "llama-guard-3-8b", mass)
+    made = warm.python(tiny_released.__file__, str(tmp_path / "model"), "llama-guard-3-8b", mass)
     assert made.returncode == 0, made.stderr[-2000:]
-    done = python("-m", "guard", "doctor", "--json", str(tmp_path / "model"))
+    done = warm.python("-m", "guard", "doctor", "--json", str(tmp_path / "model"))
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert checks["official ids"]["status"] == "ok", checks
     assert checks["label mass"]["status"] == status  # it answers with the words, but cannot tell texts apart

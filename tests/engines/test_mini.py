@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,7 +29,7 @@ from guard.policy import Category, Policy
 from guard.prompts.window import Score, Window
 from guard.verdict import Outcome, sigmoid
 from guard.views.tokenize import tokenize
-from tests.fixtures import tiny_encoder
+from tests.fixtures import tiny_encoder, warm
 
 MINIMAL, LARGE = policy.load("minimal"), policy.load("mlcommons")
 CHATS = [Conversation.of(*text) for text in tiny_encoder.TEXTS]
@@ -40,9 +37,7 @@ CHATS = [Conversation.of(*text) for text in tiny_encoder.TEXTS]
 
 def write_exported(folder: Path) -> None:
     """In a process of its own: importing torch warns at will."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, tiny_encoder.__file__, "exported", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = warm.python(tiny_encoder.__file__, "exported", folder)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -123,7 +118,7 @@ def test_repeated_categories_change_nothing(engine: MiniEngine, times: int) -> N
         assert other.categories == pytest.approx(one.categories * times, abs=1e-5)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(data=st.data())
 def test_a_score_does_not_depend_on_its_batch(engine: MiniEngine, data: st.DataObject) -> None:
     everything = windows(engine, MINIMAL, LARGE)

@@ -32,7 +32,7 @@ def moderator() -> Moderator:
 def held_out() -> list[Example]:
     """Safe seeds and made-up messages that it has not learnt from."""
     pytest.importorskip("pyarrow")
-    return tiny_guard.dev_rows()
+    return tiny_guard.dev_rows()[::2]
 
 
 def test_the_bundle_is_whole_and_small() -> None:

@@ -98,7 +98,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(rows=st.lists(LINES, max_size=20), keep=st.sampled_from(["safe", "unsafe", "all"]), size=st.integers(2, 9))
 def test_every_row_is_kept_as_it_was_or_dropped_or_quarantined(rows, keep, size, tmp_path_factory):
     source = write(tmp_path_factory.mktemp("rows") / "in.jsonl", *rows)

@@ -87,7 +87,7 @@ def test_what_is_not_set_is_not_sent(chat, cache):
     assert chat.keys == [None]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.text(), st.integers(0, 9) | st.none())
 def test_the_body_is_canonical_and_never_fails_to_encode(text, seed):
     endpoint = Endpoint("http://localhost/v1", "m", body={"b": 1, "a": 2})

@@ -20,6 +20,7 @@ def arrays(rows):
     return np.array(labels), np.array(scores)
 
 
+@pytest.mark.slow  # importing it takes longer than all other tests of this file
 @given(BOTH, st.integers(0, 9).map(lambda n: n / 8))
 def test_metrics_agree_with_scikit_learn(rows, threshold):
     labels, scores = arrays(rows)
@@ -204,6 +205,7 @@ def test_no_rows_have_no_intervals():
     assert intervals.of_rankings(none, none.astype(float)) == dict.fromkeys(intervals.RANKINGS)
 
 
+@pytest.mark.slow  # importing it takes longer than all other tests of this file
 @given(BOTH)
 def test_curves_agree_with_scikit_learn(rows):
     labels, scores = arrays(rows)

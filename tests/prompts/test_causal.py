@@ -125,17 +125,16 @@ def test_the_family_is_known_by_its_tokens(family: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_question_names_whose_message_is_judged(role: str) -> None:
+def test_the_heading_names_whose_message_is_judged(role: str) -> None:
     prompt = PROMPTS["llama3"]
     text = decoded(prompt, whole(prompt, Conversation((Message("user", "hi"), Message(role, "hello")))))  # type: ignore[arg-type]
     name = template().roles[role]  # type: ignore[index]
-    assert f"message from {name}<|end_header_id|>\n\nhello<|eot_id|>" in text
-    assert f"the last message, written by {name}, violate" in text
+    assert f"message from {name}<|end_header_id|>\n\nhello<|eot_id|><|start_header_id|>assistant" in text
 
 
 @pytest.mark.parametrize("family", PROMPTS)
 @given(visible, texts)
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_no_text_becomes_control(family: str, judged: str, earlier: str) -> None:
     prompt = PROMPTS[family]
     plain = Conversation((Message("user", "hi"), Message("assistant", "hello")))
@@ -197,6 +196,14 @@ def test_unknown_families_and_words_that_start_alike_are_refused(tmp_path: Path)
         load_prompt(tmp_path / "tokenizer.json", 512, 16)
 
 
+def test_a_control_token_that_text_can_spell_is_refused() -> None:
+    words = {"[UNK]": 0, "<|im_start|>": 1, "<|im_end|>": 2, "safe": 3, "unsafe": 4}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.add_special_tokens([AddedToken("<|im_end|>", special=True)])
+    with pytest.raises(BundleError, match=r"here: <\|im_start\|> is an ordinary token .* any text can spell"):
+        ChatTokens.of(tokenizer, "here")
+
+
 @pytest.mark.parametrize("family", PROMPTS)
 def test_the_prompt_is_cut_after_a_control_token(family: str) -> None:
     prompt = PROMPTS[family]
@@ -222,7 +229,7 @@ def numbered(pieces: list[tuple[str, str]]) -> Conversation:
 
 
 @given(turns)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_windows_hold_every_word_and_keep_their_bounds(pieces: list[tuple[str, str]]) -> None:
     chat = numbered(pieces)
     made = SMALL.tokenize(chat, POLICY)

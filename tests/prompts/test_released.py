@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +22,7 @@ from guard.prompts.causal import CausalPrompt, template
 from guard.prompts.chat_template import ChatTemplate, load_template
 from guard.prompts.prompt import Prompt, load_prompt
 from guard.prompts.released import ReleasedPrompt
-from tests.fixtures import tiny_causal, tiny_released
+from tests.fixtures import tiny_causal, tiny_released, warm
 
 NAMES = tuple(tiny_released.TEMPLATES)
 NUMBERED = tuple(name for name in NAMES if name != "qwen3guard")
@@ -115,8 +113,7 @@ def test_harmless_text_gives_the_ids_of_transformers(tmp_path: Path) -> None:
     kept = {"S1": "Violent Crimes.", "S3": "Sex Crimes.", "S4": "Child Exploitation."}
     cases = [(name, None) for name in NAMES] + [("llama-guard-3-1b", kept), ("llama-guard-4", kept)]
     asked = [(str(tiny_released.write(tmp_path / name, name)), prompt(name).template.typed, k) for name, k in cases]  # type: ignore[union-attr]
-    code = [sys.executable, "-W", "ignore", "-c", OFFICIAL, json.dumps(asked), json.dumps(BENIGN)]
-    done = subprocess.run(code, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = warm.python("-c", OFFICIAL, json.dumps(asked), json.dumps(BENIGN))
     assert done.returncode == 0, done.stderr[-2000:]
     expected = iter(json.loads(done.stdout))
     for name, chosen in cases:

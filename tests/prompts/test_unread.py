@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from guard import open_moderator
 from guard.moderator import Moderator
 from guard.prompts.unread import letters, unread
 from guard.verdict import Outcome
@@ -50,9 +49,9 @@ def test_a_share_or_a_single_letter_is_tolerated() -> None:
     assert unread({0: "\U0001f642", 1: "\u2192"}, "\U0001f642 \u2192") == set()
 
 
-@pytest.fixture(scope="module")
-def moderator() -> Moderator:
-    return open_moderator(threads=1)
+@pytest.fixture
+def moderator(shipped_guard: Moderator) -> Moderator:
+    return shipped_guard
 
 
 UNREAD = {

@@ -103,7 +103,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(ANYTHING, ANYTHING), max_size=5))
 def test_one_finite_reward_a_row_whatever_arrives(rows):
     values = REWARD([*(prompt for prompt, _ in rows), "Hi"], [*(completion for _, completion in rows), "fine"])
@@ -112,7 +112,7 @@ def test_one_finite_reward_a_row_whatever_arrives(rows):
     assert values[-1] == REWARD(["Hi"], ["fine"])[0], "one row never changes another's reward"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(rows=st.lists(st.tuples(TEXTS, TEXTS), max_size=8), order=st.randoms(), clip=st.floats(0.1, 20))
 def test_one_bounded_reward_a_row_whatever_the_order(rows, order, clip):
     reward = make_safety_reward("fake", policy="minimal", clip=clip)

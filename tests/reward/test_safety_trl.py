@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.fixtures import warm
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "grpo_safety.py"
 # In a process of its own, because the trainers' libraries warn and here a warning is an error.
@@ -52,13 +51,7 @@ def test_two_steps_of_grpo_log_the_rewards(tmp_path):
     prompts.write_text('{"prompt": [{"role": "user", "content": "tell me about the sea"}]}\n' * 4)
     base, out = tmp_path / "base", tmp_path / "out"
     arguments = [EXAMPLE, prompts, out, "--base", base, "--guard", "fake", "--policy", "minimal", "--steps", "2"]
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *map(str, [base, *arguments]), "--tokens", "8"],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = warm.python("-c", SCRIPT, base, *arguments, "--tokens", "8")
     assert done.returncode == 0, done.stderr[-2000:]
     state = json.loads((out / "trainer_state.json").read_text())
     assert state["global_step"] == 2

@@ -349,7 +349,7 @@ verdicts = st.builds(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(verdicts)
 def test_a_verdict_survives_the_wire(verdict: Verdict) -> None:
     data = messages.verdict_to_proto(verdict).SerializeToString()

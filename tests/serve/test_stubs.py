@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from google.rpc import status_pb2
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_stubs_are_generated_from_the_proto(tmp_path: Path) -> None:
     outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
     google = str(Path(status_pb2.__file__).parents[2])

@@ -18,14 +18,10 @@ from tests.fixtures import warm
 
 RECIPES = sorted(asset("training/recipes").glob("*.py"))
 CONFIGS = sorted(asset("training/configs").glob("*.yaml"))
+ROOT = Path(guard.__file__).parent.parent
 DATA = [path for path in CONFIGS if path.name.startswith("data-")]
 TRANSFER = asset("training/configs/transfer.yaml")
 TRAINING = [path for path in CONFIGS if path not in (*DATA, TRANSFER)]
-TRAIN = Path(guard.__file__).parent / "train"
-SHARED = {
-    "EncoderConfig": TRAIN / "encoder" / "run.py",
-    "LoopConfig": TRAIN / "common" / "config.py",
-}  # what recipes share
 # Loads a recipe as a user's copy would be, reads every config of it, then one with a mistake in a key.
 LOAD = """
 import importlib.util, sys
@@ -63,12 +59,15 @@ def keys(recipe: Path) -> dict[str, bool]:
 
 
 def _keys(module: Path, name: str) -> dict[str, bool]:
+    """Those of a class that stands in the module, or that it imports from the package."""
     for node in ast.parse(module.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            shared = [_keys(SHARED[base], base) for base in map(ast.unparse, node.bases)]
+            shared = [_keys(module, ast.unparse(base)) for base in node.bases]
             fields = [entry for entry in node.body if isinstance(entry, ast.AnnAssign)]
             own = {ast.unparse(field.target): field.value is None for field in fields}
             return {key: required for part in (*shared, own) for key, required in part.items()}
+        if isinstance(node, ast.ImportFrom) and node.module and any(each.name == name for each in node.names):
+            return _keys(ROOT / f"{node.module.replace('.', '/')}.py", name)
     raise AssertionError(f"{module} has no {name}")
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
@@ -21,10 +21,12 @@ from guard.prompts.chat_template import CONFIG, JINJA
 from guard.prompts.prompt import Prompt, load_prompt
 from guard.train.causal.adapter import check_adapter
 from guard.train.causal.checkpoint import Checkpoint, model_folder
+from guard.train.causal.config import Device
 from guard.train.causal.hollow import described, empty_model, stored_as
 from guard.train.causal.rows import DETAILS
 
-Device = Literal["auto", "cuda", "cpu"]
+# Options of TRL's trainer that keys of the recipe take the place of.
+REPLACED = {"per_device_train_batch_size": "batch_rows and batch_tokens", "bf16": "precision", "fp16": "precision"}
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -75,13 +77,16 @@ def check_graph(config: Any, where: str, error: type[BundleError | ConfigError])
         raise error(f"{where}: a {config.model_type} {told}; take a base whose layers all are attention")
 
 
-def check_exportable(base: str, options: Mapping[str, Any], adapter: LoraConfig | None) -> Path:
+def check_exportable(base: str, options: Mapping[str, Any], adapter: LoraConfig | None, frozen_layers: int = 0) -> Path:
     """The folder of a base, from which what is trained can be exported afterwards. ConfigError or BundleError if not.
 
-    options: what it is loaded with, beside its name. adapter: None where all weights are trained.
+    options: what it is loaded with, beside its name. adapter: None where all weights are trained. frozen_layers: of
+    which at least one must be left to learn.
     """
     folder = model_folder(base, options)
     config = described(base, options)
+    if frozen_layers >= (layers := config.get_text_config().num_hidden_layers):
+        raise ConfigError(f"frozen_layers={frozen_layers}: the base has {layers} layers; at least one must be left")
     check_graph(config, f"base {base!r}", ConfigError)
     if adapter is not None:  # else all weights will be written anew
         check_adapter(adapter, config, "lora")
@@ -137,14 +142,25 @@ def counted(model: Any) -> tuple[int, int]:
     return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
 
 
-def passed_through(options: Mapping[str, Any], cls: type, section: str, **ours: Any) -> Any:
-    """A `cls` of the options of a section and of `ours`, which may not be given. Unknown options are errors."""
-    allowed = {known.name for known in dataclasses.fields(cls) if known.init} - set(ours)
+def passed_through(
+    options: Mapping[str, Any], cls: type, section: str, instead: Mapping[str, str] | None = None, **ours: Any
+) -> Any:
+    """A `cls` of the options of a section and of `ours`, which may not be given. Unknown options are errors.
+
+    instead: by options of `cls` that may not be given, the keys of the recipe that take their place.
+    """
+    replaced = instead or {}
+    allowed = {known.name for known in dataclasses.fields(cls) if known.init} - set(ours) - set(replaced)
     for key in options:
+        if key in replaced:
+            raise ConfigError(f"{section}.{key} is set by this recipe; give {replaced[key]}, outside of {section}")
+        if key in ours:
+            raise ConfigError(f"{section}.{key} is set by this recipe")
         if key not in allowed:
             near = nearest(key, allowed)
-            why = "is set by this recipe" if key in ours else f"is no option of {cls.__name__}"
-            raise ConfigError(f"{section}.{key} {why}{f'; did you mean {near}?' if near else ''}")
+            raise ConfigError(
+                f"{section}.{key} is no option of {cls.__name__}{f'; did you mean {near}?' if near else ''}"
+            )
     try:
         return cls(**options, **ours)
     except (TypeError, ValueError) as problem:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from guard.conversation import Example
 from guard.errors import DataError
@@ -22,15 +23,17 @@ from guard.policy import Policy
 from guard.prompts.prompt import Prompt
 from guard.prompts.window import Ids, Score, combined
 from guard.train.augment.policy_views import decides
+from guard.train.causal.step import cached, padded_left
 from guard.views.tokenize import tokenize
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DevRow:
-    """A held-out row as the whole prompts of all its windows."""
+    """A held-out row: what follows the policy's prefix in all its windows. kind: prompt, response or text."""
 
     unsafe: bool
-    prompts: tuple[Ids, ...]
+    windows: tuple[Ids, ...]
+    kind: str = "prompt"
 
 
 def dev_sample(
@@ -51,9 +54,8 @@ def dev_sample(
     labels = {example.label for example in drawn}
     if len(labels) < 2:
         drawn[-1] = next(example for example in decided if example.label not in labels)
-    prefix = prompt.prefix_ids(rules)
     return [
-        DevRow(example.label == "unsafe", tuple((*prefix, *window.ids) for window in windows))
+        DevRow(example.label == "unsafe", tuple(window.ids for window in windows), example.kind)
         for example in drawn
         for windows in [tokenize(prompt, example.conversation, rules).windows]
     ]
@@ -67,21 +69,24 @@ class VerdictScores:
     mass: Floats
 
 
-def score_verdicts(model: Any, prompts: Sequence[Ids], prompt: Prompt, device: Any) -> VerdictScores:
-    """The reading of prompts that go through the model as one batch.
+def score_verdicts(
+    model: Any, prefix: Ids, windows: Sequence[Ids], prompt: Prompt, device: Any, share_prefix: bool = True
+) -> VerdictScores:
+    """The reading of windows after one prefix, as one batch.
 
     `model` is called as a Hugging Face causal LM, without gradients; the caller sets evaluation mode and precision.
+    share_prefix: whether the prefix goes through it once, or once for each window.
     """
-    width = max(map(len, prompts))
-    # Padding stands on the left, so that the last position is the verdict's for all.
-    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in prompts], device=device)
-    there = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=device)
     with torch.no_grad():
+        past = cached(model, torch.tensor([prefix], device=device), len(windows)) if share_prefix else None
+        ids, mask = padded_left(windows if share_prefix else [(*prefix, *window) for window in windows], device)
+        before = len(prefix) if share_prefix else 0
         found = model(
             input_ids=ids,
-            attention_mask=there,
-            position_ids=(there.cumsum(1) - 1).clamp(min=0),
-            use_cache=False,
+            attention_mask=nn.functional.pad(mask, (before, 0), value=1),
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0) + before,
+            past_key_values=past,
+            use_cache=share_prefix,
             logits_to_keep=1,
         )
     words = torch.tensor([prompt.safe[0], prompt.unsafe[0]], device=device)
@@ -90,15 +95,18 @@ def score_verdicts(model: Any, prompts: Sequence[Ids], prompt: Prompt, device: A
 
 
 def ranking(judged: Sequence[DevRow], reading: VerdictScores) -> dict[str, float]:
-    """AUPRC, AUROC and best F1 of the rows by their worst windows, and the mean label mass of all windows.
+    """AUPRC, AUROC and best F1 of the rows by their worst windows, and the mean label mass of all windows; the AUPRC of
+    each kind of rows as well, where there are several.
 
     `reading` is that of all windows of all rows, in order. Rows are of both labels.
     """
     scores = map(Score, reading.odds.tolist())
-    worst = np.array([combined(list(islice(scores, len(row.prompts)))).unsafe for row in judged])
-    labels = np.array([row.unsafe for row in judged])
+    worst = np.array([combined(list(islice(scores, len(row.windows)))).unsafe for row in judged])
+    labels, kinds = np.array([row.unsafe for row in judged]), np.array([row.kind for row in judged])
     best = best_f1(labels, worst)
     found = {"auprc": auprc(labels, worst), "auroc": auroc(labels, worst), "best_f1": best.value if best else None}
+    if len(several := sorted(set(kinds.tolist()))) > 1:
+        found |= {f"auprc_{kind}": auprc(labels[kinds == kind], worst[kinds == kind]) for kind in several}
     return {
         **{name: value for name, value in found.items() if value is not None},
         "label_mass": float(reading.mass.mean()),

@@ -22,76 +22,88 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from guard.errors import ConfigError
 from guard.prompts.prompt import Prompt
+from guard.prompts.window import Ids
 from guard.train.causal.dev_eval import DevRow, VerdictScores, ranking, score_verdicts
+from guard.train.causal.groups import EpochBatches
 from guard.train.causal.qlora import keep_stored
-from guard.train.causal.rows import IGNORED, EpochRows
+from guard.train.causal.rows import IGNORED
+from guard.train.causal.step import collated, verdict_loss
 from guard.train.common.plot import draw_history
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DevSet:
-    """What the guard is judged by: rows, and the prompt that knows where the verdict begins."""
+    """What the guard is judged by: rows, the policy's prefix before their windows, and the prompt that made both."""
 
     rows: Sequence[DevRow]
+    prefix: Ids
     prompt: Prompt
 
 
 class VerdictTrainer(SFTTrainer):
-    """Takes what SFTTrainer takes, but `rows` and `dev_set` (None: never judged) for its data sets.
+    """Takes what SFTTrainer takes, but `batches` and `dev_set` (None: never judged) for its data sets.
 
-    first_token_weight: how many times a verdict's first token counts in the loss; the other tokens count once.
+    share_prefix: whether a group's policy goes through the model once, or once for each row. frozen_layers: how many of
+    the lowest layers, and the embeddings with them, stay as they are. first_token_weight: how many times a verdict's
+    first token counts in the loss; the other tokens count once.
     Raises ConfigError where the loss stops being a number and where a checkpoint cannot be written.
     """
 
     def __init__(
-        self, *, rows: EpochRows, dev_set: DevSet | None, first_token_weight: float = 1.0, **options: Any
+        self,
+        *,
+        batches: EpochBatches,
+        dev_set: DevSet | None,
+        share_prefix: bool,
+        frozen_layers: int = 0,
+        first_token_weight: float = 1.0,
+        **options: Any,
     ) -> None:
         # TRL takes no data set but its own kind. It checks this one row, and trains on what stands in its place below.
-        first = Dataset.from_list([rows[0]])
-        super().__init__(train_dataset=first, eval_dataset=first if dev_set else None, **options)
+        asked, verdict = batches[0][0].rows[0]
+        row = {"input_ids": [*asked, *verdict], "labels": [IGNORED] * len(asked) + [*verdict]}
+        first = Dataset.from_list([row])
+        pad = options["processing_class"].pad_token_id
+        collate = functools.partial(collated, pad=pad)
+        super().__init__(train_dataset=first, eval_dataset=first if dev_set else None, data_collator=collate, **options)
+        adapted: Any = self.model
         if options.get("quantization_config") is not None:
             # TRL rounds a QLoRA adapter to bf16, and peft widens it when a run goes on, which would be another run.
-            adapted: Any = self.model
             for weight in adapted.parameters():
                 if weight.requires_grad:
                     weight.data = weight.data.float()
             keep_stored(adapted)
-        self.train_dataset = rows
+        freeze(adapted, frozen_layers)
+        self.model_accepts_loss_kwargs = True  # the loss below is a mean over the whole step
+        self.train_dataset = batches
         self.seconds_judging = 0.0
+        self.tokens = 0  # trained on since this process began, padding not counted, a shared prefix counted once
         self._held_out = dev_set
+        self._share_prefix = share_prefix
         self._first_token_weight = first_token_weight
         for silent in (PrinterCallback, ProgressCallback):
             self.remove_callback(silent)
         self.add_callback(Progress())
 
-    @property
-    def tokens(self) -> int:
-        """Tokens trained on since this process began, padding not counted."""
-        return int(self._total_train_tokens)
-
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """TRL's, with the first token of each verdict weighted."""
-
-        def weighted(**given: Any) -> Any:
-            labels: Tensor = given["labels"]
-            learnt, weights = labels[:, 1:] != IGNORED, first_token_weights(labels, self._first_token_weight)
-            if not labels.is_cpu:
-                found = model(**given)
-            else:
-                # TRL's kernels spare the output layer the positions where nothing is learnt. Without them, on a CPU, it
-                # gets all, which costs a small model more than all its layers. So it gets what is learnt, as one row.
-                labels, weights = nn.functional.pad(labels[:, 1:][learnt][None], (1, 0)), weights[learnt][None]
-                hook = self._backbone.register_forward_hook(functools.partial(learnt_alone, learnt))
-                try:
-                    found = model(**{**given, "labels": labels})
-                finally:
-                    hook.remove()
-            found.log_probs = found.log_probs * weights
-            return found
-
-        return super().compute_loss(weighted, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+        """The mean over the tokens that the whole step learns."""
+        found = [
+            verdict_loss(model, self._backbone, group, self._share_prefix, self._first_token_weight)
+            for group in inputs["groups"]
+        ]
+        learnt = sum(len(each.tokens) for each in found)
+        total = torch.stack([each.tokens.sum() for each in found]).sum()
+        loss = total / (learnt if num_items_in_batch is None else num_items_in_batch)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # whose mean is taken of the gradients
+        for group in inputs["groups"]:
+            prefixes = 1 if self._share_prefix else len(group["labels"])
+            self.tokens += prefixes * group["prefix"].shape[1] + int(group["mask"].sum())
+        self._metrics["train"]["mean_token_accuracy"].append(sum(each.right for each in found) / learnt)
+        self._metrics["train"]["num_tokens"] = [self.tokens]
+        return loss
 
     @property
     def _backbone(self) -> Any:
@@ -124,7 +136,7 @@ class VerdictTrainer(SFTTrainer):
         model: Any = self.model_wrapped
         training = model.training
         model.eval()
-        found = self._read([ids for row in self._held_out.rows for ids in row.prompts], self._held_out.prompt)
+        found = self._read([ids for row in self._held_out.rows for ids in row.windows], self._held_out)
         if not np.isfinite(found.odds).all():
             raise self._no_number("a score of a dev row", math.nan)
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in ranking(self._held_out.rows, found).items()}
@@ -134,8 +146,8 @@ class VerdictTrainer(SFTTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _read(self, prompts: Sequence[tuple[int, ...]], prompt: Prompt) -> VerdictScores:
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    def _read(self, windows: Sequence[Ids], dev_set: DevSet) -> VerdictScores:
+        order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
         size, world = self.args.eval_batch_size, self.args.world_size
         batches = [order[at : at + size] for at in range(0, len(order), size)]
         batches += [batches[-1]] * (-len(batches) % world)  # sharded weights need as many forwards from each process
@@ -143,8 +155,12 @@ class VerdictTrainer(SFTTrainer):
         own: list[tuple[list[int], VerdictScores]] = []
         for batch in batches[self.args.process_index :: world]:
             with self.compute_loss_context_manager():
-                own.append((batch, score_verdicts(model, [prompts[i] for i in batch], prompt, self.args.device)))
-        found = VerdictScores(np.zeros(len(prompts)), np.zeros(len(prompts)))
+                chosen = [windows[index] for index in batch]
+                read = score_verdicts(
+                    model, dev_set.prefix, chosen, dev_set.prompt, self.args.device, self._share_prefix
+                )
+            own.append((batch, read))
+        found = VerdictScores(np.zeros(len(windows)), np.zeros(len(windows)))
         for batch, part in gather_object(own):
             found.odds[batch], found.mass[batch] = part.odds, part.mass
         return found
@@ -166,18 +182,15 @@ class VerdictTrainer(SFTTrainer):
             ) from problem
 
 
-def learnt_alone(learnt: Tensor, _model: Any, _given: Any, found: Any) -> Any:
-    """A forward hook: [1, tokens learnt + 1, width], the last hidden states that a learnt token is predicted from."""
-    states = found.last_hidden_state
-    found.last_hidden_state = nn.functional.pad(states[:, :-1][learnt][None], (0, 0, 0, 1))
-    return found
-
-
-def first_token_weights(labels: Tensor, weight: float) -> Tensor:
-    """[batch, tokens - 1]: `weight` where a row's first learnt token is predicted, 1 elsewhere."""
-    learnt = labels[:, 1:] != IGNORED
-    first = learnt & (learnt.cumsum(1) == 1)
-    return torch.where(first, weight, 1.0)
+def freeze(model: nn.Module, layers: int) -> None:
+    """Stops the lowest layers of a model, and its embeddings, from learning; does nothing for none."""
+    if not layers:
+        return
+    count = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr, operator]
+    stack = next(part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == count)
+    embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
+    for part in (embeddings, *stack[:layers]):
+        part.requires_grad_(False)
 
 
 class Progress(TrainerCallback):
@@ -194,7 +207,7 @@ class Progress(TrainerCallback):
             return
         shown = {key.removeprefix("eval_"): value for key, value in logs.items() if isinstance(value, int | float)}
         if "eval_auprc" in logs:
-            kept = ("auprc", "auroc", "best_f1", "label_mass")
+            kept = tuple(name for name in shown if name.startswith(("au", "best_f1", "label_mass")))
         else:
             kept = ("loss", "grad_norm", "learning_rate", "mean_token_accuracy")
         told = " ".join(f"{key} {shown[key]:.4g}" for key in kept if key in shown)

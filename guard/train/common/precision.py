@@ -6,7 +6,11 @@ and 5 in fp32, for its gradients 287 and 4 (left), 15 and 4 (right).
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+
+Precision = Literal["auto", "bf16", "fp32"]
 
 
 def computes_bf16() -> bool:
@@ -20,3 +24,10 @@ def cpu_autocast(bf16: bool) -> torch.autocast:
     if bf16 and not usable:
         print("bf16: this processor has no instructions for it, so fp32 is used", flush=True)  # noqa: T201
     return torch.autocast("cpu", torch.bfloat16, enabled=usable)
+
+
+def trains_in_bf16(precision: Precision, cuda: bool) -> bool:
+    """Whether to compute in bf16: `auto` does where the machine has instructions for it."""
+    if precision == "auto":
+        return torch.cuda.is_bf16_supported(including_emulation=False) if cuda else computes_bf16()
+    return precision == "bf16"

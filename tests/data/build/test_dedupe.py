@@ -60,7 +60,7 @@ def selected(given_rows, **settings):
 
 
 @given(rows)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_one_row_and_one_label_a_text_remain(given_rows):
     done, _ = selected(given_rows)
     keys = Counter(text_key(row.prompt) for row, reason, _ in done if not reason)
@@ -76,7 +76,7 @@ def test_one_row_and_one_label_a_text_remain(given_rows):
 
 
 @given(rows)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_near_duplicates_go_within_one_label_only(given_rows):
     done, _ = selected(given_rows, near_duplicates=0.8)
     assert len(done) == len(given_rows)

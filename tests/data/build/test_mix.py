@@ -32,7 +32,7 @@ ROW = st.tuples(
     st.booleans(), st.sampled_from("abc"), st.sampled_from(["en", "vi"]), st.sampled_from(["prompt", "text"])
 )
 ROWS = st.lists(ROW, min_size=1, max_size=30)
-FEW = settings(max_examples=50, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 BY_LANGUAGE = Reweigh(by=("language",), at_most=1e9)
 
 

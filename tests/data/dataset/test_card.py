@@ -189,17 +189,15 @@ def test_numbers_are_those_of_the_rows(folder, page):
     assert page.table("Characters of the judged turn")["text, safe"][::4] == [len(lengths), lengths[-1]]
 
 
-def test_the_same_build_gives_the_same_bytes(folder, text, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "elsewhere")
-    (copy / "card.html").write_text("old", encoding="utf-8")
-    assert write_card(copy).read_text(encoding="utf-8") == text
+def test_neither_folders_nor_dates_are_named(folder, text):
     assert str(folder) not in text
     assert not re.search(r"\b20[2-9]\d-\d\d-\d\d", text)  # no date
 
 
 @pytest.mark.slow
-def test_another_process_gives_the_same_bytes(folder, text, tmp_path):
+def test_another_process_gives_the_same_bytes_in_another_folder(folder, text, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "elsewhere")
+    (copy / "card.html").write_text("old", encoding="utf-8")
     imports = "from pathlib import Path; from guard.data.dataset.card.card import write_card"
     code = f"{imports}; write_card(Path({str(copy)!r}))"
     (tmp_path / "matplotlibrc").write_text("font.size: 30\naxes.facecolor: red\n", encoding="utf-8")

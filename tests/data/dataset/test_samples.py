@@ -151,7 +151,7 @@ def test_what_is_no_build(tmp_path):
         ids(tmp_path / "x.parquet")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 12), st.integers(0, 12), st.integers())
 def test_a_larger_sample_begins_with_the_smaller_one(folder, one, other, seed):
     smaller, larger = sorted((one, other))

@@ -71,7 +71,7 @@ def write_table(path, table, format):
             writer.write_table(whole, max_chunksize=2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(TABLE)
 def test_every_format_gives_the_same_table(table):
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def test_every_format_gives_the_same_table(table):
                 assert [record.fields for record in read(packed, packed.name, format_of(packed))] == table
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.text("a\r\n\x0b\x0c\x1c\x85\u2028é", max_size=8), max_size=6).map("".join), st.integers(1, 5))
 def test_lines_are_those_of_splitlines_wherever_the_buffer_ends(text, size):
     from guard.data.sources import formats

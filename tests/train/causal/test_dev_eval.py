@@ -29,6 +29,16 @@ def prompt(tmp_path_factory: pytest.TempPathFactory) -> Prompt:
     return load_prompt(path, 900, 64, "names")
 
 
+class Heard:
+    """What a listener remembers of a prefix."""
+
+    def __init__(self, words: Any) -> None:
+        self.words = words
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self.words = self.words.repeat_interleave(repeats, dim=0)
+
+
 def listener(vocabulary: int) -> Any:
     """A model whose logits depend on every attended token and on its position, and on nothing else."""
 
@@ -39,10 +49,21 @@ def listener(vocabulary: int) -> Any:
             self.words = torch.nn.Embedding(vocabulary, vocabulary)
 
         def forward(
-            self, input_ids: Any, attention_mask: Any, position_ids: Any, use_cache: bool, logits_to_keep: int
+            self,
+            input_ids: Any,
+            logits_to_keep: int,
+            use_cache: bool,
+            attention_mask: Any = None,
+            position_ids: Any = None,
+            past_key_values: Any = None,
         ) -> Any:
-            heard = self.words(input_ids) * (attention_mask * (1 + 0.01 * position_ids))[..., None]
-            return SimpleNamespace(logits=heard.cumsum(1)[:, -logits_to_keep:])
+            before = 0 if past_key_values is None else past_key_values.words.shape[1]
+            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask[:, before:]
+            places = torch.arange(input_ids.shape[1])[None] if position_ids is None else position_ids
+            heard = self.words(input_ids) * (mask * (1 + 0.01 * places))[..., None]
+            if past_key_values is not None:
+                heard = torch.cat([past_key_values.words, heard], 1)
+            return SimpleNamespace(logits=heard.cumsum(1)[:, -logits_to_keep:], past_key_values=Heard(heard))
 
     return Listener()
 
@@ -52,12 +73,14 @@ def example(number: int, text: str, *codes: str) -> Example:
     return Example(str(number), Conversation.of(text), label, frozenset(codes), "s", "l", "en", "prompt", "dev")  # type: ignore[arg-type]
 
 
-def test_a_score_is_that_of_the_prompt_alone_and_of_the_words_first_tokens(prompt: Prompt) -> None:
+@pytest.mark.parametrize("share_prefix", [True, False])
+def test_a_score_is_that_of_the_prompt_alone_and_of_the_words_first_tokens(prompt: Prompt, share_prefix: bool) -> None:
     size = prompt.chat.tokenizer.get_vocab_size()
     model, generator = listener(size), np.random.default_rng(0)
     asked = [tuple(map(int, generator.integers(0, size, length))) for length in (3, 17, 9)]
-    together = scores.score_verdicts(model, asked, prompt, "cpu")
-    for index, ids in enumerate(asked):
+    prefix = tuple(map(int, generator.integers(0, size, 5)))
+    together = scores.score_verdicts(model, prefix, asked, prompt, "cpu", share_prefix)
+    for index, ids in enumerate((*prefix, *window) for window in asked):
         place = 1 + 0.01 * torch.arange(len(ids))
         logits = (model.words(torch.tensor(ids)) * place[:, None]).sum(0).detach().double()
         odds = float(logits[prompt.unsafe[0]] - logits[prompt.safe[0]])
@@ -76,6 +99,13 @@ def test_a_row_is_ranked_by_its_worst_window() -> None:
     assert worse["auroc"] == 0.5
 
 
+def test_prompts_and_responses_are_ranked_by_themselves_as_well() -> None:
+    kinds = ("prompt", "prompt", "response", "response")
+    judged = [scores.DevRow(n % 2 == 0, ((n,),), kind) for n, kind in enumerate(kinds)]
+    found = scores.ranking(judged, scores.VerdictScores(np.array([2.0, 1.0, 3.0, 4.0]), np.full(4, 0.5)))
+    assert (found["auprc_prompt"], found["auprc_response"]) == (1.0, 0.5)
+
+
 def test_the_sample_is_fixed_and_has_all_windows_of_its_rows(prompt: Prompt) -> None:
     rows = [
         example(n, f"Message {n}. " + "All is calm. " * (n % 3) * 60, *(["M1"] if n % 4 == 0 else []))
@@ -86,8 +116,8 @@ def test_the_sample_is_fixed_and_has_all_windows_of_its_rows(prompt: Prompt) -> 
     assert first != scores.dev_sample(rows, prompt, RULES, 12, 8, "data")
     assert len(first) == 12
     assert len(scores.dev_sample(rows, prompt, RULES, 99, 7, "data")) == 40
-    assert max(len(row.prompts) for row in first) > 1
-    assert all(len(ids) <= 900 for row in first for ids in row.prompts)
+    assert max(len(row.windows) for row in first) > 1
+    assert all(len(ids) <= 900 for row in first for ids in row.windows)
     assert {row.unsafe for row in scores.dev_sample(rows, prompt, RULES, 2, 3, "data")} == {True, False}
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.fixtures import warm
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, str(BENCHMARKS / script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return warm.python(BENCHMARKS / script, *arguments)
 
 
 def result(script: str, out: Path, *arguments: str) -> dict:

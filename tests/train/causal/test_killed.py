@@ -79,9 +79,9 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(folder: Path, unkilled: d
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(folder: Path) -> None:
-    alone = ("trainer.max_steps=3", "checkpoint_steps=3")
-    done = tiny_sft.train(folder, "one", *alone)
-    shared = tiny_sft.train(folder, "two", *alone, "processes=2", "trainer.per_device_train_batch_size=4")
+    alone = ("trainer.max_steps=3", "checkpoint_steps=3", "batch_rows=4")
+    done = tiny_sft.train(folder, "one", *alone, "trainer.gradient_accumulation_steps=2")
+    shared = tiny_sft.train(folder, "two", *alone, "processes=2")
     assert (done.returncode, shared.returncode) == (0, 0), shared.stderr[-3000:]
     assert list(losses(folder / "two").values()) == pytest.approx(list(losses(folder / "one").values()), rel=1e-3)
 

@@ -53,7 +53,7 @@ def test_the_run_learns_and_tells_what_made_it(run: Path) -> None:
     assert record["rows"] == {"read": 64, "foreign": 0, "weightless": 0, "draws": 64, "dev": 64}
     assert 0 < record["trained_parameters"] < record["parameters"]
     assert record["config"]["trainer"]["learning_rate"] == pytest.approx(1e-2)
-    assert record["config"]["augmentation"]["drop"] == pytest.approx(0.3)
+    assert record["config"]["augmentation"]["drop"] == pytest.approx(0.1)
     names = {"adapter", "tokenizer.json", "policy.yaml", "run.json", "started.json", "history.png", "checkpoints"}
     assert {path.name for path in run.iterdir()} == names
     assert (run / "adapter" / "adapter_model.safetensors").is_file()

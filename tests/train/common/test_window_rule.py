@@ -60,4 +60,4 @@ def test_a_causal_dev_row_has_the_windows_of_its_views(tmp_path: Path) -> None:
     tiny_causal.tokenizer().save(str(tmp_path / "tokenizer.json"))
     prompt = load_prompt(tmp_path / "tokenizer.json", 900, 64)
     rows = examples(["v\u200biolates:M1", "v\u200biolates:M1"])
-    assert [len(item.prompts) for item in causal_dev.dev_sample(rows, prompt, RULES, 2, 0, "data")] == [2, 2]
+    assert [len(item.windows) for item in causal_dev.dev_sample(rows, prompt, RULES, 2, 0, "data")] == [2, 2]

@@ -22,7 +22,7 @@ from guard.errors import ConfigError, DataError
 from guard.metrics.classification import auroc
 from guard.train.common.replay import SEEDS, Replay, drawn, replayed
 from tests.fixtures import tiny_encoder, warm
-from tests.fixtures.recipe_runs import built_row, guard, write_splits
+from tests.fixtures.recipe_runs import built_row, guard, train, write_splits
 
 FERRY = Path(__file__).parents[3] / "examples" / "ferry-line"
 RULES = policy.load(FERRY / "policy.yaml")
@@ -207,8 +207,8 @@ def test_one_run_learns_each_policy_from_its_own_rows(tmp_path: Path) -> None:
     ]
     write_splits(tmp_path / "base_data", train=replays)
 
-    given = ("--policy", tmp_path / "own.yaml", "--data", tmp_path / "own.jsonl", "--base", tmp_path / "base")
-    guard("train", tmp_path / "tiny.yaml", f"replay.data={tmp_path / 'base_data'}", *given, "--out", tmp_path / "run")
+    given = {"policy": tmp_path / "own.yaml", "data": tmp_path / "own.jsonl", "base": tmp_path / "base"}
+    train(tmp_path / "tiny.yaml", f"replay.data={tmp_path / 'base_data'}", **given, out=tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     trained = len(load_examples(tmp_path / "own.jsonl", "train", policy.load(tmp_path / "own.yaml")))
     assert record["replay"] == {"policy": policy.load("minimal").digest, "rows": 600, "an_epoch": trained}

@@ -264,7 +264,9 @@ def test_mistakes_are_told_in_one_line(folder: Path) -> None:
         assert not (folder / "mistaken").exists()
     text = "".join(json.dumps({"prompt": f"tree {n}", "label": "safe"}) + "\n" for n in range(40))
     (folder / "safe.jsonl").write_text(text, encoding="utf-8")
-    _, err = distil(folder, "mistaken", data="safe.jsonl", code=2)
+    own = ("--policy", "mlcommons", "--data", folder / "safe.jsonl", "--base", folder / "base")
+    changes = (*STUDENT, PLAIN, f"teacher={TEACHER}")
+    _, err = guard("train", "distill", *changes, *own, "--out", folder / "mistaken", code=2)  # as a user starts it
     assert "only safe rows to train on under policy 'mlcommons'" in err
     assert not (folder / "mistaken").exists()
 

@@ -10,6 +10,7 @@ import pytest
 from guard.errors import ConfigError
 from tests.fixtures.lazy import lazy
 
+pytestmark = pytest.mark.slow  # they build a model of transformers
 torch, safetensors, transformers = lazy("torch"), lazy("safetensors.torch"), lazy("transformers")
 encoder = lazy("guard.train.encoder.model")
 CONFIG = {

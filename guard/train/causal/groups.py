@@ -1,0 +1,304 @@
+"""What a causal guard is shown: groups of rows under one policy, each row as often as its weight says, augmented anew.
+
+The rows of a group share the policy's words, which a step so computes once (guard.train.causal.step). Which part of a
+policy is in force, in which order, under which codes and in how much detail is drawn for each group, and the labels of
+its rows follow: a row that violates only what was left out is safe there. Groups are put together into batches of like
+numbers of rows, as some policies have few rows.
+
+A batch depends on the seed and its place alone, so a resumed run is shown what the killed one would have been. Heavy
+rows come several times instead of with a larger loss: each draw has another disguise, policy and window, and no single
+row moves the weights many times as far as its neighbours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from guard.conversation import Example
+from guard.data.dataset.relabel import relabel
+from guard.policy import Detail, Policy
+from guard.policy.route import Route
+from guard.prompts.prompt import Prompt
+from guard.prompts.window import Ids
+from guard.train.augment import policy_views as views
+from guard.train.augment.augmentation import Augmentation, Augmented, augment
+from guard.train.augment.padding import Pool
+from guard.train.causal.rows import DETAILS, TrainingRow, answer
+from guard.train.common.sampling import holding, one_policy
+
+CHUNK = 8192  # draws among which groups of near lengths are made
+PACK = 12  # draws that stay together where a policy has few rows
+JITTER = 1.1
+LEAST_IN_FORCE = 1 / 3  # of the categories of a policy of which a part is left out
+MOST_DRAWS = 1000  # more than one row can have in an epoch
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Group:
+    """Rows under one policy: the prefix that all share, and of each what follows it, up to the verdict and the verdict
+    to learn."""
+
+    prefix: Ids
+    rows: tuple[tuple[Ids, Ids], ...]
+
+    @property
+    def tokens(self) -> int:
+        """Without padding, the prefix counted once."""
+        return len(self.prefix) + sum(len(asked) + len(verdict) for asked, verdict in self.rows)
+
+    @property
+    def width(self) -> int:
+        """Tokens of its longest row."""
+        return max(len(asked) + len(verdict) for asked, verdict in self.rows)
+
+
+Batch = tuple[Group, ...]  # what a step sees on one device
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The most rows of a batch and of a group, and the most tokens of either as a step computes them; a single row may
+    have more.
+
+    row: the most tokens of a row behind the prefix, the verdict not counted; a longer text is cut into more windows
+    (None: as many as the prompt has). shared: whether a step computes the prefix of a group once, or for each row.
+    """
+
+    batch_rows: int
+    group_rows: int
+    tokens: int
+    row: int | None = None
+    shared: bool = True
+
+    def cost(self, prefix: int, rows: int, width: int) -> int:
+        """Tokens that a step computes of rows of one prefix, with padding."""
+        return (1 if self.shared else rows) * prefix + rows * width
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What rows of one group have in common: their policy, the codes of it about which all of them say something,
+    whether they do so about every part of it, and the least of it that they must be told."""
+
+    policy: Policy
+    codes: tuple[str, ...]
+    any_part: bool
+    least: Detail
+
+
+class EpochBatches:
+    """A sequence of batches, epoch after epoch, without an end but the one that `count` sets.
+
+    Every chunk of CHUNK draws is cut into groups of near lengths, which make batches in random order. Chunks are made
+    when they are asked for, one at a time and best in order. `__getitem__` is pure.
+    """
+
+    def __init__(
+        self,
+        taught: Sequence[TrainingRow],
+        prompts: Mapping[Detail, Prompt],
+        detail: Detail,
+        settings: Augmentation,
+        pool: Pool,
+        seed: int,
+        sizes: Sizes,
+        other: OtherPolicies | None = None,
+        count: int = 0,
+    ) -> None:
+        self.count = count
+        self._taught = taught
+        self._prompts = prompts
+        self._detail = detail
+        self._settings = settings
+        self._of_rows = one_policy(settings)
+        self._pool = pool
+        self._seed = seed
+        self._sizes = sizes
+        self._other = other or OtherPolicies()
+        weights = np.array([row.example.weight for row in taught])
+        self.draws = max(1, round(float(weights.sum())))  # of an epoch
+        self._weights = weights * (self.draws / weights.sum())
+        self._chunks = -(-self.draws // CHUNK)  # of an epoch
+        self._number, self._first = 0, 0  # of the chunk at hand, and of its first batch
+        self._batches: list[Batch] | None = None
+        self._order = lru_cache(1)(self._order_of)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def per_epoch(self) -> int:
+        """About how many batches an epoch has, from its first chunk."""
+        return max(1, round(len(self.chunk(0)) * self.draws / min(self.draws, CHUNK)))
+
+    def __getitem__(self, place: int) -> Batch:
+        if not 0 <= place < self.count:
+            raise IndexError(place)
+        if self._batches is None or place < self._first:
+            self._number, self._first, self._batches = 0, 0, self.chunk(0)
+        while place >= self._first + len(self._batches):
+            self._first += len(self._batches)
+            self._number += 1
+            self._batches = self.chunk(self._number)
+        return self._batches[place - self._first]
+
+    def chunk(self, number: int) -> list[Batch]:
+        """The batches of a chunk, in their order."""
+        rng = random.Random(f"{self._seed}/{number}/groups")
+        groups = [group for scope, shown in self._scopes(number).items() for group in self._cut(scope, shown, rng)]
+        rng.shuffle(groups)
+        made = together(groups, self._sizes)
+        rng.shuffle(made)
+        return made
+
+    def _scopes(self, number: int) -> dict[_Scope, list[Augmented]]:
+        """The rows of a chunk by what they may have in common."""
+        epoch, part = divmod(number, self._chunks)
+        scopes: dict[_Scope, list[Augmented]] = {}
+        for index, draw in self._order(epoch)[part * CHUNK : (part + 1) * CHUNK]:
+            row = self._other.drawn(self._taught[index], random.Random(f"{self._seed}/{epoch}/{index}/{draw}"))
+            number_of = epoch * MOST_DRAWS + draw
+            shown = augment(row.example, row.policy, self._of_rows, self._seed, number_of, self._pool)
+            scopes.setdefault(self._scope(row, shown.example), []).append(shown)
+        return scopes
+
+    def _order_of(self, epoch: int) -> list[tuple[int, int]]:
+        """The draws of an epoch: in random order, but those of a policy with few rows come in packs, so that they can
+        share its prefix."""
+        by_policy: dict[Policy, list[tuple[int, int]]] = {}
+        for draw in draws(self._weights, np.random.default_rng([self._seed, epoch])):
+            by_policy.setdefault(self._taught[draw[0]].policy, []).append(draw)
+        packs: list[list[tuple[int, int]]] = []
+        for found in by_policy.values():
+            size = PACK if len(found) < self._sizes.group_rows * self._chunks else 1
+            packs += [found[at : at + size] for at in range(0, len(found), size)]
+        random.Random(f"{self._seed}/{epoch}/order").shuffle(packs)
+        return [draw for pack in packs for draw in pack]
+
+    def _scope(self, row: TrainingRow, shown: Example) -> _Scope:
+        """Of an example that violates nobody knows what, only the whole policy is certain to be violated."""
+        policy, example = row.policy, row.example
+        if shown.label != example.label:  # a refusal now, which violates nothing
+            return _Scope(policy, policy.codes, True, row.least)
+        violated = (example.categories or frozenset()) if example.label == "unsafe" else frozenset()
+        if example.label == "unsafe" and not violated:
+            return _Scope(policy, policy.codes, False, row.least)
+        complete = violated.issubset(policy.codes) and example.source not in self._settings.incomplete
+        return _Scope(policy, views.decided(policy.codes, violated, example.undecided), complete, row.least)
+
+    def _cut(self, scope: _Scope, shown: list[Augmented], rng: random.Random) -> list[Group]:
+        # Jitter, because labels hang together with lengths: rows of one length alone would often be of one label.
+        encode = self._prompts[self._detail].chat.tokenizer.encode_batch
+        texts = [[message.content for message in one.example.conversation.messages] for one in shown]
+        sizes = [sum(map(len, encode(said, add_special_tokens=False))) * rng.uniform(1, JITTER) for said in texts]
+        order = [shown[index] for index in sorted(range(len(shown)), key=sizes.__getitem__)]
+        size, made = self._sizes.group_rows, []
+        for start in range(0, len(order), size):
+            made += self._groups_of(scope, order[start : start + size], rng)
+        return made
+
+    def _groups_of(self, scope: _Scope, shown: Sequence[Augmented], rng: random.Random) -> list[Group]:
+        """The rows under a view of their policy: one group, or more where they are too long for one."""
+        names = self._in_force(scope, rng)
+        drawn = max(scope.least, _detail(self._settings, rng), key=DETAILS.index)
+        prompt = self._prompts[min(self._detail, drawn, key=DETAILS.index)]  # never more than the guard will be told
+        policy = views.view(scope.policy, names, drawn)
+        if self._sizes.row is not None:
+            whole = len(prompt.prefix_ids(policy)) + prompt.grammar(policy).longest + self._sizes.row
+            prompt = prompt.with_room(min(prompt.max_tokens, whole))
+        prefix = prompt.prefix_ids(policy)
+        rows = [self._row(prompt, one, names, policy, rng) for one in shown]
+        pieces, longest = [rows[:0]], 0
+        for row in rows:
+            longest = max(longest, len(row[0]) + len(row[1]))
+            if pieces[-1] and self._sizes.cost(len(prefix), len(pieces[-1]) + 1, longest) > self._sizes.tokens:
+                pieces.append([])
+                longest = len(row[0]) + len(row[1])
+            pieces[-1].append(row)
+        return [Group(prefix, tuple(piece)) for piece in pieces]
+
+    def _in_force(self, scope: _Scope, rng: random.Random) -> dict[str, str]:
+        """The codes in force and in their order, with those that the group is told instead."""
+        settings, codes = self._settings, list(scope.codes)
+        if scope.any_part and len(codes) > 1 and rng.random() < settings.drop:
+            kept = rng.sample(codes, rng.randint(max(1, round(len(codes) * LEAST_IN_FORCE)), len(codes) - 1))
+            codes = sorted(kept, key=codes.index)
+        if rng.random() < settings.shuffle:
+            rng.shuffle(codes)
+        if rng.random() < settings.renumber:
+            return views.renumbered(codes, rng.choice(settings.prefixes))
+        return {code: code for code in codes}
+
+    def _row(
+        self, prompt: Prompt, shown: Augmented, names: Mapping[str, str], policy: Policy, rng: random.Random
+    ) -> tuple[Ids, Ids]:
+        example = views.relabelled(shown.example, names)
+        windows = prompt.tokenize(example.conversation, policy).windows
+        if example.label == "unsafe":
+            windows = holding(windows, shown.span)
+        return rng.choice(windows).ids, answer(prompt, example, policy)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPolicies:
+    """Other words for what a policy forbids: routes from it to other policies, under which a share
+    of its draws is labelled."""
+
+    policy: Policy | None = None
+    routes: tuple[Route, ...] = ()
+    share: float = 0.0
+
+    def drawn(self, row: TrainingRow, rng: random.Random) -> TrainingRow:
+        """The row under one of the policies, or as it is: also where its label says nothing there."""
+        if not self.routes or row.policy != self.policy or rng.random() >= self.share:
+            return row
+        route, example = rng.choice(self.routes), row.example
+        known = example.label == "safe" or bool(example.categories)
+        if not known or not (example.categories or frozenset()).issubset(row.policy.codes):
+            return row
+        said = relabel(route.crosswalk, example.label, sorted(example.categories or ()), sorted(example.undecided))
+        if said.label is None:
+            return row
+        codes = None if said.categories is None else frozenset(said.categories)
+        undecided = frozenset(said.undecided)
+        moved = dataclasses.replace(example, label=said.label, categories=codes, undecided=undecided)
+        return TrainingRow(moved, route.policy) if views.decides(moved, route.policy) else row
+
+
+def together(groups: Sequence[Group], sizes: Sizes) -> list[Batch]:
+    """The groups in batches of no more than the most rows and tokens, each in the first that has room for it."""
+    made: list[list[Group]] = []
+    room: list[tuple[int, int]] = []  # rows and tokens
+    for group in groups:
+        rows = len(group.rows)
+        tokens = sizes.cost(len(group.prefix), rows, group.width)
+        at = next((n for n, (r, t) in enumerate(room) if rows <= r and tokens <= t), None)
+        if at is None:
+            at = len(made)
+            made.append([])
+            room.append((sizes.batch_rows, sizes.tokens))
+        made[at].append(group)
+        room[at] = (room[at][0] - rows, room[at][1] - tokens)
+    return [tuple(members) for members in made]
+
+
+def draws(weights: np.ndarray[tuple[int], np.dtype[np.float64]], rng: np.random.Generator) -> list[tuple[int, int]]:
+    """(index, which draw of it) in random order. An index of weight w comes w times, rounded up or down at random so
+    that the mean is w; the number of all draws is the sum of the weights, a whole number (systematic sampling)."""
+    order = rng.permutation(len(weights))
+    upto = np.cumsum(weights[order])
+    upto[-1] = round(float(upto[-1]))  # what rounding errors could cost is a draw
+    times = np.diff(np.floor(upto + rng.random()), prepend=0).astype(int)
+    return [(int(index), draw) for index, count in zip(order, times, strict=True) for draw in range(count)]
+
+
+def _detail(settings: Augmentation, rng: random.Random) -> Detail:
+    drawn = rng.random()
+    if drawn < settings.names_only:
+        return "names"
+    return "short" if drawn < settings.names_only + settings.short else "full"
