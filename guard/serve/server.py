@@ -7,42 +7,21 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
 
 from guard.errors import Closed, ServiceError, need
 from guard.moderator import Moderator
+from guard.serve.config import Settings
 from guard.serve.core.keys import Keys
 from guard.serve.core.request import Options
 from guard.serve.core.service import Service
 from guard.serve.grpc import server as grpc_server
-from guard.serve.limits import Limits
 
 if TYPE_CHECKING:
     from guard.serve.metrics import Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Where a server listens (port 0: a free one; rest_port None: no HTTP) and its limits.
-
-    lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
-    least_ping_seconds: a client that pings its gRPC connection more often than that, three times, is disconnected.
-    head_seconds: a request over HTTP whose headers take longer is disconnected.
-    api_keys: the file of the keys (guard.serve.core.keys) of which each call must have one; health needs none.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 50051
-    limits: Limits = field(default_factory=Limits)
-    lame_duck_seconds: float = 1.0
-    least_ping_seconds: float = 5.0
-    rest_port: int | None = None
-    head_seconds: float = 10.0
-    api_keys: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

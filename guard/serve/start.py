@@ -1,0 +1,27 @@
+"""What a server's settings name: the moderator that it opens, and the files that it needs besides."""
+
+from __future__ import annotations
+
+from guard import policy as policies
+from guard.bundle import open_bundle
+from guard.moderator import Moderator, open_moderator
+from guard.serve.config import Settings
+from guard.serve.core.keys import Keys
+
+
+def open_served(settings: Settings) -> Moderator:
+    """The moderator that the settings choose. Raises BundleError or PolicyError."""
+    return open_moderator(settings.model, settings.policy, settings.mode, settings.threads)
+
+
+def check(settings: Settings) -> None:
+    """Opens every file that the settings name, but loads no model and listens nowhere.
+
+    Raises BundleError, PolicyError or ConfigError.
+    """
+    if settings.model != "fake":
+        open_bundle(settings.model)
+    if settings.policy is not None:
+        policies.load(settings.policy)
+    if settings.api_keys is not None:
+        Keys(settings.api_keys)
