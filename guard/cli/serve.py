@@ -33,6 +33,13 @@ def serve(
         Path | None,
         typer.Option(help="A file of API keys (`guard keys new`); left out, no key is needed. Read again on change."),
     ] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="The server's certificate chain in PEM: TLS on all ports. Read again on change.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key in PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Who signs clients' certificates, in PEM; given, each client needs one.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="A bundle folder, or `fake`; default: the shipped guard.")] = None,
     policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the bundle's own.")] = None,
     mode: Annotated[
@@ -64,6 +71,9 @@ def serve(
         ("--rest-port", "rest_port"): rest_port,
         ("--host", "host"): host,
         ("--api-keys", "api_keys"): api_keys,
+        ("--tls-certificate", "tls.certificate"): tls_certificate,
+        ("--tls-key", "tls.key"): tls_key,
+        ("--tls-client-ca", "tls.client_ca"): tls_client_ca,
         ("--model", "model"): model,
         ("--policy", "policy"): policy,
         ("--mode", "mode"): mode,
@@ -83,7 +93,7 @@ def serve(
         what = f"model {info.model[:12]}, policy {info.policy.id} {info.policy.digest[:12]}"
 
         def announce(running: Running) -> None:
-            also = "" if running.rest_address is None else f" and http://{running.rest_address}"
+            also = "" if running.rest_url is None else f" and {running.rest_url}"
             typer.echo(f"guard serving on {running.address}{also} ({what})")
 
         asyncio.run(run(moderator, settings, announce))

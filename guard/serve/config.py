@@ -24,6 +24,20 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Text = Annotated[str, Field(min_length=1)]
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM: the server's certificate chain, its private key, and the signers of clients' certificates.
+
+    Without `certificate` there is no TLS; without `client_ca` clients need no certificate.
+    """
+
+    __pydantic_config__ = schema.STRICT
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What a server judges by, where it listens, and its limits; `serve.yaml` holds the same keys.
@@ -45,6 +59,7 @@ class Settings:
     host: Text = "127.0.0.1"
     port: Port = 50051
     rest_port: Port | None = None
+    tls: Tls = Tls()
     api_keys: Path | None = None
     limits: Limits = field(default_factory=Limits)
     lame_duck_seconds: schema.NotNegative = 1.0
@@ -75,7 +90,9 @@ def settings(file: Path | None, given: Iterable[Given]) -> Settings:
         _set(alone, each)  # every setting has a default, so that one alone is a document too
         _valid(alone, each.where)
         _set(merged, each)
-    return schema.convert(merged, Settings, "the settings", error=ConfigError)
+    chosen = schema.convert(merged, Settings, "the settings", error=ConfigError)
+    _agree(chosen)
+    return chosen
 
 
 def environment(variables: Mapping[str, str]) -> list[Given]:
@@ -116,6 +133,17 @@ def keys(cls: Any, prefix: str = "") -> Iterator[tuple[str, bool]]:
 def _branches(hint: Any) -> tuple[Any, ...]:
     """The types that a hint allows."""
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _agree(chosen: Settings) -> None:
+    """Raises ConfigError for settings that are valid each by itself, and not together."""
+    tls = chosen.tls
+    if (tls.certificate is None) != (tls.key is None):
+        raise ConfigError(
+            f"tls.{'certificate' if tls.key else 'key'} is missing; TLS needs tls.certificate and tls.key"
+        )
+    if tls.client_ca is not None and tls.certificate is None:
+        raise ConfigError("tls.client_ca needs tls.certificate and tls.key: clients show certificates over TLS alone")
 
 
 def _valid(data: Any, where: str, lines: Lines | None = None) -> None:

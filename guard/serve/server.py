@@ -19,6 +19,7 @@ from guard.serve.core.keys import Keys
 from guard.serve.core.request import Options
 from guard.serve.core.service import Service
 from guard.serve.grpc import server as grpc_server
+from guard.serve.tls import Certificates
 
 if TYPE_CHECKING:
     from guard.serve.metrics import Metrics
@@ -33,6 +34,11 @@ class Running:
     server: grpc.aio.Server
     listeners: tuple[asyncio.Task[object], ...]  # each ends with the loop of its listener
     rest_address: str | None = None
+    tls: bool = False
+
+    @property
+    def rest_url(self) -> str | None:
+        return None if self.rest_address is None else f"http{'s' * self.tls}://{self.rest_address}"
 
     async def stopped(self) -> None:
         """Returns when it has stopped answering: its batcher or the loop of a listener has ended."""
@@ -48,16 +54,17 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
     """A running server.
 
     On exit health reports NOT_SERVING, new requests get UNAVAILABLE or 503, accepted ones are answered, then it stops.
-    Raises ServiceError if it cannot listen, ConfigError for a broken file of keys, MissingExtra where HTTP lacks its
-    packages.
+    Raises ServiceError if it cannot listen, ConfigError for broken files of keys or certificates, MissingExtra where
+    HTTP lacks its packages.
     """
     address = _free_address(settings.host, settings.port)
     keys = None if settings.api_keys is None else Keys(settings.api_keys)
+    certificates = None if settings.tls.certificate is None else Certificates(settings.tls)
     metrics = None if settings.rest_port is None else _metrics()
     service = Service(moderator, settings.limits, metrics)
     async with service, AsyncExitStack() as listeners:
         listener = await listeners.enter_async_context(
-            grpc_server.listening(service, keys, address, settings.least_ping_seconds)
+            grpc_server.listening(service, keys, certificates, address, settings.least_ping_seconds)
         )
         ends, rest_address = [listener.ended], None
         if settings.rest_port is not None and metrics is not None:
@@ -65,12 +72,15 @@ async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Run
 
             metrics.describe(await service.info(Options()))
             rest = await listeners.enter_async_context(
-                listening(service, metrics, keys, settings.host, settings.rest_port, settings.head_seconds)
+                listening(
+                    service, metrics, keys, certificates, settings.host, settings.rest_port, settings.head_seconds
+                )
             )
             ends.append(rest.ended)
             rest_address = _join(settings.host, rest.port)
         try:
-            yield Running(_join(settings.host, listener.port), service, listener.server, tuple(ends), rest_address)
+            at = _join(settings.host, listener.port)
+            yield Running(at, service, listener.server, tuple(ends), rest_address, certificates is not None)
         finally:
             await listener.refuse()
             await asyncio.gather(service.drain(), asyncio.sleep(settings.lame_duck_seconds))

@@ -7,6 +7,7 @@ from guard.bundle import open_bundle
 from guard.moderator import Moderator, open_moderator
 from guard.serve.config import Settings
 from guard.serve.core.keys import Keys
+from guard.serve.tls import Certificates
 
 
 def open_served(settings: Settings) -> Moderator:
@@ -25,3 +26,5 @@ def check(settings: Settings) -> None:
         policies.load(settings.policy)
     if settings.api_keys is not None:
         Keys(settings.api_keys)
+    if settings.tls.certificate is not None:
+        Certificates(settings.tls)

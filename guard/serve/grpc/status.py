@@ -90,7 +90,11 @@ def from_rpc(error: grpc.RpcError, target: str, timeout_s: float) -> GuardError:
             f"{target}: no answer within {timeout_s:g} s; the server may be overloaded: increase the timeout"
         )
     if code is grpc.StatusCode.UNAVAILABLE:  # the transport's message: an address and a reason
-        return ServiceError(f"{target}: cannot be reached: {error.details()}; is `guard serve` running there?")
+        details = str(error.details())
+        hint = "is `guard serve` running there?"
+        if any(word in details.lower() for word in ("certificate", "handshake", "verification")):
+            hint = "does it use TLS, with a certificate that your `ca` signed for this name?"
+        return ServiceError(f"{target}: cannot be reached: {details}; {hint}")
     if code is grpc.StatusCode.CANCELLED:  # not from the service: gRPC cancelled a call that it never dispatched
         return Closed(f"{target}: the call failed with CANCELLED; the server has stopped or is overloaded")
     return ServiceError(f"{target}: the call failed with {code.name}")

@@ -20,6 +20,7 @@ from guard.serve.http.app import app
 from guard.serve.http.protocol import BoundedProtocol
 from guard.serve.http.table import TRANSLATORS
 from guard.serve.metrics import Metrics
+from guard.serve.tls import Certificates
 
 KEEP_ALIVE_SECONDS = 75  # longer than gateways keep idle connections, so that they close them, and not the server
 FLUSH_SECONDS = 1  # for responses that a client does not read
@@ -44,7 +45,13 @@ class _Embedded(uvicorn.Server):
 
 @asynccontextmanager
 async def listening(
-    service: Service, metrics: Metrics, keys: Keys | None, host: str, port: int, head_seconds: float
+    service: Service,
+    metrics: Metrics,
+    keys: Keys | None,
+    certificates: Certificates | None,
+    host: str,
+    port: int,
+    head_seconds: float,
 ) -> AsyncIterator[Listener]:
     """A listener at host:port. Raises ServiceError if it cannot listen."""
     for translator in TRANSLATORS:
@@ -63,6 +70,7 @@ async def listening(
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=FLUSH_SECONDS,
+        ssl_context_factory=None if certificates is None else lambda *_: certificates.context(),
     )
     try:
         # Bound here, and not by uvicorn, which ends the process where it cannot.
