@@ -17,6 +17,7 @@ GuardError
 └── ServiceError        the moderation service cannot accept or finish a call
     ├── Overloaded      its queue is full
     ├── Closed          it is shutting down, or the batcher has stopped
+    ├── ReloadFailed    it could not load its model and policies again
     └── DeadlineExceeded    it had no answer in time
 
 Messages say where, what was given, what is allowed and what to do. They never contain user text.
@@ -115,6 +116,10 @@ class Unauthenticated(ServiceError):
 
 class PermissionDenied(ServiceError):
     """The call's API key does not allow it."""
+
+
+class ReloadFailed(ServiceError):
+    """A server could not load its model and policies again, and goes on with those that it had."""
 
 
 class DeadlineExceeded(ServiceError):

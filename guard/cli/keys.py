@@ -14,7 +14,9 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("new")
 def new(
     name: Annotated[str, typer.Argument(help="Who will use it; for people.")],
-    scope: Annotated[list[str] | None, typer.Option(help="moderate or metrics; may be given twice.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="moderate, metrics or admin; may be given several times.")
+    ] = None,
 ) -> None:
     """Print a new key, which cannot be shown again, and the entry of the key file that makes it valid."""
     from guard import document

@@ -58,13 +58,14 @@ def serve(
 ) -> None:
     """Serve verdicts over gRPC, and over HTTP with --rest-port.
 
-    At SIGTERM or SIGINT accepted requests are answered before shutdown.
+    At SIGTERM or SIGINT accepted requests are answered before shutdown; SIGHUP loads model and policies again.
     """
     import asyncio
 
+    from guard.moderator import Moderator
     from guard.serve import config as configuration
     from guard.serve.server import Running, run
-    from guard.serve.start import check, open_served
+    from guard.serve.start import check, open_served, warn_of_restart
 
     options: dict[tuple[str, str], Any] = {
         ("--port", "port"): port,
@@ -96,4 +97,9 @@ def serve(
             also = "" if running.rest_url is None else f" and {running.rest_url}"
             typer.echo(f"guard serving on {running.address}{also} ({what})")
 
-        asyncio.run(run(moderator, settings, announce))
+        def reopen() -> Moderator:
+            fresh = configuration.settings(config, given)
+            warn_of_restart(settings, fresh)
+            return open_served(fresh)
+
+        asyncio.run(run(moderator, settings, announce, reopen))

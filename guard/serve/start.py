@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+
 from guard import policy as policies
 from guard.bundle import open_bundle
 from guard.moderator import Moderator, open_moderator
@@ -9,10 +12,24 @@ from guard.serve.config import Settings
 from guard.serve.core.keys import Keys
 from guard.serve.tls import Certificates
 
+log = logging.getLogger("guard.serve")
+RELOADED = {"model", "policy", "mode", "threads"}  # what open_served uses
+
 
 def open_served(settings: Settings) -> Moderator:
     """The moderator that the settings choose. Raises BundleError or PolicyError."""
     return open_moderator(settings.model, settings.policy, settings.mode, settings.threads)
+
+
+def warn_of_restart(running: Settings, fresh: Settings) -> None:
+    """Logs which settings have changed in the file, and take effect only after a restart."""
+    changed = [
+        each.name
+        for each in dataclasses.fields(Settings)
+        if each.name not in RELOADED and getattr(running, each.name) != getattr(fresh, each.name)
+    ]
+    if changed:
+        log.warning("changed settings that take effect after a restart: %s", ", ".join(changed))
 
 
 def check(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from guard.errors import GuardError
 from guard.policy import Policy
 from guard.serve.client import channel
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
-from guard.serve.client.tls import Tls, credentials
+from guard.serve.client.tls import Tls
 from guard.serve.core.info import ServiceInfo
 from guard.serve.grpc.status import from_rpc
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
@@ -43,12 +43,7 @@ class GuardClient:
         self.target, self.timeout_s = target, timeout_s
         self._metadata = channel.metadata(api_key)
         self._session = Session(policy, mode, timeout_s)
-        secret, options = credentials(tls), channel.options(target)
-        self._channel = (
-            grpc.insecure_channel(target, options=options)
-            if secret is None
-            else grpc.secure_channel(target, secret, options=options)
-        )
+        self._channel = channel.opened(target, tls)
         self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> GuardClient:

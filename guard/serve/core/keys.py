@@ -16,7 +16,7 @@ from guard import schema
 from guard.errors import ConfigError, PermissionDenied, Unauthenticated
 from guard.serve.core.watched import Watched
 
-Scope = Literal["moderate", "metrics"]
+Scope = Literal["moderate", "metrics", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _PREFIX = "guard_"
 

@@ -42,7 +42,6 @@ class Service:
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
         self.moderator, self.limits, self.observer = moderator, limits, observer or Unobserved()
         self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds, self.observer.batch)
-        self.observer.load(lambda: Load(self.batcher.items, self.batcher.tokens))
         self._policies = Policies(moderator.policy, limits)
         # Off the event loop and off the engine's thread: long texts, and policies of requests. A policy that takes
         # long to prepare delays only requests with policies of their own.
@@ -52,6 +51,7 @@ class Service:
     async def __aenter__(self) -> Self:
         await self._run(self._preparing, self.moderator.engine.warm)
         await self.batcher.__aenter__()
+        self.observer.load(lambda: Load(self.batcher.items, self.batcher.tokens))
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -14,7 +14,8 @@ from grpc_reflection.v1alpha import reflection
 
 from guard.errors import ServiceError
 from guard.serve.core.keys import Keys
-from guard.serve.core.service import Service
+from guard.serve.core.live import Live
+from guard.serve.grpc import admin
 from guard.serve.grpc.servicer import SERVICE, handlers
 from guard.serve.tls import Certificates
 
@@ -37,11 +38,13 @@ class Listener:
 
 @asynccontextmanager
 async def listening(
-    service: Service, keys: Keys | None, certificates: Certificates | None, address: str, least_ping_seconds: float
+    live: Live, keys: Keys | None, certificates: Certificates | None, address: str, least_ping_seconds: float
 ) -> AsyncIterator[Listener]:
     """A listener at host:port. Raises ServiceError if it cannot listen."""
-    server = grpc.aio.server(options=_options(service.limits.request_bytes, least_ping_seconds))
-    server.add_generic_rpc_handlers((handlers(service, keys),))
+    server = grpc.aio.server(options=_options(live.service.limits.request_bytes, least_ping_seconds))
+    server.add_generic_rpc_handlers((handlers(live, keys),))
+    if keys is not None:
+        server.add_generic_rpc_handlers((admin.handlers(live, keys),))
     health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)

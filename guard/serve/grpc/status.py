@@ -21,6 +21,7 @@ from guard.errors import (
     Overloaded,
     PermissionDenied,
     PolicyError,
+    ReloadFailed,
     ServiceError,
     TooLarge,
     Unauthenticated,
@@ -41,6 +42,7 @@ _TABLE: dict[type[GuardError], grpc.StatusCode] = {
     PolicyError: grpc.StatusCode.INVALID_ARGUMENT,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    ReloadFailed: grpc.StatusCode.FAILED_PRECONDITION,
     EngineError: grpc.StatusCode.INTERNAL,
 }
 _KINDS = {kind.__name__: kind for kind in _TABLE}

@@ -15,6 +15,7 @@ import uvicorn
 
 from guard.errors import ServiceError
 from guard.serve.core.keys import Keys
+from guard.serve.core.live import Live
 from guard.serve.core.service import Service
 from guard.serve.http.app import app
 from guard.serve.http.protocol import BoundedProtocol
@@ -43,9 +44,16 @@ class _Embedded(uvicorn.Server):
         yield
 
 
+async def prepare(service: Service) -> None:
+    """Prepares what the wire formats need of the service's own policy, which may take a second."""
+    for translator in TRANSLATORS:
+        if translator.prepare is not None:
+            await asyncio.to_thread(translator.prepare, service.moderator.policy)
+
+
 @asynccontextmanager
 async def listening(
-    service: Service,
+    live: Live,
     metrics: Metrics,
     keys: Keys | None,
     certificates: Certificates | None,
@@ -54,11 +62,8 @@ async def listening(
     head_seconds: float,
 ) -> AsyncIterator[Listener]:
     """A listener at host:port. Raises ServiceError if it cannot listen."""
-    for translator in TRANSLATORS:
-        if translator.prepare is not None:
-            await asyncio.to_thread(translator.prepare, service.moderator.policy)
     config = uvicorn.Config(
-        app(service, metrics, keys),
+        app(live, metrics, keys),
         http=cast(Any, partial(BoundedProtocol, head_seconds=head_seconds)),
         ws="none",
         lifespan="off",
