@@ -16,6 +16,7 @@ GuardError
 ├── OutputError         a command's standard output that cannot be written
 └── ServiceError        the moderation service cannot accept or finish a call
     ├── Overloaded      its queue is full
+    │   └── QuotaExceeded   ... or the caller's key has used what it may
     ├── Closed          it is shutting down, or the batcher has stopped
     ├── ReloadFailed    it could not load its model and policies again
     └── DeadlineExceeded    it had no answer in time
@@ -104,6 +105,10 @@ class Overloaded(ServiceError):
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(Overloaded):
+    """The caller's key may not use more now: try again after `retry_after_s` seconds or more."""
 
 
 class Closed(ServiceError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -14,6 +15,7 @@ from pydantic import Field
 
 from guard import schema
 from guard.errors import ConfigError, PermissionDenied, Unauthenticated
+from guard.serve.core.quota import CALLER, Caller, Quota
 from guard.serve.core.watched import Watched
 
 Scope = Literal["moderate", "metrics", "admin"]
@@ -30,6 +32,8 @@ class Key:
     name: Annotated[str, Field(min_length=1, max_length=80)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: tuple[Scope, ...] = ("moderate",)
+    per_second: schema.Positive | None = None  # conversations
+    concurrent: Annotated[int, Field(ge=1)] | None = None  # calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,23 @@ class Keys:
 
     def __init__(self, path: Path, look_seconds: float | None = None) -> None:
         self._file = Watched("keys", [path], lambda: schema.load(path, KeyFile, ConfigError).keys, look_seconds)
+        self._quotas: dict[str, Quota] = {}
+
+    @contextmanager
+    def admitted(self, headers: Mapping[str, str], scope: Scope) -> Iterator[Caller]:
+        """The caller, who is `CALLER` and counts as a call until the end of the block.
+
+        Raises as `check` does, and QuotaExceeded where the key has as many calls as it may.
+        """
+        key = self.check(headers, scope)
+        quota = self._quotas.setdefault(key.sha256, Quota())  # stays with the key, whatever else the file says
+        with quota.call(key.concurrent):
+            caller = Caller(key.name, quota, key.per_second)
+            token = CALLER.set(caller)
+            try:
+                yield caller
+            finally:
+                CALLER.reset(token)
 
     def check(self, headers: Mapping[str, str], scope: Scope) -> Key:
         """The valid key in `authorization: Bearer …` or `x-api-key`.

@@ -19,6 +19,7 @@ from guard.serve.core.errors import public
 from guard.serve.core.info import ServiceInfo
 from guard.serve.core.observer import Load, Observer, Unobserved
 from guard.serve.core.policies import Policies
+from guard.serve.core.quota import CALLER
 from guard.serve.core.request import Options, Request
 from guard.serve.limits import BYTES_PER_TOKEN, Limits, oversize
 from guard.verdict import Verdict
@@ -97,6 +98,8 @@ class Service:
         Raises InvalidInput, PolicyError, Overloaded, Closed, DeadlineExceeded or InternalError.
         """
         try:
+            if (caller := CALLER.get()) is not None:
+                caller.spend(len(request.conversations))
             answers = await self._public(self._judge(request))
         except GuardError as error:
             self.observer.refused(type(error).__name__)

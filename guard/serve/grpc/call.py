@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
 import grpc
@@ -33,9 +34,8 @@ def handler(
         started = time.perf_counter()
         code = "CANCELLED"
         try:
-            if keys is not None:
-                keys.check(headers(context), scope)
-            answer = (await method(_parse(kind, data), context)).SerializeToString()
+            with nullcontext() if keys is None else keys.admitted(headers(context), scope):
+                answer = (await method(_parse(kind, data), context)).SerializeToString()
             code = "OK"
             return answer
         except Exception as error:  # noqa: BLE001 - passed on to the caller

@@ -21,6 +21,7 @@ from guard.errors import (
     Overloaded,
     PermissionDenied,
     PolicyError,
+    QuotaExceeded,
     ReloadFailed,
     ServiceError,
     TooLarge,
@@ -33,6 +34,7 @@ _LONGEST = 1500  # bytes of a message: it travels twice in a header of 8 KiB, on
 
 # The first kind that fits counts; its name is the reason of google.rpc.ErrorInfo.
 _TABLE: dict[type[GuardError], grpc.StatusCode] = {
+    QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Closed: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,

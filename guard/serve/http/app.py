@@ -8,6 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -55,11 +56,10 @@ def app(live: Live, metrics: Metrics, keys: Keys | None) -> ASGIApp:
 
     async def measures(request: Request) -> Response:
         try:
-            _allow(keys, request, "metrics")
+            with _allowed(keys, request, "metrics"):
+                return Response(metrics.page(), media_type=CONTENT_TYPE)
         except ServiceError as problem:
-            number = status(problem, {})
-            return _plain(number, str(problem))
-        return Response(metrics.page(), media_type=CONTENT_TYPE)
+            return _plain(status(problem, {}), str(problem))
 
     async def openapi(_: Request) -> Response:
         return Response(described, media_type="application/json")
@@ -79,8 +79,7 @@ def _translated(translator: Translator[Any], live: Live, keys: Keys | None) -> H
         headers = {"x-request-id": given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex}
         number, body = _NOBODY, None
         try:
-            _allow(keys, request, "moderate")
-            with live.use() as service:
+            with _allowed(keys, request, "moderate"), live.use() as service:
                 number, body = 200, await _answer(translator, service, request)
         except (_Gone, ClientDisconnect):
             pass
@@ -97,9 +96,8 @@ def _translated(translator: Translator[Any], live: Live, keys: Keys | None) -> H
     return answer
 
 
-def _allow(keys: Keys | None, request: Request, scope: Scope) -> None:
-    if keys is not None:
-        keys.check(request.headers, scope)
+def _allowed(keys: Keys | None, request: Request, scope: Scope) -> AbstractContextManager[object]:
+    return nullcontext() if keys is None else keys.admitted(request.headers, scope)
 
 
 async def _answer(translator: Translator[Any], service: Service, request: Request) -> Any:
