@@ -40,6 +40,9 @@ def serve(
     tls_client_ca: Annotated[
         Path | None, typer.Option(help="Who signs clients' certificates, in PEM; given, each client needs one.")
     ] = None,
+    hardened: Annotated[
+        bool, typer.Option("--hardened", help="Insist on API keys, and on TLS or this machine alone; no reflection.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="A bundle folder, or `fake`; default: the shipped guard.")] = None,
     policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the bundle's own.")] = None,
     mode: Annotated[
@@ -75,6 +78,7 @@ def serve(
         ("--tls-certificate", "tls.certificate"): tls_certificate,
         ("--tls-key", "tls.key"): tls_key,
         ("--tls-client-ca", "tls.client_ca"): tls_client_ca,
+        ("--hardened", "hardened"): hardened or None,
         ("--model", "model"): model,
         ("--policy", "policy"): policy,
         ("--mode", "mode"): mode,

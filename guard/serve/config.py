@@ -16,7 +16,9 @@ from guard import schema
 from guard.calibration import Mode
 from guard.document import Lines, parse, read_text
 from guard.errors import ConfigError, nearest
-from guard.serve.limits import Limits
+from guard.serve.core.disclosure import Scores
+from guard.serve.limits import Count, Limits
+from guard.serve.loopback import is_loopback
 
 # Not GUARD_ alone: Kubernetes sets GUARD_PORT=tcp://… in the pods beside a service that is called guard.
 PREFIX = "GUARD_SERVE_"
@@ -46,6 +48,11 @@ class Settings:
     port, rest_port: 0 is a free one; rest_port None: no HTTP.
     api_keys: the file of the keys (guard.serve.core.keys) of which each call must have one; health needs none.
     lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
+    hardened: insists on keys, and on TLS unless it listens on this machine alone; no reflection.
+    scores: how exact they are in answers (guard.serve.core.disclosure).
+    connections: of each listener, at most; streams: calls that a gRPC connection may have open at a time.
+    connection_age_seconds: after which a gRPC connection is closed, when its calls have ended or an hour has passed, so
+    that clients spread over new servers; None: never. Idle ones are closed after 10 minutes.
     least_ping_seconds: a client that pings its gRPC connection more often than that, three times, is disconnected.
     head_seconds: a request over HTTP whose headers take longer is disconnected.
     """
@@ -61,6 +68,12 @@ class Settings:
     rest_port: Port | None = None
     tls: Tls = Tls()
     api_keys: Path | None = None
+    hardened: bool = False
+    reflection: bool = True
+    scores: Scores = "exact"
+    connections: Count = 4096
+    streams: Count = 1024
+    connection_age_seconds: schema.Positive | None = None
     limits: Limits = field(default_factory=Limits)
     lame_duck_seconds: schema.NotNegative = 1.0
     least_ping_seconds: schema.Positive = 5.0
@@ -141,6 +154,13 @@ def _agree(chosen: Settings) -> None:
     if (tls.certificate is None) != (tls.key is None):
         raise ConfigError(
             f"tls.{'certificate' if tls.key else 'key'} is missing; TLS needs tls.certificate and tls.key"
+        )
+    if chosen.hardened and chosen.api_keys is None:
+        raise ConfigError("hardened: api_keys is missing; make a file of keys with `guard keys new`")
+    if chosen.hardened and tls.certificate is None and not is_loopback(chosen.host):
+        raise ConfigError(
+            f"hardened: host {chosen.host} can be reached from other machines without TLS; set tls.certificate and "
+            "tls.key, or host: 127.0.0.1"
         )
     if tls.client_ca is not None and tls.certificate is None:
         raise ConfigError("tls.client_ca needs tls.certificate and tls.key: clients show certificates over TLS alone")

@@ -69,7 +69,7 @@ async def serving(
     keys = None if settings.api_keys is None else Keys(settings.api_keys)
     certificates = None if settings.tls.certificate is None else Certificates(settings.tls)
     metrics = None if settings.rest_port is None else _metrics()
-    service = Service(moderator, settings.limits, metrics)
+    service = Service(moderator, settings.limits, metrics, settings.scores)
 
     async def prepare(fresh: Service) -> None:
         if metrics is not None:
@@ -80,14 +80,14 @@ async def serving(
 
     async with Live(service, reopen, prepare) as live, AsyncExitStack() as listeners:
         listener = await listeners.enter_async_context(
-            grpc_server.listening(live, keys, certificates, address, settings.least_ping_seconds)
+            grpc_server.listening(live, keys, certificates, address, settings)
         )
         ends, rest_address = [listener.ended], None
         if settings.rest_port is not None and metrics is not None:
             from guard.serve.http.server import listening  # needs the extra
 
             rest = await listeners.enter_async_context(
-                listening(live, metrics, keys, certificates, settings.host, settings.rest_port, settings.head_seconds)
+                listening(live, metrics, keys, certificates, settings.rest_port, settings)
             )
             ends.append(rest.ended)
             rest_address = _join(settings.host, rest.port)

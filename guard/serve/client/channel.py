@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
-from contextlib import suppress
 
 import grpc
 
+from guard.serve import loopback
 from guard.serve.client.tls import Tls, credentials
 from guard.v1 import moderation_pb2 as pb
 
@@ -69,9 +68,4 @@ def is_loopback(target: str) -> bool:
     match = _TARGET.fullmatch(target)
     if match is None:
         return False
-    host = match["bracketed"] or match["host"]
-    if host == "localhost":
-        return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
+    return loopback.is_loopback(match["bracketed"] or match["host"])

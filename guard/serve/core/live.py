@@ -128,7 +128,7 @@ class Live:
             raise Closed("this server was started without a way to open its model again")
         moderator = await asyncio.to_thread(self._reopen)
         try:
-            service = Service(moderator, self.service.limits, self.service.observer)
+            service = Service(moderator, self.service.limits, self.service.observer, self.service.scores)
             await service.__aenter__()
             try:
                 if self._prepare is not None:

@@ -15,6 +15,7 @@ from guard.moderator import Moderator
 from guard.moderator.steps import Scored, advance, run_async
 from guard.policy import Policy
 from guard.prompts.window import Score, Window
+from guard.serve.core.disclosure import Scores, disclosed
 from guard.serve.core.errors import public
 from guard.serve.core.info import ServiceInfo
 from guard.serve.core.observer import Load, Observer, Unobserved
@@ -38,10 +39,13 @@ class Service:
     own task passes unchanged.
     """
 
-    def __init__(self, moderator: Moderator, limits: Limits, observer: Observer | None = None) -> None:
+    def __init__(
+        self, moderator: Moderator, limits: Limits, observer: Observer | None = None, scores: Scores = "exact"
+    ) -> None:
         engine = moderator.engine
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
         self.moderator, self.limits, self.observer = moderator, limits, observer or Unobserved()
+        self.scores = scores
         self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds, self.observer.batch)
         self._policies = Policies(moderator.policy, limits)
         # Off the event loop and off the engine's thread: long texts, and policies of requests. A policy that takes
@@ -110,7 +114,7 @@ class Service:
         for answer in answers:
             if isinstance(answer, Verdict):
                 self.observer.judged(answer)
-        return answers
+        return [disclosed(each, self.scores) if isinstance(each, Verdict) else each for each in answers]
 
     async def _public(self, answering: Awaitable[T]) -> T:
         try:

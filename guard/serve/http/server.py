@@ -14,6 +14,7 @@ from typing import Any, cast
 import uvicorn
 
 from guard.errors import ServiceError
+from guard.serve.config import Settings
 from guard.serve.core.keys import Keys
 from guard.serve.core.live import Live
 from guard.serve.core.service import Service
@@ -25,7 +26,6 @@ from guard.serve.tls import Certificates
 
 KEEP_ALIVE_SECONDS = 75  # longer than gateways keep idle connections, so that they close them, and not the server
 FLUSH_SECONDS = 1  # for responses that a client does not read
-CONNECTIONS = 8192  # above the queue's bound, which answers 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,13 @@ async def listening(
     metrics: Metrics,
     keys: Keys | None,
     certificates: Certificates | None,
-    host: str,
     port: int,
-    head_seconds: float,
+    settings: Settings,
 ) -> AsyncIterator[Listener]:
-    """A listener at host:port. Raises ServiceError if it cannot listen."""
+    """A listener on the port. Raises ServiceError if it cannot listen."""
     config = uvicorn.Config(
         app(live, metrics, keys),
-        http=cast(Any, partial(BoundedProtocol, head_seconds=head_seconds)),
+        http=cast(Any, partial(BoundedProtocol, head_seconds=settings.head_seconds)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -72,11 +71,12 @@ async def listening(
         proxy_headers=False,
         server_header=False,
         backlog=1024,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=settings.connections,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=FLUSH_SECONDS,
         ssl_context_factory=None if certificates is None else lambda *_: certificates.context(),
     )
+    host = settings.host
     try:
         # Bound here, and not by uvicorn, which ends the process where it cannot.
         bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
