@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from guard import schema
 from guard.calibration import Mode
 from guard.document import Lines, parse, read_text
 from guard.errors import ConfigError, nearest
+from guard.policy import Code, Id
 from guard.serve.core.disclosure import Scores
 from guard.serve.limits import Count, Limits
 from guard.serve.loopback import is_loopback
@@ -48,6 +49,7 @@ class Settings:
     port, rest_port: 0 is a free one; rest_port None: no HTTP.
     api_keys: the file of the keys (guard.serve.core.keys) of which each call must have one; health needs none.
     lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
+    monitor: by a policy's id the categories that are watched and never flagged, or `all` of them.
     hardened: insists on keys, and on TLS unless it listens on this machine alone; no reflection.
     scores: how exact they are in answers (guard.serve.core.disclosure).
     connections: of each listener, at most; streams: calls that a gRPC connection may have open at a time.
@@ -63,6 +65,7 @@ class Settings:
     policy: Text | None = None
     mode: Mode = "balanced"
     threads: Annotated[int, Field(ge=1)] | None = None
+    monitor: Mapping[Id, Literal["all"] | tuple[Code, ...]] = field(default_factory=dict)
     host: Text = "127.0.0.1"
     port: Port = 50051
     rest_port: Port | None = None

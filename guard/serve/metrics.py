@@ -36,6 +36,7 @@ class Metrics:
         )
         self._verdicts = counter("verdicts", "Verdicts, by outcome and target.", "outcome", "target")
         self._flagged = counter("flagged", "Flagged categories of verdicts.", "category")
+        self._would_flag = counter("would_flag", "Monitored categories that would have been flagged.", "category")
         self._incomplete = counter("incomplete", "Verdicts on conversations of which a part could not be judged.")
         self._shed = counter("shed", "Requests that got an error instead of verdicts, by its kind.", "reason")
         self._cancelled = counter("cancelled", "Requests whose caller went before the answer.")
@@ -79,6 +80,8 @@ class Metrics:
         self._verdicts.labels(verdict.outcome.value, verdict.target.value).inc()
         for code in verdict.flagged:  # a policy of a request may bring any code
             self._flagged.labels(code if code in self._codes else "other").inc()
+        for code in verdict.monitor.would_flag if verdict.monitor else ():
+            self._would_flag.labels(code if code in self._codes else "other").inc()
         if verdict.outcome is Outcome.INCOMPLETE:
             self._incomplete.inc()
         self._tokenize_seconds.observe(verdict.timings.tokenize_ms / 1e3)

@@ -133,7 +133,7 @@ class BatchItem(_message.Message):
     def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., client_id: _Optional[str] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("outcome", "target", "p_unsafe", "threshold", "categories", "flagged", "p_refusal", "coverage", "policy_digest", "model_digest", "timings", "unjudged", "decided_by")
+    __slots__ = ("outcome", "target", "p_unsafe", "threshold", "categories", "flagged", "p_refusal", "coverage", "policy_digest", "model_digest", "timings", "unjudged", "decided_by", "monitor")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     P_UNSAFE_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +147,7 @@ class Verdict(_message.Message):
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     UNJUDGED_FIELD_NUMBER: _ClassVar[int]
     DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    MONITOR_FIELD_NUMBER: _ClassVar[int]
     outcome: Outcome
     target: Target
     p_unsafe: float
@@ -160,7 +161,18 @@ class Verdict(_message.Message):
     timings: Timings
     unjudged: _containers.RepeatedScalarFieldContainer[str]
     decided_by: str
-    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., target: _Optional[_Union[Target, str]] = ..., p_unsafe: _Optional[float] = ..., threshold: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[CategoryScore, _Mapping]]] = ..., flagged: _Optional[_Iterable[str]] = ..., p_refusal: _Optional[float] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., unjudged: _Optional[_Iterable[str]] = ..., decided_by: _Optional[str] = ...) -> None: ...
+    monitor: Monitor
+    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., target: _Optional[_Union[Target, str]] = ..., p_unsafe: _Optional[float] = ..., threshold: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[CategoryScore, _Mapping]]] = ..., flagged: _Optional[_Iterable[str]] = ..., p_refusal: _Optional[float] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., unjudged: _Optional[_Iterable[str]] = ..., decided_by: _Optional[str] = ..., monitor: _Optional[_Union[Monitor, _Mapping]] = ...) -> None: ...
+
+class Monitor(_message.Message):
+    __slots__ = ("codes", "outcome", "flagged")
+    CODES_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    FLAGGED_FIELD_NUMBER: _ClassVar[int]
+    codes: _containers.RepeatedScalarFieldContainer[str]
+    outcome: Outcome
+    flagged: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, codes: _Optional[_Iterable[str]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., flagged: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CategoryScore(_message.Message):
     __slots__ = ("code", "probability")

@@ -25,10 +25,11 @@ def disclosed(verdict: Verdict, scores: Scores) -> Verdict:
             categories={code: round(p, 1) for code, p in verdict.categories.items()},
             p_refusal=None if refusal is None else round(refusal, 1),
         )
+    flagged = verdict.flagged if verdict.monitor is None else verdict.monitor.flagged
     return dataclasses.replace(
         verdict,
         p_unsafe=float(verdict.outcome is Outcome.UNSAFE),
         threshold=0.5,
-        categories={code: float(code in verdict.flagged) for code in verdict.categories},
+        categories={code: float(code in flagged) for code in verdict.categories},
         p_refusal=None if refusal is None else float(refusal >= 0.5),
     )

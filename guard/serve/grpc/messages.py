@@ -16,7 +16,7 @@ from guard.serve.core.request import Options, PolicyText
 from guard.serve.grpc.status import from_status, to_status
 from guard.serve.limits import Limits
 from guard.v1 import moderation_pb2 as pb
-from guard.verdict import Coverage, Outcome, Timings, Verdict
+from guard.verdict import Coverage, Monitor, Outcome, Timings, Verdict
 
 _ROLE_NUMBERS = {role: getattr(pb, f"ROLE_{role.upper()}") for role in ROLES}
 _MODE_NUMBERS = {mode: getattr(pb, f"MODE_{mode.upper()}") for mode in MODES}
@@ -107,6 +107,13 @@ def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
         timings=pb.Timings(tokenize_ms=timings.tokenize_ms, queue_ms=timings.queue_ms, infer_ms=timings.infer_ms),
         unjudged=verdict.unjudged,
         decided_by=verdict.decided_by,
+        monitor=None
+        if verdict.monitor is None
+        else pb.Monitor(
+            codes=verdict.monitor.codes,
+            outcome=_OUTCOME_NUMBERS[verdict.monitor.outcome],
+            flagged=verdict.monitor.flagged,
+        ),
     )
 
 
@@ -138,7 +145,14 @@ def verdict_from_proto(sent: pb.Verdict) -> Verdict:
         timings=Timings(timings.tokenize_ms, timings.queue_ms, timings.infer_ms),
         unjudged=tuple(sent.unjudged),
         decided_by=sent.decided_by,
+        monitor=_monitor_from_proto(sent.monitor) if sent.HasField("monitor") else None,
     )
+
+
+def _monitor_from_proto(sent: pb.Monitor) -> Monitor:
+    if sent.outcome not in _OUTCOMES:
+        raise ServiceError(f"the server sent outcome {int(sent.outcome)}, which this version does not know; upgrade it")
+    return Monitor(tuple(sent.codes), _OUTCOMES[sent.outcome], tuple(sent.flagged))
 
 
 def item_to_proto(answer: Verdict | GuardError, client_id: str) -> pb.BatchItem:

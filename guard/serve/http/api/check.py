@@ -97,6 +97,7 @@ _VERDICT = {
         "threshold": {"type": "number"},
         "coverage": {"type": "object"},
         "unjudged": {"type": "array", "items": {"type": "string"}},
+        "monitor": {"type": "object"},
         "policy": {"type": "string"},
         "model": {"type": "string"},
         "decided_by": {"type": "string"},
