@@ -48,6 +48,15 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Language:
+    """The likeliest language of a text (ISO 639-1), and whether the model was trained for it."""
+
+    code: str
+    probability: float
+    supported: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Monitor:
     """Categories that are watched and not enforced, and what the verdict would be if all were enforced."""
 
@@ -83,6 +92,7 @@ class Verdict:
     decided_by: str = ""  # of a cascade: the names of the bundles whose scores count
     unjudged: tuple[str, ...] = ()
     monitor: Monitor | None = None
+    language: Language | None = None  # of the judged message, where it was identified
 
     @property
     def p_enforced(self) -> float:
@@ -165,12 +175,21 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
         "policy": verdict.policy,
         "model": verdict.model,
         **({} if verdict.monitor is None else {"monitor": _monitor(verdict.monitor)}),
+        **({} if verdict.language is None else {"language": _language(verdict.language)}),
         **({"decided_by": verdict.decided_by} if verdict.decided_by else {}),
     }
 
 
 def _monitor(monitor: Monitor) -> dict[str, Any]:
     return {"codes": list(monitor.codes), "outcome": monitor.outcome.value, "flagged": list(monitor.flagged)}
+
+
+def _language(language: Language) -> dict[str, Any]:
+    return {
+        "code": language.code,
+        "probability": round(language.probability, 6),
+        "supported": language.supported,
+    }
 
 
 def log_odds(p: float) -> float:

@@ -48,6 +48,13 @@ def serve(
     mode: Annotated[
         str | None, typer.Option(help=f"The default thresholds: {', '.join(MODES)}; by default balanced.")
     ] = None,
+    unsupported_language: Annotated[
+        str | None,
+        typer.Option(
+            help="What to do with texts in languages that the model was not trained for: `incomplete` (default), or "
+            "`judge` them as any other. Languages are identified where the extra `language` is installed."
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the model; default: one per core.")] = None,
     max_queue: Annotated[
         int | None,
@@ -82,6 +89,7 @@ def serve(
         ("--model", "model"): model,
         ("--policy", "policy"): policy,
         ("--mode", "mode"): mode,
+        ("--unsupported-language", "unsupported_language"): unsupported_language,
         ("--threads", "threads"): threads,
         ("--max-queue", "limits.queue_windows"): max_queue,
         ("--max-characters", "limits.conversation_characters"): max_characters,

@@ -18,6 +18,7 @@ from guard.document import Lines, parse, read_text
 from guard.errors import ConfigError, nearest
 from guard.policy import Code, Id
 from guard.serve.core.disclosure import Scores
+from guard.serve.core.language import UnsupportedLanguage
 from guard.serve.limits import Count, Limits
 from guard.serve.loopback import is_loopback
 
@@ -50,6 +51,8 @@ class Settings:
     api_keys: the file of the keys (guard.serve.core.keys) of which each call must have one; health needs none.
     lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
     monitor: by a policy's id the categories that are watched and never flagged, or `all` of them.
+    unsupported_language: whether a text in a language that the model was not trained for is INCOMPLETE, or judged as
+    any other; languages are identified where the extra `language` is installed.
     hardened: insists on keys, and on TLS unless it listens on this machine alone; no reflection.
     scores: how exact they are in answers (guard.serve.core.disclosure).
     connections: of each listener, at most; streams: calls that a gRPC connection may have open at a time.
@@ -65,6 +68,7 @@ class Settings:
     policy: Text | None = None
     mode: Mode = "balanced"
     threads: Annotated[int, Field(ge=1)] | None = None
+    unsupported_language: UnsupportedLanguage = "incomplete"
     monitor: Mapping[Id, Literal["all"] | tuple[Code, ...]] = field(default_factory=dict)
     host: Text = "127.0.0.1"
     port: Port = 50051

@@ -37,6 +37,7 @@ class Metrics:
         self._verdicts = counter("verdicts", "Verdicts, by outcome and target.", "outcome", "target")
         self._flagged = counter("flagged", "Flagged categories of verdicts.", "category")
         self._would_flag = counter("would_flag", "Monitored categories that would have been flagged.", "category")
+        self._languages = counter("languages", "Judged messages, by likeliest language.", "language", "supported")
         self._incomplete = counter("incomplete", "Verdicts on conversations of which a part could not be judged.")
         self._shed = counter("shed", "Requests that got an error instead of verdicts, by its kind.", "reason")
         self._cancelled = counter("cancelled", "Requests whose caller went before the answer.")
@@ -82,6 +83,8 @@ class Metrics:
             self._flagged.labels(code if code in self._codes else "other").inc()
         for code in verdict.monitor.would_flag if verdict.monitor else ():
             self._would_flag.labels(code if code in self._codes else "other").inc()
+        if verdict.language is not None:  # one of the 97 that can be identified
+            self._languages.labels(verdict.language.code, str(verdict.language.supported).lower()).inc()
         if verdict.outcome is Outcome.INCOMPLETE:
             self._incomplete.inc()
         self._tokenize_seconds.observe(verdict.timings.tokenize_ms / 1e3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from guard.errors import Closed, ServiceError, need
+from guard.errors import Closed, ServiceError, install_hint, need
 from guard.moderator import Moderator
 from guard.serve.config import Settings
 from guard.serve.core.keys import Keys
@@ -24,6 +26,8 @@ from guard.serve.tls import Certificates
 
 if TYPE_CHECKING:
     from guard.serve.metrics import Metrics
+
+log = logging.getLogger("guard.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,12 @@ async def serving(
     keys = None if settings.api_keys is None else Keys(settings.api_keys)
     certificates = None if settings.tls.certificate is None else Certificates(settings.tls)
     metrics = None if settings.rest_port is None else _metrics()
-    service = Service(moderator, settings.limits, metrics, settings.scores)
+    rule = settings.unsupported_language if _identifies(moderator) else None
+
+    def made(of: Moderator) -> Service:
+        return Service(of, settings.limits, metrics, settings.scores, rule)
+
+    service = made(moderator)
 
     async def prepare(fresh: Service) -> None:
         if metrics is not None:
@@ -78,7 +87,7 @@ async def serving(
             await prepare(fresh)
             metrics.describe(await fresh.info(Options()))
 
-    async with Live(service, reopen, prepare) as live, AsyncExitStack() as listeners:
+    async with Live(service, reopen and (lambda: made(reopen())), prepare) as live, AsyncExitStack() as listeners:
         listener = await listeners.enter_async_context(
             grpc_server.listening(live, keys, certificates, address, settings)
         )
@@ -97,6 +106,20 @@ async def serving(
         finally:
             await listener.refuse()
             await asyncio.gather(live.drain(), asyncio.sleep(settings.lame_duck_seconds))
+
+
+def _identifies(moderator: Moderator) -> bool:
+    """Whether languages can be identified. Logs where it would matter and they cannot."""
+    if importlib.util.find_spec("py3langid") is not None:
+        return True
+    if languages := moderator.engine.info.languages:
+        log.warning(
+            "the model was trained for %s, and texts in other languages are judged as any other, because languages are "
+            "not identified; %s",
+            ", ".join(languages),
+            install_hint("language"),
+        )
+    return False
 
 
 def _metrics() -> Metrics:

@@ -133,7 +133,7 @@ class BatchItem(_message.Message):
     def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., client_id: _Optional[str] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("outcome", "target", "p_unsafe", "threshold", "categories", "flagged", "p_refusal", "coverage", "policy_digest", "model_digest", "timings", "unjudged", "decided_by", "monitor")
+    __slots__ = ("outcome", "target", "p_unsafe", "threshold", "categories", "flagged", "p_refusal", "coverage", "policy_digest", "model_digest", "timings", "unjudged", "decided_by", "monitor", "language")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     P_UNSAFE_FIELD_NUMBER: _ClassVar[int]
@@ -148,6 +148,7 @@ class Verdict(_message.Message):
     UNJUDGED_FIELD_NUMBER: _ClassVar[int]
     DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
     MONITOR_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     outcome: Outcome
     target: Target
     p_unsafe: float
@@ -162,7 +163,18 @@ class Verdict(_message.Message):
     unjudged: _containers.RepeatedScalarFieldContainer[str]
     decided_by: str
     monitor: Monitor
-    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., target: _Optional[_Union[Target, str]] = ..., p_unsafe: _Optional[float] = ..., threshold: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[CategoryScore, _Mapping]]] = ..., flagged: _Optional[_Iterable[str]] = ..., p_refusal: _Optional[float] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., unjudged: _Optional[_Iterable[str]] = ..., decided_by: _Optional[str] = ..., monitor: _Optional[_Union[Monitor, _Mapping]] = ...) -> None: ...
+    language: Language
+    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., target: _Optional[_Union[Target, str]] = ..., p_unsafe: _Optional[float] = ..., threshold: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[CategoryScore, _Mapping]]] = ..., flagged: _Optional[_Iterable[str]] = ..., p_refusal: _Optional[float] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., unjudged: _Optional[_Iterable[str]] = ..., decided_by: _Optional[str] = ..., monitor: _Optional[_Union[Monitor, _Mapping]] = ..., language: _Optional[_Union[Language, _Mapping]] = ...) -> None: ...
+
+class Language(_message.Message):
+    __slots__ = ("code", "probability", "supported")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    SUPPORTED_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    probability: float
+    supported: bool
+    def __init__(self, code: _Optional[str] = ..., probability: _Optional[float] = ..., supported: _Optional[bool] = ...) -> None: ...
 
 class Monitor(_message.Message):
     __slots__ = ("codes", "outcome", "flagged")

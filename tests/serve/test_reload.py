@@ -85,9 +85,9 @@ async def under_load(reloads: int) -> None:
             for work in (singles(served.client), batches(served.client), posts(str(served.running.rest_url))):
                 group.create_task(work)
             for number in range(1, reloads + 1):
-                before = len(seen)
-                assert (await live.reload()).moderator.engine.info.digest == engines[number].info.digest
-                while len(seen) == before:  # until it has answered
+                digest = (await live.reload()).moderator.engine.info.digest
+                assert digest == engines[number].info.digest
+                while digest not in seen:  # until it has answered
                     await asyncio.sleep(0.001)
             done.set()
     assert seen == {engine.info.digest for engine in engines}

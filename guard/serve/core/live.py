@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from guard.errors import Closed, GuardError, ReloadFailed
-from guard.moderator import Moderator
 from guard.serve.core.service import Service
 
 log = logging.getLogger("guard.serve")
@@ -31,14 +30,14 @@ class Live:
     A request `use`s the service that is live when it begins, to its end: one model, one queue, one set of policies. A
     replaced service is closed, and with it its moderator, when its last user has left.
 
-    reopen: opens what the next service is to judge by, in a thread; None: it cannot be reloaded.
+    reopen: makes the next service, in a thread; None: it cannot be reloaded.
     prepare: what else a service needs before it goes live.
     """
 
     def __init__(
         self,
         service: Service,
-        reopen: Callable[[], Moderator] | None = None,
+        reopen: Callable[[], Service] | None = None,
         prepare: Callable[[Service], Awaitable[None]] | None = None,
     ) -> None:
         self._turn = _Turn(service)
@@ -126,9 +125,8 @@ class Live:
     async def _opened(self) -> Service:
         if self._reopen is None:
             raise Closed("this server was started without a way to open its model again")
-        moderator = await asyncio.to_thread(self._reopen)
+        service = await asyncio.to_thread(self._reopen)
         try:
-            service = Service(moderator, self.service.limits, self.service.observer, self.service.scores)
             await service.__aenter__()
             try:
                 if self._prepare is not None:
@@ -139,7 +137,7 @@ class Live:
                 await service.__aexit__()
                 raise
         except BaseException:
-            moderator.close()
+            service.moderator.close()
             raise
         return service
 

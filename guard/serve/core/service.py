@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 from guard.batcher import Batcher, Bounds
 from guard.conversation import Conversation
+from guard.data.ingest.language import identify
 from guard.errors import DISTRIBUTION, DeadlineExceeded, GuardError, InvalidInput, TooLarge
 from guard.moderator import Moderator
 from guard.moderator.steps import Scored, advance, run_async
@@ -18,6 +19,7 @@ from guard.prompts.window import Score, Window
 from guard.serve.core.disclosure import Scores, disclosed
 from guard.serve.core.errors import public
 from guard.serve.core.info import ServiceInfo
+from guard.serve.core.language import UnsupportedLanguage, noted
 from guard.serve.core.observer import Load, Observer, Unobserved
 from guard.serve.core.policies import Policies
 from guard.serve.core.quota import CALLER
@@ -40,12 +42,18 @@ class Service:
     """
 
     def __init__(
-        self, moderator: Moderator, limits: Limits, observer: Observer | None = None, scores: Scores = "exact"
+        self,
+        moderator: Moderator,
+        limits: Limits,
+        observer: Observer | None = None,
+        scores: Scores = "exact",
+        unsupported_language: UnsupportedLanguage | None = None,
     ) -> None:
+        """scores: how exact they are in answers. unsupported_language: None where languages are not identified."""
         engine = moderator.engine
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
         self.moderator, self.limits, self.observer = moderator, limits, observer or Unobserved()
-        self.scores = scores
+        self._scores, self._unsupported_language = scores, unsupported_language
         self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds, self.observer.batch)
         self._policies = Policies(moderator.policy, limits)
         # Off the event loop and off the engine's thread: long texts, and policies of requests. A policy that takes
@@ -55,6 +63,8 @@ class Service:
 
     async def __aenter__(self) -> Self:
         await self._run(self._preparing, self.moderator.engine.warm)
+        if self._identifies:
+            await self._run(self._preparing, identify, "warm")
         await self.batcher.__aenter__()
         self.observer.load(lambda: Load(self.batcher.items, self.batcher.tokens))
         return self
@@ -105,6 +115,8 @@ class Service:
             if (caller := CALLER.get()) is not None:
                 caller.spend(len(request.conversations))
             answers = await self._public(self._judge(request))
+            if self._identifies:
+                answers = await self._run(self._tokenizing, self._noted, request.conversations, answers)
         except GuardError as error:
             self.observer.refused(type(error).__name__)
             raise
@@ -114,7 +126,22 @@ class Service:
         for answer in answers:
             if isinstance(answer, Verdict):
                 self.observer.judged(answer)
-        return [disclosed(each, self.scores) if isinstance(each, Verdict) else each for each in answers]
+        return [disclosed(each, self._scores) if isinstance(each, Verdict) else each for each in answers]
+
+    @property
+    def _identifies(self) -> bool:
+        """Whether languages matter: the model says which it was trained for."""
+        return self._unsupported_language is not None and bool(self.moderator.engine.info.languages)
+
+    def _noted(self, asked: Sequence[Conversation | InvalidInput], answers: Sequence[Answer]) -> list[Answer]:
+        rule = self._unsupported_language or "judge"
+        languages = self.moderator.engine.info.languages
+        return [
+            noted(answer, one.judged.content, languages, rule)
+            if isinstance(answer, Verdict) and isinstance(one, Conversation)
+            else answer
+            for one, answer in zip(asked, answers, strict=True)
+        ]
 
     async def _public(self, answering: Awaitable[T]) -> T:
         try:

@@ -16,7 +16,7 @@ from guard.serve.core.request import Options, PolicyText
 from guard.serve.grpc.status import from_status, to_status
 from guard.serve.limits import Limits
 from guard.v1 import moderation_pb2 as pb
-from guard.verdict import Coverage, Monitor, Outcome, Timings, Verdict
+from guard.verdict import Coverage, Language, Monitor, Outcome, Timings, Verdict
 
 _ROLE_NUMBERS = {role: getattr(pb, f"ROLE_{role.upper()}") for role in ROLES}
 _MODE_NUMBERS = {mode: getattr(pb, f"MODE_{mode.upper()}") for mode in MODES}
@@ -107,6 +107,13 @@ def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
         timings=pb.Timings(tokenize_ms=timings.tokenize_ms, queue_ms=timings.queue_ms, infer_ms=timings.infer_ms),
         unjudged=verdict.unjudged,
         decided_by=verdict.decided_by,
+        language=None
+        if verdict.language is None
+        else pb.Language(
+            code=verdict.language.code,
+            probability=verdict.language.probability,
+            supported=verdict.language.supported,
+        ),
         monitor=None
         if verdict.monitor is None
         else pb.Monitor(
@@ -145,6 +152,9 @@ def verdict_from_proto(sent: pb.Verdict) -> Verdict:
         timings=Timings(timings.tokenize_ms, timings.queue_ms, timings.infer_ms),
         unjudged=tuple(sent.unjudged),
         decided_by=sent.decided_by,
+        language=Language(sent.language.code, sent.language.probability, sent.language.supported)
+        if sent.HasField("language")
+        else None,
         monitor=_monitor_from_proto(sent.monitor) if sent.HasField("monitor") else None,
     )
 

@@ -98,6 +98,7 @@ _VERDICT = {
         "coverage": {"type": "object"},
         "unjudged": {"type": "array", "items": {"type": "string"}},
         "monitor": {"type": "object"},
+        "language": {"type": "object"},
         "policy": {"type": "string"},
         "model": {"type": "string"},
         "decided_by": {"type": "string"},
