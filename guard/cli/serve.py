@@ -48,6 +48,9 @@ def serve(
     mode: Annotated[
         str | None, typer.Option(help=f"The default thresholds: {', '.join(MODES)}; by default balanced.")
     ] = None,
+    audit_log: Annotated[
+        Path | None, typer.Option(help="Append a line of JSON for each judged conversation, without its text.")
+    ] = None,
     unsupported_language: Annotated[
         str | None,
         typer.Option(
@@ -74,6 +77,7 @@ def serve(
 
     from guard.moderator import Moderator
     from guard.serve import config as configuration
+    from guard.serve import logs
     from guard.serve.server import Running, run
     from guard.serve.start import check, open_served, warn_of_restart
 
@@ -91,6 +95,7 @@ def serve(
         ("--mode", "mode"): mode,
         ("--unsupported-language", "unsupported_language"): unsupported_language,
         ("--threads", "threads"): threads,
+        ("--audit-log", "audit.path"): audit_log,
         ("--max-queue", "limits.queue_windows"): max_queue,
         ("--max-characters", "limits.conversation_characters"): max_characters,
     }
@@ -101,6 +106,7 @@ def serve(
         check(settings)
         typer.echo(f"{config or 'the settings'}: valid")
         return
+    logs.use(settings.logs)
     with open_served(settings) as moderator:
         info = moderator.info
         what = f"model {info.model[:12]}, policy {info.policy.id} {info.policy.digest[:12]}"

@@ -17,9 +17,11 @@ from guard.calibration import Mode
 from guard.document import Lines, parse, read_text
 from guard.errors import ConfigError, nearest
 from guard.policy import Code, Id
+from guard.serve.core.audit import Audit
 from guard.serve.core.disclosure import Scores
 from guard.serve.core.language import UnsupportedLanguage
 from guard.serve.limits import Count, Limits
+from guard.serve.logs import Format
 from guard.serve.loopback import is_loopback
 
 # Not GUARD_ alone: Kubernetes sets GUARD_PORT=tcp://… in the pods beside a service that is called guard.
@@ -55,6 +57,7 @@ class Settings:
     any other; languages are identified where the extra `language` is installed.
     hardened: insists on keys, and on TLS unless it listens on this machine alone; no reflection.
     scores: how exact they are in answers (guard.serve.core.disclosure).
+    logs: lines of text, or JSON objects (guard.serve.logs).
     connections: of each listener, at most; streams: calls that a gRPC connection may have open at a time.
     connection_age_seconds: after which a gRPC connection is closed, when its calls have ended or an hour has passed, so
     that clients spread over new servers; None: never. Idle ones are closed after 10 minutes.
@@ -81,6 +84,8 @@ class Settings:
     connections: Count = 4096
     streams: Count = 1024
     connection_age_seconds: schema.Positive | None = None
+    audit: Audit = field(default_factory=Audit)
+    logs: Format = "text"
     limits: Limits = field(default_factory=Limits)
     lame_duck_seconds: schema.NotNegative = 1.0
     least_ping_seconds: schema.Positive = 5.0

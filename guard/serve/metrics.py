@@ -41,6 +41,7 @@ class Metrics:
         self._incomplete = counter("incomplete", "Verdicts on conversations of which a part could not be judged.")
         self._shed = counter("shed", "Requests that got an error instead of verdicts, by its kind.", "reason")
         self._cancelled = counter("cancelled", "Requests whose caller went before the answer.")
+        self._unlogged = counter("audit_lost", "Requests whose lines of the audit log are lost.")
         self._reloads = counter("reloads", "Reloads of the model and policies, by result.", "result")
         for result in ("ok", "failed"):
             self._reloads.labels(result)
@@ -95,6 +96,9 @@ class Metrics:
 
     def cancelled(self) -> None:
         self._cancelled.inc()
+
+    def unlogged(self) -> None:
+        self._unlogged.inc()
 
     def reloaded(self, done: bool) -> None:
         self._reloads.labels("ok" if done else "failed").inc()

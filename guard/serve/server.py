@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,10 @@ import grpc
 from guard.errors import Closed, ServiceError, install_hint, need
 from guard.moderator import Moderator
 from guard.serve.config import Settings
+from guard.serve.core.audit import AuditLog
 from guard.serve.core.keys import Keys
 from guard.serve.core.live import Live
+from guard.serve.core.observer import Unobserved
 from guard.serve.core.request import Options
 from guard.serve.core.service import Service
 from guard.serve.grpc import server as grpc_server
@@ -74,20 +76,22 @@ async def serving(
     certificates = None if settings.tls.certificate is None else Certificates(settings.tls)
     metrics = None if settings.rest_port is None else _metrics()
     rule = settings.unsupported_language if _identifies(moderator) else None
+    async with AsyncExitStack() as open_files, AsyncExitStack() as listeners:
+        audit = None
+        if settings.audit.path is not None:
+            audit = open_files.enter_context(closing(AuditLog(settings.audit, (metrics or Unobserved()).unlogged)))
 
-    def made(of: Moderator) -> Service:
-        return Service(of, settings.limits, metrics, settings.scores, rule)
+        def made(of: Moderator) -> Service:
+            return Service(of, settings.limits, metrics, settings.scores, rule, audit)
 
-    service = made(moderator)
+        async def prepare(fresh: Service) -> None:
+            if metrics is not None:
+                from guard.serve.http.server import prepare  # needs the extra
 
-    async def prepare(fresh: Service) -> None:
-        if metrics is not None:
-            from guard.serve.http.server import prepare  # needs the extra
+                await prepare(fresh)
+                metrics.describe(await fresh.info(Options()))
 
-            await prepare(fresh)
-            metrics.describe(await fresh.info(Options()))
-
-    async with Live(service, reopen and (lambda: made(reopen())), prepare) as live, AsyncExitStack() as listeners:
+        live = await open_files.enter_async_context(Live(made(moderator), reopen and (lambda: made(reopen())), prepare))
         listener = await listeners.enter_async_context(
             grpc_server.listening(live, keys, certificates, address, settings)
         )

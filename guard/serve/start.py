@@ -67,5 +67,7 @@ def check(settings: Settings) -> None:
     _monitor(settings, own if settings.policy is None else policies.load(settings.policy))
     if settings.api_keys is not None:
         Keys(settings.api_keys)
+    if settings.audit.path is not None and not settings.audit.path.parent.is_dir():
+        raise ConfigError(f"audit.path {settings.audit.path}: no such folder")
     if settings.tls.certificate is not None:
         Certificates(settings.tls)

@@ -34,6 +34,9 @@ class Observer(Protocol):
     def cancelled(self) -> None:
         """A caller has gone before its answer."""
 
+    def unlogged(self) -> None:
+        """A request's lines of the audit log are lost."""
+
     def reloaded(self, done: bool) -> None:
         """A reload has put another model in place, or failed."""
 
@@ -53,6 +56,8 @@ class Unobserved:
     def refused(self, reason: str) -> None: ...
 
     def cancelled(self) -> None: ...
+
+    def unlogged(self) -> None: ...
 
     def reloaded(self, done: bool) -> None: ...
 

@@ -16,6 +16,7 @@ from guard.moderator import Moderator
 from guard.moderator.steps import Scored, advance, run_async
 from guard.policy import Policy
 from guard.prompts.window import Score, Window
+from guard.serve.core.audit import AuditLog
 from guard.serve.core.disclosure import Scores, disclosed
 from guard.serve.core.errors import public
 from guard.serve.core.info import ServiceInfo
@@ -48,8 +49,10 @@ class Service:
         observer: Observer | None = None,
         scores: Scores = "exact",
         unsupported_language: UnsupportedLanguage | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
         """scores: how exact they are in answers. unsupported_language: None where languages are not identified."""
+        self._audit = audit
         engine = moderator.engine
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
         self.moderator, self.limits, self.observer = moderator, limits, observer or Unobserved()
@@ -119,6 +122,7 @@ class Service:
                 answers = await self._run(self._tokenizing, self._noted, request.conversations, answers)
         except GuardError as error:
             self.observer.refused(type(error).__name__)
+            await self._log(request, [error] * len(request.conversations))
             raise
         except asyncio.CancelledError:
             self.observer.cancelled()
@@ -126,7 +130,12 @@ class Service:
         for answer in answers:
             if isinstance(answer, Verdict):
                 self.observer.judged(answer)
+        await self._log(request, answers)
         return [disclosed(each, self._scores) if isinstance(each, Verdict) else each for each in answers]
+
+    async def _log(self, request: Request, answers: Sequence[Answer]) -> None:
+        if self._audit is not None:
+            await self._public(self._audit.judged(request, answers))
 
     @property
     def _identifies(self) -> bool:
