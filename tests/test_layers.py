@@ -126,6 +126,7 @@ def test_serving_grpc_needs_no_package_of_http() -> None:
         "starlette",
         "uvicorn",
         "prometheus_client",
+        "opentelemetry",
     }
 
 

@@ -58,6 +58,7 @@ class Settings:
     hardened: insists on keys, and on TLS unless it listens on this machine alone; no reflection.
     scores: how exact they are in answers (guard.serve.core.disclosure).
     logs: lines of text, or JSON objects (guard.serve.logs).
+    traces: whether calls are exported as OpenTelemetry spans (guard.serve.traces; extra `otel`).
     connections: of each listener, at most; streams: calls that a gRPC connection may have open at a time.
     connection_age_seconds: after which a gRPC connection is closed, when its calls have ended or an hour has passed, so
     that clients spread over new servers; None: never. Idle ones are closed after 10 minutes.
@@ -86,6 +87,7 @@ class Settings:
     connection_age_seconds: schema.Positive | None = None
     audit: Audit = field(default_factory=Audit)
     logs: Format = "text"
+    traces: bool = False
     limits: Limits = field(default_factory=Limits)
     lame_duck_seconds: schema.NotNegative = 1.0
     least_ping_seconds: schema.Positive = 5.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from guard.serve.core.info import ServiceInfo
-from guard.serve.core.observer import Load
+from guard.serve.core.observer import Load, Observer
 from guard.verdict import Outcome, Verdict
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -17,7 +17,7 @@ _RATIOS = (1, 1.1, 1.25, 1.5, 2, 3)
 _TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
-class Metrics:
+class Metrics(Observer):
     """An Observer (guard.serve.core.observer) whose page Prometheus scrapes. Labels never hold a caller's words."""
 
     def __init__(self) -> None:

@@ -10,17 +10,18 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import grpc
 
-from guard.errors import Closed, ServiceError, install_hint, need
+from guard.errors import DISTRIBUTION, Closed, ServiceError, install_hint, need
 from guard.moderator import Moderator
 from guard.serve.config import Settings
 from guard.serve.core.audit import AuditLog
 from guard.serve.core.keys import Keys
 from guard.serve.core.live import Live
-from guard.serve.core.observer import Unobserved
+from guard.serve.core.observer import Observers
 from guard.serve.core.request import Options
 from guard.serve.core.service import Service
 from guard.serve.grpc import server as grpc_server
@@ -28,6 +29,7 @@ from guard.serve.tls import Certificates
 
 if TYPE_CHECKING:
     from guard.serve.metrics import Metrics
+    from guard.serve.traces import Traces
 
 log = logging.getLogger("guard.serve")
 
@@ -75,21 +77,25 @@ async def serving(
     keys = None if settings.api_keys is None else Keys(settings.api_keys)
     certificates = None if settings.tls.certificate is None else Certificates(settings.tls)
     metrics = None if settings.rest_port is None else _metrics()
+    traces = _traces() if settings.traces else None
+    observer = Observers(*(each for each in (metrics, traces) if each is not None))
     rule = settings.unsupported_language if _identifies(moderator) else None
     async with AsyncExitStack() as open_files, AsyncExitStack() as listeners:
         audit = None
+        if traces is not None:
+            open_files.callback(traces.close)
         if settings.audit.path is not None:
-            audit = open_files.enter_context(closing(AuditLog(settings.audit, (metrics or Unobserved()).unlogged)))
+            audit = open_files.enter_context(closing(AuditLog(settings.audit, observer.unlogged)))
 
         def made(of: Moderator) -> Service:
-            return Service(of, settings.limits, metrics, settings.scores, rule, audit)
+            return Service(of, settings.limits, observer, settings.scores, rule, audit)
 
         async def prepare(fresh: Service) -> None:
             if metrics is not None:
                 from guard.serve.http.server import prepare  # needs the extra
 
                 await prepare(fresh)
-                metrics.describe(await fresh.info(Options()))
+            observer.describe(await fresh.info(Options()))
 
         live = await open_files.enter_async_context(Live(made(moderator), reopen and (lambda: made(reopen())), prepare))
         listener = await listeners.enter_async_context(
@@ -124,6 +130,14 @@ def _identifies(moderator: Moderator) -> bool:
             install_hint("language"),
         )
     return False
+
+
+def _traces() -> Traces:
+    need("opentelemetry.sdk.trace", "otel")
+    need("opentelemetry.exporter.otlp.proto.grpc", "otel")
+    from guard.serve.traces import Traces
+
+    return Traces(version(DISTRIBUTION))
 
 
 def _metrics() -> Metrics:

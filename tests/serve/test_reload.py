@@ -190,7 +190,7 @@ def test_sighup_and_the_command(
     policy, keys, config = tmp_path / "own.yaml", tmp_path / "keys.yaml", tmp_path / "serve.yaml"
     admin, app = keys_file(keys, "admin", "moderate")
     policy.write_text(POLICY.format(1))
-    settings = {"model": "fake", "policy": str(policy), "api_keys": str(keys)}
+    settings = {"model": "fake", "policy": str(policy), "api_keys": str(keys), "logs": "json"}
     config.write_text(json.dumps(settings))
     with (
         started(tmp_path / "stderr", command=[*SERVE, "--config", str(config), "--port", "0"]) as process,
@@ -218,6 +218,12 @@ def test_sighup_and_the_command(
         assert version() not in digests
         process.popen.terminate()
         assert process.popen.wait(20) == 0
-    log = (tmp_path / "stderr").read_text()
-    assert log.count("reloaded: model") == 2
-    assert "changed settings that take effect after a restart: rest_port" in log
+    lines = [json.loads(line) for line in (tmp_path / "stderr").read_text().splitlines()]
+    messages = [line["message"] for line in lines if line["logger"] == "guard.serve"]
+    assert [message.partition(":")[0] for message in messages] == [
+        "reloaded",
+        "reload failed, the model that was loaded before goes on",
+        "changed settings that take effect after a restart",
+        "reloaded",
+    ]
+    assert messages[2].endswith(": rest_port")

@@ -21,7 +21,7 @@ from guard.serve.core.disclosure import Scores, disclosed
 from guard.serve.core.errors import public
 from guard.serve.core.info import ServiceInfo
 from guard.serve.core.language import UnsupportedLanguage, noted
-from guard.serve.core.observer import Load, Observer, Unobserved
+from guard.serve.core.observer import Load, Observer
 from guard.serve.core.policies import Policies
 from guard.serve.core.quota import CALLER
 from guard.serve.core.request import Options, Request
@@ -55,7 +55,7 @@ class Service:
         self._audit = audit
         engine = moderator.engine
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
-        self.moderator, self.limits, self.observer = moderator, limits, observer or Unobserved()
+        self.moderator, self.limits, self.observer = moderator, limits, observer or Observer()
         self._scores, self._unsupported_language = scores, unsupported_language
         self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds, self.observer.batch)
         self._policies = Policies(moderator.policy, limits)

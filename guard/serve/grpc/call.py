@@ -33,16 +33,18 @@ def handler(
     async def call(data: bytes, context: Context) -> bytes:
         started = time.perf_counter()
         code = "CANCELLED"
-        try:
-            with nullcontext() if keys is None else keys.admitted(headers(context), scope):
-                answer = (await method(_parse(kind, data), context)).SerializeToString()
-            code = "OK"
-            return answer
-        except Exception as error:  # noqa: BLE001 - passed on to the caller
-            status = rpc_status.to_status(to_status(public(error)))
-            code = status.code.name
-        finally:
-            live.service.observer.called(name, code, time.perf_counter() - started)
+        sent, observer = headers(context), live.service.observer
+        with observer.call(name, sent):
+            try:
+                with nullcontext() if keys is None else keys.admitted(sent, scope):
+                    answer = (await method(_parse(kind, data), context)).SerializeToString()
+                code = "OK"
+                return answer
+            except Exception as error:  # noqa: BLE001 - passed on to the caller
+                status = rpc_status.to_status(to_status(public(error)))
+                code = status.code.name
+            finally:
+                observer.called(name, code, time.perf_counter() - started)
         # `abort` and not `set_code`, which sends headers first: a client retries only before it receives headers.
         await context.abort(status.code, status.details, status.trailing_metadata)
 

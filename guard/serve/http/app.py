@@ -78,19 +78,21 @@ def _translated(translator: Translator[Any], live: Live, keys: Keys | None) -> H
         given = request.headers.get("x-request-id", "")
         headers = {"x-request-id": given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex}
         number, body = _NOBODY, None
-        try:
-            with _allowed(keys, request, "moderate"), live.use() as service:
-                number, body = 200, await _answer(translator, service, request)
-        except (_Gone, ClientDisconnect):
-            pass
-        except Exception as problem:  # noqa: BLE001 - passed on to the caller
-            error = public(problem)
-            number = status(error, translator.statuses)
-            body = translator.error(number, error)
-            if seconds := retry_after(error):
-                headers["retry-after"] = seconds
-        finally:
-            live.service.observer.called(translator.path, str(number), time.perf_counter() - started)
+        observer = live.service.observer
+        with observer.call(translator.path, request.headers):
+            try:
+                with _allowed(keys, request, "moderate"), live.use() as service:
+                    number, body = 200, await _answer(translator, service, request)
+            except (_Gone, ClientDisconnect):
+                pass
+            except Exception as problem:  # noqa: BLE001 - passed on to the caller
+                error = public(problem)
+                number = status(error, translator.statuses)
+                body = translator.error(number, error)
+                if seconds := retry_after(error):
+                    headers["retry-after"] = seconds
+            finally:
+                observer.called(translator.path, str(number), time.perf_counter() - started)
         return Response(_json(body), number, headers, media_type="application/json")
 
     return answer
