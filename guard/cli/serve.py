@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,6 +109,9 @@ def serve(
         typer.echo(f"{config or 'the settings'}: valid")
         return
     logs.use(settings.logs)
+    # Until the service has handlers of its own. A container's first process would not hear SIGTERM without one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with open_served(settings) as moderator:
         info = moderator.info
         what = f"model {info.model[:12]}, policy {info.policy.id} {info.policy.digest[:12]}"

@@ -7,6 +7,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 from pathlib import Path
 
 import grpc
@@ -149,6 +150,24 @@ async def test_connections_beyond_the_bound_are_closed_and_others_served() -> No
             with contextlib.ExitStack() as held:
                 while not await asyncio.to_thread(accepted, grpc_at, held):
                     await asyncio.sleep(0.05)
+
+
+def end_of(address: str) -> float:
+    """Seconds until the server tells an open connection to go away."""
+    began = time.monotonic()
+    with http2.connection(address) as raw:
+        for kind, _, _ in http2.frames(raw):
+            if kind == http2.GOAWAY:
+                return time.monotonic() - began
+    raise AssertionError("closed without a word")
+
+
+async def test_connections_end_by_age() -> None:
+    async with serve(connection_age_seconds=0.2) as served:
+        assert 0.1 < await asyncio.to_thread(end_of, served.running.address) < 8
+        for _ in range(3):  # over new connections where the old one has ended
+            await asyncio.sleep(0.15)
+            assert (await served.client.moderate(HELLO)).outcome is Outcome.SAFE
 
 
 async def test_a_flood_of_resets_leaves_other_callers_alone() -> None:

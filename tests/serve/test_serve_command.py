@@ -215,6 +215,30 @@ def test_a_second_signal_ends_the_process_at_once(what: signal.Signals, tmp_path
         states.cancel()
 
 
+def test_signals_during_the_start(tmp_path: Path) -> None:
+    """A policy that does not come (a pipe) holds the start up; SIGHUP asks for nothing then, and SIGTERM ends it."""
+    pipe = tmp_path / "policy.yaml"
+    os.mkfifo(pipe)
+    command = [*SERVE, "--model", "fake", "--port", "0", "--policy", str(pipe)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        while True:  # until it has opened the pipe
+            assert server.poll() is None
+            try:
+                writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+                break
+            except OSError:
+                time.sleep(0.02)
+        try:
+            server.send_signal(signal.SIGHUP)
+            time.sleep(0.2)
+            assert server.poll() is None
+            server.terminate()
+            assert server.wait(10) == 0
+        finally:
+            os.close(writer)
+            server.kill()
+
+
 def test_http_without_its_extra_says_how_to_install_it() -> None:
     code = "import sys; sys.modules['starlette'] = None; from guard.cli import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "serve", "--model", "fake", "--port", "0", "--rest-port", "0"]

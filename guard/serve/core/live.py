@@ -47,9 +47,7 @@ class Live:
         self._closing = False
 
     async def __aenter__(self) -> Self:
-        await self.service.__aenter__()
-        if self._prepare is not None:
-            await self._prepare(self.service)
+        await self._enter(self.service)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -127,22 +125,25 @@ class Live:
             raise Closed("this server was started without a way to open its model again")
         service = await asyncio.to_thread(self._reopen)
         try:
-            await service.__aenter__()
-            try:
-                if self._prepare is not None:
-                    await self._prepare(service)
-                if self._closing:
-                    raise Closed("the server is shutting down")
-            except BaseException:
-                await service.__aexit__()
-                raise
+            await self._enter(service)
         except BaseException:
             service.moderator.close()
             raise
         return service
 
+    async def _enter(self, service: Service) -> None:
+        await service.__aenter__()
+        try:
+            if self._prepare is not None:
+                await self._prepare(service)
+            if self._closing:
+                raise Closed("the server is shutting down")
+        except BaseException:
+            await service.__aexit__()
+            raise
+
     def _spawn(self, work: Awaitable[Service | None]) -> asyncio.Task[Service]:
-        task: asyncio.Task[Service] = asyncio.ensure_future(work)  # type: ignore[assignment,arg-type]
+        task: asyncio.Task[Service] = asyncio.ensure_future(work)  # type: ignore[arg-type]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

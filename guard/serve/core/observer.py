@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from guard.serve.core.info import ServiceInfo
@@ -30,10 +30,9 @@ class Observer:
     def load(self, now: Callable[[], Load]) -> None:
         """How to ask for the load of the service that begins to answer."""
 
-    @contextmanager
-    def call(self, method: str, headers: Mapping[str, str]) -> Iterator[None]:
+    def call(self, method: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
         """Around a call of a transport: its method or path, and its headers in lower case."""
-        yield
+        return nullcontext()
 
     def called(self, method: str, code: str, seconds: float) -> None:
         """A call of a transport has ended: its method or path, and the name or number of its status."""
