@@ -23,7 +23,7 @@ ORDER = (
     "message", "conversation", "verdict", "calibration", "external_data",
     "policy", "bundle", "metrics",
     "prompts", "views", "engines",
-    "moderator", "batcher",
+    "moderator", "stream", "batcher",
     "jobs", "llm", "report",
     "data", "data.sources", "data.ingest", "data.build", "data.dataset",
     "annotate", "filter", "serve", "train", "reward", "evaluate",
