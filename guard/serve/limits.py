@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
+
+from guard import schema
 from guard.conversation import Conversation
 from guard.errors import InvalidInput
 
+Count = Annotated[int, Field(ge=1, lt=1 << 31)]  # an int32 of GetInfo
 BYTES_PER_TOKEN = 4  # of a text not yet tokenized; the true number, views included, replaces it once it is known
 
 
@@ -18,15 +23,17 @@ class Limits:
     unanswered requests.
     """
 
-    request_bytes: int = 4 << 20
-    conversation_characters: int = 262_144
-    conversation_messages: int = 1_000
-    batch_conversations: int = 256
-    policy_characters: int = 65_536
-    exclude_codes: int = 256
-    request_seconds: float = 60.0
-    queue_windows: int = 4096
-    queue_tokens: int = 1 << 20
+    __pydantic_config__ = schema.STRICT
+
+    request_bytes: Count = 4 << 20
+    conversation_characters: Count = 262_144
+    conversation_messages: Count = 1_000
+    batch_conversations: Count = 256
+    policy_characters: Count = 65_536
+    exclude_codes: Count = 256
+    request_seconds: schema.Positive = 60.0
+    queue_windows: Count = 4096
+    queue_tokens: Count = 1 << 20
 
 
 def oversize(conversation: Conversation, limits: Limits) -> InvalidInput | None:

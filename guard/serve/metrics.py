@@ -39,6 +39,9 @@ class Metrics:
         self._incomplete = counter("incomplete", "Verdicts on conversations of which a part could not be judged.")
         self._shed = counter("shed", "Requests that got an error instead of verdicts, by its kind.", "reason")
         self._cancelled = counter("cancelled", "Requests whose caller went before the answer.")
+        self._reloads = counter("reloads", "Reloads of the model and policies, by result.", "result")
+        for result in ("ok", "failed"):
+            self._reloads.labels(result)
         self._tokenize_seconds = histogram("tokenize_seconds", "Tokenizing a conversation.", _SECONDS)
         self._queue_seconds = histogram("queue_seconds", "Wait of a conversation for its batch.", _SECONDS)
         self._infer_seconds = histogram("infer_seconds", "The engine's time for a batch.", _SECONDS)
@@ -61,6 +64,7 @@ class Metrics:
     def describe(self, info: ServiceInfo) -> None:
         """The model and policy that it serves, whose categories are counted by their codes."""
         self._codes = frozenset(info.policy.codes)
+        self._model.clear()  # a reload replaces the model
         self._model.labels(info.model, info.kind, info.policy.id, info.version).set(1)
 
     def load(self, now: Callable[[], Load]) -> None:
@@ -85,6 +89,9 @@ class Metrics:
 
     def cancelled(self) -> None:
         self._cancelled.inc()
+
+    def reloaded(self, done: bool) -> None:
+        self._reloads.labels("ok" if done else "failed").inc()
 
     def batch(self, windows: int, tokens: int, padded: int, seconds: float) -> None:
         self._infer_seconds.observe(seconds)

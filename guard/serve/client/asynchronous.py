@@ -13,6 +13,7 @@ from guard.errors import GuardError
 from guard.policy import Policy
 from guard.serve.client import channel
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
+from guard.serve.client.tls import Tls
 from guard.serve.core.info import ServiceInfo
 from guard.serve.grpc.status import from_rpc
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
@@ -30,11 +31,12 @@ class AsyncGuardClient:
         policy: Policy | str | None = None,
         mode: Mode | None = None,
         api_key: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.target, self.timeout_s = target, timeout_s
         self._metadata = channel.metadata(api_key)
         self._session = Session(policy, mode, timeout_s)
-        self._channel = grpc.aio.insecure_channel(target, options=channel.options(target))
+        self._channel = channel.opened_async(target, tls)
         self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def __aenter__(self) -> AsyncGuardClient:

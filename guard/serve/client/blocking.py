@@ -13,6 +13,7 @@ from guard.errors import GuardError
 from guard.policy import Policy
 from guard.serve.client import channel
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
+from guard.serve.client.tls import Tls
 from guard.serve.core.info import ServiceInfo
 from guard.serve.grpc.status import from_rpc
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
@@ -24,7 +25,8 @@ class GuardClient:
 
     policy, mode: defaults of the calls; None: the server's own. timeout_s: for one call with its retries: up to two
     where the server cannot be reached or is shutting down, and those of `moderate_each` under overload.
-    api_key: None for that of the environment variable GUARD_API_KEY, if there is one. It is sent in the clear.
+    api_key: None for that of the environment variable GUARD_API_KEY, if there is one. Without TLS it is in the clear.
+    tls: None for that of the environment variables GUARD_TLS_CA, GUARD_TLS_CERTIFICATE and GUARD_TLS_KEY, if any is.
     Proxies of the environment are used, except for this machine itself (`channel.options`).
     """
 
@@ -36,11 +38,12 @@ class GuardClient:
         policy: Policy | str | None = None,
         mode: Mode | None = None,
         api_key: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.target, self.timeout_s = target, timeout_s
         self._metadata = channel.metadata(api_key)
         self._session = Session(policy, mode, timeout_s)
-        self._channel = grpc.insecure_channel(target, options=channel.options(target))
+        self._channel = channel.opened(target, tls)
         self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> GuardClient:

@@ -8,6 +8,9 @@ import os
 import re
 from contextlib import suppress
 
+import grpc
+
+from guard.serve.client.tls import Tls, credentials
 from guard.v1 import moderation_pb2 as pb
 
 _RETRIES = {
@@ -37,6 +40,22 @@ def options(target: str) -> tuple[tuple[str, str | int], ...]:
     """
     retries = ("grpc.service_config", json.dumps(_RETRIES))
     return (retries, ("grpc.enable_http_proxy", 0)) if is_loopback(target) else (retries,)
+
+
+def opened(target: str, tls: Tls | None) -> grpc.Channel:
+    """A channel to `target`; tls as GuardClient takes it."""
+    secret = credentials(tls)
+    if secret is None:
+        return grpc.insecure_channel(target, options=options(target))
+    return grpc.secure_channel(target, secret, options=options(target))
+
+
+def opened_async(target: str, tls: Tls | None) -> grpc.aio.Channel:
+    """As `opened`, for asyncio."""
+    secret = credentials(tls)
+    if secret is None:
+        return grpc.aio.insecure_channel(target, options=options(target))
+    return grpc.aio.secure_channel(target, secret, options=options(target))
 
 
 def metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:

@@ -21,7 +21,7 @@ class Observer(Protocol):
     """Called on the event loop's thread, with nothing that holds user text."""
 
     def load(self, now: Callable[[], Load]) -> None:
-        """Once: how to ask for the service's load."""
+        """How to ask for the load of the service that begins to answer."""
 
     def called(self, method: str, code: str, seconds: float) -> None:
         """A call of a transport has ended: its method or path, and the name or number of its status."""
@@ -33,6 +33,9 @@ class Observer(Protocol):
 
     def cancelled(self) -> None:
         """A caller has gone before its answer."""
+
+    def reloaded(self, done: bool) -> None:
+        """A reload has put another model in place, or failed."""
 
     def batch(self, windows: int, tokens: int, padded: int, seconds: float) -> None:
         """The engine has answered a batch of so many tokens, with and without padding."""
@@ -50,5 +53,7 @@ class Unobserved:
     def refused(self, reason: str) -> None: ...
 
     def cancelled(self) -> None: ...
+
+    def reloaded(self, done: bool) -> None: ...
 
     def batch(self, windows: int, tokens: int, padded: int, seconds: float) -> None: ...

@@ -19,6 +19,7 @@ from guard.serve.core.errors import public
 from guard.serve.core.info import ServiceInfo
 from guard.serve.core.observer import Load, Observer, Unobserved
 from guard.serve.core.policies import Policies
+from guard.serve.core.quota import CALLER
 from guard.serve.core.request import Options, Request
 from guard.serve.limits import BYTES_PER_TOKEN, Limits, oversize
 from guard.verdict import Verdict
@@ -42,7 +43,6 @@ class Service:
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
         self.moderator, self.limits, self.observer = moderator, limits, observer or Unobserved()
         self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds, self.observer.batch)
-        self.observer.load(lambda: Load(self.batcher.items, self.batcher.tokens))
         self._policies = Policies(moderator.policy, limits)
         # Off the event loop and off the engine's thread: long texts, and policies of requests. A policy that takes
         # long to prepare delays only requests with policies of their own.
@@ -52,6 +52,7 @@ class Service:
     async def __aenter__(self) -> Self:
         await self._run(self._preparing, self.moderator.engine.warm)
         await self.batcher.__aenter__()
+        self.observer.load(lambda: Load(self.batcher.items, self.batcher.tokens))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -97,6 +98,8 @@ class Service:
         Raises InvalidInput, PolicyError, Overloaded, Closed, DeadlineExceeded or InternalError.
         """
         try:
+            if (caller := CALLER.get()) is not None:
+                caller.spend(len(request.conversations))
             answers = await self._public(self._judge(request))
         except GuardError as error:
             self.observer.refused(type(error).__name__)

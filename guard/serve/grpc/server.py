@@ -14,8 +14,10 @@ from grpc_reflection.v1alpha import reflection
 
 from guard.errors import ServiceError
 from guard.serve.core.keys import Keys
-from guard.serve.core.service import Service
+from guard.serve.core.live import Live
+from guard.serve.grpc import admin
 from guard.serve.grpc.servicer import SERVICE, handlers
+from guard.serve.tls import Certificates
 
 FLUSH_SECONDS = 1.0  # for responses in flight after the last answer; health watchers are disconnected then
 
@@ -36,18 +38,23 @@ class Listener:
 
 @asynccontextmanager
 async def listening(
-    service: Service, keys: Keys | None, address: str, least_ping_seconds: float
+    live: Live, keys: Keys | None, certificates: Certificates | None, address: str, least_ping_seconds: float
 ) -> AsyncIterator[Listener]:
     """A listener at host:port. Raises ServiceError if it cannot listen."""
-    server = grpc.aio.server(options=_options(service.limits.request_bytes, least_ping_seconds))
-    server.add_generic_rpc_handlers((handlers(service, keys),))
+    server = grpc.aio.server(options=_options(live.service.limits.request_bytes, least_ping_seconds))
+    server.add_generic_rpc_handlers((handlers(live, keys),))
+    if keys is not None:
+        server.add_generic_rpc_handlers((admin.handlers(live, keys),))
     health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
     names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     try:
-        port = server.add_insecure_port(address)
+        if certificates is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, certificates.credentials())
     except RuntimeError:
         raise ServiceError(f"cannot listen on {address}; give another --host or --port") from None
     await server.start()
@@ -67,6 +74,7 @@ def _options(request_bytes: int, least_ping_seconds: float) -> tuple[tuple[str, 
         # ping would close the connection, and with it the calls that wait for the engine.
         ("grpc.http2.min_ping_interval_without_data_ms", round(least_ping_seconds * 1e3)),
         ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.server_handshake_timeout_ms", 10_000),
         # Calls that Python has not yet seen. gRPC's defaults (1000, 3000) reject a burst with a bare CANCELLED, which
         # says nothing; within these bounds the service answers RESOURCE_EXHAUSTED.
         ("grpc.server.max_pending_requests", 8192),
