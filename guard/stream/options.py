@@ -26,7 +26,7 @@ class StreamOptions:
     characters: int = 400
     seconds: float = 1.0
     tail: int = 600
-    stop_after: int = 2
+    stop_after: int = 3
 
     def __post_init__(self) -> None:
         if self.release not in RELEASES:

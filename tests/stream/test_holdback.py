@@ -23,7 +23,7 @@ ASKED = (Message("user", "how do I bake bread?"),)
 SENTENCE = "This sentence is long enough to count. "
 MODERATOR = Moderator(FakeEngine(), load("mlcommons"))
 LIMIT = 100_000
-HOLD, OBSERVE = StreamOptions(), StreamOptions("observe")
+HOLD, OBSERVE = StreamOptions(stop_after=2), StreamOptions("observe", stop_after=2)
 
 
 def verdict(outcome: Outcome = Outcome.SAFE) -> Verdict:
