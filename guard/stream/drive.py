@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from guard.conversation import Conversation
@@ -15,11 +15,10 @@ from guard.verdict import Verdict
 In = TypeVar("In")
 Out = TypeVar("Out")
 In_ = TypeVar("In_", contravariant=True)
-Out_ = TypeVar("Out_", covariant=True)
 Answer = Verdict | GuardError
 
 
-class Machine(Protocol[In_, Out_]):
+class Machine(Protocol[In_, Out]):
     """What HoldBack is for deltas of text; another may be made of several. It is fed while it `wants_input`."""
 
     @property
@@ -28,15 +27,15 @@ class Machine(Protocol[In_, Out_]):
     @property
     def done(self) -> bool: ...
 
-    def push(self, delta: In_, now: float) -> list[Out_]: ...
+    def push(self, delta: In_, now: float) -> list[Out]: ...
 
-    def end(self, now: float) -> list[Out_]: ...
+    def end(self, now: float) -> list[Out]: ...
 
     def wait(self, now: float) -> float | None: ...
 
     def due(self, now: float) -> Check | None: ...
 
-    def judged(self, check: Check, answer: Answer) -> list[Out_]: ...
+    def judged(self, check: Check, answer: Answer) -> list[Out]: ...
 
 
 def drive(
@@ -67,7 +66,7 @@ _END = object()
 
 async def drive_async(
     machine: Machine[In, Out], deltas: AsyncIterator[In], judge: Callable[[Conversation], Awaitable[Answer]]
-) -> AsyncIterator[Out]:
+) -> AsyncGenerator[Out, None]:
     """What the machine makes of the deltas, which are read while a check is under way, as far as it wants them.
 
     A consumer that is slow to take the results stops the reading, too. Raises what `deltas` or `judge` raise. Close it

@@ -83,6 +83,11 @@ class HoldBack:
         return self._base + len(self._text)
 
     @property
+    def blank(self) -> bool:
+        """Whether nothing of it can be judged so far."""
+        return not any(part.strip() for part in self._parts)
+
+    @property
     def wants_input(self) -> bool:
         """Whether to feed it; while it waits for a verdict it takes in only so much."""
         if self.done or self._ended:
