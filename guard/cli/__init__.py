@@ -29,6 +29,7 @@ from guard.cli import (
     keys,
     output,
     policy,
+    proxy,
     redteam,
     serve,
     train,
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.command("check")(check.check)
 app.command("serve")(serve.serve)
+app.command("proxy")(proxy.proxy)
 app.command("train")(train.train)
 app.command("export")(export.export)
 app.command("cascade")(cascade.cascade)

@@ -20,7 +20,8 @@ class Limits:
     """The limits of one server; `GetInfo` reports them to clients, which cut their batches accordingly.
 
     request_seconds: time limit of a request, whatever its deadline. queue_windows, queue_tokens: of all accepted and
-    unanswered requests.
+    unanswered requests. streams, stream_seconds: replies that are judged while they are written, at a time, and the
+    longest that one may take.
     """
 
     __pydantic_config__ = schema.STRICT
@@ -34,6 +35,8 @@ class Limits:
     request_seconds: schema.Positive = 60.0
     queue_windows: Count = 4096
     queue_tokens: Count = 1 << 20
+    streams: Count = 256
+    stream_seconds: schema.Positive = 600.0
 
 
 def oversize(conversation: Conversation, limits: Limits) -> InvalidInput | None:

@@ -35,6 +35,12 @@ class Target(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TARGET_UNSPECIFIED: _ClassVar[Target]
     TARGET_PROMPT: _ClassVar[Target]
     TARGET_RESPONSE: _ClassVar[Target]
+
+class Release(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RELEASE_UNSPECIFIED: _ClassVar[Release]
+    RELEASE_HOLD: _ClassVar[Release]
+    RELEASE_OBSERVE: _ClassVar[Release]
 ROLE_UNSPECIFIED: Role
 ROLE_USER: Role
 ROLE_ASSISTANT: Role
@@ -51,6 +57,9 @@ OUTCOME_INCOMPLETE: Outcome
 TARGET_UNSPECIFIED: Target
 TARGET_PROMPT: Target
 TARGET_RESPONSE: Target
+RELEASE_UNSPECIFIED: Release
+RELEASE_HOLD: Release
+RELEASE_OBSERVE: Release
 
 class Message(_message.Message):
     __slots__ = ("role", "content", "tool_calls", "unjudged")
@@ -131,6 +140,58 @@ class BatchItem(_message.Message):
     error: _status_pb2.Status
     client_id: str
     def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., client_id: _Optional[str] = ...) -> None: ...
+
+class StreamModerateRequest(_message.Message):
+    __slots__ = ("start", "text", "utf8", "end")
+    START_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    UTF8_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: StreamStart
+    text: str
+    utf8: bytes
+    end: StreamEnd
+    def __init__(self, start: _Optional[_Union[StreamStart, _Mapping]] = ..., text: _Optional[str] = ..., utf8: _Optional[bytes] = ..., end: _Optional[_Union[StreamEnd, _Mapping]] = ...) -> None: ...
+
+class StreamStart(_message.Message):
+    __slots__ = ("context", "options", "release", "check_characters", "check_seconds", "stop_after_checks")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    CHECK_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STOP_AFTER_CHECKS_FIELD_NUMBER: _ClassVar[int]
+    context: _containers.RepeatedCompositeFieldContainer[Message]
+    options: ModerationOptions
+    release: Release
+    check_characters: int
+    check_seconds: float
+    stop_after_checks: int
+    def __init__(self, context: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., options: _Optional[_Union[ModerationOptions, _Mapping]] = ..., release: _Optional[_Union[Release, str]] = ..., check_characters: _Optional[int] = ..., check_seconds: _Optional[float] = ..., stop_after_checks: _Optional[int] = ...) -> None: ...
+
+class StreamEnd(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StreamModerateResponse(_message.Message):
+    __slots__ = ("released", "verdict", "error", "start_characters", "end_characters", "hold_back_characters", "final", "stopped")
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    START_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    END_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    HOLD_BACK_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    released: str
+    verdict: Verdict
+    error: _status_pb2.Status
+    start_characters: int
+    end_characters: int
+    hold_back_characters: int
+    final: bool
+    stopped: bool
+    def __init__(self, released: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., start_characters: _Optional[int] = ..., end_characters: _Optional[int] = ..., hold_back_characters: _Optional[int] = ..., final: _Optional[bool] = ..., stopped: _Optional[bool] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("outcome", "target", "p_unsafe", "threshold", "categories", "flagged", "p_refusal", "coverage", "policy_digest", "model_digest", "timings", "unjudged", "decided_by", "monitor", "language")
@@ -300,7 +361,7 @@ class Thresholds(_message.Message):
     def __init__(self, target: _Optional[_Union[Target, str]] = ..., unsafe: _Optional[float] = ..., categories: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("request_bytes", "conversation_characters", "conversation_messages", "batch_conversations", "policy_characters", "exclude_codes", "request_seconds", "queue_windows", "queue_tokens")
+    __slots__ = ("request_bytes", "conversation_characters", "conversation_messages", "batch_conversations", "policy_characters", "exclude_codes", "request_seconds", "queue_windows", "queue_tokens", "streams", "stream_seconds")
     REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_MESSAGES_FIELD_NUMBER: _ClassVar[int]
@@ -310,6 +371,8 @@ class Limits(_message.Message):
     REQUEST_SECONDS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_WINDOWS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    STREAM_SECONDS_FIELD_NUMBER: _ClassVar[int]
     request_bytes: int
     conversation_characters: int
     conversation_messages: int
@@ -319,4 +382,6 @@ class Limits(_message.Message):
     request_seconds: float
     queue_windows: int
     queue_tokens: int
-    def __init__(self, request_bytes: _Optional[int] = ..., conversation_characters: _Optional[int] = ..., conversation_messages: _Optional[int] = ..., batch_conversations: _Optional[int] = ..., policy_characters: _Optional[int] = ..., exclude_codes: _Optional[int] = ..., request_seconds: _Optional[float] = ..., queue_windows: _Optional[int] = ..., queue_tokens: _Optional[int] = ...) -> None: ...
+    streams: int
+    stream_seconds: float
+    def __init__(self, request_bytes: _Optional[int] = ..., conversation_characters: _Optional[int] = ..., conversation_messages: _Optional[int] = ..., batch_conversations: _Optional[int] = ..., policy_characters: _Optional[int] = ..., exclude_codes: _Optional[int] = ..., request_seconds: _Optional[float] = ..., queue_windows: _Optional[int] = ..., queue_tokens: _Optional[int] = ..., streams: _Optional[int] = ..., stream_seconds: _Optional[float] = ...) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -146,6 +147,22 @@ async def test_no_format_blocks(monitored: Any) -> None:
         for each in TRANSLATORS:
             for sent in requests(each.path, BAD):
                 assert not passes(each.path, (await http.post(each.path, json=sent)).json()), each.path
+
+
+@pytest.mark.parametrize("monitored", [frozenset({"S4"}), None])
+async def test_nothing_is_held_back_of_a_stream(monitored: frozenset[str] | None) -> None:
+    reply = f"A sentence that is long enough. {BAD} and goes on. Another sentence that is long enough. "
+
+    async def deltas() -> AsyncIterator[str]:
+        for piece in reply.split(" "):
+            yield f"{piece} "
+
+    async def released(**options: Any) -> str:
+        async with serve(**options) as served:
+            return "".join([one.released async for one in served.client.stream(deltas(), (Message("user", "hi"),))])
+
+    assert (await released(monitor={"mlcommons": monitored})).strip() == reply.strip()
+    assert BAD not in await released()
 
 
 async def test_a_watched_policy_lets_pass_what_cannot_be_judged() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from guard import policy as policies
 from guard.calibration import MODES, Mode
@@ -30,29 +30,33 @@ CLIENT_ID_CHARACTERS = 128
 
 
 def conversation_to_proto(conversation: Conversation) -> pb.Conversation:
-    return pb.Conversation(
-        messages=[
-            pb.Message(role=_ROLE_NUMBERS[m.role], content=m.content, unjudged=m.unjudged)
-            for m in conversation.messages
-        ]
-    )
+    return pb.Conversation(messages=map(message_to_proto, conversation.messages))
+
+
+def message_to_proto(message: Message) -> pb.Message:
+    return pb.Message(role=_ROLE_NUMBERS[message.role], content=message.content, unjudged=message.unjudged)
 
 
 def conversation_from_proto(sent: pb.Conversation) -> Conversation | InvalidInput:
     """The conversation of a message, or the error if it is invalid."""
     if len(sent.client_id) > CLIENT_ID_CHARACTERS:
         return InvalidInput(f"client_id has {len(sent.client_id)} characters, must be <= {CLIENT_ID_CHARACTERS}")
-    for index, message in enumerate(sent.messages):
-        if message.role not in _ROLES:
-            return InvalidInput(
-                f"messages[{index}] has role {int(message.role)}; allowed: {', '.join(pb.Role.keys()[1:])}"
-            )
-        if any(len(each) > CLIENT_ID_CHARACTERS for each in message.unjudged):
-            return InvalidInput(f"messages[{index}].unjudged must be texts of <= {CLIENT_ID_CHARACTERS} characters")
     try:
-        return Conversation(tuple(map(_message_from_proto, sent.messages)))
+        return Conversation(messages_from_proto(sent.messages, "messages"))
     except InvalidInput as error:
         return error
+
+
+def messages_from_proto(sent: Sequence[pb.Message], name: str) -> tuple[Message, ...]:
+    """The messages of a field. Raises InvalidInput."""
+    for index, message in enumerate(sent):
+        if message.role not in _ROLES:
+            raise InvalidInput(
+                f"{name}[{index}] has role {int(message.role)}; allowed: {', '.join(pb.Role.keys()[1:])}"
+            )
+        if any(len(each) > CLIENT_ID_CHARACTERS for each in message.unjudged):
+            raise InvalidInput(f"{name}[{index}].unjudged must be texts of <= {CLIENT_ID_CHARACTERS} characters")
+    return tuple(map(_message_from_proto, sent))
 
 
 def _message_from_proto(sent: pb.Message) -> Message:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 import grpc
 from google.protobuf.message import Message as Proto
@@ -14,8 +15,10 @@ from guard.serve.core.keys import Keys
 from guard.serve.core.live import Live
 from guard.serve.core.request import Options, Request
 from guard.serve.core.service import Answer, Service
+from guard.serve.core.streams import Streams
 from guard.serve.grpc import messages
-from guard.serve.grpc.call import Context, Sent, handler
+from guard.serve.grpc.call import Context, Sent, handler, stream_handler
+from guard.serve.grpc.streaming import stream_moderate
 from guard.v1 import moderation_pb2 as pb
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["ModerationService"].full_name
@@ -77,11 +80,20 @@ def handlers(live: Live, keys: Keys | None = None) -> grpc.GenericRpcHandler[Pro
 
         return handler(live, keys, "moderate", answer, kind)
 
+    streams = Streams()
+
+    async def stream(sent: AsyncIterator[pb.StreamModerateRequest], context: Context) -> AsyncGenerator[Proto, None]:
+        with live.use() as service, streams.one_more(service.limits):
+            async with aclosing(stream_moderate(service, sent)) as responses:
+                async for response in responses:
+                    yield response
+
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
             "Moderate": unary(Servicer.moderate, pb.ModerateRequest),
             "BatchModerate": unary(Servicer.batch_moderate, pb.BatchModerateRequest),
+            "StreamModerate": stream_handler(live, keys, "moderate", stream, pb.StreamModerateRequest),
             "GetInfo": unary(Servicer.get_info, pb.GetInfoRequest),
             "ListPolicies": unary(Servicer.list_policies, pb.ListPoliciesRequest),
             "GetPolicy": unary(Servicer.get_policy, pb.GetPolicyRequest),
