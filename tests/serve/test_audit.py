@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -13,11 +14,12 @@ import httpx
 import pytest
 
 from guard import Conversation, Outcome, Verdict
-from guard.errors import ConfigError, EngineError, GuardError
+from guard.errors import ConfigError, EngineError, GuardError, Overloaded
 from guard.serve.core.audit import Audit, AuditLog, digest
 from guard.serve.core.keys import new_key
+from guard.serve.limits import Limits
 from guard.serve.logs import JsonLines
-from tests.fixtures.served import BrokenEngine, serve
+from tests.fixtures.served import BrokenEngine, HeldEngine, serve
 
 HELLO, BAD = Conversation.of("hello kumquat"), Conversation.of("so violates:S4")
 
@@ -77,6 +79,19 @@ async def test_errors_of_whole_requests_are_lines_too(file: Path) -> None:
             await served.client.moderate(HELLO, policy="none")
     assert [each.get("error") for each in lines(file)] == [None, "InternalError", "UnknownPolicy"]
     assert "kumquat" not in file.read_text()
+
+
+async def test_a_flood_that_is_refused_leaves_no_lines(file: Path) -> None:
+    engine = HeldEngine()
+    async with serve(engine, Limits(queue_windows=1), audit=Audit(file)) as served:
+        waiting = asyncio.create_task(served.client.moderate(HELLO))
+        await served.accepted(1)
+        for _ in range(20):
+            with pytest.raises(Overloaded):
+                await served.client.moderate(BAD)
+        engine.gate.set()
+        await waiting
+    assert [line["outcome"] for line in lines(file)] == ["SAFE"]
 
 
 async def test_a_full_disk(caplog: pytest.LogCaptureFixture) -> None:

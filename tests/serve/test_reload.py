@@ -174,7 +174,7 @@ async def test_the_call_needs_a_key_with_the_scope_admin(tmp_path: Path) -> None
             async with AsyncGuardClient(address, api_key=admin) as client:
                 await client.moderate(HELLO)
     async with serve(reopen=lambda: next(opened)) as served:
-        with pytest.raises(ServiceError, match="UNIMPLEMENTED"):
+        with pytest.raises(ServiceError, match="it asks for no API keys; send its process SIGHUP"):
             await asyncio.to_thread(reload, served.running.address, 10, admin)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from guard.errors import ServiceError
 from guard.serve.client import channel
 from guard.serve.client.tls import Tls
 from guard.serve.grpc.status import from_rpc
@@ -32,5 +33,9 @@ def reload(target: str, timeout_s: float, api_key: str | None = None, tls: Tls |
         try:
             answer = stub.Reload(pb.ReloadRequest(), timeout=timeout_s, metadata=channel.metadata(api_key))
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise ServiceError(
+                    f"{target}: it takes no administration, because it asks for no API keys; send its process SIGHUP"
+                ) from None
             raise from_rpc(error, target, timeout_s) from None
     return Reloaded(answer.model_digest, answer.policy_id, answer.policy_digest)

@@ -123,6 +123,8 @@ class Live:
     async def _opened(self) -> Service:
         if self._reopen is None:
             raise Closed("this server was started without a way to open its model again")
+        if self._closing:
+            raise Closed("the server is shutting down")
         service = await asyncio.to_thread(self._reopen)
         try:
             await self._enter(service)

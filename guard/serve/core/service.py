@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 from guard.batcher import Batcher, Bounds
 from guard.conversation import Conversation
 from guard.data.ingest.language import identify
-from guard.errors import DISTRIBUTION, DeadlineExceeded, GuardError, InvalidInput, TooLarge
+from guard.errors import DISTRIBUTION, DeadlineExceeded, GuardError, InvalidInput, Overloaded, TooLarge
 from guard.moderator import Moderator
 from guard.moderator.steps import Scored, advance, run_async
 from guard.policy import Policy
@@ -122,7 +122,8 @@ class Service:
                 answers = await self._run(self._tokenizing, self._noted, request.conversations, answers)
         except GuardError as error:
             self.observer.refused(type(error).__name__)
-            await self._log(request, [error] * len(request.conversations))
+            if not isinstance(error, Overloaded):  # a flood must not push lines of verdicts out of the log
+                await self._log(request, [error] * len(request.conversations))
             raise
         except asyncio.CancelledError:
             self.observer.cancelled()

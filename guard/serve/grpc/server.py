@@ -50,7 +50,8 @@ async def listening(
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
     if settings.reflection and not settings.hardened:
-        names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        names = [SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
+        names += [] if keys is None else [admin.SERVICE]
         reflection.enable_server_reflection(names, server)
     try:
         if certificates is None:
