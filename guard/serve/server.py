@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 import signal
 import socket
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from guard.errors import DISTRIBUTION, Closed, ServiceError, install_hint, need
+from guard.errors import DISTRIBUTION, Closed, MissingExtra, ServiceError, check_installed, need
 from guard.moderator import Moderator
 from guard.serve.config import Settings
 from guard.serve.core.audit import AuditLog
@@ -120,16 +119,17 @@ async def serving(
 
 def _identifies(moderator: Moderator) -> bool:
     """Whether languages can be identified. Logs where it would matter and they cannot."""
-    if importlib.util.find_spec("py3langid") is not None:
-        return True
-    if languages := moderator.engine.info.languages:
-        log.warning(
-            "the model was trained for %s, and texts in other languages are judged as any other, because languages are "
-            "not identified; %s",
-            ", ".join(languages),
-            install_hint("language"),
-        )
-    return False
+    try:
+        check_installed("py3langid", "language")
+    except MissingExtra as missing:
+        if languages := moderator.engine.info.languages:
+            log.warning(
+                "languages are not identified, and texts in others than the model's (%s) are judged all the same: %s",
+                ", ".join(languages),
+                missing,
+            )
+        return False
+    return True
 
 
 def _traces() -> Traces:

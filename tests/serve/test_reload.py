@@ -84,6 +84,8 @@ async def under_load(reloads: int) -> None:
         async with asyncio.TaskGroup() as group:
             for work in (singles(served.client), batches(served.client), posts(str(served.running.rest_url))):
                 group.create_task(work)
+            while not seen:
+                await asyncio.sleep(0.001)
             for number in range(1, reloads + 1):
                 digest = (await live.reload()).moderator.engine.info.digest
                 assert digest == engines[number].info.digest
