@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from guard.errors import Closed, GuardError, ReloadFailed
+from guard.moderator import Moderator
 from guard.serve.core.service import Service
 
 log = logging.getLogger("guard.serve")
@@ -156,7 +159,15 @@ async def _retire(turn: _Turn) -> None:
         turn.left.clear()
         await turn.left.wait()
     await turn.service.__aexit__()
-    await asyncio.to_thread(turn.service.moderator.close)
+    await asyncio.to_thread(_release, turn.service.moderator)
+
+
+def _release(moderator: Moderator) -> None:
+    """Closes it, and returns its memory to the system: of six reloads 250 MB stayed with the process otherwise."""
+    moderator.close()
+    gc.collect()  # a service and its tasks refer to one another
+    with suppress(AttributeError, OSError):  # where there is no glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _names(service: Service) -> tuple[str, str]:
