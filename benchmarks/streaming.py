@@ -116,9 +116,8 @@ def replies(examples: Sequence[Example], rows: int, moderator: Moderator) -> dic
 
 def run(moderator: Moderator, reply: Reply, options: StreamOptions) -> Run:
     places = ends(reply.text)
-    prefixes = [Conversation((*reply.context, Message("assistant", reply.text[:place]))) for place in places]
-    verdicts = moderator.moderate(prefixes)
-    first = next((i for i, verdict in enumerate(verdicts) if verdict.outcome is Outcome.UNSAFE), None)
+    (whole,) = moderator.moderate([Conversation((*reply.context, Message("assistant", reply.text)))])
+    first = first_flagged(moderator, reply, places) if whole.outcome is Outcome.UNSAFE and reply.unsafe else None
     machine = HoldBack(reply.context, options, LIMIT)
     windows = checks = released = longest = 0
     stopped = None
@@ -147,15 +146,24 @@ def run(moderator: Moderator, reply: Reply, options: StreamOptions) -> Run:
     before = 0 if not first else places[first - 1]
     return Run(
         reply,
-        verdicts[-1].outcome,
+        whole.outcome,
         first,
         stopped,
         0 if first is None else max(0, released - before),
         checks,
         windows,
-        verdicts[-1].coverage.windows,
+        whole.coverage.windows,
         longest,
     )
+
+
+def first_flagged(moderator: Moderator, reply: Reply, places: Sequence[int]) -> int:
+    """The sentence of the first prefix of a flagged reply that would be UNSAFE by itself."""
+    for index, place in enumerate(places[:-1]):
+        prefix = Conversation((*reply.context, Message("assistant", reply.text[:place])))
+        if prefix.judged.content.strip() and moderator.moderate([prefix])[0].outcome is Outcome.UNSAFE:
+            return index
+    return len(places) - 1
 
 
 def share(values: Sequence[object]) -> float:
@@ -220,6 +228,7 @@ def main() -> None:
         moderator = dataclasses.replace(opened, engine=cast(Engine, Remembering(opened.engine)))
         for name, group in replies(examples, arguments.rows, moderator).items():
             results[name] = summary([run(moderator, reply, options) for reply in group])
+            print(name, results[name], f"{time.perf_counter() - started:.0f} s", flush=True)
         info = moderator.info
     report = {
         "model": info.model,
