@@ -223,21 +223,15 @@ def main() -> None:
         and len(each.conversation.judged.content) <= LONGEST
     ]
     started = time.perf_counter()
-    results = {}
+    results: dict[str, dict[str, float]] = {}
     with open_moderator(arguments.bundle, threads=1) as opened:
         moderator = dataclasses.replace(opened, engine=cast(Engine, Remembering(opened.engine)))
+        info = moderator.info
         for name, group in replies(examples, arguments.rows, moderator).items():
             results[name] = summary([run(moderator, reply, options) for reply in group])
-            print(name, results[name], f"{time.perf_counter() - started:.0f} s", flush=True)
-        info = moderator.info
-    report = {
-        "model": info.model,
-        "mode": info.mode,
-        "options": dataclasses.asdict(options),
-        "seconds": round(time.perf_counter() - started, 1),
-        "replies": results,
-    }
-    arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+            seconds = round(time.perf_counter() - started, 1)
+            report = {"model": info.model, "mode": info.mode, "options": dataclasses.asdict(options)}
+            arguments.out.write_text(json.dumps({**report, "seconds": seconds, "replies": results}, indent=2) + "\n")
     rows = [(key, *(str(results[name][key]) for name in results)) for key in results["embedded"]]
     show(table("", *results, rows=rows))
 
