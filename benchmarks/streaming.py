@@ -3,15 +3,16 @@
     python benchmarks/streaming.py --data DIR [--bundle BUNDLE] [--rows 200]
 
 Replies come from the English responses of the dev split of --data (a build of training/configs/data-small.yaml), each
-after its own prompt. `as written`: the labelled response itself. `embedded`: between two safe responses, so that what
-is unsafe begins inside. Each is fed to the hold-back machine in pieces of a token's length, and each check is answered
-before the next piece, as where the guard is faster than the model that writes.
+after its own prompt. `as written`: the labelled response itself. `embedded`: between two safe responses
+that the guard, too, calls safe after their own prompts, so that what is unsafe begins inside of a reply that wanders
+off. Each is fed to the hold-back machine in pieces of a token's length, and each check is answered before the next
+piece, as where the guard is faster than the model that writes.
 
 A reply counts as flagged if the verdict on the whole is UNSAFE; its first flagged prefix ends with the first sentence
 up to which the text would be UNSAFE by itself. `within two sentences`: of the flagged replies, those whose stream is
-stopped before a third sentence after that prefix has come. `held for good`: of the replies labelled safe, those that
-are stopped; `by streaming`: those that are, although the verdict on the whole is SAFE. `windows`: what all checks of a
-reply score, by what one verdict on the whole scores.
+stopped by a check that ends no later than the second sentence after that prefix. `held for good`: of the replies
+labelled safe, those that are stopped; `by streaming`: those that are, although the verdict on the whole is SAFE.
+`windows`: what all checks of a reply score, by what one verdict on the whole scores.
 """
 
 from __future__ import annotations
@@ -24,19 +25,23 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from guard.conversation import Conversation, Example, Message, Target
 from guard.data.dataset.examples import load_examples
+from guard.engines.base import Engine
+from guard.errors import EngineError
 from guard.moderator import Moderator, open_moderator
+from guard.prompts.window import Score, Window
 from guard.report.tables import show, table
 from guard.stream import Check, HoldBack, StreamOptions
 from guard.stream.sentences import ends
 from guard.verdict import Outcome
 
 RESULTS = Path(__file__).parent / "results" / "streaming.json"
-LONGEST = 4000  # characters of a response, so that no row costs as much as a hundred others
+LONGEST = 1500  # characters of a response, so that no row costs as much as a hundred others
 LIMIT = 1 << 20
 _PIECE = re.compile(r"\s*\S{1,5}|\s+")
 
@@ -65,7 +70,24 @@ class Run:
     longest_held: int
 
 
-def replies(examples: Sequence[Example], rows: int) -> dict[str, list[Reply]]:
+class Remembering:
+    """An engine that scores equal windows once: a reply's prefixes and its checks have many in common."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._scores: dict[object, Score | EngineError] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def score(self, windows: Sequence[Window]) -> list[Score | EngineError]:
+        new = list({window.key: window for window in windows if window.key not in self._scores}.values())
+        if new:
+            self._scores |= dict(zip((window.key for window in new), self._engine.score(new), strict=True))
+        return [self._scores[window.key] for window in windows]
+
+
+def replies(examples: Sequence[Example], rows: int, moderator: Moderator) -> dict[str, list[Reply]]:
     """As many replies of either label, as written and embedded in safe ones."""
     pick = random.Random(0)
     chosen = list(examples)
@@ -76,7 +98,13 @@ def replies(examples: Sequence[Example], rows: int) -> dict[str, list[Reply]]:
         Reply(one.conversation.context, one.conversation.judged.content, one.label == "unsafe")
         for one in (*unsafe[:count], *safe[:count])
     ]
-    others = [one.conversation.judged.content.strip() for one in safe]
+    spare = [one.conversation for one in safe[count:]][: 2 * count]
+    passed = moderator.moderate(spare)
+    others = [
+        one.judged.content.strip()
+        for one, verdict in zip(spare, passed, strict=True)
+        if verdict.outcome is Outcome.SAFE
+    ]
     embedded = [
         dataclasses.replace(
             each, text="\n\n".join((pick.choice(others), each.text.strip(), pick.choice(others))), context=each.context
@@ -88,11 +116,10 @@ def replies(examples: Sequence[Example], rows: int) -> dict[str, list[Reply]]:
 
 def run(moderator: Moderator, reply: Reply, options: StreamOptions) -> Run:
     places = ends(reply.text)
-    prefixes = [Conversation((*reply.context, Message("assistant", reply.text[:place]))) for place in places]
-    verdicts = moderator.moderate(prefixes)
-    first = next((i for i, verdict in enumerate(verdicts) if verdict.outcome is Outcome.UNSAFE), None)
+    (whole,) = moderator.moderate([Conversation((*reply.context, Message("assistant", reply.text)))])
+    first = first_flagged(moderator, reply, places) if whole.outcome is Outcome.UNSAFE and reply.unsafe else None
     machine = HoldBack(reply.context, options, LIMIT)
-    windows = checks = released = longest = came = 0
+    windows = checks = released = longest = 0
     stopped = None
 
     def answer(check: Check) -> bool:
@@ -107,9 +134,8 @@ def run(moderator: Moderator, reply: Reply, options: StreamOptions) -> Run:
 
     for number, piece in enumerate(_PIECE.findall(reply.text)):
         machine.push(piece, number * 0.02)
-        came += len(piece)
         if (check := machine.due(number * 0.02)) is not None and answer(check):
-            stopped = sentence(places, came)
+            stopped = next(index for index, place in enumerate(places) if check.end <= place)
             break
     else:
         machine.end(0)
@@ -120,20 +146,24 @@ def run(moderator: Moderator, reply: Reply, options: StreamOptions) -> Run:
     before = 0 if not first else places[first - 1]
     return Run(
         reply,
-        verdicts[-1].outcome,
+        whole.outcome,
         first,
         stopped,
         0 if first is None else max(0, released - before),
         checks,
         windows,
-        verdicts[-1].coverage.windows,
+        whole.coverage.windows,
         longest,
     )
 
 
-def sentence(places: Sequence[int], came: int) -> int:
-    """The sentence that so many characters end in; one that has just ended counts, and not the next."""
-    return next(i for i, place in enumerate(places) if came <= place + 1 or i == len(places) - 1)
+def first_flagged(moderator: Moderator, reply: Reply, places: Sequence[int]) -> int:
+    """The sentence of the first prefix of a flagged reply that would be UNSAFE by itself."""
+    for index, place in enumerate(places[:-1]):
+        prefix = Conversation((*reply.context, Message("assistant", reply.text[:place])))
+        if prefix.judged.content.strip() and moderator.moderate([prefix])[0].outcome is Outcome.UNSAFE:
+            return index
+    return len(places) - 1
 
 
 def share(values: Sequence[object]) -> float:
@@ -182,6 +212,7 @@ def main() -> None:
         seconds=arguments.seconds,
         tail=arguments.tail,
         stop_after=arguments.stop_after,
+        sure=arguments.sure,
     )
     examples = [
         each
@@ -192,21 +223,17 @@ def main() -> None:
         and len(each.conversation.judged.content) <= LONGEST
     ]
     started = time.perf_counter()
-    results = {}
-    with open_moderator(arguments.bundle, threads=1) as moderator:
-        for name, group in replies(examples, arguments.rows).items():
-            results[name] = summary([run(moderator, reply, options) for reply in group])
+    results: dict[str, dict[str, float]] = {}
+    with open_moderator(arguments.bundle, threads=1) as opened:
+        moderator = dataclasses.replace(opened, engine=cast(Engine, Remembering(opened.engine)))
         info = moderator.info
-    report = {
-        "model": info.model,
-        "mode": info.mode,
-        "options": dataclasses.asdict(options),
-        "seconds": round(time.perf_counter() - started, 1),
-        "replies": results,
-    }
-    arguments.out.write_text(json.dumps(report, indent=2) + "\n")
-    rows = [[key, *(str(results[name][key]) for name in results)] for key in results["embedded"]]
-    show(table("Streaming", ["", *results], rows))
+        for name, group in replies(examples, arguments.rows, moderator).items():
+            results[name] = summary([run(moderator, reply, options) for reply in group])
+            seconds = round(time.perf_counter() - started, 1)
+            report = {"model": info.model, "mode": info.mode, "options": dataclasses.asdict(options)}
+            arguments.out.write_text(json.dumps({**report, "seconds": seconds, "replies": results}, indent=2) + "\n")
+    rows = [(key, *(str(results[name][key]) for name in results)) for key in results["embedded"]]
+    show(table("", *results, rows=rows))
 
 
 if __name__ == "__main__":

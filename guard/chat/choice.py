@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from guard.chat.completion import FILTERED
+from guard.chat.completion import CALLS, FILTERED, UpstreamError, judged_call
 from guard.chat.options import ChatOptions
 from guard.chat.ruling import Answer, Ruling, message
 from guard.conversation import Message
 from guard.errors import TooLarge
 from guard.message import parse_messages
 from guard.stream import Check, HoldBack, Progress
-from guard.verdict import Outcome, Verdict
+from guard.verdict import Verdict
 
 Delta = dict[str, Any]
 Piece = tuple[Delta, str | None]  # a delta to send, and the reason of the end with the last one
@@ -36,8 +36,9 @@ class Choice:
         self._shown = 0
         self._reason: str | None = None
         self._refusal = ""
-        self._calls: dict[int, dict[str, str]] = {}
+        self._calls: dict[int, dict[str, Any]] = {}
         self._function: dict[str, str] | None = None
+        self._wrote = False  # some `content`
         self._held: list[Delta] = []
 
     @property
@@ -49,30 +50,30 @@ class Choice:
         if self.done or self.closed:
             return
         if isinstance(content := delta.get("content"), str):
+            self._wrote |= bool(content)
             self._take(content, now)
         if isinstance(refusal := delta.get("refusal"), str) and refusal:
             self._refusal += refusal
             self._held.append({"refusal": refusal})
         if isinstance(calls := delta.get("tool_calls"), list) and calls:
-            for call in calls:
-                self._add_call(call)
-            self._held.append({"tool_calls": calls})
+            self._held.append({"tool_calls": [self._add_call(call) for call in calls]})
         if isinstance(function := delta.get("function_call"), Mapping):
-            self._function = _joined(self._function or {}, function)
-            self._held.append({"function_call": dict(function)})
+            piece = _texts(function, "arguments")
+            self._function = _joined(self._function or {}, piece)
+            self._held.append({"function_call": piece})
 
     def close(self, reason: str | None, now: float) -> list[Piece]:
         """Its end: the final check is due, unless there is nothing to judge. reason: None where it was cut off."""
         if self.closed or self.done:
             return []
         self.closed, self._reason = True, reason
-        calls = [{"type": "function", "function": call} for call in self._calls.values()]
         rest: dict[str, Any] = {"role": "assistant", "content": None, "refusal": self._refusal or None}
-        (rendered,) = parse_messages([{**rest, "tool_calls": calls, "function_call": self._function}], "choices")
-        extra = f"\n{rendered.content}" if rendered.content and self.machine.received else rendered.content
+        rest |= {"tool_calls": list(self._calls.values()), "function_call": self._function}
+        (rendered,) = parse_messages([rest], "choices")
+        extra = f"\n{rendered.content}" if rendered.content and self._wrote else rendered.content
         self._take(extra, now)
-        self._content = self.machine.received - len(extra)
         self.machine.end(now)
+        self._content = self.machine.received - len(extra)
         if self.machine.blank:
             self.empty = True
             return self._end()
@@ -95,11 +96,6 @@ class Choice:
                 pieces += self._end()
         return pieces
 
-    @property
-    def against(self) -> bool:
-        """Whether the guard did not call it safe."""
-        return not isinstance(self.answer, Verdict) or self.answer.outcome is not Outcome.SAFE
-
     def _take(self, text: str, now: float) -> None:
         try:
             self.machine.push(text, now)
@@ -118,17 +114,25 @@ class Choice:
         held: list[Piece] = [(delta, None) for delta in self._held]
         return [*held, ({}, self._reason)] if self._reason is not None else held
 
-    def _add_call(self, call: object) -> None:
+    def _add_call(self, call: object) -> Delta:
+        """Takes in a piece of a call; returns what of it is judged, and may be sent once it is."""
         if not isinstance(call, Mapping):
-            return
-        index = call.get("index")
-        function = call.get("function")
-        if isinstance(function, Mapping):
-            place = index if isinstance(index, int) else len(self._calls)
-            self._calls[place] = _joined(self._calls.get(place, {}), function)
+            raise UpstreamError("the upstream sent a tool call that is no object")
+        piece = judged_call(call)
+        place = piece.get("index", len(self._calls))
+        if not isinstance(place, int):
+            raise UpstreamError("the upstream sent a tool call whose `index` is no number")
+        whole = self._calls.setdefault(place, {})
+        for kind, payload in CALLS.items():
+            if kind in piece:
+                piece[kind] = _texts(piece[kind], payload)
+                whole[kind] = _joined(whole.get(kind, {}), piece[kind])
+        return piece
 
 
-def _joined(call: Mapping[str, str], more: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        key: call.get(key, "") + (more[key] if isinstance(more.get(key), str) else "") for key in ("name", "arguments")
-    }
+def _texts(call: Mapping[str, Any], payload: str) -> dict[str, str]:
+    return {key: call[key] for key in ("name", payload) if isinstance(call.get(key), str)}
+
+
+def _joined(call: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    return {key: call.get(key, "") + more.get(key, "") for key in call.keys() | more.keys()}

@@ -13,6 +13,7 @@ from guard.message import parse_messages
 
 FILTERED = "content_filter"
 # What of a message is judged, and passes with its verdict; other fields, such as a model's reasoning, are not judged.
+CALLS = {"function": "arguments", "custom": "input"}  # the kinds of tool calls, with the key of what they send
 JUDGED = ("role", "content", "refusal", "tool_calls", "function_call", "audio")
 
 
@@ -39,12 +40,27 @@ def replies(completion: Mapping[str, Any], context: Sequence[Message]) -> list[C
 
 
 def only_judged(completion: Mapping[str, Any]) -> dict[str, Any]:
-    """The completion without the fields of its messages that are not judged."""
-    choices = [
-        {**choice, "message": {key: value for key, value in choice["message"].items() if key in JUDGED}}
-        for choice in completion["choices"]
-    ]
-    return {**completion, "choices": choices}
+    """The completion without the fields of its choices that are not judged."""
+    return {**completion, "choices": [_only_judged(choice) for choice in completion["choices"]]}
+
+
+def _only_judged(choice: Mapping[str, Any]) -> dict[str, Any]:
+    message = {key: value for key, value in choice["message"].items() if key in JUDGED}
+    if message.get("tool_calls"):
+        message["tool_calls"] = [judged_call(call) for call in message["tool_calls"]]
+    kept = {key: choice[key] for key in ("index", "finish_reason", "stop_reason") if key in choice}
+    # Of what was left out, log-probabilities would show the tokens.
+    complete = len(message) == len(choice["message"])
+    return {**kept, "message": message, "logprobs": choice.get("logprobs") if complete else None}
+
+
+def judged_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool call, or a piece of one, with nothing but what is judged of it."""
+    kept = {key: call[key] for key in ("index", "id", "type") if key in call}
+    for kind, payload in CALLS.items():
+        if isinstance(call.get(kind), Mapping):
+            kept[kind] = {key: call[kind][key] for key in ("name", payload) if key in call[kind]}
+    return kept
 
 
 def refused(choice: Mapping[str, Any], text: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from guard.errors import GuardError, InvalidInput, TooLarge
 from guard.stream.deltas import Deltas
 from guard.stream.options import StreamOptions
 from guard.stream.sentences import first_space, last_end, last_space
-from guard.verdict import Outcome, Verdict
+from guard.verdict import Outcome, Verdict, log_odds
 from guard.views.tokenize import end_of
 
 CONTEXT = 600  # characters before the reply, the last ones, that a check between covers
@@ -182,7 +182,7 @@ class HoldBack:
             self._safe = self._from = check.end
         else:
             self._against += 1
-        over = self._against >= self.options.stop_after or isinstance(answer, GuardError) or check.final
+        over = check.final or self._against >= self.options.stop_after or self._settles(answer)
         stopped = over and self._against > 0 and self.options.release == "hold"
         if over and self._against and not stopped:
             self._from = check.end  # what comes is judged with `tail` characters of it, no more
@@ -190,6 +190,13 @@ class HoldBack:
         held = self.received - self._safe
         self._trim()
         return [Progress(released, answer, check.start, check.end, held, check.final, stopped)]
+
+    def _settles(self, answer: Verdict | GuardError) -> bool:
+        """Whether one answer is enough: an error, or a verdict far beyond its threshold."""
+        if isinstance(answer, GuardError):
+            return True
+        margin = log_odds(answer.p_unsafe) - log_odds(answer.threshold)
+        return answer.outcome is Outcome.UNSAFE and margin >= self.options.sure
 
     def _trim(self) -> None:
         """Forgets what no check between will cover again."""

@@ -154,20 +154,24 @@ class StreamModerateRequest(_message.Message):
     def __init__(self, start: _Optional[_Union[StreamStart, _Mapping]] = ..., text: _Optional[str] = ..., utf8: _Optional[bytes] = ..., end: _Optional[_Union[StreamEnd, _Mapping]] = ...) -> None: ...
 
 class StreamStart(_message.Message):
-    __slots__ = ("context", "options", "release", "check_characters", "check_seconds", "stop_after_checks")
+    __slots__ = ("context", "options", "release", "check_characters", "check_seconds", "tail_characters", "stop_after_checks", "sure_log_odds")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     CHECK_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     CHECK_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TAIL_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     STOP_AFTER_CHECKS_FIELD_NUMBER: _ClassVar[int]
+    SURE_LOG_ODDS_FIELD_NUMBER: _ClassVar[int]
     context: _containers.RepeatedCompositeFieldContainer[Message]
     options: ModerationOptions
     release: Release
     check_characters: int
     check_seconds: float
+    tail_characters: int
     stop_after_checks: int
-    def __init__(self, context: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., options: _Optional[_Union[ModerationOptions, _Mapping]] = ..., release: _Optional[_Union[Release, str]] = ..., check_characters: _Optional[int] = ..., check_seconds: _Optional[float] = ..., stop_after_checks: _Optional[int] = ...) -> None: ...
+    sure_log_odds: float
+    def __init__(self, context: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., options: _Optional[_Union[ModerationOptions, _Mapping]] = ..., release: _Optional[_Union[Release, str]] = ..., check_characters: _Optional[int] = ..., check_seconds: _Optional[float] = ..., tail_characters: _Optional[int] = ..., stop_after_checks: _Optional[int] = ..., sure_log_odds: _Optional[float] = ...) -> None: ...
 
 class StreamEnd(_message.Message):
     __slots__ = ()

@@ -240,3 +240,17 @@ async def test_a_server_that_stops_ends_its_streams_with_an_error() -> None:
         await served.running.live.drain()
         with pytest.raises(GuardError):
             await streamed(served, [SENTENCE])
+
+
+async def test_no_text_reaches_an_error_or_a_log(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serve(BrokenEngine(), Limits(conversation_characters=200)) as served:
+        for reply in ("kumquat breaks score. ", "kumquat breaks read. ", "kumquat is cancelled. ", "kumquat " * 99):
+            with pytest.raises(GuardError) as problem:
+                await streamed(served, [reply, SENTENCE])
+            assert "kumquat" not in f"{problem.value!r} {problem.value}"
+        progress = await streamed(served, ["kumquat. "])
+    assert "kumquat" not in f"{progress!r} {caplog.text} {''.join(capfd.readouterr())}"
+    assert not any(record.exc_info for record in caplog.records)

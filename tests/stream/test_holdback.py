@@ -129,7 +129,7 @@ def test_the_final_verdict_is_what_moderate_says_of_the_conversation(parts: list
     assert isinstance(final.answer, Verdict)
     assert (final.answer.outcome, final.answer.p_unsafe) == (expected.outcome, expected.p_unsafe)
     assert (final.answer.coverage, final.answer.flagged) == (expected.coverage, expected.flagged)
-    held = written(pieces, StreamOptions(characters=40, stop_after=10**6))
+    held = written(pieces, StreamOptions(characters=40, stop_after=10**6, sure=99.0))
     whole = "".join(one.released for one in held) == reply
     assert whole is (expected.outcome is Outcome.SAFE) is not held[-1].stopped
 
@@ -142,12 +142,18 @@ def test_sentences_are_released_as_they_are_checked() -> None:
 
 
 def test_it_stops_after_two_checks_in_a_row_and_shows_nothing_of_what_they_cover() -> None:
-    progress = written([SENTENCE, "violates:S1 " + SENTENCE, SENTENCE, SENTENCE])
+    progress = written([SENTENCE, "violates:S1 " + SENTENCE, SENTENCE, SENTENCE], StreamOptions(stop_after=2, sure=9))
     assert [one.released for one in progress] == [SENTENCE, "", ""]
     assert [one.stopped for one in progress] == [False, False, True]
     last = progress[-1].answer
     assert isinstance(last, Verdict)
     assert last.flagged == ("S1",)
+
+
+def test_one_check_that_is_sure_stops_at_once() -> None:
+    progress = written([SENTENCE, "violates:S1 " + SENTENCE, SENTENCE, SENTENCE])
+    assert [(one.released, one.stopped) for one in progress] == [(SENTENCE, False), ("", True)]
+    assert written([SENTENCE, "violates:S1 " + SENTENCE], StreamOptions("observe"))[-1].final
 
 
 def test_what_one_check_doubts_is_released_once_another_covers_it() -> None:
@@ -287,6 +293,7 @@ def test_the_cost_of_all_checks_is_linear_in_the_reply(release: str) -> None:
         ({"characters": 0}, r"characters must be >= 1 \(got 0\)"),
         ({"tail": -1}, r"tail must be >= 0 \(got -1\)"),
         ({"stop_after": 0}, r"stop_after must be >= 1 \(got 0\)"),
+        ({"sure": -0.5}, r"sure must be >= 0 \(got -0.5\)"),
         ({"seconds": float("nan")}, r"seconds must be > 0 and finite \(got nan\)"),
     ],
 )

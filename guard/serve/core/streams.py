@@ -58,14 +58,14 @@ async def moderated(
     limits = service.limits
     if len(request.context) >= limits.conversation_messages:
         raise InvalidInput(f"context has {len(request.context)} messages, must be < {limits.conversation_messages}")
-    left = limits.conversation_characters - sum(len(each.content) for each in request.context)
-    if left < 1:
-        raise TooLarge(f"context must have < {limits.conversation_characters} characters (got {-left} too many)")
+    before = sum(len(each.content) for each in request.context)
+    if before >= limits.conversation_characters:
+        raise TooLarge(f"context has {before} characters, must be < {limits.conversation_characters}; send less of it")
 
     async def judge(conversation: Conversation) -> Answer:
         return await _patient(service, Request((conversation,), request.options))
 
-    machine = HoldBack(request.context, request.stream, left)
+    machine = HoldBack(request.context, request.stream, limits.conversation_characters - before)
     async with aclosing(drive_async(machine, deltas, judge)) as progress:
         async for one in progress:
             if one.stopped and isinstance(one.answer, GuardError):

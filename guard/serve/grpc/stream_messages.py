@@ -15,6 +15,13 @@ from guard.v1 import moderation_pb2 as pb
 from guard.verdict import Verdict
 
 _NUMBERS = {release: getattr(pb, f"RELEASE_{release.upper()}") for release in RELEASES}
+_FIELDS: dict[str, Any] = {
+    "characters": "check_characters",
+    "seconds": "check_seconds",
+    "tail": "tail_characters",
+    "stop_after": "stop_after_checks",
+    "sure": "sure_log_odds",
+}
 _RELEASES: dict[int, Release] = {number: release for release, number in _NUMBERS.items()}
 
 
@@ -25,9 +32,8 @@ def start_to_proto(
     start = pb.StreamStart(context=map(messages.message_to_proto, context), options=options)
     if stream is not None:
         start.release = _NUMBERS[stream.release]
-        start.check_characters = stream.characters
-        start.check_seconds = stream.seconds
-        start.stop_after_checks = stream.stop_after
+        for name, field in _FIELDS.items():
+            setattr(start, field, getattr(stream, name))
     return start
 
 
@@ -35,14 +41,9 @@ def start_from_proto(sent: pb.StreamStart) -> StreamRequest:
     """Raises InvalidInput."""
     if sent.release != pb.RELEASE_UNSPECIFIED and sent.release not in _RELEASES:
         raise InvalidInput(f"release is {int(sent.release)}; allowed: {', '.join(pb.Release.keys())}")
-    given: dict[str, Any] = {
-        "release": _RELEASES.get(sent.release),
-        "characters": sent.check_characters,
-        "seconds": sent.check_seconds,
-        "stop_after": sent.stop_after_checks,
-    }
+    given: dict[str, Any] = {name: getattr(sent, field) for name, field in _FIELDS.items() if sent.HasField(field)}
     try:
-        stream = StreamOptions(**{name: value for name, value in given.items() if value})
+        stream = StreamOptions(_RELEASES.get(sent.release, "hold"), **given)
     except ConfigError as error:
         raise InvalidInput(str(error)) from None
     context = messages.messages_from_proto(sent.context, "context")
