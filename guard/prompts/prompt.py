@@ -47,6 +47,10 @@ class Prompt(Protocol):
     def unsafe(self) -> Ids:
         """The verdict `unsafe` without categories."""
 
+    @property
+    def fields(self) -> tuple[Ids, ...]:
+        """Of a guard that answers other questions before the one about the response: what it writes between them."""
+
     def with_detail(self, detail: Detail) -> Prompt:
         """The same prompt with another detail."""
 

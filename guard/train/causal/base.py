@@ -19,6 +19,7 @@ from guard.errors import BundleError, ConfigError, nearest
 from guard.policy import Detail
 from guard.prompts.chat_template import CONFIG, JINJA
 from guard.prompts.prompt import Prompt, load_prompt
+from guard.prompts.released import ReleasedPrompt
 from guard.train.causal.adapter import check_adapter
 from guard.train.causal.checkpoint import Checkpoint, model_folder, unreachable
 from guard.train.causal.config import Device
@@ -61,6 +62,11 @@ def tokenizer_of(base: str) -> Path:
 def prompts_of(tokenizer: Path, base: str, max_tokens: int, overlap: int, most: Detail) -> dict[Detail, Prompt]:
     """The one renderer for each detail up to `most`. BundleError if the tokenizer is not one that it can use."""
     prompt = load_prompt(tokenizer, max_tokens, overlap, most)
+    if isinstance(prompt, ReleasedPrompt) and not prompt.guard.names_categories:
+        raise ConfigError(
+            f"base {base!r}: {prompt.guard.name} names no categories in its verdict, so it is not trained; use it as "
+            "it is, or train it on guard's own prompt in a folder without its chat template"
+        )
     text = AutoConfig.from_pretrained(base).get_text_config()
     size = prompt.chat.tokenizer.get_vocab_size()
     if size > text.vocab_size:
