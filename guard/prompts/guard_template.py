@@ -66,6 +66,20 @@ class GuardTemplate:
             f"a copy of the folder without {JINJA} and without chat_template in {CONFIG}"
         )
 
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of all that its texts depend on, beside the guard's row."""
+        return self.jinja.digest
+
+    @property
+    def begin(self) -> str | None:
+        """The begin-of-text token, which a prompt holds once; None if there is none."""
+        return self.jinja.tokens.get("bos_token")
+
+    def write(self, folder: Path) -> None:
+        """Writes what `find` needs to make the same texts, beside the tokenizer."""
+        self.jinja.write(folder)
+
     # -- the conversation ---------------------------------------------------------------------------------------------
 
     @cached_property

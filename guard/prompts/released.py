@@ -27,6 +27,7 @@ from guard.prompts.grammar import VerdictGrammar
 from guard.prompts.guard_template import GuardTemplate, RoleTexts, alternating
 from guard.prompts.guards import Guard
 from guard.prompts.layout import SMALLEST_ROOM, Turn, layout, within
+from guard.prompts.prompted import PromptedTemplate
 from guard.prompts.window import RESPONSE, Ids, TokenizedConversation, Window
 
 LAYOUT = 1  # increment it when the ids change for a reason outside the template and the rows
@@ -47,15 +48,21 @@ class ReleasedPrompt:
     def find(
         cls, tokenizer: Tokenizer, folder: Path, max_tokens: int, overlap: int, detail: Detail = "full"
     ) -> ReleasedPrompt | None:
-        """The released guard that a folder holds, or None. BundleError if it holds one that no row describes."""
-        template = GuardTemplate.find(tokenizer, folder)
-        if template is None:
-            return None
+        """The released guard, or the prompted chat model, that a folder holds, or None. BundleError if it holds a guard
+        that no row describes."""
+        template = PromptedTemplate.saved(tokenizer, folder) or GuardTemplate.find(tokenizer, folder)
+        return None if template is None else cls.of(template, tokenizer, folder, max_tokens, overlap, detail)
+
+    @classmethod
+    def of(
+        cls, template: GuardTemplate, tokenizer: Tokenizer, folder: Path, max_tokens: int, overlap: int, detail: Detail
+    ) -> ReleasedPrompt:
+        """The prompt of a template. BundleError if the tokenizer does not have the token that ends a verdict."""
         name, tokens = template.guard.name, template.jinja.tokens
         end = tokens.get("eos_token", template.guard.end)
         if tokenizer.token_to_id(end) is None:
             raise BundleError(f"{folder}: {name} ends a verdict with {end}, which its tokenizer does not have")
-        family = Family(name, tokens.get("bos_token"), "", None, "", end, "")
+        family = Family(name, template.begin, "", None, "", end, "")
         chat = ChatTokens(copied(tokenizer, specials=False), family)
         return cls(template, chat, str(folder), max_tokens, overlap, detail)
 
@@ -65,7 +72,7 @@ class ReleasedPrompt:
 
     @cached_property
     def digest(self) -> str:
-        parts = {"layout": LAYOUT, "guard": self.guard.name, "template": self.template.jinja.digest}
+        parts = {"layout": LAYOUT, "guard": self.guard.name, "template": self.template.digest}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def with_detail(self, detail: Detail) -> ReleasedPrompt:
@@ -76,7 +83,7 @@ class ReleasedPrompt:
 
     def save(self, folder: Path) -> None:
         self.chat.tokenizer.save(str(folder / "tokenizer.json"))
-        self.template.jinja.write(folder)
+        self.template.write(folder)
 
     # -- ids ----------------------------------------------------------------------------------------------------------
 

@@ -92,9 +92,8 @@ def _described(path: Path) -> tuple[str, int]:
 
 def _write(path: Path, architecture: str, tokens: int, folder: Path) -> None:
     import torch
+    from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    from guard.train.causal.hollow import empty_model
 
     place: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     try:
@@ -116,7 +115,8 @@ def _write(path: Path, architecture: str, tokens: int, folder: Path) -> None:
     # The loaded model counts as quantized, which transformers does not write; the values are plain numbers by now.
     plain = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
     plain["_name_or_path"] = path.name
-    made = empty_model(type(loaded.config)(**plain))
+    with init_empty_weights(include_buffers=False):
+        made: Any = AutoModelForCausalLM.from_config(type(loaded.config)(**plain), dtype=torch.float32)
     made.load_state_dict(loaded.state_dict(), assign=True)
     made.tie_weights()
     made.save_pretrained(folder)
