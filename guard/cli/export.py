@@ -75,6 +75,10 @@ def export(
     ] = None,
 ) -> None:
     """Make a bundle: ONNX model, calibration, digests. The parity of torch and ONNX is measured and stored."""
+    if shots and (not prompted or data is None):
+        raise InvalidInput(
+            f"--shots {shots}: goes with --prompted, and with --data, whose train split has the examples"
+        )
     need("torch", "train")
     from guard.train.export import export as make
 
@@ -107,9 +111,7 @@ def _shots(data: Path | None, count: int, policy: str) -> tuple[Shot, ...]:
     from guard.data.dataset.examples import load_examples
     from guard.train.causal.shots import choose_shots
 
-    if not count:
+    if data is None or not count:
         return ()
-    if data is None:
-        raise InvalidInput(f"--shots {count}: examples are rows of the train split; give --data")
     rules = policies.load(policy)
     return choose_shots(load_examples(data, "train", rules), count, rules, seed=7)

@@ -22,6 +22,7 @@ from guard.conversation import Example
 from guard.errors import DataError
 from guard.metrics.classification import auprc, auroc
 from guard.policy import Detail, Policy
+from guard.prompts.prompt import check_words
 from guard.prompts.prompted import Judging, PromptedTemplate, Shot, words
 from guard.prompts.released import ReleasedPrompt
 from guard.prompts.tokenizer import load_tokenizer
@@ -57,7 +58,8 @@ def measure(base: str, rows: Sequence[Example], asked: Asked, shots: Sequence[Sh
 
     auprc, auroc of the rows and of each kind among them (first wording); label_mass: mean and least p(safe) +
     p(unsafe); repeat_spread: largest |dp| of rows that are scored again in a batch; paraphrase_spread: mean and largest
-    standard deviation of a row's p(unsafe) over the wordings; ms_per_text, policy and examples computed before.
+    standard deviation of a row's p(unsafe) over the wordings; ms_per_text, and cpu_ms_per_text of all cores, policy and
+    examples computed before. BundleError if the base cannot be asked.
     """
     where = loadable(base)
     tokenizer_path = tokenizer_of(where)
@@ -69,16 +71,19 @@ def measure(base: str, rows: Sequence[Example], asked: Asked, shots: Sequence[Sh
     for wording, question in enumerate(words().questions):
         template = PromptedTemplate.of(tokenizer, tokenizer_path.parent, Judging(wording, tuple(shots)))
         prompt = ReleasedPrompt.of(template, tokenizer, tokenizer_path.parent, asked.max_tokens, OVERLAP, asked.detail)
+        check_words(prompt, tokenizer_path)
         prefix = prompt.prefix_ids(asked.policy)
         windows = [[window.ids for window in prompt.tokenize(row.conversation, asked.policy).windows] for row in rows]
         with torch.no_grad():
             past = cached(model, torch.tensor([prefix]), 1)
-        started, odds, mass = time.perf_counter(), [], []
+        started, busy = time.perf_counter(), time.process_time()
+        odds, mass = [], []
         for of_row in windows:
             found = [_score(model, past, len(prefix), ids, prompt) for ids in of_row]
             odds.append(max(z for z, _ in found))  # the worst window counts
             mass.append(min(m for _, m in found))
         ms = (time.perf_counter() - started) * 1e3 / len(rows)
+        cpu_ms = (time.process_time() - busy) * 1e3 / len(rows)
         z = np.array(odds)
         odds_of.append(z)
         areas = {"auprc": auprc(labels, z), "auroc": auroc(labels, z)}
@@ -97,6 +102,7 @@ def measure(base: str, rows: Sequence[Example], asked: Asked, shots: Sequence[Sh
             "label_mass": {"mean": float(np.mean(mass)), "least": float(np.min(mass))},
             "repeat_spread": float(np.abs(_p(z[single]) - _p(again.odds)).max()),
             "ms_per_text": ms,
+            "cpu_ms_per_text": cpu_ms,
             "prefix_tokens": len(prefix),
             "tokens_per_text": sum(len(ids) for of_row in windows for ids in of_row) / len(rows),
         }
