@@ -49,8 +49,8 @@ class GuardTemplate:
                 made = card_template(folder, guard.source) if guard.fields else None
             for arguments in () if made is None else _probes(guard):
                 typed, text = _probe(made, arguments)
-                if text is not None and all(mark in text for mark in guard.marks):
-                    assert made is not None
+                marks = (BEGIN, *guard.marks) if guard.names_categories else guard.marks
+                if made is not None and text is not None and all(mark in text for mark in marks):
                     return cls(guard, made, copied(tokenizer, specials=True), typed)
                 probed.append(text)
         if not probed:

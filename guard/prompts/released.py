@@ -163,7 +163,8 @@ class ReleasedPrompt:
 
     def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
         prefix = self.prefix_ids(policy)
-        limit, total, windows = self.max_tokens - self.grammar(policy).longest, 0, []
+        before = sum(map(len, self.fields)) + len(self.fields) * max(len(self.safe), len(self.unsafe))
+        limit, total, windows = self.max_tokens - before - self.grammar(policy).longest, 0, []
         for asks in self._questions(policy):
             prompts, total = self._prompts(conversation, policy, limit, asks)
             if any(ids[: len(prefix)] != prefix for ids, _, _ in prompts):
