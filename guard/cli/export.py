@@ -87,7 +87,7 @@ def export(
 
         require()
     use = None
-    if prompted or (not (run / "run.json").is_file() and ((run / "config.json").is_file() or not run.is_dir())):
+    if prompted or _is_released(run):
         from guard.prompts.prompted import Judging
         from guard.train.causal.untrained import AsReleased
 
@@ -104,6 +104,12 @@ def export(
         for line in build(out, tensorrt):
             typer.echo(line)
     typer.echo(f"{out}: sealed; next: guard check --model {out} TEXT")
+
+
+def _is_released(model: Path) -> bool:
+    """Whether it is a model as it was released, not a run, finished or not: a folder, a file, or a name on the hub."""
+    run = any((model / name).is_file() for name in ("run.json", "started.json"))
+    return not run and ((model / "config.json").is_file() or not model.is_dir())
 
 
 def _shots(data: Path | None, count: int, policy: str) -> tuple[Shot, ...]:

@@ -64,7 +64,8 @@ def measure(base: str, rows: Sequence[Example], asked: Asked, shots: Sequence[Sh
     where = loadable(base)
     tokenizer_path = tokenizer_of(where)
     tokenizer = load_tokenizer(tokenizer_path)
-    model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32)
+    model.eval()
     labels = np.array([row.label == "unsafe" for row in rows])
     kinds = np.array([row.kind for row in rows])
     by_wording, odds_of, report = [], [], {}

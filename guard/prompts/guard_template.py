@@ -47,10 +47,12 @@ class GuardTemplate:
             made = jinja
             if made is None or guard.source not in made.source:
                 made = card_template(folder, guard.source) if guard.fields else None
-            for arguments in () if made is None else _probes(guard):
+            if made is None:
+                continue
+            for arguments in _probes(guard):
                 typed, text = _probe(made, arguments)
                 marks = (BEGIN, *guard.marks) if guard.names_categories else guard.marks
-                if made is not None and text is not None and all(mark in text for mark in marks):
+                if text is not None and all(mark in text for mark in marks):
                     return cls(guard, made, copied(tokenizer, specials=True), typed)
                 probed.append(text)
         if not probed:

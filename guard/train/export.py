@@ -42,7 +42,7 @@ def export(
     scoring is slow, uncalibrated. Raises BundleError if the run is not finished, this version has another input layout,
     `out` exists, or torch and ONNX disagree.
     """
-    record = {"kind": "causal", "config": {}} if as_released is not None else run_record(run)
+    record: dict[str, Any] = {"kind": "causal", "config": {}} if as_released is not None else run_record(run)
     if out.exists():
         raise BundleError(f"{out}: already exists; remove it or export to another folder")
     causal = record["kind"] == "causal"

@@ -98,7 +98,7 @@ def _write(path: Path, architecture: str, tokens: int, folder: Path) -> None:
     place: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     try:
         config = AutoConfig.from_pretrained(str(path.parent), **place)
-        loaded, report = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             str(path.parent), config=config, dtype=torch.float32, output_loading_info=True, **place
         )
         tokenizer: Any = AutoTokenizer.from_pretrained(str(path.parent), **place)
@@ -110,13 +110,16 @@ def _write(path: Path, architecture: str, tokens: int, folder: Path) -> None:
             f"{path}: a GGUF of architecture {architecture!r}, which transformers {version('transformers')} does not "
             f"load as a causal language model ({type(problem).__name__}: {told}); {_FOLDER}"
         ) from None
+    loaded, report = found
     if missing := sorted(report["missing_keys"]):
         raise BundleError(f"{path}: holds no tensor for {missing[0]} ({len(missing)} such are missing); {_FOLDER}")
     # The loaded model counts as quantized, which transformers does not write; the values are plain numbers by now.
     plain = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
     plain["_name_or_path"] = path.name
     with init_empty_weights(include_buffers=False):
-        made: Any = AutoModelForCausalLM.from_config(type(loaded.config)(**plain), dtype=torch.float32)
+        made: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            type(loaded.config)(**plain), dtype=torch.float32
+        )
     made.load_state_dict(loaded.state_dict(), assign=True)
     made.tie_weights()
     made.save_pretrained(folder)
