@@ -55,6 +55,7 @@ def main(path: str, overrides: list[str]) -> None:
     from guard.train.augment.padding import benign
     from guard.train.causal import base as bases
     from guard.train.causal import run_folder as folder
+    from guard.train.causal.checkpoint import loadable
     from guard.train.causal.dev_eval import dev_sample
     from guard.train.causal.groups import EpochBatches, OtherPolicies, Sizes
     from guard.train.causal.qlora import four_bits
@@ -64,6 +65,7 @@ def main(path: str, overrides: list[str]) -> None:
     from guard.train.common.precision import trains_in_bf16
     from guard.train.common.replay import replayed
 
+    base_model = loadable(config.base)  # before there are several processes
     cuda = bases.on_cuda(config.device, config.processes, bool(config.trainer.get("fsdp")), path)
     bf16 = trains_in_bf16(config.precision, cuda)
     quantized = four_bits(config.qlora, cuda)
@@ -111,11 +113,11 @@ def main(path: str, overrides: list[str]) -> None:
 
     # The policy and the one renderer.
     rules = policy.load(config.policy)
-    tokenizer = bases.tokenizer_of(config.base)
-    prompts = bases.prompts_of(tokenizer, config.base, config.max_tokens, config.overlap, config.detail)
+    tokenizer = bases.tokenizer_of(base_model)
+    prompts = bases.prompts_of(tokenizer, base_model, config.max_tokens, config.overlap, config.detail)
     prompt = prompts[config.detail]
     family = prompt.chat.family.name
-    base = bases.check_exportable(config.base, config.model, adapter, config.frozen_layers)
+    base = bases.check_exportable(base_model, config.model, adapter, config.frozen_layers)
 
     # The data.
     told_by = digests(config, rules, base) | {"renderer": prompt.digest}
@@ -166,7 +168,7 @@ def main(path: str, overrides: list[str]) -> None:
         share_prefix=config.share_prefix,
         frozen_layers=config.frozen_layers,
         first_token_weight=config.first_token_weight,
-        model=config.base,
+        model=base_model,
         args=arguments,
         processing_class=bases.fast_tokenizer(tokenizer, prompt),
         quantization_config=quantized,

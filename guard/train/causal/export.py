@@ -22,7 +22,7 @@ from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError
 from guard.policy import Policy
 from guard.prompts.prompt import Prompt, load_prompt
-from guard.prompts.window import Window
+from guard.prompts.window import RESPONSE, Window
 from guard.train.causal.base import check_graph
 from guard.train.causal.checkpoint import model_folder
 from guard.train.causal.graph import write_graph
@@ -230,4 +230,6 @@ def _check_merge(trained: Floats, merged: Floats) -> None:
 
 
 def _windows(prompt: Prompt, rules: Policy) -> Sequence[Window]:
-    return [window for text in PARITY_TEXTS for window in prompt.tokenize(text, rules).windows]
+    # Of a guard that writes other answers first, what is compared is the first: the position that a prompt ends at.
+    windows = [window for text in PARITY_TEXTS for window in prompt.tokenize(text, rules).windows]
+    return [dataclasses.replace(window, asks="") if window.asks == RESPONSE else window for window in windows]
