@@ -66,11 +66,15 @@ def require(rows: Sequence[RewardRow], columns: Sequence[str], what: str) -> Non
     `a|b` is a column of either name.
     """
     for row in rows:
-        missing = [name for name in columns if not any(each in row.columns for each in name.split("|"))]
-        if missing:
+        if missing := lacking(row, columns):
             have = ", ".join(f"{name} ({shape(getattr(row, name))})" for name in row.columns)
             wanted = " and ".join(name.replace("|", " or ") for name in missing)
             raise DataError(f"{what} needs the column {wanted}, which row {row.id[:40]!r} lacks; it has: {have}")
+
+
+def lacking(row: RewardRow, columns: Sequence[str]) -> list[str]:
+    """The columns that a row has not."""
+    return [name for name in columns if not any(each in row.columns for each in name.split("|"))]
 
 
 def shape(value: Any) -> str:
