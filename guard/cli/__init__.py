@@ -29,6 +29,7 @@ from guard.cli import (
     output,
     policy,
     redteam,
+    reward,
     serve,
     train,
 )
@@ -55,6 +56,7 @@ app.command("filter")(filter.filter_rows)
 app.add_typer(evaluation.app, name="eval", help="Evaluate a guard on labelled sets, or a recipe on sources held out.")
 app.add_typer(data.app, name="data", help="Build labelled training data from described sources.")
 app.add_typer(keys.app, name="keys", help="API keys of the service.")
+app.add_typer(reward.app, name="reward", help="Reward models: train them, evaluate them, score answers.")
 app.add_typer(policy.app, name="policy", help="List, show, write, validate, compare and map policies.")
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from guard import policy, schema
 from guard.errors import BundleError, DocumentError
+from guard.prompts.encoder import LAYOUT_DIGEST
 from guard.reward.row import parse_row
 from guard.reward.score import Asked, RewardCalibration
 from guard.reward.systems import SYSTEMS
@@ -39,7 +40,7 @@ _PARTS = (f"{ADAPTER}/adapter_model.safetensors", "head.safetensors", "model.saf
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The contents of scorer.json. base: a folder or a name on the hub; parts: digests by name."""
+    """The contents of scorer.json. base: a folder or a name on the hub, empty if none is needed. parts: digests."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -58,9 +59,12 @@ class Described:
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def parts_of(folder: Path, base: Path) -> dict[str, str]:
-    """The digests of what lies in a reward model's folder, of its base and of the words of its prompts."""
+def parts_of(folder: Path, base: Path | None) -> dict[str, str]:
+    """The digests of what lies in a reward model's folder, and of its base and the words of its prompts; base: None for
+    a model that needs none, an encoder."""
     found = {name: contents(folder / name) for name in _PARTS if (folder / name).is_file()}
+    if base is None:
+        return {**found, "layout": LAYOUT_DIGEST}
     return {**found, "base": contents(base, MODEL_FILES), "template": template().digest}
 
 
@@ -69,8 +73,8 @@ def write_described(folder: Path, described: Described) -> None:
     (folder / NAME).write_text(text, encoding="utf-8")
 
 
-def read_described(folder: Path, base: Path | None = None) -> tuple[Described, Path]:
-    """What a folder holds, and the folder of its base (or `base`, where it moved to).
+def read_described(folder: Path, base: Path | None = None) -> tuple[Described, Path | None]:
+    """What a folder holds, and the folder of its base (or `base`, where it moved to); None if it needs none.
 
     BundleError unless everything is what the model was trained and calibrated with.
     """
@@ -81,7 +85,7 @@ def read_described(folder: Path, base: Path | None = None) -> tuple[Described, P
         raise BundleError(f"{path}: not a reward model: {str(problem).splitlines()[0]}") from None
     if described.system not in SYSTEMS:
         raise BundleError(f"{path}: unknown system {described.system[:40]!r}; allowed: {', '.join(SYSTEMS)}")
-    where = base if base is not None else base_folder(described.base)
+    where = None if not described.base else base if base is not None else base_folder(described.base)
     now = parts_of(folder, where)
     for name in sorted({*now, *described.parts}):
         before, found = described.parts.get(name), now.get(name)

@@ -11,6 +11,7 @@ from guard.data.dataset.open import open_dataset
 from guard.errors import DataError, InvalidInput
 from guard.jobs.rows import open_rows
 from guard.reward.row import RewardRow, parse_row
+from guard.reward.shapes import canonical
 
 SHOWN = 5  # broken rows that an error lists
 _SHARD = 1000
@@ -45,7 +46,7 @@ def read_rows(file: Path) -> Iterator[tuple[str, RewardRow | InvalidInput]]:
         for index in range(len(shard)):
             place = f"{file}:{shard.number(index)}"
             try:
-                yield place, parse_row(shard.row(index))
+                yield place, parse_row(canonical(shard.row(index)))
             except InvalidInput as problem:
                 yield place, problem
 

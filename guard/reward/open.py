@@ -10,10 +10,11 @@ from guard.errors import BundleError
 from guard.prompts.prompt import load_prompt
 from guard.reward import folder as files
 from guard.reward.base import Base
+from guard.reward.encoder import open_encoder
 from guard.reward.heads import FILE, load_head
 from guard.reward.prompts import RewardPrompts
 from guard.reward.rules import CausalReader
-from guard.reward.score import RewardCalibration
+from guard.reward.score import Reader
 from guard.reward.scorer import Scorer, ScorerInfo
 from guard.reward.systems import SYSTEMS, System
 
@@ -41,12 +42,11 @@ def open_scorers(folders: Sequence[Path | str], base: Path | str | None = None, 
 
 
 def _open(folder: Path, base: Path | None, bases: dict[str, Base], check: bool) -> Scorer:
-    if (folder / "model.safetensors").is_file():
-        from guard.reward.encoder import open_encoder
-
-        return open_encoder(folder)
     described, where = files.read_described(folder, base)
     system = SYSTEMS[described.system]
+    if where is None:
+        reader: Reader = open_encoder(folder, described.max_tokens)
+        return _checked(folder, Scorer(_info(described), reader, files.read_calibration(folder)[0]), described, check)
     prompts = RewardPrompts.load(folder / files.TOKENIZER, described.max_tokens, described.reply_tokens)
     digest = described.parts["base"]
     if digest not in bases:
@@ -62,10 +62,17 @@ def _open(folder: Path, base: Path | None, bases: dict[str, Base], check: bool) 
         prompt = load_prompt(folder / files.TOKENIZER, described.max_tokens, min(_OVERLAP, described.max_tokens // 8))
         guard = prompt, files.load_policy(folder)
     reader = CausalReader(system, shared, prompts, adapter, head, guard, described.beta)
-    calibration, anchors = files.read_calibration(folder)
-    info = ScorerInfo(system.name, system.rule, described.fingerprint, system.writes)
-    scorer = Scorer(info, reader, calibration)
+    return _checked(folder, Scorer(_info(described), reader, files.read_calibration(folder)[0]), described, check)
+
+
+def _info(described: files.Described) -> ScorerInfo:
+    system = SYSTEMS[described.system]
+    return ScorerInfo(system.name, system.rule, described.fingerprint, system.writes)
+
+
+def _checked(folder: Path, scorer: Scorer, described: files.Described, check: bool) -> Scorer:
     if check:
+        anchors = files.read_calibration(folder)[1]
         scorer.check_mass(PROBES, described.least_label_mass)
         if (moved := scorer.drift(anchors)) is not None and moved > files.DRIFT:
             raise BundleError(
@@ -83,5 +90,4 @@ def prompted(base: str, max_tokens: int = 2048, system: str = "prompted") -> Sco
     where = files.base_folder(base)
     described = files.Described(row.name, base, {"base": files.contents(where, files.MODEL_FILES)}, max_tokens)
     reader = CausalReader(row, Base.open(where, prompts.pad), prompts)
-    info = ScorerInfo(row.name, row.rule, described.fingerprint, row.writes)
-    return Scorer(info, reader, RewardCalibration())
+    return Scorer(_info(described), reader)

@@ -36,7 +36,7 @@ def main(path: str, overrides: list[str]) -> None:
     # A mistake in the configuration was told by now; torch and TRL take seconds to import.
     from guard.reward.base import Base
     from guard.reward.finish import finish
-    from guard.reward.gate import fit_gate
+    from guard.reward.gate import STEPS, fit_gate
     from guard.reward.run import begin
     from guard.reward.stage import fit_stage
 
@@ -45,7 +45,8 @@ def main(path: str, overrides: list[str]) -> None:
         return
     if system.name == "armorm":
         rated, pairs = (run.items(stage, run.rows(stage), {}) for stage in system.stages)
-        head = fit_gate(Base.open(run.base, run.prompts.pad), run.attributes, rated, pairs, config.seed)
+        steps = int(config.trainer.get("max_steps", STEPS))
+        head = fit_gate(Base.open(run.base, run.prompts.pad), run.attributes, rated, pairs, config.seed, steps)
         finish(run, None, head)
         return
     adapter = None
