@@ -26,7 +26,7 @@ ORDER = (
     "moderator", "batcher",
     "jobs", "llm", "report",
     "data", "data.sources", "data.ingest", "data.build", "data.dataset",
-    "annotate", "filter", "serve", "train", "reward", "evaluate",
+    "annotate", "filter", "serve", "train", "reward", "rewards", "evaluate",
     "doctor", "cli", "__main__",
 )
 # fmt: on

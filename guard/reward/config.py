@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from guard import schema
 from guard.errors import ConfigError
+from guard.policy import Detail
 from guard.reward.systems import System, system_of
 from guard.schema import Share
 
@@ -28,6 +29,7 @@ class RewardConfig:
     data: str
     out: str
     policy: str | None = None
+    detail: Detail = "full"
     split: str = "train"
     held_out: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     attribute: str | None = None

@@ -48,6 +48,7 @@ def finish(run: RewardRun, adapter: Path | None, head: LinearHead | None = None)
         run.config.reply_tokens,
         beta,
         run.config.least_label_mass,
+        run.config.detail,
     )
     files.write_described(staged, described)
     scorer = open_scorer(staged, run.base, check=False)

@@ -34,6 +34,7 @@ ADAPTER, CALIBRATION, ANCHORS, TOKENIZER, POLICY = (
     "tokenizer.json",
     "policy.yaml",
 )
+OVERLAP = 48  # tokens that the windows of a guard's prompt share
 DRIFT = 3.0  # standard errors
 _PARTS = (f"{ADAPTER}/adapter_model.safetensors", "head.safetensors", "model.safetensors", TOKENIZER, POLICY)
 
@@ -51,6 +52,7 @@ class Described:
     reply_tokens: int = 0
     beta: float = 0.1
     least_label_mass: float = 0.5
+    detail: policy.Detail = "full"
 
     @property
     def fingerprint(self) -> str:

@@ -23,7 +23,6 @@ PROBES = (
     ((Message("user", "How do I boil an egg?"),), "Put it into boiling water for eight minutes."),
     ((Message("user", "Thank you for your help."),), "You are welcome."),
 )
-_OVERLAP = 48
 
 
 def open_scorer(folder: Path | str, base: Path | str | None = None, check: bool = True) -> Scorer:
@@ -59,7 +58,8 @@ def _open(folder: Path, base: Path | None, bases: dict[str, Base], check: bool) 
     head = load_head(folder, shared.width) if (folder / FILE).is_file() else None
     guard = None
     if system.guard:
-        prompt = load_prompt(folder / files.TOKENIZER, described.max_tokens, min(_OVERLAP, described.max_tokens // 8))
+        most = described.max_tokens
+        prompt = load_prompt(folder / files.TOKENIZER, most, min(files.OVERLAP, most // 8), described.detail)
         guard = prompt, files.load_policy(folder)
     reader = CausalReader(system, shared, prompts, adapter, head, guard, described.beta)
     return _checked(folder, Scorer(_info(described), reader, files.read_calibration(folder)[0]), described, check)

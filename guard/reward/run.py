@@ -32,8 +32,6 @@ from guard.train.causal.checkpoint import model_folder
 from guard.train.common.identity import MODEL_FILES, contents, made_of
 from guard.train.common.precision import trains_in_bf16
 
-OVERLAP = 48
-
 
 @dataclass(frozen=True, eq=False)
 class RewardRun:
@@ -62,9 +60,8 @@ class RewardRun:
     def guard(self) -> tuple[Prompt, Policy] | None:
         if self.rules is None:
             return None
-        return load_prompt(
-            self.tokenizer, self.config.max_tokens, min(OVERLAP, self.config.max_tokens // 8)
-        ), self.rules
+        most, detail = self.config.max_tokens, self.config.detail
+        return load_prompt(self.tokenizer, most, min(files.OVERLAP, most // 8), detail), self.rules
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
@@ -150,8 +150,9 @@ def _model(run: RewardRun, stage: Stage, before: Path | None, adapter: LoraConfi
     elif before is not None:
         return PeftModel.from_pretrained(model, before, is_trainable=True)
     adapted = get_peft_model(model, adapter)
-    if before is not None:
-        set_peft_model_state_dict(adapted, load_file(before / WEIGHTS))
+    if before is not None:  # which has no head
+        weights = get_peft_model_state_dict(adapted) | load_file(before / WEIGHTS)
+        set_peft_model_state_dict(adapted, weights)
     return adapted
 
 

@@ -233,7 +233,10 @@ SYSTEMS: Mapping[str, System] = {
             "Llama Guard as an evaluator, trained by KTO",
             "preference",
             "token",
-            (Stage("judge", "kto", items.single_verdicts, _VERDICT, {"beta": 0.1}),),
+            (
+                Stage("imitate", "sft", items.verdicts, _VERDICT),  # KTO and DPO alone take the words' probability away
+                Stage("judge", "kto", items.single_verdicts, _VERDICT, {"beta": 0.1}),
+            ),
             guard=True,
         ),
         System(
@@ -241,7 +244,10 @@ SYSTEMS: Mapping[str, System] = {
             "Llama Guard as an evaluator, trained by DPO",
             "preference",
             "token",
-            (Stage("judge", "dpo", items.verdicts, _VERDICT, {"beta": 0.1}),),
+            (
+                Stage("imitate", "sft", items.verdicts, _VERDICT),
+                Stage("judge", "dpo", items.verdicts, _VERDICT, {**BOTH, "loss_weights": [1.0, 0.1], "beta": 0.1}),
+            ),
             guard=True,
         ),
         # A policy that learns from any of them.

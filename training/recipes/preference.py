@@ -3,7 +3,7 @@
 What it does: an adapter (LoRA) on a causal language model learns which answers to give (`dpo` from pairs, `kto` from
 single answers that are desirable or not), and its reward is β times how much more probable it makes an answer than the
 base does. `guard-dpo` and `guard-kto` learn the verdicts of a guard under a policy in the same two ways, and are read
-at the verdict. `system` names a row of guard/reward/systems.py.
+at the verdict, after they imitated the right ones. `system` names a row of guard/reward/systems.py.
 
 Launch:  guard train reward-dpo --base FOLDER --data PAIRS.jsonl
          guard train reward-dpo system=guard-kto policy=mlcommons --base FOLDER --data ROWS.jsonl
@@ -38,8 +38,10 @@ def main(path: str, overrides: list[str]) -> None:
     run = begin(config, system, path)
     if run is None:
         return
-    (stage,) = system.stages
-    finish(run, fit_stage(run, stage, None))
+    adapter = None
+    for stage in system.stages:
+        adapter = fit_stage(run, stage, adapter)
+    finish(run, adapter)
 
 
 if __name__ == "__main__":
