@@ -118,37 +118,48 @@ class Base:
         return found
 
     def sample(
-        self, row: Ids, count: int, tokens: int, seed: int, ends: Sequence[int], adapter: str | None, heat: float = 1.0
-    ) -> list[Ids]:
-        """`count` continuations of at most `tokens` ids, without their end. heat: 0 gives the most probable one.
+        self,
+        rows: Sequence[Ids],
+        count: int,
+        tokens: int,
+        seed: int,
+        ends: Sequence[int],
+        adapter: str | None,
+        heat: float = 1.0,
+    ) -> list[list[Ids]]:
+        """`count` continuations of each row, at most `tokens` ids each, without their end. heat: 0 gives the most
+        probable one, which depends on nothing but its row.
 
-        The same row, count and seed give the same continuations, whatever was sampled before.
+        Else the same rows, count and seed give the same continuations, whatever was sampled before.
         """
         drawn = {"do_sample": True, "temperature": heat, "top_k": 0, "top_p": 1.0} if heat else {"do_sample": False}
+        each, stops = count if heat else 1, {self.pad, *ends}
+        found: list[list[Ids]] = [[] for _ in rows]
         with self.using(adapter) as model, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            inputs = torch.tensor([row] * (count if heat else 1), device=self.device)
-            found = model.generate(
-                input_ids=inputs,
-                attention_mask=torch.ones_like(inputs),
-                max_new_tokens=tokens,
-                pad_token_id=self.pad,
-                eos_token_id=list(ends),
-                **drawn,
-            )
-        stops = {self.pad, *ends}
-        replies = []
-        for ids in found[:, len(row) :].tolist():
-            end = next((place for place, index in enumerate(ids) if index in stops), len(ids))
-            replies.append(tuple(ids[:end]))
-        return replies if heat else replies * count
+            for batch in self.batches(rows, each, tokens):
+                ids, mask = padded_left([rows[index] for index in batch], self.device)
+                written = model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    max_new_tokens=tokens,
+                    num_return_sequences=each,
+                    pad_token_id=self.pad,
+                    eos_token_id=list(ends),
+                    **drawn,
+                )[:, ids.shape[1] :].tolist()
+                for place, reply in enumerate(written):
+                    end = next((at for at, index in enumerate(reply) if index in stops), len(reply))
+                    found[batch[place // each]].append(tuple(reply[:end]))
+        return found if heat else [replies * count for replies in found]
 
-    def batches(self, rows: Sequence[Ids]) -> Iterator[list[int]]:
-        """Indices of rows of near lengths, at most `batch_tokens` a batch, padding counted."""
+    def batches(self, rows: Sequence[Ids], copies: int = 1, more: int = 0) -> Iterator[list[int]]:
+        """Indices of rows of near lengths, at most `batch_tokens` a batch with padding, of so many copies of each row
+        and so many more tokens."""
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         batch: list[int] = []
         for index in order:
-            if batch and len(rows[index]) * (len(batch) + 1) > self.batch_tokens:
+            if batch and (len(rows[index]) + more) * copies * (len(batch) + 1) > self.batch_tokens:
                 yield batch
                 batch = []
             batch.append(index)

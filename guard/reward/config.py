@@ -12,7 +12,7 @@ from guard import schema
 from guard.errors import ConfigError
 from guard.policy import Detail
 from guard.reward.systems import System, system_of
-from guard.schema import Share
+from guard.schema import Positive, Share
 
 FREE = ("out", "base", "data", "policy", "checkpoint_steps", "precision")  # what a resumed run may change
 
@@ -39,6 +39,7 @@ class RewardConfig:
     reply_tokens: NonNegativeInt = 128
     epochs: PositiveInt = 1
     judgements: PositiveInt = 8
+    temperature: Positive = 1.0
     least_label_mass: Share = 0.5
     device: Literal["auto", "cuda", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -54,6 +55,9 @@ def check(config: RewardConfig, where: str) -> System:
     """The system that is configured. ConfigError where keys contradict each other or another recipe trains it."""
     system = system_of(config.system, config.recipe)
     names = [stage.name for stage in system.stages]
+    for name, options in config.stages.items():
+        if not isinstance(epochs := options.get("epochs", 1), int) or isinstance(epochs, bool) or epochs < 1:
+            raise ConfigError(f"{where}: stages.{name}.epochs must be a whole number >= 1")
     if strange := [name for name in config.stages if name not in names]:
         raise ConfigError(f"{where}: stages.{strange[0]}: {system.name} has the stages {', '.join(names)}")
     if system.guard != (config.policy is not None):

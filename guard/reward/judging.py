@@ -38,54 +38,75 @@ def seed_of(*parts: object) -> int:
 
 
 def judge(
-    base: Base, adapter: str | None, given: Supervision, rows: Sequence[RewardRow], count: int, seed: int
+    base: Base,
+    adapter: str | None,
+    given: Supervision,
+    rows: Sequence[RewardRow],
+    count: int,
+    seed: int,
+    heat: float = 1.0,
 ) -> tuple[dict[str, tuple[Judgement, ...]], Counter[str]]:
     """`count` judgements of each pair in each order; and one for each word that none ends with, which is hinted.
 
     Judgements that end with no word are kept as such and counted.
     """
-    found: dict[str, tuple[Judgement, ...]] = {}
-    counts: Counter[str] = Counter()
-    for row in rows:
-        written: list[Judgement] = []
-        for turned in (False, True):
-            plain = _written(base, adapter, given, row, turned, "", count, seed)
-            for word in template().questions[given.question].words:
-                if not any(each.word == word for each in plain):
-                    written += _written(base, adapter, given, row, turned, word, 1, seed)
-            written += plain
-        for each in written:
-            right = each.word == given.word(each.turned)
-            counts[UNPARSED if each.word is None else "right" if right else "wrong"] += 1
-            counts["hinted"] += each.hinted
-        found[row.id] = tuple(written)
-    return found, counts
+    asked = [(row, turned, "") for row in rows for turned in (False, True)]
+    plain = _written(base, adapter, given, asked, count, seed, heat)
+    words = template().questions[given.question].words
+    missing = [
+        (row, turned, word)
+        for (row, turned, _), told in zip(asked, plain, strict=True)
+        for word in words
+        if not any(each.word == word for each in told)
+    ]
+    hinted = _written(base, adapter, given, missing, 1, seed + 1, heat)
+    found: dict[str, list[Judgement]] = {row.id: [] for row in rows}
+    for (row, _, _), told in zip([*missing, *asked], [*hinted, *plain], strict=True):
+        found[row.id] += told
+    every = [each for told in found.values() for each in told]
+    counts = Counter(
+        UNPARSED if each.word is None else "right" if each.word == given.word(each.turned) else "wrong"
+        for each in every
+    )
+    counts["hinted"] = sum(each.hinted for each in every)
+    return {name: tuple(told) for name, told in found.items()}, counts
 
 
 def _written(
-    base: Base, adapter: str | None, given: Supervision, row: RewardRow, turned: bool, hint: str, count: int, seed: int
-) -> list[Judgement]:
-    question = template().questions[given.question]
-    ids, _ = given.quoted(row, turned, hint)
-    tokens = given.prompts.reply_tokens
-    ends = given.prompts.chat.end
-    replies = base.sample(ids, count, tokens, seed_of(seed, row.id, turned, hint), ends, adapter)
-    parsed = [parse(question, decoded(given.prompts, reply)) for reply in replies]
-    # A reason for a word that it was not told to argue for is no hinted one.
-    return [Judgement(r, w if not hint or w == hint else None, turned, bool(hint)) for r, w in parsed]
+    base: Base,
+    adapter: str | None,
+    given: Supervision,
+    asked: Sequence[tuple[RewardRow, bool, str]],
+    count: int,
+    seed: int,
+    heat: float,
+) -> list[list[Judgement]]:
+    """`count` judgements of each row in the order, and with the hint, that is asked for."""
+    question, prompts = template().questions[given.question], given.prompts
+    rendered = [given.quoted(row, turned, hint)[0] for row, turned, hint in asked]
+    replies = base.sample(rendered, count, prompts.reply_tokens, seed, prompts.chat.end, adapter, heat)
+    found = []
+    for (_, turned, hint), texts in zip(asked, replies, strict=True):
+        parsed = [parse(question, decoded(prompts, text)) for text in texts]
+        # A reason for another word than the hinted one is no reason for either.
+        found.append([Judgement(r, w if not hint or w == hint else None, turned, bool(hint)) for r, w in parsed])
+    return found
 
 
 def reviews(base: Base, adapter: str | None, prompts: RewardPrompts, rows: Sequence[RewardRow]) -> list[RewardRow]:
     """The rows with the reviews that the model itself writes, the most probable ones, in place of those given."""
-    made = []
-    for row in rows:
-        texts = {}
-        for side, answer in (("chosen", row.chosen), ("rejected", row.rejected)):
-            ids, _ = review(prompts, row.prompt, answer or "")
-            (reply,) = base.sample(ids, 1, prompts.reply_tokens, 0, prompts.chat.end, adapter, heat=0)
-            texts[f"{side}_critique"] = decoded(prompts, reply)
-        made.append(dataclasses.replace(row, **texts))
-    return made
+    asked = [(row.prompt, answer or "") for row in rows for answer in (row.chosen, row.rejected)]
+    texts = written_reviews(base, adapter, prompts, [review(prompts, *each)[0] for each in asked])
+    return [
+        dataclasses.replace(row, chosen_critique=chosen, rejected_critique=rejected)
+        for row, chosen, rejected in zip(rows, texts[::2], texts[1::2], strict=True)
+    ]
+
+
+def written_reviews(base: Base, adapter: str | None, prompts: RewardPrompts, asked: Sequence[Ids]) -> list[str]:
+    """The most probable review behind each prompt."""
+    replies = base.sample(asked, 1, prompts.reply_tokens, 0, prompts.chat.end, adapter, heat=0)
+    return [decoded(prompts, reply) for (reply,) in replies]
 
 
 def save_judgements(found: dict[str, tuple[Judgement, ...]], path: Path) -> None:

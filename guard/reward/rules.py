@@ -17,7 +17,7 @@ from guard.prompts.window import Ids
 from guard.reward.base import Base
 from guard.reward.heads import GatedHead, LinearHead
 from guard.reward.items import review
-from guard.reward.judging import decoded, parse, seed_of
+from guard.reward.judging import decoded, parse, seed_of, written_reviews
 from guard.reward.prompts import RewardPrompts
 from guard.reward.score import Asked, Compared, Reading
 from guard.reward.systems import Rule, System
@@ -68,29 +68,39 @@ class CausalReader:
     def _words(self, rows: Sequence[Ids], coverages: Sequence[float], reasons: bool) -> list[Reading]:
         """The log-odds of the first word, behind the cue, or behind reasons that the model writes first."""
         words = self.prompts.words(self.question)
-        if reasons:
-            return [self._reasoned(ids, coverage, words) for ids, coverage in zip(rows, coverages, strict=True)]
+        if reasons and rows:
+            return self._reasoned(rows, coverages, words)
         logps = self.base.next_word(rows, words, self.adapter)
         return [_of_words(logp, coverage) for logp, coverage in zip(logps, coverages, strict=True)]
 
-    def _reasoned(self, ids: Ids, coverage: float, words: Ids) -> Reading:
-        """The mean probability of the first word behind `samples` reasons, each followed by the marker, forced."""
-        count = self.system.samples
-        replies = self.base.sample(
-            ids,
-            count,
-            self.prompts.reply_tokens,
-            seed_of(self.seed, ids),
-            self.prompts.chat.end,
-            self.adapter,
-            heat=0 if count == 1 else 1,
-        )
-        reasons = [parse(self.question, decoded(self.prompts, reply))[0] for reply in replies]
-        rows = [(*ids, *self.prompts.lead(self.question, reason)) for reason in reasons]
-        logps = self.base.next_word(rows, words, self.adapter)
-        p = torch.softmax(logps, 1)[:, 0].mean().clamp(1e-6, 1 - 1e-6)
-        mass = logps.exp().sum(1).mean()
-        return Reading(float(torch.logit(p)), float(mass), coverage, reasons[0].strip())
+    def _reasoned(self, rows: Sequence[Ids], coverages: Sequence[float], words: Ids) -> list[Reading]:
+        """The mean probability of the first word behind `samples` reasons, each followed by the marker, forced.
+
+        Several reasons are drawn row by row, each with a seed of its own, so that a score depends on its row alone.
+        """
+        count, tokens, ends = self.system.samples, self.prompts.reply_tokens, self.prompts.chat.end
+        if count == 1:
+            replies = self.base.sample(rows, 1, tokens, 0, ends, self.adapter, heat=0)
+        else:
+            seeds = [seed_of(self.seed, row) for row in rows]
+            drawn = [
+                self.base.sample([row], count, tokens, seed, ends, self.adapter)
+                for row, seed in zip(rows, seeds, strict=True)
+            ]
+            replies = [each for (each,) in drawn]
+        reasons = [[parse(self.question, decoded(self.prompts, text))[0] for text in texts] for texts in replies]
+        behind = [
+            (*row, *self.prompts.lead(self.question, reason))
+            for row, told in zip(rows, reasons, strict=True)
+            for reason in told
+        ]
+        logps = self.base.next_word(behind, words, self.adapter).reshape(len(rows), count, len(words))
+        p = torch.softmax(logps, -1)[..., 0].mean(1).clamp(1e-6, 1 - 1e-6)
+        mass = logps.exp().sum(-1).mean(1)
+        return [
+            Reading(float(z), float(m), coverage, told[0].strip())
+            for z, m, coverage, told in zip(torch.logit(p), mass, coverages, reasons, strict=True)
+        ]
 
 
 def _of_words(logp: Tensor, coverage: float) -> Reading:
@@ -137,24 +147,17 @@ def _verdicts(reader: CausalReader, asked: Sequence[Asked]) -> list[Reading]:
 def _scalar(reader: CausalReader, asked: Sequence[Asked]) -> list[Reading]:
     """The head's number at the end of the answer, or of the review that the model writes first."""
     assert reader.head is not None
-    prompts: list[Ids] = []
-    rows: list[Ids] = []
-    coverages: list[float] = []
     written = [""] * len(asked)
-    for index, (messages, text) in enumerate(asked):
-        if reader.head.kind == "critic":
-            ids, coverage = review(reader.prompts, messages, text)
-            (reply,) = reader.base.sample(
-                ids, 1, reader.prompts.reply_tokens, 0, reader.prompts.chat.end, reader.adapter, heat=0
-            )
-            written[index] = decoded(reader.prompts, reply)
-            answer: Ids = reader.prompts.reply(written[index])
-        else:
-            rendered, (answer,) = reader.prompts.dialogue(messages, text)
-            ids, coverage = rendered.ids, rendered.coverage
-        prompts.append(ids)
-        rows.append((*ids, *answer))
-        coverages.append(coverage)
+    if reader.head.kind == "critic":
+        shown = [review(reader.prompts, *each) for each in asked]
+        prompts, coverages = [ids for ids, _ in shown], [coverage for _, coverage in shown]
+        written = written_reviews(reader.base, reader.adapter, reader.prompts, prompts)
+        answers = [reader.prompts.reply(text) for text in written]
+    else:
+        rendered = [reader.prompts.dialogue(messages, text) for messages, text in asked]
+        prompts, coverages = [each.ids for each, _ in rendered], [each.coverage for each, _ in rendered]
+        answers = [answer for _, (answer,) in rendered]
+    rows = [(*before, *answer) for before, answer in zip(prompts, answers, strict=True)]
     states = reader.base.hidden(rows, reader.adapter)
     before = reader.base.hidden(prompts, reader.adapter) if isinstance(reader.head, GatedHead) else states
     with torch.no_grad():

@@ -98,7 +98,8 @@ class RewardRun:
         """The items of a stage over all epochs, in the order in which they are learnt."""
         made = stage.build(self.supervision(judgements), rows)
         cut = sum(item.coverage < 1 for item in made)
-        shown = [item for epoch in range(self.config.epochs) for item in drawn(made, epoch, self.config.seed)]
+        epochs = self.config.stages.get(stage.name, {}).get("epochs", self.config.epochs)
+        shown = [item for epoch in range(epochs) for item in drawn(made, epoch, self.config.seed)]
         print(  # noqa: T201
             f"{stage.name}: {len(rows)} rows, {len(made)} items ({cut} cut to {self.config.max_tokens} tokens), "
             f"{len(shown)} draws",

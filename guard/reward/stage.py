@@ -80,7 +80,9 @@ def _sampled(
         return reviews(base, name, run.prompts, rows), {}
     path = folder / JUDGEMENTS
     if not path.is_file():
-        found, counts = judge(base, name, run.supervision(), rows, run.config.judgements, run.config.seed)
+        found, counts = judge(
+            base, name, run.supervision(), rows, run.config.judgements, run.config.seed, run.config.temperature
+        )
         print(f"{stage.name}: wrote judgements, {dict(sorted(counts.items()))}", flush=True)  # noqa: T201
         save_judgements(found, path)
     return rows, load_judgements(path)
@@ -95,7 +97,7 @@ def _trainer(run: RewardRun, stage: Stage, before: Path | None, items: Sequence[
             "activation_checkpointing": False,
             **stage.settings,
             **config.trainer,
-            **config.stages.get(stage.name, {}),
+            **{key: value for key, value in config.stages.get(stage.name, {}).items() if key != "epochs"},
         },
         kind.arguments,
         "trainer",

@@ -12,7 +12,9 @@ from tests.fixtures import tiny_causal, tiny_encoder, tiny_reward, warm
 
 # By system: recipe, configuration, rows, changes. The rows say nothing by length or position.
 SCALAR, GENERATIVE, PREFERENCE = "reward_scalar", "reward_generative", "preference"
-WRITES = ("reply_tokens=28", "max_tokens=320", "judgements=2", "epochs=4")
+WRITES = ("reply_tokens=28", "max_tokens=320")
+JUDGES = (*WRITES, "judgements=2", "temperature=0.7", "stages.imitate.epochs=6", "epochs=1")
+GUARD = ("policy=minimal", "max_tokens=512", "detail=names", "stages.imitate.epochs=7", "epochs=2")
 TWINS = {
     "bt": (SCALAR, "reward-bt", "pairs", ("epochs=2",)),
     "helpsteer2": (SCALAR, "reward-bt", "rated", ("epochs=2",)),
@@ -21,15 +23,15 @@ TWINS = {
     "cloud": (SCALAR, "reward-bt", "pairs", ("reply_tokens=20", "epochs=2")),
     "pair": (GENERATIVE, "reward-pair", "pairs", ("epochs=5",)),
     "verifier": (GENERATIVE, "reward-pair", "pairs", ("epochs=3",)),
-    "verifier-cot": (GENERATIVE, "reward-judge", "pairs", WRITES),
+    "verifier-cot": (GENERATIVE, "reward-judge", "pairs", (*WRITES, "epochs=4")),
     "genrm": (GENERATIVE, "reward-pair", "pairs", ("epochs=5", "trainer.learning_rate=5e-3")),
-    "cot-genrm": (GENERATIVE, "reward-judge", "pairs", WRITES),
-    "con-j": (GENERATIVE, "reward-judge", "pairs", (*WRITES, "reply_tokens=40", "max_tokens=384")),
-    "djpo": (GENERATIVE, "reward-judge", "pairs", WRITES),
+    "cot-genrm": (GENERATIVE, "reward-judge", "pairs", JUDGES),
+    "con-j": (GENERATIVE, "reward-judge", "pairs", (*JUDGES, "reply_tokens=40", "max_tokens=384")),
+    "djpo": (GENERATIVE, "reward-judge", "pairs", JUDGES),
     "kto": (PREFERENCE, "reward-dpo", "pairs", ()),
     "dpo": (PREFERENCE, "reward-dpo", "pairs", ()),
-    "guard-kto": (PREFERENCE, "reward-dpo", "verdicts", ("policy=minimal", "max_tokens=512", "detail=names")),
-    "guard-dpo": (PREFERENCE, "reward-dpo", "verdicts", ("policy=minimal", "max_tokens=512", "detail=names")),
+    "guard-kto": (PREFERENCE, "reward-dpo", "verdicts", GUARD),
+    "guard-dpo": (PREFERENCE, "reward-dpo", "verdicts", GUARD),
 }
 COMMON = (
     *("max_tokens=256", "held_out=0.3", "epochs=2", "least_label_mass=0", "device=cpu"),

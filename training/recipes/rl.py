@@ -1,7 +1,7 @@
 """Train a policy against rewards: GRPO or RLOO, with a guard, a reward model, or both as named components.
 
-What it does: TRL samples several answers to each prompt, `guard.rewards` scores them (safe, not a refusal, helpful), and
-the policy learns to give the better ones. Before and after, the answers to held-out prompts are scored, so that the run
+What it does: TRL samples several answers to each prompt, `guard.rewards` scores them (safe, not a refusal, helpful),
+and the policy learns to give the better ones. Before and after, answers to held-out prompts are scored, so that the run
 says what changed: the mean of each component, the share of refusals on harmless prompts, the length. PPO is gone from
 TRL; for PPO serve the same rewards to OpenRLHF or verl (docs/rewards.md).
 
@@ -173,12 +173,9 @@ def answers(base: Any, prompts: Any, rows: Sequence[RewardRow], seed: int) -> li
     from guard.reward.judging import decoded
 
     adapter = "default" if hasattr(base.model, "peft_config") else None
-    texts = []
-    for row in rows:
-        rendered, _ = prompts.dialogue(row.prompt)
-        (reply,) = base.sample(rendered.ids, 1, prompts.reply_tokens, seed, prompts.chat.end, adapter)
-        texts.append(decoded(prompts, reply))
-    return texts
+    asked = [prompts.dialogue(row.prompt)[0].ids for row in rows]
+    replies = base.sample(asked, 1, prompts.reply_tokens, seed, prompts.chat.end, adapter)
+    return [decoded(prompts, reply) for (reply,) in replies]
 
 
 def report(reward: Any, rows: Sequence[RewardRow], texts: Sequence[str]) -> dict[str, float]:
