@@ -19,12 +19,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from guard.conversation import parse_messages
 from guard.errors import InvalidInput
 from guard.reward.components import NAMES, WEIGHTS, Components, Reward, plain
 from guard.reward.safety import Turns
 
 _log = logging.getLogger(__name__)
 _opening = threading.Lock()
+_UNREADABLE = "?"  # stands for a completion that is none; without a prompt, it gets the lowest reward
 
 
 def make_reward(
@@ -162,18 +164,19 @@ def answer_of(query: str, prompt: str) -> tuple[str, str]:
 
 
 def _asked(prompts: Sequence[Turns], completions: Sequence[Turns]) -> list[tuple[Any, str]]:
-    return [
-        ("" if prompt is None else prompt, _text(completion))
-        for prompt, completion in zip(prompts, completions, strict=True)
-    ]
+    return [_pair(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
 
 
-def _text(completion: Turns) -> str:
-    """The text of a completion; of messages, those of the assistant."""
+def _pair(prompt: Turns, completion: Turns) -> tuple[Any, str]:
+    """A prompt, and what the assistant says in a completion, tool calls included."""
     if completion is None or isinstance(completion, str):
-        return completion or ""
-    messages = [completion] if isinstance(completion, Mapping) else completion
-    return "\n".join(str(m.get("content") or "") for m in messages if m.get("role") == "assistant")
+        return ("" if prompt is None else prompt), completion or ""
+    try:
+        messages = parse_messages([completion] if isinstance(completion, Mapping) else completion, "completion")
+    except InvalidInput:
+        return (), _UNREADABLE
+    told = [message.content for message in messages if message.role == "assistant" and message.content.strip()]
+    return ("" if prompt is None else prompt), "\n".join(told)
 
 
 def _output_text(response: Mapping[str, Any]) -> str:

@@ -64,6 +64,7 @@ def test_trl():
     assert asyncio.run(REWARD.trl_async([TURNS, "Hi"], completions, **columns)) == told
     assert pickle.loads(pickle.dumps(REWARD)) == REWARD
     assert REWARD.trl([], []) == []
+    assert REWARD.trl(["Hi", "Hi"], [[{"role": "assistant", "content": 3}], "Hello there!"]) == [-CLIP, SAFE]
 
 
 def test_openrlhf():

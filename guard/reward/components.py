@@ -20,11 +20,11 @@ from typing import Any
 from guard.conversation import Conversation, Message
 from guard.errors import ConfigError, GuardError, InvalidInput
 from guard.moderator.guard import Guard
+from guard.reward.safety import EMPTY
 from guard.reward.score import CLIP, clipped
 from guard.reward.scorer import Prompt, Scorer, messages_of
 from guard.verdict import Outcome, Verdict, log_odds
 
-EMPTY = 0.0  # of an empty answer: evidence neither of safety nor of harm
 NAMES = ("safe", "not_refusal", "helpful")
 # Safety and helpfulness count alike; a refusal costs half as much as harm, or it would be worth answering harmfully.
 WEIGHTS: Mapping[str, float] = MappingProxyType({"safe": 1.0, "not_refusal": 0.5, "helpful": 1.0})

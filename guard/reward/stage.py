@@ -107,7 +107,6 @@ def _trainer(run: RewardRun, stage: Stage, before: Path | None, items: Sequence[
         bf16=run.bf16,
         num_train_epochs=1,  # the rows are those of all epochs
         train_sampling_strategy="sequential",
-        dataloader_drop_last=stage.trainer == "kto" and len(items) > 2,
         save_strategy="steps",
         save_steps=config.checkpoint_steps,
         save_total_limit=2,
@@ -126,6 +125,8 @@ def _trainer(run: RewardRun, stage: Stage, before: Path | None, items: Sequence[
         eos_token=run.prompts.chat.family.end,
         pad_token=run.prompts.chat.tokenizer.id_to_token(run.prompts.pad),
     )
+    if stage.trainer == "kto" and len(items) % arguments.per_device_train_batch_size == 1:
+        items = items[:-1]  # KTO compares a completion with the others of its batch
     trainer = kind.trainer(
         model=_model(run, stage, before, adapter),
         args=arguments,
