@@ -92,8 +92,8 @@ def load_head(folder: Path, width: int) -> LinearHead:
             described: dict[str, Any] = file.metadata()
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         cls, names = KINDS[described["kind"]], json.loads(described["names"])
-        hidden = {"hidden": len(weights["gate.0.bias"])} if cls is GatedHead else {}
-        head = cls(width, names, **hidden)
+        gated = cls is GatedHead
+        head = GatedHead(width, names, hidden=len(weights["gate.0.bias"])) if gated else cls(width, names)
         head.load_state_dict(weights)
     except (OSError, KeyError, RuntimeError, ValueError) as problem:
         raise BundleError(f"{folder / FILE}: no head for a base of width {width} ({type(problem).__name__})") from None

@@ -7,6 +7,8 @@ import pytest
 from guard.errors import BundleError
 from tests.fixtures.lazy import lazy
 
+pytestmark = pytest.mark.slow  # torch and what is above it take seconds to import
+
 torch = lazy("torch")
 gate = lazy("guard.reward.gate")
 heads = lazy("guard.reward.heads")

@@ -17,7 +17,10 @@ from tests.fixtures.lazy import lazy
 opening = lazy("guard.reward.open")
 rules = lazy("guard.reward.rules")
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.slow,  # torch, transformers and peft take seconds to import
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning"),
+]
 TEXTS = ("Bread.", "I will hit you, and nobody will help.", "The weather is calm " * 9, "1, 2 and 3")
 SINGLE = ("bt", "verifier", "verifier-cot", "dpo", "guard-dpo")
 PAIRWISE = ("pair", "con-j")

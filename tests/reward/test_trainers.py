@@ -10,6 +10,8 @@ import pytest
 from guard.reward.supervision import Item
 from tests.fixtures.lazy import lazy
 
+pytestmark = pytest.mark.slow  # torch and TRL take seconds to import
+
 torch = lazy("torch")
 trainers = lazy("guard.reward.trainers")
 
