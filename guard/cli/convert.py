@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from guard.data.dataset.convert import Tally
     from guard.reward.convert import Account
 
-REWARD_FORMS = ("pairs", "best-worst", "unpaired", "guard")
-
 
 def convert(
     source: Annotated[
@@ -53,7 +51,7 @@ def convert(
     Every row is written, left out (because the target format cannot express it) or broken. Broken rows are an error,
     and OUT is not written, unless the mapping file says `on_broken: drop`.
     """
-    if to in REWARD_FORMS:
+    if to == "pairs" or to == "best-worst" or to == "unpaired" or to == "guard":  # as mypy understands it
         from guard.reward.convert import convert_file
 
         if columns is not None or split:

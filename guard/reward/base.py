@@ -36,7 +36,7 @@ class Base:
     def open(cls, folder: Path | str, pad: int, batch_tokens: int = BATCH_TOKENS) -> Base:
         """In fp32 on a CPU, in bf16 on a GPU."""
         cuda = torch.cuda.is_available()
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16 if cuda else torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16 if cuda else torch.float32)
         return cls(model.to("cuda" if cuda else "cpu"), pad, batch_tokens)
 
     @property
@@ -49,7 +49,7 @@ class Base:
 
     def attach(self, name: str, folder: Path) -> None:
         """Loads an adapter beside those that are there. BundleError if it does not fit the base."""
-        config = LoraConfig.from_pretrained(folder)
+        config = LoraConfig.from_pretrained(str(folder))
         config.task_type, config.modules_to_save, config.inference_mode = "CAUSAL_LM", None, True
         weights = {key: value for key, value in load_file(folder / WEIGHTS).items() if f".{HEAD}." not in key}
         with self._lock:
@@ -58,7 +58,7 @@ class Base:
             else:
                 self.model = get_peft_model(self.model, config, adapter_name=name)
             try:
-                told = set_peft_model_state_dict(self.model, weights, adapter_name=name)
+                told: Any = set_peft_model_state_dict(self.model, weights, adapter_name=name)
             except RuntimeError:  # torch's message lists the shapes of every layer
                 raise BundleError(f"{folder}: this adapter was made for a base of other sizes") from None
             if told.unexpected_keys:
@@ -86,7 +86,7 @@ class Base:
         """[rows, width], fp32: the last layer's state at the last token of each row."""
         found = torch.empty(len(rows), self.width)
         with self.using(adapter) as model:
-            backbone = (model.get_base_model() if isinstance(model, PeftModel) else model).base_model
+            backbone: Any = (model.get_base_model() if isinstance(model, PeftModel) else model).base_model
             for batch in self.batches(rows):
                 states = backbone(**self._inputs([rows[index] for index in batch])).last_hidden_state
                 found[batch] = states[:, -1].float().cpu()

@@ -48,7 +48,7 @@ def fit_gate(
         chosen, rejected = (head(side[drawn], prompts[drawn])[0] for side in sides)
         loss = -nn.functional.logsigmoid(chosen - rejected).mean()
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
     return head.eval()

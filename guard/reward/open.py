@@ -17,6 +17,7 @@ from guard.reward.rules import CausalReader
 from guard.reward.score import Reader
 from guard.reward.scorer import Scorer, ScorerInfo
 from guard.reward.systems import SYSTEMS, System
+from guard.train.common.identity import MODEL_FILES, contents
 
 PROBES = (
     ((Message("user", "What is the capital of France?"),), "The capital of France is Paris."),
@@ -88,6 +89,6 @@ def prompted(base: str, max_tokens: int = 2048, system: str = "prompted") -> Sco
     row: System = SYSTEMS[system]
     prompts = RewardPrompts.load(tokenizer_of(base), max_tokens)
     where = files.base_folder(base)
-    described = files.Described(row.name, base, {"base": files.contents(where, files.MODEL_FILES)}, max_tokens)
+    described = files.Described(row.name, base, {"base": contents(where, MODEL_FILES)}, max_tokens)
     reader = CausalReader(row, Base.open(where, prompts.pad), prompts)
     return Scorer(_info(described), reader)

@@ -21,9 +21,9 @@ from guard.reward.judging import decoded, parse, seed_of, written_reviews
 from guard.reward.prompts import RewardPrompts
 from guard.reward.score import Asked, Compared, Reading
 from guard.reward.systems import Rule, System
-from guard.reward.template import Question, template
+from guard.reward.template import Label, Question, template
 
-SINGLE = "answer"
+SINGLE: Label = "answer"
 
 
 @dataclass(frozen=True, eq=False)

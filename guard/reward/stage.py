@@ -43,7 +43,7 @@ def fit_stage(run: RewardRun, stage: Stage, before: Path | None) -> Path | None:
     if adapter.is_dir():
         print(f"{stage.name}: is finished already", flush=True)  # noqa: T201
         return adapter
-    rows = run.rows(stage)
+    rows: Sequence[RewardRow] = run.rows(stage)
     if not rows:
         print(f"{stage.name}: left out, no row has {', '.join(stage.needs)}", flush=True)  # noqa: T201
         return before

@@ -14,7 +14,14 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
-from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.kto_config import KTOConfig
+from trl.trainer.kto_trainer import KTOTrainer
+from trl.trainer.reward_config import RewardConfig
+from trl.trainer.reward_trainer import RewardTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from guard.reward.supervision import Item
 from guard.train.causal.rows import IGNORED
@@ -72,7 +79,8 @@ class Attributes(Trainer):
             processing_class=processing_class,
             **options,
         )
-        self.model.config.get_text_config().pad_token_id = processing_class.pad_token_id
+        scored: Any = self.model
+        scored.config.get_text_config().pad_token_id = processing_class.pad_token_id
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
