@@ -100,7 +100,11 @@ class RewardPrompts:
             return ()
         marker = self.chat.text(question.marker)
         most = max(0, self.reply_tokens - len(marker) - 8)
-        return (*self.chat.text(question.written(reason))[:most], *marker)
+        ids = self.chat.text(question.written(reason))
+        while len(ids) > most:  # the text is cut and not its ids, which may end inside of a letter or an escape
+            reason = reason[: min(len(reason) - 1, len(reason) * most // len(ids))]
+            ids = self.chat.text(question.written(reason))
+        return (*ids, *marker)
 
     def words(self, question: Question) -> Ids:
         """The first token of each word. BundleError if two are the same."""

@@ -85,7 +85,7 @@ def test_a_verdict_is_parsed_as_it_was_written(name, reason, place):
     text = prompts.chat.tokenizer.decode(list(ids[: -len(prompts.chat.end)]), skip_special_tokens=False)
     told, word = parse(question, text)
     assert word == question.words[place]
-    assert reason.startswith(told.rstrip("\ufffd")) or told == reason
+    assert reason.startswith(told)
 
 
 @pytest.mark.parametrize("text", ["", "A", "Verdict: perhaps", "It is A.\nVerdict: C", "Verdict A"])
