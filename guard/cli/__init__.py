@@ -31,6 +31,7 @@ from guard.cli import (
     policy,
     proxy,
     redteam,
+    reward,
     serve,
     train,
 )
@@ -59,6 +60,7 @@ app.add_typer(evaluation.app, name="eval", help="Evaluate a guard on labelled se
 app.add_typer(data.app, name="data", help="Build labelled training data from described sources.")
 app.add_typer(admin.app, name="admin", help="Administer a running server.")
 app.add_typer(keys.app, name="keys", help="API keys of the service.")
+app.add_typer(reward.app, name="reward", help="Reward models: train them, evaluate them, score answers.")
 app.add_typer(policy.app, name="policy", help="List, show, write, validate, compare and map policies.")
 
 
