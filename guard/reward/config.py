@@ -18,7 +18,7 @@ FREE = ("out", "base", "data", "policy", "checkpoint_steps", "precision")  # wha
 
 
 @dataclass(frozen=True)
-class RewardConfig:
+class Config:
     """See training/configs/reward.yaml for the effect of each setting."""
 
     __pydantic_config__ = schema.STRICT
@@ -51,7 +51,7 @@ class RewardConfig:
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def check(config: RewardConfig, where: str) -> System:
+def check(config: Config, where: str) -> System:
     """The system that is configured. ConfigError where keys contradict each other or another recipe trains it."""
     system = system_of(config.system, config.recipe)
     names = [stage.name for stage in system.stages]

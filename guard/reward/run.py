@@ -18,7 +18,7 @@ from guard.errors import DataError
 from guard.policy import Policy
 from guard.prompts.prompt import Prompt, load_prompt
 from guard.reward import folder as files
-from guard.reward.config import FREE, RewardConfig
+from guard.reward.config import FREE, Config
 from guard.reward.items import drawn, pairs_of
 from guard.reward.load import held_out, lacking, load_rows, require
 from guard.reward.prompts import RewardPrompts
@@ -37,7 +37,7 @@ from guard.train.common.precision import trains_in_bf16
 class RewardRun:
     """What all stages of a run share. `train` and `apart` are of different prompts."""
 
-    config: RewardConfig
+    config: Config
     system: System
     base: Path
     tokenizer: Path
@@ -108,7 +108,7 @@ class RewardRun:
         return shown
 
 
-def begin(config: RewardConfig, system: System, where: str) -> RewardRun | None:
+def begin(config: Config, system: System, where: str) -> RewardRun | None:
     """The run with its rows read and its folder claimed; None if it is finished already."""
     cuda = on_cuda(config.device, 1, False, where)
     tokenizer = tokenizer_of(config.base)

@@ -25,13 +25,13 @@ from pathlib import Path
 
 from guard import schema
 from guard.errors import ConfigError
-from guard.reward.config import RewardConfig, check
+from guard.reward.config import Config, check
 from guard.train.common.identity import resolved
 from guard.train.common.run_folder import run_recipe
 
 
 def main(path: str, overrides: list[str]) -> None:
-    config = resolved(schema.load(Path(path), RewardConfig, ConfigError, overrides))
+    config = resolved(schema.load(Path(path), Config, ConfigError, overrides))
     system = check(config, path)
 
     # A mistake in the configuration was told by now; torch and TRL take seconds to import.

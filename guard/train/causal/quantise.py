@@ -133,8 +133,8 @@ def in_channels(weight: Tensor) -> Channels:
 
 def channel_scales(weight: Tensor) -> npt.NDArray[np.float32]:
     """[outputs]: what one level of each output's weights stands for."""
-    largest = np.abs(_finite(weight)).max(1)
-    return np.maximum(largest / TOP, np.finfo(np.float32).tiny).astype(np.float32)
+    scales: npt.NDArray[np.float32] = np.abs(_finite(weight)).max(1) / np.float32(TOP)
+    return np.maximum(scales, np.finfo(np.float32).tiny)
 
 
 def _finite(weight: Tensor) -> npt.NDArray[np.float32]:

@@ -62,7 +62,7 @@ class WeightsFile:
             levels = (
                 self._tensor(f"{name}.levels", torch.from_numpy(in_channels(value).levels.T.copy()))
                 if blocks is None
-                else self._unpacked(name, stored, scales)
+                else self._unpacked(name, stored, scales, len(value))
             )
             for turned, product in products:
                 self._in_integers(turned, product, levels, scales)
@@ -95,9 +95,9 @@ class WeightsFile:
             flat = flat[::2] | (flat[1::2] << 4)
         return self._initializer(name, flat.tobytes(), kind, levels.shape)
 
-    def _unpacked(self, name: str, stored: Sequence[ir.Value], scales: ir.Value) -> ir.Value:
+    def _unpacked(self, name: str, stored: Sequence[ir.Value], scales: ir.Value, outputs: int) -> ir.Value:
         """Levels int8 [inputs, outputs], computed from blocks: a session does it once, when it opens."""
-        none = self._tensor(f"{name}.none", torch.zeros(scales.shape[0], dtype=torch.int8))  # type: ignore[index]
+        none = self._tensor(f"{name}.none", torch.zeros(outputs, dtype=torch.int8))
         blocks = self._first("DequantizeLinear", stored, {"axis": 1, "block_size": BLOCK}, f"{name}.narrow")
         wide = self._first("Cast", [blocks], {"to": ir.DataType.FLOAT}, f"{name}.wide")
         levels = self._first("QuantizeLinear", [wide, scales, none], {"axis": 0}, f"{name}.levels")
@@ -136,7 +136,9 @@ class WeightsFile:
         name = f"constant.{array.dtype}.{array.tolist()}"
         if name not in self._model.graph.initializers:
             tensor = ir.tensor(array, name=name)
-            made = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            made = ir.Value(
+                name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+            )
             self._model.graph.register_initializer(made)
         return self._model.graph.initializers[name]
 
