@@ -16,7 +16,9 @@ GuardError
 ├── OutputError         a command's standard output that cannot be written
 └── ServiceError        the moderation service cannot accept or finish a call
     ├── Overloaded      its queue is full
+    │   └── QuotaExceeded   ... or the caller's key has used what it may
     ├── Closed          it is shutting down, or the batcher has stopped
+    ├── ReloadFailed    it could not load its model and policies again
     └── DeadlineExceeded    it had no answer in time
 
 Messages say where, what was given, what is allowed and what to do. They never contain user text.
@@ -105,6 +107,10 @@ class Overloaded(ServiceError):
         self.retry_after_s = retry_after_s
 
 
+class QuotaExceeded(Overloaded):
+    """The caller's key may not use more now: try again after `retry_after_s` seconds or more."""
+
+
 class Closed(ServiceError):
     """The service or batcher is shutting down or has stopped."""
 
@@ -115,6 +121,10 @@ class Unauthenticated(ServiceError):
 
 class PermissionDenied(ServiceError):
     """The call's API key does not allow it."""
+
+
+class ReloadFailed(ServiceError):
+    """A server could not load its model and policies again, and goes on with those that it had."""
 
 
 class DeadlineExceeded(ServiceError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,9 +48,33 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Language:
+    """The likeliest language of a text (ISO 639-1), and whether the model was trained for it."""
+
+    code: str
+    probability: float
+    supported: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """Categories that are watched and not enforced, and what the verdict would be if all were enforced."""
+
+    codes: tuple[str, ...]
+    outcome: Outcome
+    flagged: tuple[str, ...]
+
+    @property
+    def would_flag(self) -> tuple[str, ...]:
+        """The watched categories among those that would be flagged."""
+        return tuple(code for code in self.flagged if code in self.codes)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer for one conversation. Probabilities are calibrated; `categories` follows the policy's order.
 
+    monitor: None where every category is enforced. The probabilities are those of the whole policy all the same.
     unjudged: what the conversation holds besides text (Conversation.unjudged); with any, it is never SAFE.
     """
 
@@ -67,6 +91,16 @@ class Verdict:
     timings: Timings = Timings()
     decided_by: str = ""  # of a cascade: the names of the bundles whose scores count
     unjudged: tuple[str, ...] = ()
+    monitor: Monitor | None = None
+    language: Language | None = None  # of the judged message, where it was identified
+
+    @property
+    def p_enforced(self) -> float:
+        """p_unsafe, as far as it is that of enforced categories: for formats in which a probability decides."""
+        if self.monitor is None or self.outcome is Outcome.UNSAFE:
+            return self.p_unsafe
+        enforced = (p for code, p in self.categories.items() if code not in self.monitor.codes)
+        return min(self.p_unsafe, max(enforced, default=0.0))
 
     @property
     def complete(self) -> bool:
@@ -97,6 +131,30 @@ def decide(
     return Outcome.UNSAFE, tuple(sorted(over or [max(categories, key=lambda code: categories[code])], key=natural))
 
 
+def watch(
+    outcome: Outcome,
+    flagged: tuple[str, ...],
+    codes: Collection[str],
+    monitored: Collection[str] | None,
+    complete: bool,
+) -> tuple[Outcome, tuple[str, ...], Monitor | None]:
+    """The outcome and flagged codes of a decision on a policy of `codes` if monitored ones (None: all) flag nothing.
+
+    UNSAFE remains where an enforced category is flagged. Where none is enforced, what could not be judged could not
+    have flagged anything either, so that the outcome is SAFE. The monitor is None where no code is monitored.
+    """
+    watched = tuple(code for code in codes if monitored is None or code in monitored)
+    if not watched:
+        return outcome, flagged, None
+    monitor = Monitor(watched, outcome, flagged)
+    kept = tuple(code for code in flagged if code not in watched)
+    if len(watched) == len(codes):
+        return Outcome.SAFE, (), monitor
+    if outcome is Outcome.UNSAFE and not kept:
+        outcome = Outcome.SAFE if complete else Outcome.INCOMPLETE
+    return outcome, kept, monitor
+
+
 def to_json(verdict: Verdict) -> dict[str, Any]:
     """The JSON form of a verdict, without user text."""
     return {
@@ -116,7 +174,21 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
         "unjudged": list(verdict.unjudged),
         "policy": verdict.policy,
         "model": verdict.model,
+        **({} if verdict.monitor is None else {"monitor": _monitor(verdict.monitor)}),
+        **({} if verdict.language is None else {"language": _language(verdict.language)}),
         **({"decided_by": verdict.decided_by} if verdict.decided_by else {}),
+    }
+
+
+def _monitor(monitor: Monitor) -> dict[str, Any]:
+    return {"codes": list(monitor.codes), "outcome": monitor.outcome.value, "flagged": list(monitor.flagged)}
+
+
+def _language(language: Language) -> dict[str, Any]:
+    return {
+        "code": language.code,
+        "probability": round(language.probability, 6),
+        "supported": language.supported,
     }
 
 

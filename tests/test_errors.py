@@ -42,4 +42,4 @@ def test_every_extra_is_one_that_code_asks_for():
     with (ROOT / "pyproject.toml").open("rb") as file:
         extras = set(tomllib.load(file)["project"]["optional-dependencies"])
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "guard").rglob("*.py"))
-    assert set(re.findall(r'need\([\w."]+, "(\w+)"\)', code)) == extras - {"dev"}
+    assert set(re.findall(r'(?:need|check_installed)\([\w."]+, "(\w+)"\)', code)) == extras - {"dev"}

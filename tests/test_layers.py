@@ -23,10 +23,10 @@ ORDER = (
     "message", "conversation", "verdict", "calibration", "external_data",
     "policy", "bundle", "metrics",
     "prompts", "views", "engines",
-    "moderator", "batcher",
+    "moderator", "stream", "batcher",
     "jobs", "llm", "report",
     "data", "data.sources", "data.ingest", "data.build", "data.dataset",
-    "annotate", "filter", "serve", "train", "reward", "evaluate",
+    "annotate", "filter", "serve", "chat", "train", "reward", "rewards", "evaluate",
     "doctor", "cli", "__main__",
 )
 # fmt: on
@@ -126,6 +126,7 @@ def test_serving_grpc_needs_no_package_of_http() -> None:
         "starlette",
         "uvicorn",
         "prometheus_client",
+        "opentelemetry",
     }
 
 

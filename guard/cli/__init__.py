@@ -18,6 +18,7 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from guard.cli import (
+    admin,
     cascade,
     check,
     data,
@@ -28,7 +29,9 @@ from guard.cli import (
     keys,
     output,
     policy,
+    proxy,
     redteam,
+    reward,
     serve,
     train,
 )
@@ -46,6 +49,7 @@ app = typer.Typer(
 )
 app.command("check")(check.check)
 app.command("serve")(serve.serve)
+app.command("proxy")(proxy.proxy)
 app.command("train")(train.train)
 app.command("export")(export.export)
 app.command("cascade")(cascade.cascade)
@@ -54,7 +58,9 @@ app.command("doctor")(doctor.doctor)
 app.command("filter")(filter.filter_rows)
 app.add_typer(evaluation.app, name="eval", help="Evaluate a guard on labelled sets, or a recipe on sources held out.")
 app.add_typer(data.app, name="data", help="Build labelled training data from described sources.")
+app.add_typer(admin.app, name="admin", help="Administer a running server.")
 app.add_typer(keys.app, name="keys", help="API keys of the service.")
+app.add_typer(reward.app, name="reward", help="Reward models: train them, evaluate them, score answers.")
 app.add_typer(policy.app, name="policy", help="List, show, write, validate, compare and map policies.")
 
 

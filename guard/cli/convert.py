@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from guard.errors import ConfigError
+
 if TYPE_CHECKING:
     from guard.data.dataset.convert import Tally
+    from guard.reward.convert import Account
 
 
 def convert(
@@ -28,17 +31,35 @@ def convert(
         str, typer.Option(metavar="NAME|FILE", help="The policy of the rows' category codes.")
     ] = "mlcommons",
     to: Annotated[
-        Literal["jsonl", "parquet", "chat", "kto", "preference"] | None,
+        Literal["jsonl", "parquet", "chat", "kto", "preference", "pairs", "best-worst", "unpaired", "guard"] | None,
         typer.Option(help="The output format; default: by the suffix of OUT.", show_default=False),
+    ] = None,
+    attribute: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Of rated answers, the attribute that makes pairs; default: the mean of all."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="The split of a build or of a saved data set, or `all`.")] = "",
 ) -> None:
     """Convert labelled rows. Without a mapping file, the columns must be called `prompt` (or `text`), `response` or
     `messages`, `label`, `categories`, `id`, `language`, `group`.
 
+    Of reward rows (rankings, ratings, pairs, KTO rows) `pairs` and `best-worst` make pairs, `unpaired` KTO rows, and
+    `guard` rows with a verdict; the rows that come from one prompt share its weight.
+
     Every row is written, left out (because the target format cannot express it) or broken. Broken rows are an error,
     and OUT is not written, unless the mapping file says `on_broken: drop`.
     """
+    if to == "pairs" or to == "best-worst" or to == "unpaired" or to == "guard":  # as mypy understands it
+        from guard.reward.convert import convert_file
+
+        if columns is not None or split:
+            raise ConfigError(f"--to {to} reads reward rows, which have no --columns and no --split")
+        _account(convert_file(source, out, to, attribute), out)
+        return
+    if attribute is not None:
+        raise ConfigError("--attribute belongs to --to pairs and --to best-worst")
     from guard import policy as policies
     from guard.data.dataset.convert import convert as convert_rows
     from guard.data.sources.user_files import load_mapping
@@ -56,3 +77,11 @@ def _summarise(tally: Tally, out: Path) -> None:
     for reason, count in sorted(tally.left_out.items()):
         typer.echo(f"  left out, {reason}: {count:,}")
     typer.echo(f"wrote {out}")
+
+
+def _account(account: Account, out: Path) -> None:
+    left_out = account.left_out.total()
+    typer.echo(f"read {account.read:,} = converted {account.converted:,} + left out {left_out:,}")
+    for reason, count in sorted(account.left_out.items()):
+        typer.echo(f"  left out, {reason}: {count:,}")
+    typer.echo(f"wrote {account.written:,} rows to {out}")

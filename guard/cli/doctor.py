@@ -13,7 +13,9 @@ import typer
 def doctor(
     model: Annotated[
         Path | None,
-        typer.Argument(help="A bundle, or the folder of a base model or released guard; default: the shipped guard."),
+        typer.Argument(
+            help="A bundle, or a base or released guard: folder, .gguf file, hub name; default: the shipped guard."
+        ),
     ] = None,
     policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: the model's own.")] = None,
     weights: Annotated[

@@ -1,4 +1,4 @@
-"""`guard eval`: a guard on labelled sets, which is what is meant where no command is named, or a recipe by transfer."""
+"""`guard eval`: a guard on labelled sets (where no command is named), a recipe by transfer, or a prompted base."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from guard.cli import evaluate, transfer
+from guard.cli import evaluate, prompted, transfer
 
 DEFAULT = "sets"
 
@@ -23,3 +23,4 @@ class _SetsByDefault(TyperGroup):
 app = typer.Typer(cls=_SetsByDefault, no_args_is_help=True)
 app.command(DEFAULT)(evaluate.evaluate)
 app.command("transfer")(transfer.transfer)
+app.command("prompted")(prompted.prompted)

@@ -2,56 +2,127 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from guard.calibration import MODES, Mode
-from guard.errors import ConfigError
+from guard.calibration import MODES
 
 
 def serve(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free port.")] = 50051,
-    rest_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="The port for HTTP; left out, there is none. 0: any free port.")
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of settings (docs/serving.md). Each is also a variable, GUARD_SERVE_ and its key, which "
+            "overrides the file; options override both."
+        ),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: all addresses.")] = "127.0.0.1",
+    check_config: Annotated[
+        bool, typer.Option("--check-config", help="Check the settings and the files that they name, and exit.")
+    ] = False,
+    port: Annotated[int | None, typer.Option(help="The port to listen on, by default 50051; 0: any free port.")] = None,
+    rest_port: Annotated[
+        int | None, typer.Option(help="The port for HTTP; left out, there is none. 0: any free port.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="The address to listen on, by default 127.0.0.1; 0.0.0.0: all addresses.")
+    ] = None,
     api_keys: Annotated[
         Path | None,
         typer.Option(help="A file of API keys (`guard keys new`); left out, no key is needed. Read again on change."),
     ] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="The server's certificate chain in PEM: TLS on all ports. Read again on change.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key in PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Who signs clients' certificates, in PEM; given, each client needs one.")
+    ] = None,
+    hardened: Annotated[
+        bool, typer.Option("--hardened", help="Insist on API keys, and on TLS or this machine alone; no reflection.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="A bundle folder, or `fake`; default: the shipped guard.")] = None,
     policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the bundle's own.")] = None,
-    mode: Annotated[str, typer.Option(help=f"The default thresholds: {', '.join(MODES)}.")] = "balanced",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model; default: one per core.")] = None,
+    mode: Annotated[
+        str | None, typer.Option(help=f"The default thresholds: {', '.join(MODES)}; by default balanced.")
+    ] = None,
+    audit_log: Annotated[
+        Path | None, typer.Option(help="Append a line of JSON for each judged conversation, without its text.")
+    ] = None,
+    unsupported_language: Annotated[
+        str | None,
+        typer.Option(
+            help="What to do with texts in languages that the model was not trained for: `incomplete` (default), or "
+            "`judge` them as any other. Languages are identified where the extra `language` is installed."
+        ),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the model; default: one per core.")] = None,
     max_queue: Annotated[
-        int, typer.Option(min=1, help="Queue limit in windows (a short text is one); beyond it, requests are refused.")
-    ] = 4096,
-    max_characters: Annotated[int, typer.Option(min=1, help="Longest accepted conversation.")] = 262_144,
+        int | None,
+        typer.Option(
+            help="Queue limit in windows (a short text is one), by default 4096; beyond it, requests are refused."
+        ),
+    ] = None,
+    max_characters: Annotated[
+        int | None, typer.Option(help="Longest accepted conversation, by default 262144 characters.")
+    ] = None,
 ) -> None:
     """Serve verdicts over gRPC, and over HTTP with --rest-port.
 
-    At SIGTERM or SIGINT accepted requests are answered before shutdown.
+    At SIGTERM or SIGINT accepted requests are answered before shutdown; SIGHUP loads model and policies again.
     """
     import asyncio
-    import logging
 
-    from guard.moderator import open_moderator
-    from guard.serve.limits import Limits
-    from guard.serve.server import Running, Settings, run
+    from guard.moderator import Moderator
+    from guard.serve import config as configuration
+    from guard.serve import logs
+    from guard.serve.server import Running, run
+    from guard.serve.start import check, open_served, warn_of_restart
 
-    if mode not in MODES:
-        raise ConfigError(f"--mode {mode[:40]!r} is unknown; allowed: {', '.join(MODES)}")
-    chosen: Mode = mode
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    limits = Limits(conversation_characters=max_characters, queue_windows=max_queue)
-    with open_moderator(model, policy, chosen, threads) as moderator:
+    options: dict[tuple[str, str], Any] = {
+        ("--port", "port"): port,
+        ("--rest-port", "rest_port"): rest_port,
+        ("--host", "host"): host,
+        ("--api-keys", "api_keys"): api_keys,
+        ("--tls-certificate", "tls.certificate"): tls_certificate,
+        ("--tls-key", "tls.key"): tls_key,
+        ("--tls-client-ca", "tls.client_ca"): tls_client_ca,
+        ("--hardened", "hardened"): hardened or None,
+        ("--model", "model"): model,
+        ("--policy", "policy"): policy,
+        ("--mode", "mode"): mode,
+        ("--unsupported-language", "unsupported_language"): unsupported_language,
+        ("--threads", "threads"): threads,
+        ("--audit-log", "audit.path"): audit_log,
+        ("--max-queue", "limits.queue_windows"): max_queue,
+        ("--max-characters", "limits.conversation_characters"): max_characters,
+    }
+    given = configuration.environment(os.environ)
+    given += [configuration.Given(*names, value) for names, value in options.items() if value is not None]
+    settings = configuration.settings(config, given)
+    if check_config:
+        check(settings)
+        typer.echo(f"{config or 'the settings'}: valid")
+        return
+    logs.use(settings.logs)
+    # Until the service has handlers of its own. A container's first process would not hear SIGTERM without one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with open_served(settings) as moderator:
         info = moderator.info
         what = f"model {info.model[:12]}, policy {info.policy.id} {info.policy.digest[:12]}"
 
         def announce(running: Running) -> None:
-            also = "" if running.rest_address is None else f" and http://{running.rest_address}"
+            also = "" if running.rest_url is None else f" and {running.rest_url}"
             typer.echo(f"guard serving on {running.address}{also} ({what})")
 
-        asyncio.run(run(moderator, Settings(host, port, limits, rest_port=rest_port, api_keys=api_keys), announce))
+        def reopen() -> Moderator:
+            fresh = configuration.settings(config, given)
+            warn_of_restart(settings, fresh)
+            return open_served(fresh)
+
+        asyncio.run(run(moderator, settings, announce, reopen))

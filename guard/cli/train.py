@@ -30,7 +30,8 @@ def train(
         Path | None, typer.Option(help="A mapping file: the columns and the label values of your own rows.")
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="The base model: mini (the shipped guard), minilm, a folder, or a hub name.")
+        str | None,
+        typer.Option(help="The base: mini (the shipped guard), minilm, a folder, a .gguf file, or a hub name."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
 ) -> None:
@@ -65,9 +66,11 @@ def train(
 
 
 def is_causal(base: str | None) -> bool:
-    """Whether a base is a causal language model, not an encoder: a hub name, or a folder whose config says so."""
+    """Whether a base is a causal language model: a hub name, a GGUF file, or a folder whose config says so."""
     if base is None or base in ENCODERS:
         return False
+    if Path(base).suffix.lower() == ".gguf":
+        return True
     config = Path(base) / "config.json"
     if not config.is_file():
         return not Path(base).exists()

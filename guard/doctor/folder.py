@@ -12,6 +12,7 @@ from guard.doctor import mass
 from guard.doctor import prompt as prompt_checks
 from guard.doctor.check import Check, fail, ok, warn
 from guard.errors import GuardError
+from guard.prompts.chat_template import load_template
 from guard.prompts.prompt import Prompt, load_prompt
 from guard.prompts.released import ReleasedPrompt
 
@@ -27,6 +28,10 @@ def checks(root: Path, policy: str | None, weights: bool) -> Iterator[Check]:
     if (root / "adapter_config.json").is_file():
         yield fail("model", f"{root} is an adapter without its base", "merge it into its base (guard export does that)")
         return
+    if not (root / "config.json").is_file() and (ggufs := sorted(root.glob("*.gguf"))):
+        detail = f"{root} holds no config.json, but {len(ggufs)} GGUF file(s)"
+        yield fail("model", detail, f"run: guard doctor {ggufs[0]}")
+        return
     config, finding = _config(root)
     yield finding
     tokenizer = root / "tokenizer.json"
@@ -38,6 +43,10 @@ def checks(root: Path, policy: str | None, weights: bool) -> Iterator[Check]:
         prompt = load_prompt(tokenizer, MAX_TOKENS, OVERLAP)
         rules = rules or (prompt.template.policy if isinstance(prompt, ReleasedPrompt) else policies.load("mlcommons"))
         yield from _fits(prompt, config)
+        if not isinstance(prompt, ReleasedPrompt) and load_template(root) is None:
+            detail = "none; guard's own prompt needs only the tokens that mark turns, which the tokenizer has"
+            advice = "prefer the chat version (Instruct, -it): a model that never learnt turns needs more training"
+            yield warn("chat template", detail, advice)
         yield from prompt_checks.checks(prompt, rules, root if weights else None)
     except GuardError as problem:
         yield fail("template", str(problem))

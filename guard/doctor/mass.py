@@ -9,7 +9,7 @@ from typing import Any
 from guard.conversation import Conversation
 from guard.doctor.check import Check, fail, ok, warn
 from guard.doctor.installation import version
-from guard.doctor.prompt import ids
+from guard.doctor.prompt import all_ids
 from guard.doctor.texts import HARMLESS, forbidden, own_words
 from guard.errors import install_hint
 from guard.policy import Policy
@@ -42,8 +42,9 @@ def check(root: Path, prompt: Prompt, rules: Policy, size: int) -> Check:
     model = model.to("cuda" if cuda else "cpu").eval()
     harmful = forbidden(rules)
     texts = (*HARMLESS, *(harmful or own_words(rules)))
-    inputs = [ids(prompt, Conversation.of(text), rules) for text in texts]
-    results = [_mass(model, prompt, token_ids) for token_ids in inputs]
+    inputs = [all_ids(prompt, Conversation.of(text), rules) for text in texts]
+    each = [[_mass(model, prompt, token_ids) for token_ids in prompts] for prompts in inputs]
+    results = [(min(mass for mass, _ in found), max(z for _, z in found)) for found in each]
     least = min(mass for mass, _ in results)
     log_odds = [z for _, z in results]
     highest, lowest = max(log_odds[: len(HARMLESS)]), min(log_odds[len(HARMLESS) :])
@@ -55,7 +56,7 @@ def check(root: Path, prompt: Prompt, rules: Policy, size: int) -> Check:
     if not least >= LEAST:
         if not isinstance(prompt, ReleasedPrompt):
             return warn(NAME, detail, "a base model that is not trained on this prompt yet: run guard train")
-        return fail(NAME, detail, _better(model, prompt, inputs[0], prompt.guard.lead))
+        return fail(NAME, detail, _better(model, prompt, inputs[0][0], prompt.guard.lead))
     if highest >= lowest:
         return warn(NAME, detail, f"the model does not separate harmless texts from {other}; check the weights")
     return ok(NAME, detail)

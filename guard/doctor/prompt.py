@@ -12,6 +12,7 @@ from guard.doctor.installation import version
 from guard.errors import GuardError
 from guard.policy import Policy
 from guard.prompts.grammar import SAFE_WORD
+from guard.prompts.guards import Arguments
 from guard.prompts.prompt import Prompt
 from guard.prompts.released import ReleasedPrompt
 
@@ -39,7 +40,13 @@ def checks(prompt: Prompt, rules: Policy, folder: Path | None) -> Iterator[Check
 
 def ids(prompt: Prompt, conversation: Conversation, rules: Policy) -> list[int]:
     """Token ids of the whole prompt of the first window."""
-    return [*prompt.prefix_ids(rules), *prompt.tokenize(conversation, rules).windows[0].ids]
+    return all_ids(prompt, conversation, rules)[0]
+
+
+def all_ids(prompt: Prompt, conversation: Conversation, rules: Policy) -> list[list[int]]:
+    """Token ids of the whole prompt of each window."""
+    prefix = prompt.prefix_ids(rules)
+    return [[*prefix, *window.ids] for window in prompt.tokenize(conversation, rules).windows]
 
 
 def _template(prompt: Prompt, rules: Policy) -> Check:
@@ -47,6 +54,9 @@ def _template(prompt: Prompt, rules: Policy) -> Check:
         family = prompt.chat.family
         return ok("template", f"guard's own prompt in the control tokens of {family.name} ({' '.join(family.tokens)})")
     how = "takes categories as an argument" if prompt.template.takes_categories else "lists fixed categories"
+    if not prompt.guard.names_categories:
+        how = "asks about one category a call" if prompt.guard.one else "judges harm as such"
+        return ok("template", f"{prompt.guard.name}, with its own chat template, which {how}")
     detail = f"{prompt.guard.name}, with its own chat template, which {how}"
     foreign = [code for code in rules.codes if code not in prompt.template.own]
     if foreign:
@@ -81,13 +91,15 @@ def _words(prompt: Prompt, rules: Policy) -> Check:
     codes = prompt.grammar(rules).codes.values()
     if len(set(codes)) != len(codes):
         return fail("verdict words", f"{detail}: two categories have the same tokens", "rename one of them")
-    if not prompt.chat.tokenizer.decode(list(safe)).strip().lower().startswith(SAFE_WORD):
-        return fail("verdict words", f"{detail}: the first does not decode to {SAFE_WORD!r}", "restore the tokenizer")
+    word = prompt.guard.safe if isinstance(prompt, ReleasedPrompt) else SAFE_WORD
+    if prompt.chat.tokenizer.decode(list(safe)).strip() != word.strip():
+        return fail("verdict words", f"{detail}: the first does not decode to {word!r}", "restore the tokenizer")
     return ok("verdict words", f"{detail}: the first token decides")
 
 
 def _roles(prompt: Prompt, rules: Policy) -> Check:
-    prompts = {role: ids(prompt, Conversation((*TALK, Message(role, "It rained."))), rules) for role in ROLES}
+    talk = TALK if not isinstance(prompt, ReleasedPrompt) or prompt.guard.most_turns is None else ()
+    prompts = {role: ids(prompt, Conversation((*talk, Message(role, "It rained."))), rules) for role in ROLES}
     if prompts["assistant"] == prompts["user"]:
         advice = "restore the chat template that came with the weights"
         return fail("roles", "prompts and responses get the same prompt text", advice)
@@ -127,6 +139,13 @@ def _windows(prompt: Prompt, rules: Policy) -> Check:
     return ok("windows", f"{detail}; the shortest prompt has {len(ids(prompt, Conversation.of('x'), rules))}")
 
 
+def _arguments(prompt: ReleasedPrompt) -> Arguments:
+    """Those of the template for the first prompt under its own policy."""
+    if prompt.guard.one is None:
+        return prompt.guard.arguments
+    return prompt.template.question(prompt.template.policy.categories[0], prompt.detail)
+
+
 def _official(prompt: ReleasedPrompt, folder: Path) -> Iterator[Check]:
     """Token ids against those of transformers, where installed: harmless text under the template's own policy."""
     if version("transformers") is None:
@@ -143,6 +162,7 @@ def _official(prompt: ReleasedPrompt, folder: Path) -> Iterator[Check]:
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=True,
+                **_arguments(prompt),
             )["input_ids"]
             tokens = ids(prompt, Conversation(tuple(messages)), prompt.template.policy)
             if tokens[: len(expected)] != expected:

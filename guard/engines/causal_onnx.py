@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 from pydantic import Field, NonNegativeInt
@@ -25,18 +25,21 @@ from guard.conversation import Conversation
 from guard.engines.base import EngineInfo, padded_batches, sound
 from guard.engines.causal_graph import Cache, CausalGraph, Floats
 from guard.engines.codes import Answer, CodeWalk, Request
+from guard.engines.fields import field_steps
 from guard.engines.policy_cache import PolicyCache
 from guard.engines.session import CLOSED
 from guard.errors import BundleError, DocumentError, EngineError, PolicyError
 from guard.policy import Detail, Policy
 from guard.prompts.prompt import load_prompt
-from guard.prompts.window import Ids, Score, TokenizedConversation, Window
+from guard.prompts.window import RESPONSE, Ids, Score, TokenizedConversation, Window
 from guard.verdict import log_odds, sigmoid
 
 SETTINGS = "causal.json"
 MAX_BATCH_TOKENS = 8192  # policy included: what its copied keys and values cost counts too
 PREFIX_BYTES = 1 << 30  # of the keys and values of policies: of an 8B model in fp16 some 8,000 tokens
 
+NEVER = log_odds(0.0)  # of a category that a window does not ask about
+Found = TypeVar("Found")
 Tokens = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
 
 
@@ -72,7 +75,7 @@ class _Prefix:
 
     cache: Cache  # keys and values of its tokens, batch of one
     tokens: int
-    walk: CodeWalk
+    walk: CodeWalk | None  # None of a guard that names no categories
 
     @property
     def bytes(self) -> int:
@@ -143,7 +146,8 @@ class CausalOnnxEngine:
         def compute(_: Sequence[str]) -> list[_Prefix]:
             prefix = self._prompt.prefix_ids(policy)
             _log_probs, cache = self._graph.run([prefix], self._graph.empty, [0], [[0]], [0])
-            return [_Prefix(cache, len(prefix), CodeWalk(self._prompt.grammar(policy)))]
+            grammar = self._prompt.grammar(policy)
+            return [_Prefix(cache, len(prefix), CodeWalk(grammar) if grammar.codes else None)]
 
         return self._prefixes.get([policy.digest], compute)[0]
 
@@ -162,12 +166,24 @@ class CausalOnnxEngine:
         logits = [float(z) for z in unsafe - safe]
         floor = self._settings.category_floor
         scorable = [row for row in rows if mass[row] >= self._settings.least_label_mass]
-        likely = [row for row in scorable if sigmoid(logits[row]) > floor]
-        walked = self._walk(prefix.walk, present, [prefix.tokens + len(suffix) for suffix in ids], likely)
+        whole = [prefix.tokens + len(suffix) for suffix in ids]
+        found = {row: Score(logits[row]) for row in scorable}
+        walked: dict[int, dict[str, float]] = {}
+        if prefix.walk is not None:
+            walks = {row: prefix.walk.steps() for row in scorable if sigmoid(logits[row]) > floor}
+            walked = self._walk(walks, prefix.walk.grammar.choices, present, whole)
+        elif asked := [row for row in scorable if windows[row].asks == RESPONSE]:
+            answers, between = (self._settings.safe, self._settings.unsafe), self._prompt.fields
+            fields = {row: field_steps(logits[row], answers, between) for row in asked}
+            found |= self._walk(fields, (answers[0][0], answers[1][0]), present, whole)
         scores: list[Score | EngineError] = [self._low_mass(float(each)) for each in mass]
-        for row in scorable:
-            score = Score(logits[row], _categories(logits[row], walked.get(row), windows[row].policy, floor))
-            scores[row] = sound(score, windows[row])
+        for row, score in found.items():
+            window = windows[row]
+            if window.asks in window.policy.codes:
+                each = tuple(score.unsafe if code == window.asks else NEVER for code in window.policy.codes)
+            else:
+                each = _categories(score.unsafe, walked.get(row), window.policy, floor)
+            scores[row] = sound(Score(score.unsafe, each, score.refusal), window)
         return scores
 
     def _low_mass(self, mass: float) -> EngineError:
@@ -177,21 +193,24 @@ class CausalOnnxEngine:
         )
 
     def _walk(
-        self, walk: CodeWalk, cache: Cache, lengths: Sequence[int], rows: Sequence[int]
-    ) -> dict[int, dict[str, float]]:
-        """Probabilities of the codes for `rows` of `cache`; the prompts of all rows have `lengths` tokens."""
-        walks = {row: walk.steps() for row in rows}
-        probabilities: dict[int, dict[str, float]] = {}
+        self,
+        walks: Mapping[int, Generator[Request, Answer, Found]],
+        choices: Ids,
+        cache: Cache,
+        lengths: Sequence[int],
+    ) -> dict[int, Found]:
+        """What the walks of rows of `cache` return; the prompts of all rows have `lengths` tokens."""
+        returned: dict[int, Found] = {}
         requests: dict[int, Request] = {row: next(steps) for row, steps in walks.items()}
         while requests:
-            answers = self._answers(walk.grammar.choices, cache, lengths, requests)
+            answers = self._answers(choices, cache, lengths, requests)
             requests = {}
             for row, answer in answers.items():
                 try:
                     requests[row] = walks[row].send(answer)
                 except StopIteration as stop:
-                    probabilities[row] = stop.value
-        return probabilities
+                    returned[row] = stop.value
+        return returned
 
     def _answers(
         self, choices: Ids, cache: Cache, lengths: Sequence[int], requests: dict[int, Request]

@@ -48,6 +48,16 @@ def of_rankings(labels: Bools, scores: Floats, rounds: int = 1000, seed: int = 0
     return {name: _interval([value[index] for value in values]) for index, name in enumerate(RANKINGS)}
 
 
+def wilson(right: int, rows: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share of so many rows (Wilson 1927); (0, 1) of none."""
+    if not rows:
+        return 0.0, 1.0
+    p, scale = right / rows, 1 + z * z / rows
+    middle = (p + z * z / (2 * rows)) / scale
+    half = z * (p * (1 - p) / rows + z * z / (4 * rows * rows)) ** 0.5 / scale
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def _interval(values: Sequence[float]) -> tuple[float, float] | None:
     if not values:
         return None

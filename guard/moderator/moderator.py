@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -17,13 +17,14 @@ from guard.moderator.evidence import Evidence, evidence
 from guard.moderator.guard import GuardInfo
 from guard.moderator.steps import Steps, run, together
 from guard.policy import Policy, load
-from guard.verdict import Verdict, decide, sigmoid
+from guard.verdict import Verdict, decide, sigmoid, watch
 
 
 @dataclass(frozen=True)
 class Moderator:
     """Judges conversations under its own policy or under that of a call. Thread-safe.
 
+    monitor: by a policy's id the codes that are watched and never flagged (guard.verdict.watch); None: all of them.
     It is a Guard (guard.moderator.guard). Use it in a `with` block, or close it, to release the engine.
     """
 
@@ -31,6 +32,7 @@ class Moderator:
     policy: Policy
     calibration: Calibration = field(default_factory=Calibration)
     mode: Mode = "balanced"
+    monitor: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_mode(self.mode)
@@ -128,6 +130,10 @@ class Moderator:
         categories = dict(zip(evidence.policy.codes, map(scale.probability, evidence.score.categories), strict=True))
         overall, each = thresholds(self.calibration, evidence.policy, evidence.target, mode or self.mode)
         outcome, flagged = decide(p_unsafe, overall, categories, each, evidence.complete)
+        applied = evidence.policy
+        outcome, flagged, monitor = watch(
+            outcome, flagged, applied.codes, self.monitor.get(applied.id, ()), evidence.complete
+        )
         refusal = evidence.score.refusal if evidence.target is Target.RESPONSE else None  # a prompt refuses nothing
         return Verdict(
             outcome=outcome,
@@ -143,6 +149,7 @@ class Moderator:
             timings=evidence.timings,
             decided_by=evidence.decided_by,
             unjudged=evidence.unjudged,
+            monitor=monitor,
         )
 
 

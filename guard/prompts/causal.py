@@ -80,6 +80,7 @@ class CausalPrompt:
     max_tokens: int
     overlap: int
     detail: Detail = "full"
+    fields: tuple[Ids, ...] = ()
 
     @cached_property
     def digest(self) -> str:

@@ -83,7 +83,10 @@ class ChatTokens:
                         )
                 return cls(own, family)
         known = "; ".join(f"{family.name} ({' '.join(family.tokens)})" for family in FAMILIES)
-        raise BundleError(f"{where}: the tokenizer has the control tokens of no known chat family: {known}")
+        raise BundleError(
+            f"{where}: the tokenizer has the control tokens of no known chat family: {known}; take the chat version of "
+            "the base (Instruct, -it), or add a family's tokens to the tokenizer, resize the embeddings and train them"
+        )
 
     def _id(self, token: str | None) -> tuple[int, ...]:
         index = None if token is None else self.tokenizer.token_to_id(token)

@@ -52,7 +52,8 @@ def parse(text: str, policy: Policy) -> tuple[bool, tuple[str, ...]]:
 class VerdictGrammar:
     """A guard's verdicts under one policy in tokens: `safe` or `unsafe`, or `start`, then codes between separators.
 
-    The first token of `safe` against that of `unsafe` decides. `codes` are in numeric order; `end` follows a verdict.
+    The first token of `safe` against that of `unsafe` decides. `codes` are in numeric order, and none of a guard that
+    does not name categories; `end` follows a verdict.
     """
 
     safe: Ids
@@ -80,4 +81,5 @@ class VerdictGrammar:
     @cached_property
     def choices(self) -> Ids:
         """The tokens among which a line of codes chooses, each once: the end, a separator's first, those of codes."""
-        return tuple(dict.fromkeys([self.end[0], self.separator[0], *(t for ids in self.codes.values() for t in ids)]))
+        codes = (token for ids in self.codes.values() for token in ids)
+        return tuple(dict.fromkeys([self.end[0], *self.separator[:1], *codes]))

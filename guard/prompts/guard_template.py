@@ -7,7 +7,7 @@ structure inside a message is broken by a space before the template sees it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,13 +18,13 @@ from guard import policy as policies
 from guard.conversation import Role
 from guard.errors import BundleError, InvalidInput
 from guard.policy import Category, Detail, Policy
+from guard.prompts.card import card_template
 from guard.prompts.chat_template import CONFIG, JINJA, ChatTemplate, load_template
 from guard.prompts.control import control_ids, copied
-from guard.prompts.guards import GUARDS, Guard
+from guard.prompts.guards import GUARDS, Arguments, Guard
 
 RoleTexts = Sequence[tuple[Role, str]]
 BEGIN, END = "<BEGIN UNSAFE CONTENT CATEGORIES>\n", "\n<END UNSAFE CONTENT CATEGORIES>"
-_SOURCE_MARK = "UNSAFE CONTENT CATEGORIES"
 _PROBE = "kumquat"  # a word that no template holds
 _NUMBERED = re.compile(r"^([A-Z]\d+): ", re.MULTILINE)
 
@@ -42,17 +42,45 @@ class GuardTemplate:
     def find(cls, tokenizer: Tokenizer, folder: Path) -> GuardTemplate | None:
         """The template of a released guard that a folder holds, or None. BundleError if no row describes it."""
         jinja = load_template(folder)
-        if jinja is None or _SOURCE_MARK not in jinja.source:
-            return None
-        typed, text = _probe(jinja, folder)
+        probed = []
         for guard in GUARDS:
-            if BEGIN in text and all(mark in text for mark in guard.marks):
-                return cls(guard, jinja, copied(tokenizer, specials=True), typed)
+            made = jinja
+            if made is None or guard.source not in made.source:
+                made = card_template(folder, guard.source) if guard.fields else None
+            if made is None:
+                continue
+            for arguments in _probes(guard):
+                typed, text = _probe(made, arguments)
+                marks = (BEGIN, *guard.marks) if guard.names_categories else guard.marks
+                if text is not None and all(mark in text for mark in marks):
+                    return cls(guard, made, copied(tokenizer, specials=True), typed)
+                probed.append(text)
+        if not probed:
+            return None
+        if not any(probed):
+            raise BundleError(
+                f"{folder}: its chat template does not write a user's message once, neither as text nor as parts; "
+                "restore the template that came with the weights"
+            )
         known = ", ".join(guard.name for guard in GUARDS)
         raise BundleError(
             f"{folder}: the chat template of an unknown guard (known: {known}); to train it on guard's own prompt, use "
             f"a copy of the folder without {JINJA} and without chat_template in {CONFIG}"
         )
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of all that its texts depend on, beside the guard's row."""
+        return self.jinja.digest
+
+    @property
+    def begin(self) -> str | None:
+        """The begin-of-text token, which a prompt holds once; None if there is none."""
+        return self.jinja.tokens.get("bos_token")
+
+    def write(self, folder: Path) -> None:
+        """Writes what `find` needs to make the same texts, beside the tokenizer."""
+        self.jinja.write(folder)
 
     # -- the conversation ---------------------------------------------------------------------------------------------
 
@@ -60,7 +88,12 @@ class GuardTemplate:
     def _delimiters(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
         """What only the template may write in plain text: its delimiters, and the line that opens a turn."""
         turns = "|".join(map(re.escape, self.guard.turns))
-        return re.compile(r"([<\[])(?=/?(?:BEGIN |END |INST\]))"), re.compile(rf"(\n\s*\n[ \t]*(?:{turns}))(?=[ \t]*:)")
+        own = "".join(f"|{re.escape(delimiter[1:])}" for delimiter in self.guard.delimiters)
+        before = r"\n\s*\n" if self.guard.most_turns is None else r"\n"
+        return (
+            re.compile(rf"([<\[])(?=/?(?:BEGIN |END |INST\]){own})"),
+            re.compile(rf"({before}[ \t]*(?:{turns}))(?=[ \t]*:)"),
+        )
 
     @cached_property
     def _controls(self) -> frozenset[int]:
@@ -87,11 +120,23 @@ class GuardTemplate:
                 middle = first + (len(part.strip()) + 1) // 2
                 text = f"{text[:middle]} {text[middle:]}"
 
-    def text(self, messages: RoleTexts, policy: Policy, detail: Detail) -> str:
-        """The rendered conversation; roles that the template does not know are rendered as user."""
+    def text(self, messages: RoleTexts, policy: Policy, detail: Detail, asks: str = "") -> str:
+        """The rendered conversation; roles that the template does not know are rendered as user.
+
+        asks: the code of the category, of a guard that judges one a call. InvalidInput if it has more turns than the
+        template reads.
+        """
         turns = alternating(messages)
+        if self.guard.most_turns is not None and len(turns) > self.guard.most_turns:
+            raise InvalidInput(
+                f"{self.guard.name} reads one prompt and one response to it, and this conversation has {len(turns)} "
+                "turns; send the last ones alone"
+            )
+        if not self.guard.names_categories:
+            arguments = self.question(policy.category(asks), detail) if self.guard.one else self.guard.arguments
+            return self.jinja.render([self.message(role, self.neutral(text)) for role, text in turns], **arguments)
         lines = self._lines(policy, detail)
-        arguments: dict[str, object] = {}
+        arguments = {}
         if lines is not None and self._categories_ending is not None:
             ending = self._categories_ending
             arguments["categories"] = {code: line.removesuffix(ending) for code, line in lines.items()}
@@ -108,9 +153,37 @@ class GuardTemplate:
 
     # -- categories ---------------------------------------------------------------------------------------------------
 
+    def question(self, category: Category, detail: Detail) -> Arguments:
+        """The template's arguments that ask about one category."""
+        one = self.guard.one
+        assert one is not None
+        if one.own is not None and category in self._shipped.categories:
+            return {**one.own(category.code), **self.guard.arguments}
+        text = self.neutral(one.line.format(name=category.name, text=_description(category, detail)))
+        return {**self._ask(category.code, text), **self.guard.arguments}
+
+    @cached_property
+    def _ask(self) -> Callable[[str, str], Arguments]:
+        """The form of a question in which the template writes the text that describes a category."""
+        one = self.guard.one
+        assert one is not None
+        for ask in one.asks:
+            try:
+                text = self.jinja.render([self.message("user", "x")], **ask("own", _PROBE), **self.guard.arguments)
+            except InvalidInput:
+                continue
+            if text.count(_PROBE) == 1:
+                return ask
+        raise BundleError(
+            f"the chat template of {self.guard.name} takes no description of a category; restore the template that "
+            "came with the weights"
+        )
+
     @cached_property
     def own(self) -> Mapping[str, str]:
         """The template's own categories: code (of its policy) and what the template writes after it."""
+        if not self.guard.names_categories:
+            return {}
         block = self.jinja.render([self.message("user", "x")]).partition(BEGIN)[2].partition(END)[0]
         if self.guard.numbered:
             parts = _NUMBERED.split(block)
@@ -121,6 +194,8 @@ class GuardTemplate:
     @cached_property
     def _categories_ending(self) -> str | None:
         """What the template writes after a category that is given as an argument; None if it takes no such argument."""
+        if not self.guard.names_categories:
+            return None
         text = self.jinja.render([self.message("user", "x")], categories={"S1": _PROBE})
         block = text.partition(BEGIN)[2].partition(END)[0]
         return block.partition(_PROBE)[2] if _PROBE in block else None
@@ -155,13 +230,19 @@ class GuardTemplate:
             return self.own[category.code]
         if not self.guard.numbered:
             return self.neutral(category.name)
-        sentences = [f"{category.name}."]
-        if detail != "names":
-            sentences.append(category.definition)
-        if detail == "full":
-            sentences += [f"This counts: {'; '.join(category.includes)}."] if category.includes else []
-            sentences += [f"This does not count: {'; '.join(category.excludes)}."] if category.excludes else []
+        sentences = (
+            [f"{category.name}."] if detail == "names" else [f"{category.name}.", _description(category, detail)]
+        )
         return self.neutral(" ".join(sentences))
+
+
+def _description(category: Category, detail: Detail) -> str:
+    """What a category is, in sentences."""
+    sentences = [category.definition]
+    if detail == "full":
+        sentences += [f"This counts: {'; '.join(category.includes)}."] if category.includes else []
+        sentences += [f"This does not count: {'; '.join(category.excludes)}."] if category.excludes else []
+    return " ".join(sentences)
 
 
 def alternating(messages: RoleTexts) -> list[tuple[Role, str]]:
@@ -176,19 +257,28 @@ def alternating(messages: RoleTexts) -> list[tuple[Role, str]]:
     return turns
 
 
-def _probe(jinja: ChatTemplate, folder: Path) -> tuple[bool, str]:
-    """Whether a template takes a message's content as typed parts, and its rendering of a single message."""
+def _probes(guard: Guard) -> Iterator[Arguments]:
+    """Arguments of its template with which a single message is rendered to know the guard."""
+    one = guard.one
+    if one is None:
+        yield guard.arguments
+        return
+    if one.own is not None:
+        yield {**one.own("harm"), **guard.arguments}
+    yield from ({**ask("own", "x"), **guard.arguments} for ask in one.asks)
+
+
+def _probe(jinja: ChatTemplate, arguments: Arguments) -> tuple[bool, str | None]:
+    """Whether a template takes a message's content as typed parts, and its rendering of a single message; None if it
+    does not write the message once."""
     for typed, content in ((False, _PROBE), (True, [{"type": "text", "text": _PROBE}])):
         try:
-            text = jinja.render([{"role": "user", "content": content}])
+            text = jinja.render([{"role": "user", "content": content}], **arguments)
         except InvalidInput:
             continue
         if text.count(_PROBE) == 1:
             return typed, text
-    raise BundleError(
-        f"{folder}: its chat template does not write a user's message once, neither as text nor as parts; restore the "
-        "template that came with the weights"
-    )
+    return False, None
 
 
 def _letters(text: str) -> str:

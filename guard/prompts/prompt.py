@@ -47,6 +47,10 @@ class Prompt(Protocol):
     def unsafe(self) -> Ids:
         """The verdict `unsafe` without categories."""
 
+    @property
+    def fields(self) -> tuple[Ids, ...]:
+        """Of a guard that answers other questions before the one about the response: what it writes between them."""
+
     def with_detail(self, detail: Detail) -> Prompt:
         """The same prompt with another detail."""
 
@@ -78,10 +82,15 @@ def load_prompt(path: Path, max_tokens: int, overlap: int, detail: Detail = "ful
     tokenizer = load_tokenizer(path)
     released = ReleasedPrompt.find(tokenizer, path.parent, max_tokens, overlap, detail)
     prompt: Prompt = released or CausalPrompt(ChatTokens.of(tokenizer, str(path)), max_tokens, overlap, detail)
+    check_words(prompt, path)
+    return prompt
+
+
+def check_words(prompt: Prompt, path: Path) -> None:
+    """BundleError if the words of a verdict start with the same token of the tokenizer at `path`."""
     if prompt.safe[0] == prompt.unsafe[0]:
         safe, unsafe = (prompt.chat.tokenizer.decode(list(ids)) for ids in (prompt.safe, prompt.unsafe))
         raise BundleError(
             f"{path}: {safe!r} and {unsafe!r} start with the same token ({prompt.safe[0]}), which must "
             "decide; use another tokenizer"
         )
-    return prompt

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -26,7 +27,8 @@ from guard.prompts.grammar import VerdictGrammar
 from guard.prompts.guard_template import GuardTemplate, RoleTexts, alternating
 from guard.prompts.guards import Guard
 from guard.prompts.layout import SMALLEST_ROOM, Turn, layout, within
-from guard.prompts.window import Ids, TokenizedConversation, Window
+from guard.prompts.prompted import PromptedTemplate
+from guard.prompts.window import RESPONSE, Ids, TokenizedConversation, Window
 
 LAYOUT = 1  # increment it when the ids change for a reason outside the template and the rows
 
@@ -46,15 +48,21 @@ class ReleasedPrompt:
     def find(
         cls, tokenizer: Tokenizer, folder: Path, max_tokens: int, overlap: int, detail: Detail = "full"
     ) -> ReleasedPrompt | None:
-        """The released guard that a folder holds, or None. BundleError if it holds one that no row describes."""
-        template = GuardTemplate.find(tokenizer, folder)
-        if template is None:
-            return None
+        """The released guard, or the prompted chat model, that a folder holds, or None. BundleError if it holds a guard
+        that no row describes."""
+        template = PromptedTemplate.saved(tokenizer, folder) or GuardTemplate.find(tokenizer, folder)
+        return None if template is None else cls.of(template, tokenizer, folder, max_tokens, overlap, detail)
+
+    @classmethod
+    def of(
+        cls, template: GuardTemplate, tokenizer: Tokenizer, folder: Path, max_tokens: int, overlap: int, detail: Detail
+    ) -> ReleasedPrompt:
+        """The prompt of a template. BundleError if the tokenizer does not have the token that ends a verdict."""
         name, tokens = template.guard.name, template.jinja.tokens
         end = tokens.get("eos_token", template.guard.end)
         if tokenizer.token_to_id(end) is None:
             raise BundleError(f"{folder}: {name} ends a verdict with {end}, which its tokenizer does not have")
-        family = Family(name, tokens.get("bos_token"), "", None, "", end, "")
+        family = Family(name, template.begin, "", None, "", end, "")
         chat = ChatTokens(copied(tokenizer, specials=False), family)
         return cls(template, chat, str(folder), max_tokens, overlap, detail)
 
@@ -64,7 +72,7 @@ class ReleasedPrompt:
 
     @cached_property
     def digest(self) -> str:
-        parts = {"layout": LAYOUT, "guard": self.guard.name, "template": self.template.jinja.digest}
+        parts = {"layout": LAYOUT, "guard": self.guard.name, "template": self.template.digest}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def with_detail(self, detail: Detail) -> ReleasedPrompt:
@@ -75,16 +83,16 @@ class ReleasedPrompt:
 
     def save(self, folder: Path) -> None:
         self.chat.tokenizer.save(str(folder / "tokenizer.json"))
-        self.template.jinja.write(folder)
+        self.template.write(folder)
 
     # -- ids ----------------------------------------------------------------------------------------------------------
 
-    def ids(self, messages: RoleTexts, policy: Policy) -> Ids:
-        """The prompt up to the position where the verdict is read."""
-        ids = self._official(self.template.text(messages, policy, self.detail))
+    def ids(self, messages: RoleTexts, policy: Policy, asks: str = "") -> Ids:
+        """The prompt up to the position where the verdict, or the first answer, is read."""
+        ids = self._official(self.template.text(messages, policy, self.detail, asks))
         controls = self.chat.control_ids
         turns = alternating(messages)
-        if [index for index in ids if index in controls] != list(self._controls(len(turns), policy)):
+        if [index for index in ids if index in controls] != list(self._controls(len(turns), policy, asks)):
             raise InvalidInput(
                 f"a message of {len(turns)} would change the structure of the {self.guard.name} prompt; remove the "
                 "model's control strings from it"
@@ -92,25 +100,31 @@ class ReleasedPrompt:
         return ids
 
     def _official(self, text: str) -> Ids:
-        ids = list(self.template.official.encode(text, add_special_tokens=False).ids)
+        encode, lead = self.template.official.encode, self.guard.lead
+        ids = list(encode(text, add_special_tokens=False).ids)
+        after: Ids = ()
+        if not text.endswith(lead):
+            # As one text with the prompt, which it was in training, unless the tokenizer joins the two.
+            joined = encode(text + lead, add_special_tokens=False).ids
+            after = tuple(joined[len(ids) :]) if joined[: len(ids)] == ids else self.chat.text(lead)
         begin = self.chat.bos
-        if begin and begin[0] not in ids and begin[0] in self.template.official.encode("", add_special_tokens=True).ids:
+        if begin and begin[0] not in ids and begin[0] in encode("", add_special_tokens=True).ids:
             ids = [*begin, *ids]  # the template leaves this token to the tokenizer
         if begin and ids.count(begin[0]) > 1:
             raise BundleError(
                 f"{self.where}: its chat template gives {ids.count(begin[0])} begin-of-text tokens, expected 1; "
                 "restore the template that came with the weights"
             )
-        return (*ids, *(() if text.endswith(self.guard.lead) else self.chat.text(self.guard.lead)))
+        return (*ids, *after)
 
     @cached_property
-    def _controls(self) -> Callable[[int, Policy], Ids]:
+    def _controls(self) -> Callable[[int, Policy, str], Ids]:
         @lru_cache(maxsize=256)
-        def controls(turns: int, policy: Policy) -> Ids:
+        def controls(turns: int, policy: Policy, asks: str) -> Ids:
             """Control tokens of a harmless conversation of as many turns."""
             roles: tuple[Role, Role] = ("user", "assistant")
             messages = [(roles[turn % 2], "x") for turn in range(turns)]
-            ids = self._official(self.template.text(messages, policy, self.detail))
+            ids = self._official(self.template.text(messages, policy, self.detail, asks))
             known = self.chat.control_ids
             return tuple(index for index in ids if index in known)
 
@@ -124,29 +138,43 @@ class ReleasedPrompt:
     def _prefix(self) -> Callable[[Policy], Ids]:
         @lru_cache(maxsize=64)
         def prefix(policy: Policy) -> Ids:
-            one = self.ids([("user", "x")], policy)
-            other = self.ids([("user", "7"), ("assistant", "y")], policy)
+            talks: list[RoleTexts] = [[("user", "x")], [("user", "7"), ("assistant", "y")]]
+            prompts = [self.ids(talk, policy, asks) for asks in self._questions(policy) for talk in talks]
             known = self.chat.control_ids
-            common = next(
-                (position for position, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0
-            )
-            last = max((position for position in range(common) if one[position] in known), default=None)
+            same = (len(set(column)) == 1 for column in zip(*prompts, strict=False))
+            common = sum(1 for _ in itertools.takewhile(bool, same))
+            last = max((position for position in range(common) if prompts[0][position] in known), default=None)
             if last is None:
                 raise BundleError(f"{self.where}: its chat template has no control token before the messages to cut at")
-            return one[: last + 1]
+            return prompts[0][: last + 1]
 
         return prefix
 
+    def _questions(self, policy: Policy) -> tuple[str, ...]:
+        """What the guard is asked about a conversation, a prompt each. PolicyError if it cannot be given the policy."""
+        if self.guard.one is not None:
+            return policy.codes
+        if self.guard.fields and policy != self.template.policy:
+            raise PolicyError(
+                f"{self.guard.name} has an idea of harm of its own and cannot be given policy {policy.id!r}; use "
+                f"policy {self.guard.policy}"
+            )
+        return ("",)
+
     def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
         prefix = self.prefix_ids(policy)
-        prompts, total = self._prompts(conversation, policy, self.max_tokens - self.grammar(policy).longest)
-        if any(ids[: len(prefix)] != prefix for ids, _, _ in prompts):
-            raise InvalidInput(f"the {self.guard.name} template renders another prefix for these roles")
-        windows = tuple(Window(policy, ids[len(prefix) :], (), start, end) for ids, start, end in prompts)
-        return TokenizedConversation(windows, total, total)
+        before = sum(map(len, self.fields)) + len(self.fields) * max(len(self.safe), len(self.unsafe))
+        limit, total, windows = self.max_tokens - before - self.grammar(policy).longest, 0, []
+        for asks in self._questions(policy):
+            prompts, total = self._prompts(conversation, policy, limit, asks)
+            if any(ids[: len(prefix)] != prefix for ids, _, _ in prompts):
+                raise InvalidInput(f"the {self.guard.name} template renders another prefix for these roles")
+            asked = RESPONSE if self.guard.fields and conversation.judged.role == "assistant" else asks
+            windows += [Window(policy, ids[len(prefix) :], (), start, end, 0, asked) for ids, start, end in prompts]
+        return TokenizedConversation(tuple(windows), total, total)
 
     def _prompts(
-        self, conversation: Conversation, policy: Policy, limit: int
+        self, conversation: Conversation, policy: Policy, limit: int, asks: str
     ) -> tuple[list[tuple[Ids, int, int]], int]:
         """Prompts of at most `limit` tokens with the characters of the judged message that each holds, and how many
         tokens the messages have. Together they hold every token."""
@@ -154,12 +182,14 @@ class ReleasedPrompt:
         role, judged = conversation.judged.role, conversation.judged.content
         cuts = [self.chat.encode(text)[1] for _, text in (*context, (role, judged))]
         total = sum(map(len, cuts))
-        whole = self.ids([*context, (role, judged)], policy)
+        whole = self.ids([*context, (role, judged)], policy, asks)
         if len(whole) <= limit:
             return [(whole, 0, len(judged))], total
-        pair = len(self.ids([("user", ""), ("assistant", ""), ("user", "x")], policy))
-        bare = len(self.ids([("assistant" if role == "assistant" else "user", "x")], policy))
-        marks = pair - len(self.ids([("user", "x")], policy))
+        bare = len(self.ids([("assistant" if role == "assistant" else "user", "x")], policy, asks))
+        marks = 0
+        if self.guard.most_turns is None:
+            pair = len(self.ids([("user", ""), ("assistant", ""), ("user", "x")], policy, asks))
+            marks = pair - len(self.ids([("user", "x")], policy, asks))
         turns = [Turn(marks, len(cut), 0) for cut in cuts[:-1]]  # each may need an empty one beside it
         room = limit - bare
         needed = SMALLEST_ROOM + 2 * marks
@@ -183,7 +213,7 @@ class ReleasedPrompt:
                     (context[i][0], _cut(context[i][1], cuts[i], a, b)) for i, a, b in within(turns, first, last)
                 ]
                 begin, stop = _place(judged, cuts[-1], start, end)
-                prompts.append((self.ids([*messages, (role, judged[begin:stop])], policy), begin, stop))
+                prompts.append((self.ids([*messages, (role, judged[begin:stop])], policy, asks), begin, stop))
             excess = max(len(ids) for ids, _, _ in prompts) - limit
             if excess <= 0:
                 return prompts, total
@@ -197,11 +227,21 @@ class ReleasedPrompt:
 
     @cached_property
     def safe(self) -> Ids:
-        return self.chat.text(self.guard.safe)
+        return self._word(self.guard.safe)
 
     @cached_property
     def unsafe(self) -> Ids:
-        return self.chat.text(self.guard.unsafe)
+        return self._word(self.guard.unsafe)
+
+    def _word(self, word: str) -> Ids:
+        """The tokens of a word as they stand after the lead."""
+        return self._after(self.guard.lead, word) or self.chat.text(word)
+
+    @cached_property
+    def fields(self) -> tuple[Ids, ...]:
+        """The tokens between the answers about a response: of what is written after each that comes before the last."""
+        answer = self.guard.lead + self.guard.safe
+        return tuple(self._after(answer, field) or self.chat.text(field) for field in self.guard.fields)
 
     def grammar(self, policy: Policy) -> VerdictGrammar:
         """Where all codes share a letter, tokenizers merge it with the comma before it; so it belongs to that."""
@@ -213,6 +253,8 @@ class ReleasedPrompt:
 
     def _spelt(self, policy: Policy) -> VerdictGrammar:
         guard = self.guard
+        if not guard.names_categories:
+            return VerdictGrammar(self.safe, self.unsafe, self.unsafe, {}, (), self.chat.end)
         categories = [policy.category(code) for code in ordered(policy, policy.codes)]
         names = [
             guard.before + (each.code if guard.numbered else self.template.line(each, "names")) for each in categories

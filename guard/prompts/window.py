@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from guard.policy import Policy
 
 Ids = tuple[int, ...]
+RESPONSE = "response"  # what is asked of a guard that judges the request, too, before the response
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -16,7 +17,8 @@ class Window:
 
     ids, segments: token ids and segment ids, same length (causal guards leave segments empty; the policy's own
     tokens are not part of a window). start, end: characters of the judged message that it covers. stage: of a cascade,
-    which engine is to score it (guard.engines.cascade).
+    which engine is to score it (guard.engines.cascade). asks: what a guard is asked that answers one thing a call, a
+    category's code or RESPONSE; empty for all others.
     """
 
     policy: Policy
@@ -25,14 +27,15 @@ class Window:
     start: int
     end: int
     stage: int = 0
+    asks: str = ""
 
     def __repr__(self) -> str:  # token ids are user text in another form
         return f"Window(<{len(self.ids)} tokens>)"
 
     @property
-    def key(self) -> tuple[int, str, Ids, Ids]:
+    def key(self) -> tuple[int, str, Ids, Ids, str]:
         """What its score depends on."""
-        return self.stage, self.policy.digest, self.ids, self.segments
+        return self.stage, self.policy.digest, self.ids, self.segments, self.asks
 
 
 @dataclass(frozen=True, slots=True)

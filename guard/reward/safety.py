@@ -22,10 +22,10 @@ from typing import Any, TypeGuard
 
 from guard.conversation import Conversation, Message, Role, parse_messages
 from guard.errors import ConfigError, GuardError, InvalidInput
+from guard.reward.score import CLIP
 from guard.serve.client import open_guard
 from guard.verdict import Outcome, Verdict, log_odds
 
-CLIP = 8.0  # of log-odds: bounded, but not saturated as a probability would be
 EMPTY = 0.0  # the reward of an empty completion: evidence neither of safety nor of harm
 # A plain text, or messages in OpenAI's format: a list, or a single one. None is an empty text.
 Turns = str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from guard.serve.core.info import ServiceInfo
-from guard.serve.core.observer import Load
+from guard.serve.core.observer import Load, Observer
 from guard.verdict import Outcome, Verdict
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -17,7 +17,7 @@ _RATIOS = (1, 1.1, 1.25, 1.5, 2, 3)
 _TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
-class Metrics:
+class Metrics(Observer):
     """An Observer (guard.serve.core.observer) whose page Prometheus scrapes. Labels never hold a caller's words."""
 
     def __init__(self) -> None:
@@ -36,9 +36,15 @@ class Metrics:
         )
         self._verdicts = counter("verdicts", "Verdicts, by outcome and target.", "outcome", "target")
         self._flagged = counter("flagged", "Flagged categories of verdicts.", "category")
+        self._would_flag = counter("would_flag", "Monitored categories that would have been flagged.", "category")
+        self._languages = counter("languages", "Judged messages, by likeliest language.", "language", "supported")
         self._incomplete = counter("incomplete", "Verdicts on conversations of which a part could not be judged.")
         self._shed = counter("shed", "Requests that got an error instead of verdicts, by its kind.", "reason")
         self._cancelled = counter("cancelled", "Requests whose caller went before the answer.")
+        self._unlogged = counter("audit_lost", "Requests whose lines of the audit log are lost.")
+        self._reloads = counter("reloads", "Reloads of the model and policies, by result.", "result")
+        for result in ("ok", "failed"):
+            self._reloads.labels(result)
         self._tokenize_seconds = histogram("tokenize_seconds", "Tokenizing a conversation.", _SECONDS)
         self._queue_seconds = histogram("queue_seconds", "Wait of a conversation for its batch.", _SECONDS)
         self._infer_seconds = histogram("infer_seconds", "The engine's time for a batch.", _SECONDS)
@@ -61,6 +67,7 @@ class Metrics:
     def describe(self, info: ServiceInfo) -> None:
         """The model and policy that it serves, whose categories are counted by their codes."""
         self._codes = frozenset(info.policy.codes)
+        self._model.clear()  # a reload replaces the model
         self._model.labels(info.model, info.kind, info.policy.id, info.version).set(1)
 
     def load(self, now: Callable[[], Load]) -> None:
@@ -75,6 +82,10 @@ class Metrics:
         self._verdicts.labels(verdict.outcome.value, verdict.target.value).inc()
         for code in verdict.flagged:  # a policy of a request may bring any code
             self._flagged.labels(code if code in self._codes else "other").inc()
+        for code in verdict.monitor.would_flag if verdict.monitor else ():
+            self._would_flag.labels(code if code in self._codes else "other").inc()
+        if verdict.language is not None:  # one of the 97 that can be identified
+            self._languages.labels(verdict.language.code, str(verdict.language.supported).lower()).inc()
         if verdict.outcome is Outcome.INCOMPLETE:
             self._incomplete.inc()
         self._tokenize_seconds.observe(verdict.timings.tokenize_ms / 1e3)
@@ -85,6 +96,12 @@ class Metrics:
 
     def cancelled(self) -> None:
         self._cancelled.inc()
+
+    def unlogged(self) -> None:
+        self._unlogged.inc()
+
+    def reloaded(self, done: bool) -> None:
+        self._reloads.labels("ok" if done else "failed").inc()
 
     def batch(self, windows: int, tokens: int, padded: int, seconds: float) -> None:
         self._infer_seconds.observe(seconds)

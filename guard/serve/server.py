@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import grpc
 
-from guard.errors import Closed, ServiceError, need
+from guard.errors import DISTRIBUTION, Closed, MissingExtra, ServiceError, check_installed, need
 from guard.moderator import Moderator
+from guard.serve.config import Settings
+from guard.serve.core.audit import AuditLog
 from guard.serve.core.keys import Keys
+from guard.serve.core.live import Live
+from guard.serve.core.observer import Observers
 from guard.serve.core.request import Options
 from guard.serve.core.service import Service
 from guard.serve.grpc import server as grpc_server
-from guard.serve.limits import Limits
+from guard.serve.tls import Certificates
 
 if TYPE_CHECKING:
     from guard.serve.metrics import Metrics
+    from guard.serve.traces import Traces
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Where a server listens (port 0: a free one; rest_port None: no HTTP) and its limits.
-
-    lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
-    least_ping_seconds: a client that pings its gRPC connection more often than that, three times, is disconnected.
-    head_seconds: a request over HTTP whose headers take longer is disconnected.
-    api_keys: the file of the keys (guard.serve.core.keys) of which each call must have one; health needs none.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 50051
-    limits: Limits = field(default_factory=Limits)
-    lame_duck_seconds: float = 1.0
-    least_ping_seconds: float = 5.0
-    rest_port: int | None = None
-    head_seconds: float = 10.0
-    api_keys: Path | None = None
+log = logging.getLogger("guard.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +38,24 @@ class Running:
     """A server that answers gRPC at `address` and HTTP at `rest_address` (host:port)."""
 
     address: str
-    service: Service
+    live: Live
     server: grpc.aio.Server
     listeners: tuple[asyncio.Task[object], ...]  # each ends with the loop of its listener
     rest_address: str | None = None
+    tls: bool = False
+
+    @property
+    def service(self) -> Service:
+        """The one that is live."""
+        return self.live.service
+
+    @property
+    def rest_url(self) -> str | None:
+        return None if self.rest_address is None else f"http{'s' * self.tls}://{self.rest_address}"
 
     async def stopped(self) -> None:
         """Returns when it has stopped answering: its batcher or the loop of a listener has ended."""
-        service = asyncio.ensure_future(self.service.stopped())
+        service = asyncio.ensure_future(self.live.stopped())
         try:
             await asyncio.wait([*self.listeners, service], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -65,36 +63,81 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(moderator: Moderator, settings: Settings) -> AsyncIterator[Running]:
-    """A running server.
+async def serving(
+    moderator: Moderator, settings: Settings, reopen: Callable[[], Moderator] | None = None
+) -> AsyncIterator[Running]:
+    """A running server. reopen: opens what it judges by after a reload; the moderator that it replaces is closed.
 
     On exit health reports NOT_SERVING, new requests get UNAVAILABLE or 503, accepted ones are answered, then it stops.
-    Raises ServiceError if it cannot listen, ConfigError for a broken file of keys, MissingExtra where HTTP lacks its
-    packages.
+    Raises ServiceError if it cannot listen, ConfigError for broken files of keys or certificates, MissingExtra where
+    HTTP lacks its packages.
     """
     address = _free_address(settings.host, settings.port)
     keys = None if settings.api_keys is None else Keys(settings.api_keys)
+    certificates = None if settings.tls.certificate is None else Certificates(settings.tls)
     metrics = None if settings.rest_port is None else _metrics()
-    service = Service(moderator, settings.limits, metrics)
-    async with service, AsyncExitStack() as listeners:
+    traces = _traces() if settings.traces else None
+    observer = Observers(*(each for each in (metrics, traces) if each is not None))
+    rule = settings.unsupported_language if _identifies(moderator) else None
+    async with AsyncExitStack() as open_files, AsyncExitStack() as listeners:
+        audit = None
+        if traces is not None:
+            open_files.callback(traces.close)
+        if settings.audit.path is not None:
+            audit = open_files.enter_context(closing(AuditLog(settings.audit, observer.unlogged)))
+
+        def made(of: Moderator) -> Service:
+            return Service(of, settings.limits, observer, settings.scores, rule, audit)
+
+        async def prepare(fresh: Service) -> None:
+            if metrics is not None:
+                from guard.serve.http.server import prepare  # needs the extra
+
+                await prepare(fresh)
+            observer.describe(await fresh.info(Options()))
+
+        live = await open_files.enter_async_context(Live(made(moderator), reopen and (lambda: made(reopen())), prepare))
         listener = await listeners.enter_async_context(
-            grpc_server.listening(service, keys, address, settings.least_ping_seconds)
+            grpc_server.listening(live, keys, certificates, address, settings)
         )
         ends, rest_address = [listener.ended], None
         if settings.rest_port is not None and metrics is not None:
             from guard.serve.http.server import listening  # needs the extra
 
-            metrics.describe(await service.info(Options()))
             rest = await listeners.enter_async_context(
-                listening(service, metrics, keys, settings.host, settings.rest_port, settings.head_seconds)
+                listening(live, metrics, keys, certificates, settings.rest_port, settings)
             )
             ends.append(rest.ended)
             rest_address = _join(settings.host, rest.port)
         try:
-            yield Running(_join(settings.host, listener.port), service, listener.server, tuple(ends), rest_address)
+            at = _join(settings.host, listener.port)
+            yield Running(at, live, listener.server, tuple(ends), rest_address, certificates is not None)
         finally:
             await listener.refuse()
-            await asyncio.gather(service.drain(), asyncio.sleep(settings.lame_duck_seconds))
+            await asyncio.gather(live.drain(), asyncio.sleep(settings.lame_duck_seconds))
+
+
+def _identifies(moderator: Moderator) -> bool:
+    """Whether languages can be identified. Logs where it would matter and they cannot."""
+    try:
+        check_installed("py3langid", "language")
+    except MissingExtra as missing:
+        if languages := moderator.engine.info.languages:
+            log.warning(
+                "languages are not identified, and texts in others than the model's (%s) are judged all the same: %s",
+                ", ".join(languages),
+                missing,
+            )
+        return False
+    return True
+
+
+def _traces() -> Traces:
+    need("opentelemetry.sdk.trace", "otel")
+    need("opentelemetry.exporter.otlp.proto.grpc", "otel")
+    from guard.serve.traces import Traces
+
+    return Traces(version(DISTRIBUTION))
 
 
 def _metrics() -> Metrics:
@@ -124,8 +167,15 @@ def _free_address(host: str, port: int) -> str:
     return _join(host, port)
 
 
-async def run(moderator: Moderator, settings: Settings, announce: Callable[[Running], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. Main thread only.
+async def run(
+    moderator: Moderator,
+    settings: Settings,
+    announce: Callable[[Running], None],
+    reopen: Callable[[], Moderator] | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. SIGHUP reloads (`reopen`).
+
+    Main thread only.
 
     announce: called once requests are answered. Raises Closed if the batcher or the loop of a listener ends by itself,
     so that a process without a listener ends. Draining takes no longer than the deadlines of the accepted requests,
@@ -140,7 +190,9 @@ async def run(moderator: Moderator, settings: Settings, announce: Callable[[Runn
             signal.signal(each, signal.SIG_DFL)
         stopping.set()
 
-    async with serving(moderator, settings) as running:
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # what it asks for is being loaded
+    async with serving(moderator, settings, reopen) as running:
+        loop.add_signal_handler(signal.SIGHUP, running.live.reload_soon)
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, stop)
         announce(running)

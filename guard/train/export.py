@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from guard import bundle, calibration
 from guard import policy as policies
@@ -14,8 +14,12 @@ from guard.bundle import Bundle
 from guard.calibration import Calibration
 from guard.conversation import Example
 from guard.errors import BundleError, DataError
+from guard.policy import Policy
 from guard.train.common.draft import sealed
 from guard.train.common.identity import check_unchanged, contents
+
+if TYPE_CHECKING:
+    from guard.train.causal.untrained import AsReleased
 
 
 def export(
@@ -26,8 +30,11 @@ def export(
     form: str | None = None,
     head: Literal["full", "verdict"] = "full",
     most_flips: float | None = None,
+    as_released: AsReleased | None = None,
 ) -> dict[str, float]:
     """Exports the run to the bundle `out` and returns the measured parity. `out` appears only when it is complete.
+
+    as_released: how to use a model that was not trained here; `run` is its folder, .gguf file or name on the hub then.
 
     form: precision of a causal guard's weights, None for fp32. head: which part of its output layer is kept.
     most_flips: share of the verdicts that the form may change, None for the default.
@@ -35,7 +42,7 @@ def export(
     scoring is slow, uncalibrated. Raises BundleError if the run is not finished, this version has another input layout,
     `out` exists, or torch and ONNX disagree.
     """
-    record = run_record(run)
+    record: dict[str, Any] = {"kind": "causal", "config": {}} if as_released is not None else run_record(run)
     if out.exists():
         raise BundleError(f"{out}: already exists; remove it or export to another folder")
     causal = record["kind"] == "causal"
@@ -45,7 +52,8 @@ def export(
         data = Path(record["config"]["data"])
         if data.exists():  # else reported below
             check_unchanged(record, "data", contents(data), str(data), "restore it, or name dev rows with --data")
-    dev = None if data is None else _dev_rows(run, data, record["config"].get("columns"))  # before what takes long
+    columns = record["config"].get("columns")
+    dev = None if data is None else _dev_rows(data, _policy(run, as_released), columns)  # before what takes long
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         folder = Path(scratch) / "bundle"
@@ -55,7 +63,12 @@ def export(
             from guard.train.causal.export import MOST_FLIPS, bundle_causal
 
             allowed = MOST_FLIPS if most_flips is None else most_flips
-            fields, parity = bundle_causal(run, record, folder, form or "fp32", head, allowed)
+            if as_released is not None:
+                from guard.train.causal.untrained import bundle_as_released
+
+                fields, parity = bundle_as_released(str(run), folder, as_released, form or "fp32", head, allowed)
+            else:
+                fields, parity = bundle_causal(run, record, folder, form or "fp32", head, allowed)
         else:
             from guard.train.encoder.export import bundle_encoder
 
@@ -78,11 +91,19 @@ def run_record(run: Path) -> dict[str, Any]:
     return record
 
 
-def _dev_rows(run: Path, data: Path, columns: str | None) -> list[Example]:
+def _policy(run: Path, as_released: AsReleased | None) -> Policy:
+    if as_released is None:
+        return policies.load(run / "policy.yaml")
+    from guard.train.causal.untrained import policy_of
+
+    return policy_of(str(run), as_released)
+
+
+def _dev_rows(data: Path, rules: Policy, columns: str | None) -> list[Example]:
     from guard.data.dataset.examples import load_examples
 
     try:
-        return load_examples(data, "dev", policies.load(run / "policy.yaml"), columns)
+        return load_examples(data, "dev", rules, columns)
     except DataError as problem:
         raise BundleError(f"no dev rows to calibrate on: {problem}; name them with --data") from None
 

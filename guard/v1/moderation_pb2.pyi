@@ -35,6 +35,12 @@ class Target(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TARGET_UNSPECIFIED: _ClassVar[Target]
     TARGET_PROMPT: _ClassVar[Target]
     TARGET_RESPONSE: _ClassVar[Target]
+
+class Release(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RELEASE_UNSPECIFIED: _ClassVar[Release]
+    RELEASE_HOLD: _ClassVar[Release]
+    RELEASE_OBSERVE: _ClassVar[Release]
 ROLE_UNSPECIFIED: Role
 ROLE_USER: Role
 ROLE_ASSISTANT: Role
@@ -51,6 +57,9 @@ OUTCOME_INCOMPLETE: Outcome
 TARGET_UNSPECIFIED: Target
 TARGET_PROMPT: Target
 TARGET_RESPONSE: Target
+RELEASE_UNSPECIFIED: Release
+RELEASE_HOLD: Release
+RELEASE_OBSERVE: Release
 
 class Message(_message.Message):
     __slots__ = ("role", "content", "tool_calls", "unjudged")
@@ -132,8 +141,64 @@ class BatchItem(_message.Message):
     client_id: str
     def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., client_id: _Optional[str] = ...) -> None: ...
 
+class StreamModerateRequest(_message.Message):
+    __slots__ = ("start", "text", "utf8", "end")
+    START_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    UTF8_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: StreamStart
+    text: str
+    utf8: bytes
+    end: StreamEnd
+    def __init__(self, start: _Optional[_Union[StreamStart, _Mapping]] = ..., text: _Optional[str] = ..., utf8: _Optional[bytes] = ..., end: _Optional[_Union[StreamEnd, _Mapping]] = ...) -> None: ...
+
+class StreamStart(_message.Message):
+    __slots__ = ("context", "options", "release", "check_characters", "check_seconds", "tail_characters", "stop_after_checks", "sure_log_odds")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    CHECK_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TAIL_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    STOP_AFTER_CHECKS_FIELD_NUMBER: _ClassVar[int]
+    SURE_LOG_ODDS_FIELD_NUMBER: _ClassVar[int]
+    context: _containers.RepeatedCompositeFieldContainer[Message]
+    options: ModerationOptions
+    release: Release
+    check_characters: int
+    check_seconds: float
+    tail_characters: int
+    stop_after_checks: int
+    sure_log_odds: float
+    def __init__(self, context: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., options: _Optional[_Union[ModerationOptions, _Mapping]] = ..., release: _Optional[_Union[Release, str]] = ..., check_characters: _Optional[int] = ..., check_seconds: _Optional[float] = ..., tail_characters: _Optional[int] = ..., stop_after_checks: _Optional[int] = ..., sure_log_odds: _Optional[float] = ...) -> None: ...
+
+class StreamEnd(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StreamModerateResponse(_message.Message):
+    __slots__ = ("released", "verdict", "error", "start_characters", "end_characters", "hold_back_characters", "final", "stopped")
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    START_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    END_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    HOLD_BACK_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    released: str
+    verdict: Verdict
+    error: _status_pb2.Status
+    start_characters: int
+    end_characters: int
+    hold_back_characters: int
+    final: bool
+    stopped: bool
+    def __init__(self, released: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., start_characters: _Optional[int] = ..., end_characters: _Optional[int] = ..., hold_back_characters: _Optional[int] = ..., final: _Optional[bool] = ..., stopped: _Optional[bool] = ...) -> None: ...
+
 class Verdict(_message.Message):
-    __slots__ = ("outcome", "target", "p_unsafe", "threshold", "categories", "flagged", "p_refusal", "coverage", "policy_digest", "model_digest", "timings", "unjudged", "decided_by")
+    __slots__ = ("outcome", "target", "p_unsafe", "threshold", "categories", "flagged", "p_refusal", "coverage", "policy_digest", "model_digest", "timings", "unjudged", "decided_by", "monitor", "language")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     P_UNSAFE_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +212,8 @@ class Verdict(_message.Message):
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     UNJUDGED_FIELD_NUMBER: _ClassVar[int]
     DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    MONITOR_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     outcome: Outcome
     target: Target
     p_unsafe: float
@@ -160,7 +227,29 @@ class Verdict(_message.Message):
     timings: Timings
     unjudged: _containers.RepeatedScalarFieldContainer[str]
     decided_by: str
-    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., target: _Optional[_Union[Target, str]] = ..., p_unsafe: _Optional[float] = ..., threshold: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[CategoryScore, _Mapping]]] = ..., flagged: _Optional[_Iterable[str]] = ..., p_refusal: _Optional[float] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., unjudged: _Optional[_Iterable[str]] = ..., decided_by: _Optional[str] = ...) -> None: ...
+    monitor: Monitor
+    language: Language
+    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., target: _Optional[_Union[Target, str]] = ..., p_unsafe: _Optional[float] = ..., threshold: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[CategoryScore, _Mapping]]] = ..., flagged: _Optional[_Iterable[str]] = ..., p_refusal: _Optional[float] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_digest: _Optional[str] = ..., model_digest: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., unjudged: _Optional[_Iterable[str]] = ..., decided_by: _Optional[str] = ..., monitor: _Optional[_Union[Monitor, _Mapping]] = ..., language: _Optional[_Union[Language, _Mapping]] = ...) -> None: ...
+
+class Language(_message.Message):
+    __slots__ = ("code", "probability", "supported")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    SUPPORTED_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    probability: float
+    supported: bool
+    def __init__(self, code: _Optional[str] = ..., probability: _Optional[float] = ..., supported: _Optional[bool] = ...) -> None: ...
+
+class Monitor(_message.Message):
+    __slots__ = ("codes", "outcome", "flagged")
+    CODES_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    FLAGGED_FIELD_NUMBER: _ClassVar[int]
+    codes: _containers.RepeatedScalarFieldContainer[str]
+    outcome: Outcome
+    flagged: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, codes: _Optional[_Iterable[str]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., flagged: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CategoryScore(_message.Message):
     __slots__ = ("code", "probability")
@@ -276,7 +365,7 @@ class Thresholds(_message.Message):
     def __init__(self, target: _Optional[_Union[Target, str]] = ..., unsafe: _Optional[float] = ..., categories: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("request_bytes", "conversation_characters", "conversation_messages", "batch_conversations", "policy_characters", "exclude_codes", "request_seconds", "queue_windows", "queue_tokens")
+    __slots__ = ("request_bytes", "conversation_characters", "conversation_messages", "batch_conversations", "policy_characters", "exclude_codes", "request_seconds", "queue_windows", "queue_tokens", "streams", "stream_seconds")
     REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_MESSAGES_FIELD_NUMBER: _ClassVar[int]
@@ -286,6 +375,8 @@ class Limits(_message.Message):
     REQUEST_SECONDS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_WINDOWS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    STREAM_SECONDS_FIELD_NUMBER: _ClassVar[int]
     request_bytes: int
     conversation_characters: int
     conversation_messages: int
@@ -295,4 +386,6 @@ class Limits(_message.Message):
     request_seconds: float
     queue_windows: int
     queue_tokens: int
-    def __init__(self, request_bytes: _Optional[int] = ..., conversation_characters: _Optional[int] = ..., conversation_messages: _Optional[int] = ..., batch_conversations: _Optional[int] = ..., policy_characters: _Optional[int] = ..., exclude_codes: _Optional[int] = ..., request_seconds: _Optional[float] = ..., queue_windows: _Optional[int] = ..., queue_tokens: _Optional[int] = ...) -> None: ...
+    streams: int
+    stream_seconds: float
+    def __init__(self, request_bytes: _Optional[int] = ..., conversation_characters: _Optional[int] = ..., conversation_messages: _Optional[int] = ..., batch_conversations: _Optional[int] = ..., policy_characters: _Optional[int] = ..., exclude_codes: _Optional[int] = ..., request_seconds: _Optional[float] = ..., queue_windows: _Optional[int] = ..., queue_tokens: _Optional[int] = ..., streams: _Optional[int] = ..., stream_seconds: _Optional[float] = ...) -> None: ...

@@ -44,6 +44,11 @@ class ModerationServiceStub:
                 request_serializer=guard_dot_v1_dot_moderation__pb2.BatchModerateRequest.SerializeToString,
                 response_deserializer=guard_dot_v1_dot_moderation__pb2.BatchModerateResponse.FromString,
                 _registered_method=True)
+        self.StreamModerate = channel.stream_stream(
+                '/guard.v1.ModerationService/StreamModerate',
+                request_serializer=guard_dot_v1_dot_moderation__pb2.StreamModerateRequest.SerializeToString,
+                response_deserializer=guard_dot_v1_dot_moderation__pb2.StreamModerateResponse.FromString,
+                _registered_method=True)
         self.GetInfo = channel.unary_unary(
                 '/guard.v1.ModerationService/GetInfo',
                 request_serializer=guard_dot_v1_dot_moderation__pb2.GetInfoRequest.SerializeToString,
@@ -74,6 +79,17 @@ class ModerationServiceServicer:
     def BatchModerate(self, request, context):
         """Judges many conversations under one policy, at about a tenth of the cost of as many single calls.
         A conversation that cannot be judged gets a status of its own and never fails the others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamModerate(self, request_iterator, context):
+        """Judges the reply of an assistant while it is written: the client sends `start`, then the reply in pieces, then `end`.
+        By default the server holds text back until a verdict of SAFE covers it, and sends it back when it may be shown.
+        The last response of a stream that was not stopped has `final` and the verdict that Moderate would give on the whole.
+        A stream that ends with an error has released nothing beyond what its responses say. INVALID_ARGUMENT: no `start`
+        at first or another one later, text after `end`, no `end`, or more characters than a conversation may have.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +128,11 @@ def add_ModerationServiceServicer_to_server(servicer, server):
                     servicer.BatchModerate,
                     request_deserializer=guard_dot_v1_dot_moderation__pb2.BatchModerateRequest.FromString,
                     response_serializer=guard_dot_v1_dot_moderation__pb2.BatchModerateResponse.SerializeToString,
+            ),
+            'StreamModerate': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamModerate,
+                    request_deserializer=guard_dot_v1_dot_moderation__pb2.StreamModerateRequest.FromString,
+                    response_serializer=guard_dot_v1_dot_moderation__pb2.StreamModerateResponse.SerializeToString,
             ),
             'GetInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInfo,
@@ -183,6 +204,33 @@ class ModerationService:
             '/guard.v1.ModerationService/BatchModerate',
             guard_dot_v1_dot_moderation__pb2.BatchModerateRequest.SerializeToString,
             guard_dot_v1_dot_moderation__pb2.BatchModerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamModerate(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/guard.v1.ModerationService/StreamModerate',
+            guard_dot_v1_dot_moderation__pb2.StreamModerateRequest.SerializeToString,
+            guard_dot_v1_dot_moderation__pb2.StreamModerateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,8 +44,10 @@ def tokenize(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
     raw = renderer.tokenize(decoded, policy)
     if escaped:
         raw = dataclasses.replace(raw, windows=tuple(_at(window, *whole) for window in raw.windows))
-    context = _end(decoded.context)
-    plain_context = _end([Message(each.role, plainest_view(each.content)) for each in context])  # a view may be longer
+    context = end_of(decoded.context)
+    plain_context = end_of(
+        [Message(each.role, plainest_view(each.content)) for each in context]
+    )  # a view may be longer
     # Text, where it lies, and whether it leaves nothing of the message out.
     versions = [
         (view.text, *(whole if escaped else (view.start, view.end)), view.name in _WHOLE)
@@ -76,10 +78,9 @@ def _input(window: Window) -> tuple[Ids, Ids]:
     return window.ids, window.segments
 
 
-def _end(context: Sequence[Message]) -> tuple[Message, ...]:
-    """The last messages as far as they fit, of the first of them its end."""
+def end_of(context: Sequence[Message], room: int = CONTEXT) -> tuple[Message, ...]:
+    """The last messages as far as they fit into so many characters, of the first of them its end."""
     kept: list[Message] = []
-    room = CONTEXT
     for message in reversed(context):
         room -= _TURN
         if room <= 0:

@@ -16,7 +16,7 @@ from guard.calibration import Calibration
 from guard.cli import main
 from guard.doctor import texts
 from guard.prompts.causal import template
-from tests.fixtures import tiny_causal, tiny_released, warm
+from tests.fixtures import tiny_asked, tiny_causal, tiny_released, warm
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -102,6 +102,26 @@ def test_a_released_guard_without_weights_is_well(doctor: Run, tmp_path: Path, n
         assert checks[check]["status"] == "ok", checks[check]
     assert checks["begin of text"]["status"] == ("warn" if name == "llama-guard-3-8b" else "ok")
     assert checks["weights"]["status"] == "warn"
+
+
+@pytest.mark.parametrize("name", tiny_asked.NAMES)
+def test_a_guard_that_is_asked_one_thing_a_call_is_well(doctor: Run, tmp_path: Path, name: str) -> None:
+    folder = tiny_asked.write(tmp_path / "model", name)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "eos_token_id": None}))
+    code, checks = doctor(folder)
+    assert code == 0, checks
+    how = "judges harm as such" if name == "wildguard" else "asks about one category a call"
+    assert checks["template"]["detail"] == f"{name}, with its own chat template, which {how}"
+    assert checks["roles"]["status"] == checks["forged turns"]["status"] == checks["windows"]["status"] == "ok"
+
+
+def test_a_base_without_a_chat_template_is_told_what_it_needs(doctor: Run, tmp_path: Path) -> None:
+    code, checks = doctor(base(tmp_path / "model"), "--policy", "minimal")
+    assert code == 0, checks
+    assert checks["chat template"]["status"] == "warn"
+    assert "guard's own prompt needs only the tokens that mark turns" in checks["chat template"]["detail"]
+    (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert "chat template" not in doctor(tmp_path / "model", "--policy", "minimal")[1]
 
 
 def test_a_chat_model_gets_our_own_prompt(doctor: Run, tmp_path: Path) -> None:

@@ -271,11 +271,12 @@ def test_any_change_to_a_policy_file_is_a_policy_or_a_policy_error(data: st.Data
 
 def test_shipped_policies_load() -> None:
     assert policy.shipped() == [
-        *("aegis2", "beavertails", "llama-guard-1", "llama-guard-2", "minimal", "mlcommons", "openai", "qwen3guard")
+        *("aegis2", "beavertails", "granite-guardian", "llama-guard-1", "llama-guard-2", "minimal", "mlcommons"),
+        *("openai", "qwen3guard", "shieldgemma", "wildguard"),
     ]
     for name in policy.shipped():
         shipped = policy.load(name)
-        assert len(set(shipped.codes)) == len(shipped.codes) >= 2
+        assert len(set(shipped.codes)) == len(shipped.codes) >= 1
         assert policy.from_text(policy.dump(shipped), name) == shipped
 
 

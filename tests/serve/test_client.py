@@ -35,6 +35,7 @@ from guard.serve.client import is_blocked
 from guard.serve.client.channel import is_loopback
 from guard.serve.client.session import CHUNK_BYTES, chunks
 from guard.serve.core.info import ServiceInfo
+from guard.serve.core.live import Live
 from guard.serve.core.request import Request
 from guard.serve.core.service import Answer, Service
 from guard.serve.grpc import messages
@@ -178,7 +179,7 @@ async def test_a_server_that_is_shutting_down_is_tried_again(call: Call) -> None
 
     async with Reluctant(MINIMAL, Limits()) as service:
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers((handlers(service),))
+        server.add_generic_rpc_handlers((handlers(Live(service)),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:

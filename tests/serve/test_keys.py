@@ -71,7 +71,7 @@ def test_keys_are_long_random_and_never_kept(file: Path) -> None:
     [
         ("keys: [{name: a}]", "sha256"),
         ("keys: [{name: a, sha256: abc}]", "keys.0.sha256"),
-        ("keys: [{name: a, sha256: '" + "0" * 64 + "', scopes: [all]}]", "'moderate' or 'metrics'"),
+        ("keys: [{name: a, sha256: '" + "0" * 64 + "', scopes: [all]}]", "'moderate', 'metrics' or 'admin'"),
         ("kyes: []", "did you mean `keys`"),
     ],
 )
@@ -145,7 +145,7 @@ def test_the_command_makes_a_key_and_the_clients_find_it_in_the_environment(
     with pytest.raises(SystemExit) as ended:
         main(["keys", "new", "app", "--scope", "all"])
     assert ended.value.code == 2
-    assert "allowed: moderate, metrics" in capsys.readouterr().err
+    assert "allowed: moderate, metrics, admin" in capsys.readouterr().err
     monkeypatch.setenv("GUARD_API_KEY", clear)
     with GuardClient("127.0.0.1:1") as client:
         assert client._metadata == (("authorization", f"Bearer {clear}"),)

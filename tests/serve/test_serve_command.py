@@ -80,7 +80,7 @@ def test_a_mode_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as ended:
         main(["serve", "--mode", "lenient"])
     assert ended.value.code == 2
-    assert "strict, balanced, permissive" in capsys.readouterr().err
+    assert "--mode: mode: must be 'strict', 'balanced' or 'permissive'" in capsys.readouterr().err
 
 
 async def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:
@@ -213,6 +213,30 @@ def test_a_second_signal_ends_the_process_at_once(what: signal.Signals, tmp_path
         assert process.popen.wait(10) == -what
         assert isinstance(waiting.exception(), grpc.RpcError)
         states.cancel()
+
+
+def test_signals_during_the_start(tmp_path: Path) -> None:
+    """A policy that does not come (a pipe) holds the start up; SIGHUP asks for nothing then, and SIGTERM ends it."""
+    pipe = tmp_path / "policy.yaml"
+    os.mkfifo(pipe)
+    command = [*SERVE, "--model", "fake", "--port", "0", "--policy", str(pipe)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        while True:  # until it has opened the pipe
+            assert server.poll() is None
+            try:
+                writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+                break
+            except OSError:
+                time.sleep(0.02)
+        try:
+            server.send_signal(signal.SIGHUP)
+            time.sleep(0.2)
+            assert server.poll() is None
+            server.terminate()
+            assert server.wait(10) == 0
+        finally:
+            os.close(writer)
+            server.kill()
 
 
 def test_http_without_its_extra_says_how_to_install_it() -> None:

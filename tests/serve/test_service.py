@@ -398,5 +398,5 @@ async def test_a_port_in_use_and_a_host_that_is_none() -> None:
             async with serving(moderator, Settings(port=int(running.address.rpartition(":")[2]))):
                 pass
     with pytest.raises(ServiceError, match=r"cannot listen on 192\.0\.2\.1:0: "):
-        async with serving(moderator, Settings("192.0.2.1", 0)):
+        async with serving(moderator, Settings(host="192.0.2.1", port=0)):
             pass

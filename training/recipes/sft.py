@@ -55,15 +55,17 @@ def main(path: str, overrides: list[str]) -> None:
     from guard.train.augment.padding import benign
     from guard.train.causal import base as bases
     from guard.train.causal import run_folder as folder
+    from guard.train.causal.checkpoint import loadable
     from guard.train.causal.dev_eval import dev_sample
     from guard.train.causal.groups import EpochBatches, OtherPolicies, Sizes
     from guard.train.causal.qlora import four_bits
-    from guard.train.causal.rows import check_codes, count_windowed, replay_rows, rule_rows, training_rows
+    from guard.train.causal.rows import check_codes, count_windowed, of_languages, replay_rows, rule_rows, training_rows
     from guard.train.causal.trainer import DevSet, VerdictTrainer
     from guard.train.common.plot import draw_history
     from guard.train.common.precision import trains_in_bf16
     from guard.train.common.replay import replayed
 
+    base_model = loadable(config.base)  # before there are several processes
     cuda = bases.on_cuda(config.device, config.processes, bool(config.trainer.get("fsdp")), path)
     bf16 = trains_in_bf16(config.precision, cuda)
     quantized = four_bits(config.qlora, cuda)
@@ -111,29 +113,30 @@ def main(path: str, overrides: list[str]) -> None:
 
     # The policy and the one renderer.
     rules = policy.load(config.policy)
-    tokenizer = bases.tokenizer_of(config.base)
-    prompts = bases.prompts_of(tokenizer, config.base, config.max_tokens, config.overlap, config.detail)
+    tokenizer = bases.tokenizer_of(base_model)
+    prompts = bases.prompts_of(tokenizer, base_model, config.max_tokens, config.overlap, config.detail)
     prompt = prompts[config.detail]
     family = prompt.chat.family.name
-    base = bases.check_exportable(config.base, config.model, adapter, config.frozen_layers)
+    base = bases.check_exportable(base_model, config.model, adapter, config.frozen_layers)
 
     # The data.
     told_by = digests(config, rules, base) | {"renderer": prompt.digest}
     data_name = data_digest(data)
-    examples = load_examples(data, "train", rules, config.columns)
+    examples = of_languages(load_examples(data, "train", rules, config.columns), config.languages, config.data)
     if config.foreign == "error":
         check_codes(examples, rules, data)
     taught, left = training_rows(examples, rules, config.data)
     base_rules, again = replayed(config.replay)
     own = tuple(taught)
     judged_by_rules = load_rules(data, "train") if config.rules else []
+    judged_by_rules = [pair for pair in judged_by_rules if not config.languages or pair[0].language in config.languages]
     if config.rules and not judged_by_rules:
         raise DataError(f"{data}: rules={config.rules:g}, but there are no rows of rules; build them, or set rules=0")
     taught += rule_rows(judged_by_rules, own, config.rules, config.seed)
     taught += replay_rows(again, base_rules, own, config.replay.share)
     dev_set = None
     if config.dev_rows:
-        dev = load_examples(data, "dev", rules, config.columns)
+        dev = of_languages(load_examples(data, "dev", rules, config.columns), config.languages, config.data)
         held_out = dev_sample(dev, prompt, rules, config.dev_rows, config.seed, config.data)
         dev_set = DevSet(held_out, prompt.prefix_ids(rules), prompt)
     group_rows = min(config.group_rows or config.batch_rows, config.batch_rows)
@@ -165,7 +168,7 @@ def main(path: str, overrides: list[str]) -> None:
         share_prefix=config.share_prefix,
         frozen_layers=config.frozen_layers,
         first_token_weight=config.first_token_weight,
-        model=config.base,
+        model=base_model,
         args=arguments,
         processing_class=bases.fast_tokenizer(tokenizer, prompt),
         quantization_config=quantized,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Sequence
 
 import grpc
 
 from guard.calibration import Mode
-from guard.conversation import Conversation
+from guard.conversation import Conversation, Message
 from guard.errors import GuardError
 from guard.policy import Policy
 from guard.serve.client import channel
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
+from guard.serve.client.streaming import Outgoing
+from guard.serve.client.tls import Tls
 from guard.serve.core.info import ServiceInfo
 from guard.serve.grpc.status import from_rpc
+from guard.serve.grpc.stream_messages import progress_from_proto, start_to_proto
+from guard.stream import Progress, StreamOptions
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from guard.verdict import Verdict
 
@@ -30,11 +35,12 @@ class AsyncGuardClient:
         policy: Policy | str | None = None,
         mode: Mode | None = None,
         api_key: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.target, self.timeout_s = target, timeout_s
         self._metadata = channel.metadata(api_key)
         self._session = Session(policy, mode, timeout_s)
-        self._channel = grpc.aio.insecure_channel(target, options=channel.options(target))
+        self._channel = channel.opened_async(target, tls)
         self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def __aenter__(self) -> AsyncGuardClient:
@@ -69,6 +75,30 @@ class AsyncGuardClient:
     ) -> list[Verdict | GuardError]:
         """See GuardClient.moderate_each."""
         return await self._drive(self._session.moderate_each(conversations, policy, exclude, mode))
+
+    async def stream(
+        self,
+        deltas: AsyncIterable[str | bytes],
+        context: Sequence[Message] = (),
+        stream: StreamOptions | None = None,
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[Progress, None]:
+        """See GuardClient.stream. Close it (contextlib.aclosing) where it is left early."""
+        start = start_to_proto(context, self._session.options(policy, exclude, mode), stream)
+        outgoing = Outgoing(start)
+        call = self._stub.StreamModerate(outgoing.of_async(deltas), timeout=timeout_s, metadata=self._metadata)
+        try:
+            async for response in call:
+                yield (progress := progress_from_proto(response))
+                if progress.final or progress.stopped:
+                    return
+        except grpc.RpcError as error:
+            raise outgoing.error or from_rpc(error, self.target, timeout_s or math.inf) from None
+        finally:
+            call.cancel()
 
     async def _drive(self, steps: Steps[T]) -> T:
         try:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 
 import grpc
 
 from guard.calibration import Mode
-from guard.conversation import Conversation
+from guard.conversation import Conversation, Message
 from guard.errors import GuardError
 from guard.policy import Policy
 from guard.serve.client import channel
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
+from guard.serve.client.streaming import Outgoing
+from guard.serve.client.tls import Tls
 from guard.serve.core.info import ServiceInfo
 from guard.serve.grpc.status import from_rpc
+from guard.serve.grpc.stream_messages import progress_from_proto, start_to_proto
+from guard.stream import Progress, StreamOptions
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from guard.verdict import Verdict
 
@@ -24,7 +29,8 @@ class GuardClient:
 
     policy, mode: defaults of the calls; None: the server's own. timeout_s: for one call with its retries: up to two
     where the server cannot be reached or is shutting down, and those of `moderate_each` under overload.
-    api_key: None for that of the environment variable GUARD_API_KEY, if there is one. It is sent in the clear.
+    api_key: None for that of the environment variable GUARD_API_KEY, if there is one. Without TLS it is in the clear.
+    tls: None for that of the environment variables GUARD_TLS_CA, GUARD_TLS_CERTIFICATE and GUARD_TLS_KEY, if any is.
     Proxies of the environment are used, except for this machine itself (`channel.options`).
     """
 
@@ -36,11 +42,12 @@ class GuardClient:
         policy: Policy | str | None = None,
         mode: Mode | None = None,
         api_key: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.target, self.timeout_s = target, timeout_s
         self._metadata = channel.metadata(api_key)
         self._session = Session(policy, mode, timeout_s)
-        self._channel = grpc.insecure_channel(target, options=channel.options(target))
+        self._channel = channel.opened(target, tls)
         self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> GuardClient:
@@ -89,6 +96,36 @@ class GuardClient:
         Raises PolicyError or ConfigError for invalid options.
         """
         return self._drive(self._session.moderate_each(conversations, policy, exclude, mode))
+
+    def stream(
+        self,
+        deltas: Iterable[str | bytes],
+        context: Sequence[Message] = (),
+        stream: StreamOptions | None = None,
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+        timeout_s: float | None = None,
+    ) -> Generator[Progress, None, None]:
+        """What the server's checks of a reply to `context` bring while its deltas come; see guard.stream.Progress.
+
+        Show what is `released`; with the release `observe` nothing is, because all is shown as it comes. The last
+        one is `final`, with the verdict on the whole, or `stopped`. The deltas are taken in a thread of gRPC's.
+        stream: None for the server's own. timeout_s: of the whole stream; None: as long as the server allows.
+        Raises as `moderate` does, and what the deltas raise; what was not released until then is not to be shown.
+        """
+        start = start_to_proto(context, self._session.options(policy, exclude, mode), stream)
+        outgoing = Outgoing(start)
+        call = self._stub.StreamModerate(outgoing.of(deltas), timeout=timeout_s, metadata=self._metadata)
+        try:
+            for response in call:
+                yield (progress := progress_from_proto(response))
+                if progress.final or progress.stopped:
+                    return
+        except grpc.RpcError as error:
+            raise outgoing.error or from_rpc(error, self.target, timeout_s or math.inf) from None
+        finally:
+            call.cancel()
 
     def _drive(self, steps: Steps[T]) -> T:
         try:

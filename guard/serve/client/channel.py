@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
-from contextlib import suppress
 
+import grpc
+
+from guard.serve import loopback
+from guard.serve.client.tls import Tls, credentials
 from guard.v1 import moderation_pb2 as pb
 
 _RETRIES = {
@@ -39,6 +41,22 @@ def options(target: str) -> tuple[tuple[str, str | int], ...]:
     return (retries, ("grpc.enable_http_proxy", 0)) if is_loopback(target) else (retries,)
 
 
+def opened(target: str, tls: Tls | None) -> grpc.Channel:
+    """A channel to `target`; tls as GuardClient takes it."""
+    secret = credentials(tls)
+    if secret is None:
+        return grpc.insecure_channel(target, options=options(target))
+    return grpc.secure_channel(target, secret, options=options(target))
+
+
+def opened_async(target: str, tls: Tls | None) -> grpc.aio.Channel:
+    """As `opened`, for asyncio."""
+    secret = credentials(tls)
+    if secret is None:
+        return grpc.aio.insecure_channel(target, options=options(target))
+    return grpc.aio.secure_channel(target, secret, options=options(target))
+
+
 def metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:
     """The metadata of calls with an API key; None: that of the environment variable GUARD_API_KEY, if there is one."""
     key = os.environ.get("GUARD_API_KEY") if api_key is None else api_key
@@ -50,9 +68,4 @@ def is_loopback(target: str) -> bool:
     match = _TARGET.fullmatch(target)
     if match is None:
         return False
-    host = match["bracketed"] or match["host"]
-    if host == "localhost":
-        return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
+    return loopback.is_loopback(match["bracketed"] or match["host"])

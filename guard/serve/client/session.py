@@ -61,7 +61,7 @@ class Session:
     def moderate(
         self, conversation: Conversation, policy: Policy | str | None, exclude: Collection[str], mode: Mode | None
     ) -> Steps[Verdict]:
-        options = self._options(policy, exclude, mode)
+        options = self.options(policy, exclude, mode)
         request = pb.ModerateRequest(conversation=messages.conversation_to_proto(conversation), options=options)
         _bounded(request, Limits() if self._known is None else self._known.limits)
         response = yield Call("Moderate", request, self.timeout_s)
@@ -74,7 +74,7 @@ class Session:
         exclude: Collection[str],
         mode: Mode | None,
     ) -> Steps[list[Verdict | GuardError]]:
-        options = self._options(policy, exclude, mode)
+        options = self.options(policy, exclude, mode)
         if not conversations:
             return []
         try:
@@ -121,9 +121,8 @@ class Session:
                     raise
             yield Pause(pause)
 
-    def _options(
-        self, policy: Policy | str | None, exclude: Collection[str], mode: Mode | None
-    ) -> pb.ModerationOptions:
+    def options(self, policy: Policy | str | None, exclude: Collection[str], mode: Mode | None) -> pb.ModerationOptions:
+        """The options of a call, where it has none of its own those of this client."""
         return messages.options_to_proto(policy or self.policy, exclude, mode or self.mode)
 
 

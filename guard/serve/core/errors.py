@@ -14,6 +14,7 @@ from guard.errors import (
     Overloaded,
     PermissionDenied,
     PolicyError,
+    ReloadFailed,
     Unauthenticated,
 )
 
@@ -32,6 +33,7 @@ _PUBLIC = (
     Overloaded,
     PermissionDenied,
     PolicyError,
+    ReloadFailed,
     Unauthenticated,
 )
 

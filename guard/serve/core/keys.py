@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
-import os
 import secrets
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -17,9 +15,10 @@ from pydantic import Field
 
 from guard import schema
 from guard.errors import ConfigError, PermissionDenied, Unauthenticated
+from guard.serve.core.quota import CALLER, Caller, Quota
+from guard.serve.core.watched import Watched
 
-log = logging.getLogger("guard.serve")
-Scope = Literal["moderate", "metrics"]
+Scope = Literal["moderate", "metrics", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _PREFIX = "guard_"
 
@@ -33,6 +32,8 @@ class Key:
     name: Annotated[str, Field(min_length=1, max_length=80)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: tuple[Scope, ...] = ("moderate",)
+    per_second: schema.Positive | None = None  # conversations
+    concurrent: Annotated[int, Field(ge=1)] | None = None  # calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,47 +57,41 @@ class Keys:
     Raises ConfigError if it cannot be read at first; later the last good ones stay valid.
     """
 
-    def __init__(self, path: Path, look_seconds: float = 1.0) -> None:
-        self._path, self._look_seconds = path, look_seconds
-        self._looked = time.monotonic()
-        self._stamp = self._stat()
-        self._keys = schema.load(path, KeyFile, ConfigError).keys
+    def __init__(self, path: Path, look_seconds: float | None = None) -> None:
+        self._file = Watched("keys", [path], lambda: schema.load(path, KeyFile, ConfigError).keys, look_seconds)
+        self._quotas: dict[str, Quota] = {}
 
-    def check(self, headers: Mapping[str, str], scope: Scope) -> None:
-        """Raises Unauthenticated without a valid key in `authorization: Bearer …` or `x-api-key`, PermissionDenied if
-        it has not the scope."""
-        self._look()
+    @contextmanager
+    def admitted(self, headers: Mapping[str, str], scope: Scope) -> Iterator[Caller]:
+        """The caller, who is `CALLER` and counts as a call until the end of the block.
+
+        Raises as `check` does, and QuotaExceeded where the key has as many calls as it may.
+        """
+        key = self.check(headers, scope)
+        quota = self._quotas.setdefault(key.sha256, Quota())  # stays with the key, whatever else the file says
+        with quota.call(key.concurrent):
+            caller = Caller(key.name, quota, key.per_second)
+            token = CALLER.set(caller)
+            try:
+                yield caller
+            finally:
+                CALLER.reset(token)
+
+    def check(self, headers: Mapping[str, str], scope: Scope) -> Key:
+        """The valid key in `authorization: Bearer …` or `x-api-key`.
+
+        Raises Unauthenticated without one, PermissionDenied if it has not the scope.
+        """
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         sent = bearer.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
         if not sent:
             raise Unauthenticated("a key is required; send it as `authorization: Bearer KEY` or `x-api-key: KEY`")
         digest = hashlib.sha256(sent.encode(errors="surrogatepass")).hexdigest()
         # Every key is compared, and each in constant time.
-        valid = [key for key in self._keys if hmac.compare_digest(key.sha256, digest)]
+        valid = [key for key in self._file.value if hmac.compare_digest(key.sha256, digest)]
         if not valid:
             raise Unauthenticated("the key is not valid")
-        if not any(scope in key.scopes for key in valid):
-            raise PermissionDenied(f"the key lacks the scope `{scope}`")
-
-    def _look(self) -> None:
-        now = time.monotonic()
-        if now - self._looked < self._look_seconds:
-            return
-        self._looked = now
-        stamp = self._stat()
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            self._keys = schema.load(self._path, KeyFile, ConfigError).keys
-        except ConfigError:
-            log.warning("%s cannot be read; the keys that were read before stay valid", self._path)
-        else:
-            log.warning("%s was read again: %d keys", self._path, len(self._keys))
-
-    def _stat(self) -> tuple[int, int, int] | None:
-        try:
-            status = os.stat(self._path)
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        for key in valid:
+            if scope in key.scopes:
+                return key
+        raise PermissionDenied(f"the key lacks the scope `{scope}`")

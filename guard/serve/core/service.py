@@ -10,15 +10,20 @@ from typing import Self, TypeVar
 
 from guard.batcher import Batcher, Bounds
 from guard.conversation import Conversation
-from guard.errors import DISTRIBUTION, DeadlineExceeded, GuardError, InvalidInput, TooLarge
+from guard.data.ingest.language import identify
+from guard.errors import DISTRIBUTION, DeadlineExceeded, GuardError, InvalidInput, Overloaded, TooLarge
 from guard.moderator import Moderator
 from guard.moderator.steps import Scored, advance, run_async
 from guard.policy import Policy
 from guard.prompts.window import Score, Window
+from guard.serve.core.audit import AuditLog
+from guard.serve.core.disclosure import Scores, disclosed
 from guard.serve.core.errors import public
 from guard.serve.core.info import ServiceInfo
-from guard.serve.core.observer import Load, Observer, Unobserved
+from guard.serve.core.language import UnsupportedLanguage, noted
+from guard.serve.core.observer import Load, Observer
 from guard.serve.core.policies import Policies
+from guard.serve.core.quota import CALLER
 from guard.serve.core.request import Options, Request
 from guard.serve.limits import BYTES_PER_TOKEN, Limits, oversize
 from guard.verdict import Verdict
@@ -37,12 +42,22 @@ class Service:
     own task passes unchanged.
     """
 
-    def __init__(self, moderator: Moderator, limits: Limits, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        moderator: Moderator,
+        limits: Limits,
+        observer: Observer | None = None,
+        scores: Scores = "exact",
+        unsupported_language: UnsupportedLanguage | None = None,
+        audit: AuditLog | None = None,
+    ) -> None:
+        """scores: how exact they are in answers. unsupported_language: None where languages are not identified."""
+        self._audit = audit
         engine = moderator.engine
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
-        self.moderator, self.limits, self.observer = moderator, limits, observer or Unobserved()
+        self.moderator, self.limits, self.observer = moderator, limits, observer or Observer()
+        self._scores, self._unsupported_language = scores, unsupported_language
         self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds, self.observer.batch)
-        self.observer.load(lambda: Load(self.batcher.items, self.batcher.tokens))
         self._policies = Policies(moderator.policy, limits)
         # Off the event loop and off the engine's thread: long texts, and policies of requests. A policy that takes
         # long to prepare delays only requests with policies of their own.
@@ -51,7 +66,10 @@ class Service:
 
     async def __aenter__(self) -> Self:
         await self._run(self._preparing, self.moderator.engine.warm)
+        if self._identifies:
+            await self._run(self._preparing, identify, "warm")
         await self.batcher.__aenter__()
+        self.observer.load(lambda: Load(self.batcher.items, self.batcher.tokens))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -97,9 +115,15 @@ class Service:
         Raises InvalidInput, PolicyError, Overloaded, Closed, DeadlineExceeded or InternalError.
         """
         try:
+            if (caller := CALLER.get()) is not None:
+                caller.spend(len(request.conversations))
             answers = await self._public(self._judge(request))
+            if self._identifies:
+                answers = await self._run(self._tokenizing, self._noted, request.conversations, answers)
         except GuardError as error:
             self.observer.refused(type(error).__name__)
+            if not isinstance(error, Overloaded):  # a flood must not push lines of verdicts out of the log
+                await self._log(request, [error] * len(request.conversations))
             raise
         except asyncio.CancelledError:
             self.observer.cancelled()
@@ -107,7 +131,27 @@ class Service:
         for answer in answers:
             if isinstance(answer, Verdict):
                 self.observer.judged(answer)
-        return answers
+        await self._log(request, answers)
+        return [disclosed(each, self._scores) if isinstance(each, Verdict) else each for each in answers]
+
+    async def _log(self, request: Request, answers: Sequence[Answer]) -> None:
+        if self._audit is not None:
+            await self._public(self._audit.judged(request, answers))
+
+    @property
+    def _identifies(self) -> bool:
+        """Whether languages matter: the model says which it was trained for."""
+        return self._unsupported_language is not None and bool(self.moderator.engine.info.languages)
+
+    def _noted(self, asked: Sequence[Conversation | InvalidInput], answers: Sequence[Answer]) -> list[Answer]:
+        rule = self._unsupported_language or "judge"
+        languages = self.moderator.engine.info.languages
+        return [
+            noted(answer, one.judged.content, languages, rule)
+            if isinstance(answer, Verdict) and isinstance(one, Conversation)
+            else answer
+            for one, answer in zip(asked, answers, strict=True)
+        ]
 
     async def _public(self, answering: Awaitable[T]) -> T:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from guard import policy as policies
 from guard.calibration import MODES, Mode
@@ -16,7 +16,7 @@ from guard.serve.core.request import Options, PolicyText
 from guard.serve.grpc.status import from_status, to_status
 from guard.serve.limits import Limits
 from guard.v1 import moderation_pb2 as pb
-from guard.verdict import Coverage, Outcome, Timings, Verdict
+from guard.verdict import Coverage, Language, Monitor, Outcome, Timings, Verdict
 
 _ROLE_NUMBERS = {role: getattr(pb, f"ROLE_{role.upper()}") for role in ROLES}
 _MODE_NUMBERS = {mode: getattr(pb, f"MODE_{mode.upper()}") for mode in MODES}
@@ -30,29 +30,33 @@ CLIENT_ID_CHARACTERS = 128
 
 
 def conversation_to_proto(conversation: Conversation) -> pb.Conversation:
-    return pb.Conversation(
-        messages=[
-            pb.Message(role=_ROLE_NUMBERS[m.role], content=m.content, unjudged=m.unjudged)
-            for m in conversation.messages
-        ]
-    )
+    return pb.Conversation(messages=map(message_to_proto, conversation.messages))
+
+
+def message_to_proto(message: Message) -> pb.Message:
+    return pb.Message(role=_ROLE_NUMBERS[message.role], content=message.content, unjudged=message.unjudged)
 
 
 def conversation_from_proto(sent: pb.Conversation) -> Conversation | InvalidInput:
     """The conversation of a message, or the error if it is invalid."""
     if len(sent.client_id) > CLIENT_ID_CHARACTERS:
         return InvalidInput(f"client_id has {len(sent.client_id)} characters, must be <= {CLIENT_ID_CHARACTERS}")
-    for index, message in enumerate(sent.messages):
-        if message.role not in _ROLES:
-            return InvalidInput(
-                f"messages[{index}] has role {int(message.role)}; allowed: {', '.join(pb.Role.keys()[1:])}"
-            )
-        if any(len(each) > CLIENT_ID_CHARACTERS for each in message.unjudged):
-            return InvalidInput(f"messages[{index}].unjudged must be texts of <= {CLIENT_ID_CHARACTERS} characters")
     try:
-        return Conversation(tuple(map(_message_from_proto, sent.messages)))
+        return Conversation(messages_from_proto(sent.messages, "messages"))
     except InvalidInput as error:
         return error
+
+
+def messages_from_proto(sent: Sequence[pb.Message], name: str) -> tuple[Message, ...]:
+    """The messages of a field. Raises InvalidInput."""
+    for index, message in enumerate(sent):
+        if message.role not in _ROLES:
+            raise InvalidInput(
+                f"{name}[{index}] has role {int(message.role)}; allowed: {', '.join(pb.Role.keys()[1:])}"
+            )
+        if any(len(each) > CLIENT_ID_CHARACTERS for each in message.unjudged):
+            raise InvalidInput(f"{name}[{index}].unjudged must be texts of <= {CLIENT_ID_CHARACTERS} characters")
+    return tuple(map(_message_from_proto, sent))
 
 
 def _message_from_proto(sent: pb.Message) -> Message:
@@ -107,6 +111,20 @@ def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
         timings=pb.Timings(tokenize_ms=timings.tokenize_ms, queue_ms=timings.queue_ms, infer_ms=timings.infer_ms),
         unjudged=verdict.unjudged,
         decided_by=verdict.decided_by,
+        language=None
+        if verdict.language is None
+        else pb.Language(
+            code=verdict.language.code,
+            probability=verdict.language.probability,
+            supported=verdict.language.supported,
+        ),
+        monitor=None
+        if verdict.monitor is None
+        else pb.Monitor(
+            codes=verdict.monitor.codes,
+            outcome=_OUTCOME_NUMBERS[verdict.monitor.outcome],
+            flagged=verdict.monitor.flagged,
+        ),
     )
 
 
@@ -138,7 +156,17 @@ def verdict_from_proto(sent: pb.Verdict) -> Verdict:
         timings=Timings(timings.tokenize_ms, timings.queue_ms, timings.infer_ms),
         unjudged=tuple(sent.unjudged),
         decided_by=sent.decided_by,
+        language=Language(sent.language.code, sent.language.probability, sent.language.supported)
+        if sent.HasField("language")
+        else None,
+        monitor=_monitor_from_proto(sent.monitor) if sent.HasField("monitor") else None,
     )
+
+
+def _monitor_from_proto(sent: pb.Monitor) -> Monitor:
+    if sent.outcome not in _OUTCOMES:
+        raise ServiceError(f"the server sent outcome {int(sent.outcome)}, which this version does not know; upgrade it")
+    return Monitor(tuple(sent.codes), _OUTCOMES[sent.outcome], tuple(sent.flagged))
 
 
 def item_to_proto(answer: Verdict | GuardError, client_id: str) -> pb.BatchItem:

@@ -13,9 +13,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from guard.errors import ServiceError
+from guard.serve.config import Settings
 from guard.serve.core.keys import Keys
-from guard.serve.core.service import Service
+from guard.serve.core.live import Live
+from guard.serve.grpc import admin
 from guard.serve.grpc.servicer import SERVICE, handlers
+from guard.serve.tls import Certificates
 
 FLUSH_SECONDS = 1.0  # for responses in flight after the last answer; health watchers are disconnected then
 
@@ -36,18 +39,25 @@ class Listener:
 
 @asynccontextmanager
 async def listening(
-    service: Service, keys: Keys | None, address: str, least_ping_seconds: float
+    live: Live, keys: Keys | None, certificates: Certificates | None, address: str, settings: Settings
 ) -> AsyncIterator[Listener]:
     """A listener at host:port. Raises ServiceError if it cannot listen."""
-    server = grpc.aio.server(options=_options(service.limits.request_bytes, least_ping_seconds))
-    server.add_generic_rpc_handlers((handlers(service, keys),))
+    server = grpc.aio.server(options=_options(settings))
+    server.add_generic_rpc_handlers((handlers(live, keys),))
+    if keys is not None:
+        server.add_generic_rpc_handlers((admin.handlers(live, keys),))
     health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-    names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    if settings.reflection and not settings.hardened:
+        names = [SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
+        names += [] if keys is None else [admin.SERVICE]
+        reflection.enable_server_reflection(names, server)
     try:
-        port = server.add_insecure_port(address)
+        if certificates is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, certificates.credentials())
     except RuntimeError:
         raise ServiceError(f"cannot listen on {address}; give another --host or --port") from None
     await server.start()
@@ -59,16 +69,28 @@ async def listening(
         await asyncio.wait([ended])
 
 
-def _options(request_bytes: int, least_ping_seconds: float) -> tuple[tuple[str, int], ...]:
-    return (
-        ("grpc.max_receive_message_length", request_bytes),
+def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
+    options = [
+        ("grpc.max_receive_message_length", settings.limits.request_bytes),
         ("grpc.so_reuseport", 0),  # otherwise two servers could share a port silently
         # Clients and gateways ping every 10 s or so. By gRPC's defaults (5 minutes, and only during calls) the third
         # ping would close the connection, and with it the calls that wait for the engine.
-        ("grpc.http2.min_ping_interval_without_data_ms", round(least_ping_seconds * 1e3)),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.least_ping_seconds * 1e3)),
         ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        # Peers that vanished without a word would be held for ever.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.max_connection_idle_ms", 600_000),
+        ("grpc.max_allowed_incoming_connections", settings.connections),
+        # Calls that were reset count until they have ended here as well, so that resets do not get around the bound.
+        ("grpc.max_concurrent_streams", settings.streams),
         # Calls that Python has not yet seen. gRPC's defaults (1000, 3000) reject a burst with a bare CANCELLED, which
         # says nothing; within these bounds the service answers RESOURCE_EXHAUSTED.
         ("grpc.server.max_pending_requests", 8192),
         ("grpc.server.max_pending_requests_hard_limit", 16384),
-    )
+    ]
+    if settings.connection_age_seconds is not None:
+        options.append(("grpc.max_connection_age_ms", round(settings.connection_age_seconds * 1e3)))
+        options.append(("grpc.max_connection_age_grace_ms", 3_600_000))
+    return tuple(options)

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 import grpc
-from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
-from grpc_status import rpc_status
 
 from guard import policy as policies
-from guard.errors import GuardError, InvalidInput
-from guard.serve.core.errors import public
+from guard.errors import GuardError
 from guard.serve.core.keys import Keys
+from guard.serve.core.live import Live
 from guard.serve.core.request import Options, Request
 from guard.serve.core.service import Answer, Service
+from guard.serve.core.streams import Streams
 from guard.serve.grpc import messages
-from guard.serve.grpc.status import to_status
+from guard.serve.grpc.call import Context, Sent, handler, stream_handler
+from guard.serve.grpc.streaming import stream_moderate
 from guard.v1 import moderation_pb2 as pb
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["ModerationService"].full_name
 
-Context = grpc.aio.ServicerContext[Proto, bytes]
-Sent = TypeVar("Sent", bound=Proto)
-
 
 class Servicer:
-    """Answers calls with a service. Errors are raised; `handlers` converts them to statuses."""
+    """Answers a call with a service. Errors are raised; `handlers` converts them to statuses."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -69,61 +65,37 @@ class Servicer:
         )
 
 
-def handlers(service: Service, keys: Keys | None = None) -> grpc.GenericRpcHandler[Proto, bytes]:
+def handlers(live: Live, keys: Keys | None = None) -> grpc.GenericRpcHandler[Proto, bytes]:
     """The service's handlers for a grpc.aio server; every error of a call becomes a status (`status.py`).
 
     keys: those of which each call must have one; None: no key is needed.
     """
-    servicer = Servicer(service)
+
+    def unary(
+        method: Callable[[Servicer, Sent, Context], Awaitable[Proto]], kind: type[Sent]
+    ) -> grpc.RpcMethodHandler[bytes, bytes]:
+        async def answer(sent: Sent, context: Context) -> Proto:
+            with live.use() as service:
+                return await method(Servicer(service), sent, context)
+
+        return handler(live, keys, "moderate", answer, kind)
+
+    streams = Streams()
+
+    async def stream(sent: AsyncIterator[pb.StreamModerateRequest], context: Context) -> AsyncGenerator[Proto, None]:
+        with live.use() as service, streams.one_more(service.limits):
+            async with aclosing(stream_moderate(service, sent)) as responses:
+                async for response in responses:
+                    yield response
 
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "Moderate": _handler(service, keys, servicer.moderate, pb.ModerateRequest),
-            "BatchModerate": _handler(service, keys, servicer.batch_moderate, pb.BatchModerateRequest),
-            "GetInfo": _handler(service, keys, servicer.get_info, pb.GetInfoRequest),
-            "ListPolicies": _handler(service, keys, servicer.list_policies, pb.ListPoliciesRequest),
-            "GetPolicy": _handler(service, keys, servicer.get_policy, pb.GetPolicyRequest),
+            "Moderate": unary(Servicer.moderate, pb.ModerateRequest),
+            "BatchModerate": unary(Servicer.batch_moderate, pb.BatchModerateRequest),
+            "StreamModerate": stream_handler(live, keys, "moderate", stream, pb.StreamModerateRequest),
+            "GetInfo": unary(Servicer.get_info, pb.GetInfoRequest),
+            "ListPolicies": unary(Servicer.list_policies, pb.ListPoliciesRequest),
+            "GetPolicy": unary(Servicer.get_policy, pb.GetPolicyRequest),
         },
     )
-
-
-def _handler(
-    service: Service, keys: Keys | None, method: Callable[[Sent, Context], Awaitable[Proto]], kind: type[Sent]
-) -> grpc.RpcMethodHandler[bytes, bytes]:
-    name = kind.DESCRIPTOR.name.removesuffix("Request")
-
-    # Not the generated registration: grpc.aio answers an error of a handler, or of a malformed message, with the
-    # error's text, which it also logs.
-    async def call(data: bytes, context: Context) -> bytes:
-        started = time.perf_counter()
-        code = "CANCELLED"
-        try:
-            if keys is not None:
-                keys.check(_headers(context), "moderate")
-            answer = (await method(_parse(kind, data), context)).SerializeToString()
-            code = "OK"
-            return answer
-        except Exception as error:  # noqa: BLE001 - passed on to the caller
-            status = rpc_status.to_status(to_status(public(error)))
-            code = status.code.name
-        finally:
-            service.observer.called(name, code, time.perf_counter() - started)
-        # `abort` and not `set_code`, which sends headers first: a client retries only before it receives headers.
-        await context.abort(status.code, status.details, status.trailing_metadata)
-
-    return grpc.unary_unary_rpc_method_handler(call)
-
-
-def _headers(context: Context) -> dict[str, str]:
-    metadata = context.invocation_metadata() or ()
-    return {key: value for key, value in metadata if isinstance(value, str)}
-
-
-def _parse(kind: type[Sent], data: bytes) -> Sent:
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise InvalidInput(
-            f"{len(data)} bytes are not a valid {kind.DESCRIPTOR.full_name}; is its text UTF-8?"
-        ) from None

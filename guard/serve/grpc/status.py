@@ -21,6 +21,8 @@ from guard.errors import (
     Overloaded,
     PermissionDenied,
     PolicyError,
+    QuotaExceeded,
+    ReloadFailed,
     ServiceError,
     TooLarge,
     Unauthenticated,
@@ -32,6 +34,7 @@ _LONGEST = 1500  # bytes of a message: it travels twice in a header of 8 KiB, on
 
 # The first kind that fits counts; its name is the reason of google.rpc.ErrorInfo.
 _TABLE: dict[type[GuardError], grpc.StatusCode] = {
+    QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Closed: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -41,6 +44,7 @@ _TABLE: dict[type[GuardError], grpc.StatusCode] = {
     PolicyError: grpc.StatusCode.INVALID_ARGUMENT,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    ReloadFailed: grpc.StatusCode.FAILED_PRECONDITION,
     EngineError: grpc.StatusCode.INTERNAL,
 }
 _KINDS = {kind.__name__: kind for kind in _TABLE}
@@ -90,7 +94,11 @@ def from_rpc(error: grpc.RpcError, target: str, timeout_s: float) -> GuardError:
             f"{target}: no answer within {timeout_s:g} s; the server may be overloaded: increase the timeout"
         )
     if code is grpc.StatusCode.UNAVAILABLE:  # the transport's message: an address and a reason
-        return ServiceError(f"{target}: cannot be reached: {error.details()}; is `guard serve` running there?")
+        details = str(error.details())
+        hint = "is `guard serve` running there?"
+        if any(word in details.lower() for word in ("certificate", "handshake", "verification")):
+            hint = "does it use TLS, with a certificate that your `ca` signed for this name?"
+        return ServiceError(f"{target}: cannot be reached: {details}; {hint}")
     if code is grpc.StatusCode.CANCELLED:  # not from the service: gRPC cancelled a call that it never dispatched
         return Closed(f"{target}: the call failed with CANCELLED; the server has stopped or is overloaded")
     return ServiceError(f"{target}: the call failed with {code.name}")

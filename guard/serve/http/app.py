@@ -8,6 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp
 from guard.errors import DeadlineExceeded, ServiceError, TooLarge
 from guard.serve.core.errors import public
 from guard.serve.core.keys import Keys, Scope
+from guard.serve.core.live import Live
 from guard.serve.core.request import Request as Asked
 from guard.serve.core.service import Service
 from guard.serve.http.body import parse
@@ -39,26 +41,25 @@ class _Gone(Exception):
     """The caller has closed its connection."""
 
 
-def app(service: Service, metrics: Metrics, keys: Keys | None) -> ASGIApp:
+def app(live: Live, metrics: Metrics, keys: Keys | None) -> ASGIApp:
     """The application of a service, for any ASGI server. keys: None where no key is needed."""
-    routes = [Route(each.path, _translated(each, service, keys), methods=["POST"]) for each in TRANSLATORS]
+    routes = [Route(each.path, _translated(each, live, keys), methods=["POST"]) for each in TRANSLATORS]
     described = _json(document(TRANSLATORS))
 
     async def health(_: Request) -> Response:
         return Response(_json({"status": "ok"}), media_type="application/json")
 
     async def readiness(_: Request) -> Response:
-        if service.ready:
+        if live.service.ready:
             return Response(_json({"status": "ready"}), media_type="application/json")
         return Response(_json({"status": "stopping"}), 503, media_type="application/json")
 
     async def measures(request: Request) -> Response:
         try:
-            _allow(keys, request, "metrics")
+            with _allowed(keys, request, "metrics"):
+                return Response(metrics.page(), media_type=CONTENT_TYPE)
         except ServiceError as problem:
-            number = status(problem, {})
-            return _plain(number, str(problem))
-        return Response(metrics.page(), media_type=CONTENT_TYPE)
+            return _plain(status(problem, {}), str(problem))
 
     async def openapi(_: Request) -> Response:
         return Response(described, media_type="application/json")
@@ -69,7 +70,7 @@ def app(service: Service, metrics: Metrics, keys: Keys | None) -> ASGIApp:
     return Starlette(routes=routes, exception_handlers=errors)
 
 
-def _translated(translator: Translator[Any], service: Service, keys: Keys | None) -> Handler:
+def _translated(translator: Translator[Any], live: Live, keys: Keys | None) -> Handler:
     """The endpoint of a wire format. Whatever goes wrong is an answer in the format's own shape."""
 
     async def answer(request: Request) -> Response:
@@ -77,27 +78,28 @@ def _translated(translator: Translator[Any], service: Service, keys: Keys | None
         given = request.headers.get("x-request-id", "")
         headers = {"x-request-id": given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex}
         number, body = _NOBODY, None
-        try:
-            _allow(keys, request, "moderate")
-            number, body = 200, await _answer(translator, service, request)
-        except (_Gone, ClientDisconnect):
-            pass
-        except Exception as problem:  # noqa: BLE001 - passed on to the caller
-            error = public(problem)
-            number = status(error, translator.statuses)
-            body = translator.error(number, error)
-            if seconds := retry_after(error):
-                headers["retry-after"] = seconds
-        finally:
-            service.observer.called(translator.path, str(number), time.perf_counter() - started)
+        observer = live.service.observer
+        with observer.call(translator.path, request.headers):
+            try:
+                with _allowed(keys, request, "moderate"), live.use() as service:
+                    number, body = 200, await _answer(translator, service, request)
+            except (_Gone, ClientDisconnect):
+                pass
+            except Exception as problem:  # noqa: BLE001 - passed on to the caller
+                error = public(problem)
+                number = status(error, translator.statuses)
+                body = translator.error(number, error)
+                if seconds := retry_after(error):
+                    headers["retry-after"] = seconds
+            finally:
+                observer.called(translator.path, str(number), time.perf_counter() - started)
         return Response(_json(body), number, headers, media_type="application/json")
 
     return answer
 
 
-def _allow(keys: Keys | None, request: Request, scope: Scope) -> None:
-    if keys is not None:
-        keys.check(request.headers, scope)
+def _allowed(keys: Keys | None, request: Request, scope: Scope) -> AbstractContextManager[object]:
+    return nullcontext() if keys is None else keys.admitted(request.headers, scope)
 
 
 async def _answer(translator: Translator[Any], service: Service, request: Request) -> Any:

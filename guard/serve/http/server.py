@@ -14,16 +14,18 @@ from typing import Any, cast
 import uvicorn
 
 from guard.errors import ServiceError
+from guard.serve.config import Settings
 from guard.serve.core.keys import Keys
+from guard.serve.core.live import Live
 from guard.serve.core.service import Service
 from guard.serve.http.app import app
 from guard.serve.http.protocol import BoundedProtocol
 from guard.serve.http.table import TRANSLATORS
 from guard.serve.metrics import Metrics
+from guard.serve.tls import Certificates
 
 KEEP_ALIVE_SECONDS = 75  # longer than gateways keep idle connections, so that they close them, and not the server
 FLUSH_SECONDS = 1  # for responses that a client does not read
-CONNECTIONS = 8192  # above the queue's bound, which answers 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +44,26 @@ class _Embedded(uvicorn.Server):
         yield
 
 
-@asynccontextmanager
-async def listening(
-    service: Service, metrics: Metrics, keys: Keys | None, host: str, port: int, head_seconds: float
-) -> AsyncIterator[Listener]:
-    """A listener at host:port. Raises ServiceError if it cannot listen."""
+async def prepare(service: Service) -> None:
+    """Prepares what the wire formats need of the service's own policy, which may take a second."""
     for translator in TRANSLATORS:
         if translator.prepare is not None:
             await asyncio.to_thread(translator.prepare, service.moderator.policy)
+
+
+@asynccontextmanager
+async def listening(
+    live: Live,
+    metrics: Metrics,
+    keys: Keys | None,
+    certificates: Certificates | None,
+    port: int,
+    settings: Settings,
+) -> AsyncIterator[Listener]:
+    """A listener on the port. Raises ServiceError if it cannot listen."""
     config = uvicorn.Config(
-        app(service, metrics, keys),
-        http=cast(Any, partial(BoundedProtocol, head_seconds=head_seconds)),
+        app(live, metrics, keys),
+        http=cast(Any, partial(BoundedProtocol, head_seconds=settings.head_seconds)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -60,10 +71,12 @@ async def listening(
         proxy_headers=False,
         server_header=False,
         backlog=1024,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=settings.connections,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=FLUSH_SECONDS,
+        ssl_context_factory=None if certificates is None else lambda *_: certificates.context(),
     )
+    host = settings.host
     try:
         # Bound here, and not by uvicorn, which ends the process where it cannot.
         bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

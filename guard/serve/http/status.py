@@ -23,7 +23,7 @@ class Unjudged(InvalidInput):
     """A verdict INCOMPLETE in a format that has no word for it: failing must not pass for safe."""
 
     def __init__(self, unjudged: tuple[str, ...] = ()) -> None:
-        what = f": {', '.join(unjudged)[:500]} is not text" if unjudged else ", for example a script it does not know"
+        what = f": {', '.join(unjudged)[:500]}" if unjudged else ", for example a script it does not know"
         super().__init__(f"a part of the content cannot be judged{what}")
 
 

@@ -19,8 +19,9 @@ from guard.errors import BundleError, ConfigError, nearest
 from guard.policy import Detail
 from guard.prompts.chat_template import CONFIG, JINJA
 from guard.prompts.prompt import Prompt, load_prompt
+from guard.prompts.released import ReleasedPrompt
 from guard.train.causal.adapter import check_adapter
-from guard.train.causal.checkpoint import Checkpoint, model_folder
+from guard.train.causal.checkpoint import Checkpoint, model_folder, unreachable
 from guard.train.causal.config import Device
 from guard.train.causal.hollow import described, empty_model, stored_as
 from guard.train.causal.rows import DETAILS
@@ -34,14 +35,15 @@ def tokenizer_of(base: str) -> Path:
     """The `tokenizer.json` of a base that can become a guard. ConfigError if it is not a causal LM that is there."""
     where = f"base {base!r}"
     if Path(base).is_dir() and not any(True for kind in _WEIGHTS for _ in Path(base).glob(kind)):
-        raise ConfigError(f"{where}: the folder holds no weights ({' or '.join(_WEIGHTS)})")
+        ggufs = sorted(path.name for path in Path(base).glob("*.gguf"))
+        instead = f"; give the file itself: base={Path(base) / ggufs[0]}" if ggufs else ""
+        raise ConfigError(f"{where}: the folder holds no weights ({' or '.join(_WEIGHTS)}){instead}")
     try:
         config = AutoConfig.from_pretrained(base)
     except (OSError, ValueError) as problem:
-        raise ConfigError(
-            f"{where}: no model can be had there: {str(problem).splitlines()[0]}; give a folder with config.json, or a "
-            "name on the hub (gated ones need `hf auth login` first, and HF_HUB_OFFLINE unset)"
-        ) from None
+        if not Path(base).exists():
+            raise ConfigError(unreachable(base, problem)) from None
+        raise ConfigError(f"{where}: no model can be loaded there: {str(problem).splitlines()[0]}") from None
     kinds = [name for name in config.architectures or () if name not in set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())]
     if kinds or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         kind = ", ".join(kinds) or config.model_type
@@ -60,6 +62,11 @@ def tokenizer_of(base: str) -> Path:
 def prompts_of(tokenizer: Path, base: str, max_tokens: int, overlap: int, most: Detail) -> dict[Detail, Prompt]:
     """The one renderer for each detail up to `most`. BundleError if the tokenizer is not one that it can use."""
     prompt = load_prompt(tokenizer, max_tokens, overlap, most)
+    if isinstance(prompt, ReleasedPrompt) and not prompt.guard.names_categories:
+        raise ConfigError(
+            f"base {base!r}: {prompt.guard.name} names no categories in its verdict, so it is not trained; use it as "
+            "it is, or train it on guard's own prompt in a folder without its chat template"
+        )
     text = AutoConfig.from_pretrained(base).get_text_config()
     size = prompt.chat.tokenizer.get_vocab_size()
     if size > text.vocab_size:

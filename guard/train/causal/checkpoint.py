@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from guard.errors import BundleError
+from guard.train.causal.gguf import converted, is_gguf
 
 INDEX = "model.safetensors.index.json"
 
@@ -44,21 +46,36 @@ class Checkpoint:
             )
 
 
-def model_folder(base: str, options: Mapping[str, Any]) -> Path:
-    """Where a base lies: a folder, or a model of the hub that was downloaded before or can be now.
+def model_folder(base: str, options: Mapping[str, Any], weights: bool = True) -> Path:
+    """Where a base lies: a folder, that of a GGUF file, or a model of the hub that was downloaded or can be now.
 
-    options: what it is loaded with for the training. BundleError if it is nowhere.
+    options: what it is loaded with for the training. weights: whether they are needed, too. BundleError if it is
+    nowhere.
     """
     if Path(base).is_dir():
         return Path(base)
+    if is_gguf(base):
+        return converted(Path(base))
     try:
-        wanted = ["config.json", "*.safetensors", INDEX]
+        wanted = ["*.json", "*.jinja", *(["*.safetensors"] if weights else [])]
         return Path(snapshot_download(base, revision=options.get("revision"), allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as problem:
-        raise BundleError(
-            f"base {base}: no folder of that name, and the hub gave nothing ({type(problem).__name__}); "
-            "train and export with base=FOLDER"
-        ) from None
+        raise BundleError(unreachable(base, problem)) from None
+
+
+def loadable(base: str) -> str:
+    """What transformers loads a base from: its folder or its name on the hub; of a GGUF file the converted folder."""
+    return str(converted(Path(base))) if is_gguf(base) and not Path(base).is_dir() else base
+
+
+def unreachable(base: str, problem: Exception) -> str:
+    """What to do about a base that is no folder and that the hub did not give."""
+    offline = " (HF_HUB_OFFLINE is set)" if HF_HUB_OFFLINE else ""
+    return (
+        f"base {base!r}: no folder of that name, and the hub gave none{offline}: {type(problem).__name__}; where there "
+        f"is a network run `hf download {base} --local-dir FOLDER` (gated models need `hf auth login` first), then "
+        "give that folder, or a .gguf file, as the base"
+    )
 
 
 def opened(path: Path) -> Any:

@@ -36,6 +36,7 @@ class Config:
     out: str
     columns: str | None = None  # how rows of your own are to be read, see docs/data.md
     foreign: Literal["error", "leave_out"] = "error"
+    languages: tuple[str, ...] = ()  # of the rows that are read; empty: all
     detail: Detail = "full"
     max_tokens: PositiveInt = 4096
     overlap: NonNegativeInt = 256

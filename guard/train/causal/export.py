@@ -22,7 +22,7 @@ from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError
 from guard.policy import Policy
 from guard.prompts.prompt import Prompt, load_prompt
-from guard.prompts.window import Window
+from guard.prompts.window import RESPONSE, Window
 from guard.train.causal.base import check_graph
 from guard.train.causal.checkpoint import model_folder
 from guard.train.causal.graph import write_graph
@@ -121,7 +121,8 @@ def verdict_tokens(prompt: Prompt, rules: Policy) -> tuple[int, ...]:
 def memory_needed(config: Any, form: Form) -> int:
     """Bytes that ONNX Runtime takes on a CPU to hold a model of this form: what the check needs, and serving there.
 
-    Halves are widened to fp32 when a session opens, but for embeddings, of which rows are looked up.
+    Halves are widened to fp32 when a session opens, but for embeddings, of which rows are looked up; layers that are
+    multiplied in integers take a byte a number.
     """
     model = empty_model(config)
     output = model.get_output_embeddings().weight
@@ -129,10 +130,16 @@ def memory_needed(config: Any, form: Form) -> int:
     for module in model.modules():
         for weight in module.parameters(recurse=False):
             role: Role = "table" if isinstance(module, nn.Embedding) else "head" if weight is output else "linear"
-            bits = form.bits_of(role, len(weight)) if weight.dim() == 2 else None
-            blocks = 0 if bits is None else bits / 8 + (4 + bits / 8) / BLOCK  # with a scale and a zero point each
-            total += weight.numel() * (blocks or (form.type_of(role).itemsize if role == "table" else 4))
+            total += weight.numel() * (1 if form.integer(role, len(weight)) else _held(form, role, weight))
     return int(total)
+
+
+def _held(form: Form, role: Role, weight: nn.Parameter) -> float:
+    """Bytes for each number of a tensor that is not multiplied in integers."""
+    bits = form.blocks(role, *weight.shape) if weight.dim() == 2 else None
+    if bits is not None:
+        return bits / 8 + 3 / BLOCK
+    return form.type_of(role).itemsize if role == "table" else 4
 
 
 def available_memory() -> int | None:
@@ -223,4 +230,6 @@ def _check_merge(trained: Floats, merged: Floats) -> None:
 
 
 def _windows(prompt: Prompt, rules: Policy) -> Sequence[Window]:
-    return [window for text in PARITY_TEXTS for window in prompt.tokenize(text, rules).windows]
+    # Of a guard that writes other answers first, what is compared is the first: the position that a prompt ends at.
+    windows = [window for text in PARITY_TEXTS for window in prompt.tokenize(text, rules).windows]
+    return [dataclasses.replace(window, asks="") if window.asks == RESPONSE else window for window in windows]

@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -21,10 +21,10 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from guard.errors import BundleError
 from guard.train.causal.hollow import HEAD, Source, cut_output, empty_model, persistent_buffers
-from guard.train.causal.quantise import BLOCK, Form, Role, packed
+from guard.train.causal.quantise import Form
+from guard.train.causal.weights_file import WeightsFile
 
 OPSET = 23  # the first that has Attention, RMSNormalization and RotaryEmbedding as operators of their own
-PAGE = 4096  # ONNX Runtime maps external data into memory where its offset is a multiple of this
 
 
 # The trace takes most of the time of a small export and does not depend on weights: forms share it. It holds none.
@@ -92,7 +92,7 @@ def write_graph(config: Any, tensor: Source, form: Form, out: Path, head: Sequen
         return tensor(name)
 
     with out.with_name(f"{out.name}.data").open("wb") as file:
-        store = _Store(model, file, out.parent, form)
+        store = WeightsFile(model, file, out.parent, form, cut=head is not None)
         for weight in _weights(model):
             store.add(weight, value(str(weight.name).removeprefix("model.")))
     for node in model.graph:
@@ -175,128 +175,3 @@ def _weights(model: ir.Model) -> Iterator[ir.Value]:
         graph.inputs.remove(value)
         if value.uses():
             yield value
-
-
-class _Store:
-    """The file of external data, and the initialisers that point into it."""
-
-    def __init__(self, model: ir.Model, file: BinaryIO, folder: Path, form: Form) -> None:
-        self._model, self._file, self._folder, self._form = model, file, folder, form
-
-    def add(self, weight: ir.Value, value: Tensor) -> None:
-        """Stores what the graph's uses of a weight need, and rewires them."""
-        name = str(weight.name)
-        products = [
-            (node, use.node)
-            for node, _ in weight.uses()
-            if node.op_type == "Transpose" and node.attributes["perm"].as_ints() == (1, 0)
-            for use in node.outputs[0].uses()
-            if use.node.op_type == "MatMul"
-        ]
-        role: Role = "head" if name.removeprefix("model.") == HEAD else "linear"
-        bits = self._form.bits_of(role, len(value)) if products else None
-        if bits is not None:
-            stored = packed(value, bits)
-            parts = [
-                self._tensor(f"{name}.{part}", torch.from_numpy(array))
-                for part, array in (("blocks", stored.blocks), ("scales", stored.scales), ("zeros", stored.zeros))
-            ]
-            for turned, product in products:
-                self._matmul_nbits(turned, product, parts, bits, value.shape)
-            if not weight.uses():
-                return
-        tables = [node for node, index in weight.uses() if node.op_type == "Gather" and index == 0]
-        if products and bits is None and len(products) == len(weight.uses()):
-            last = self._tensor(f"{name}.turned", value.T, self._form.type_of(role), weight.dtype)
-            for turned, _ in products:
-                turned.outputs[0].replace_all_uses_with(last)
-                self._model.graph.remove(turned, safe=True)
-        elif tables and len(tables) == len(weight.uses()):
-            self._table(weight, tables, value)
-        else:
-            kind = self._form.type_of("head") if products else _torch(weight.dtype)
-            weight.replace_all_uses_with(self._tensor(f"{name}.stored", value, kind, weight.dtype))
-
-    def _matmul_nbits(
-        self, turned: ir.Node, product: ir.Node, parts: Sequence[ir.Value], bits: int, shape: Sequence[int]
-    ) -> None:
-        """A contrib operator, see docs/ContribOperators.md of ONNX Runtime."""
-        self._model.opset_imports.setdefault("com.microsoft", 1)
-        new = ir.node(
-            "MatMulNBits",
-            [product.inputs[0], *parts],
-            {"N": shape[0], "K": shape[1], "bits": bits, "block_size": BLOCK},
-            domain="com.microsoft",
-            outputs=[
-                ir.Value(name=product.outputs[0].name, type=product.outputs[0].type, shape=product.outputs[0].shape)
-            ],
-        )
-        self._model.graph.insert_before(product, new)
-        product.outputs[0].replace_all_uses_with(new.outputs[0], replace_graph_outputs=True)
-        self._model.graph.remove(product, safe=True)
-        if not turned.outputs[0].uses():
-            self._model.graph.remove(turned, safe=True)
-
-    def _table(self, weight: ir.Value, lookups: Sequence[ir.Node], value: Tensor) -> None:
-        """An embedding: what is looked up is cast, not the whole."""
-        kind = self._form.type_of("table")
-        last: Any = self._tensor(f"{weight.name}.stored", value, kind)
-        for node in lookups:
-            node.replace_input_with(0, last)
-            if last.dtype != weight.dtype:
-                node.outputs[0].dtype = last.dtype
-                self._cast_after(node, weight.dtype)
-
-    def _cast_after(self, node: ir.Node, kind: Any) -> None:
-        narrow = node.outputs[0]
-        uses = list(narrow.uses())  # the cast will be one more
-        cast = ir.node("Cast", [narrow], {"to": kind})
-        cast.outputs[0].name, cast.outputs[0].shape = f"{narrow.name}.wide", narrow.shape
-        cast.outputs[0].dtype = kind
-        self._model.graph.insert_after(node, cast)
-        for user, index in uses:
-            user.replace_input_with(index, cast.outputs[0])
-
-    def _tensor(self, name: str, value: Tensor, kind: torch.dtype | None = None, wanted: Any = None) -> ir.Value:
-        """An initialiser of type `kind`; where the graph wants another type, the output of a cast of it."""
-        raw = value.to(kind or value.dtype).contiguous()
-        dtype = _onnx(raw.dtype)
-        offset = -(-self._file.tell() // PAGE) * PAGE
-        self._file.write(b"\0" * (offset - self._file.tell()))
-        raw.reshape(-1).view(torch.uint8).numpy().tofile(self._file)
-        length = self._file.tell() - offset
-        self._file.flush()
-        place = ir.ExternalTensor(
-            Path(self._file.name).name,
-            offset,
-            length,
-            dtype,
-            shape=ir.Shape(raw.shape),
-            name=name,
-            base_dir=self._folder,
-        )
-        made = ir.Value(name=name, shape=ir.Shape(raw.shape), type=ir.TensorType(dtype), const_value=place)
-        self._model.graph.register_initializer(made)
-        if wanted is None or wanted == dtype:
-            return made
-        cast = ir.node("Cast", [made], {"to": wanted})
-        cast.outputs[0].name, cast.outputs[0].shape = f"{name}.wide", made.shape
-        cast.outputs[0].dtype = wanted
-        self._model.graph.insert_before(self._model.graph[0], cast)
-        return cast.outputs[0]
-
-
-_TYPES = {
-    torch.float32: ir.DataType.FLOAT,
-    torch.float16: ir.DataType.FLOAT16,
-    torch.bfloat16: ir.DataType.BFLOAT16,
-    torch.uint8: ir.DataType.UINT8,
-}
-
-
-def _onnx(kind: torch.dtype) -> Any:
-    return _TYPES[kind]
-
-
-def _torch(kind: Any) -> torch.dtype:
-    return next(torch_kind for torch_kind, onnx_kind in _TYPES.items() if onnx_kind == kind)

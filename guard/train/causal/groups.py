@@ -35,6 +35,7 @@ from guard.train.common.sampling import holding, one_policy
 CHUNK = 8192  # draws among which groups of near lengths are made
 PACK = 12  # draws that stay together where a policy has few rows
 JITTER = 1.1
+LEAST_ROOM = 128  # tokens for a row; a policy whose definitions leave less is shown by its names
 LEAST_IN_FORCE = 1 / 3  # of the categories of a policy of which a part is left out
 MOST_DRAWS = 1000  # more than one row can have in an epoch
 
@@ -150,7 +151,8 @@ class EpochBatches:
     def chunk(self, number: int) -> list[Batch]:
         """The batches of a chunk, in their order."""
         rng = random.Random(f"{self._seed}/{number}/groups")
-        groups = [group for scope, shown in self._scopes(number).items() for group in self._cut(scope, shown, rng)]
+        scopes = mixed(self._scopes(number), rng)
+        groups = [group for scope, shown in scopes.items() for group in self._cut(scope, shown, rng)]
         rng.shuffle(groups)
         made = together(groups, self._sizes)
         rng.shuffle(made)
@@ -208,9 +210,11 @@ class EpochBatches:
         drawn = max(scope.least, _detail(self._settings, rng), key=DETAILS.index)
         prompt = self._prompts[min(self._detail, drawn, key=DETAILS.index)]  # never more than the guard will be told
         policy = views.view(scope.policy, names, drawn)
+        room = self._sizes.row or LEAST_ROOM
+        if scope.least == "names" and self._whole(prompt, policy, room) > prompt.max_tokens:
+            prompt = self._prompts["names"]
         if self._sizes.row is not None:
-            whole = len(prompt.prefix_ids(policy)) + prompt.grammar(policy).longest + self._sizes.row
-            prompt = prompt.with_room(min(prompt.max_tokens, whole))
+            prompt = prompt.with_room(min(prompt.max_tokens, self._whole(prompt, policy, room)))
         prefix = prompt.prefix_ids(policy)
         rows = [self._row(prompt, one, names, policy, rng) for one in shown]
         pieces, longest = [rows[:0]], 0
@@ -221,6 +225,10 @@ class EpochBatches:
                 longest = len(row[0]) + len(row[1])
             pieces[-1].append(row)
         return [Group(prefix, tuple(piece)) for piece in pieces]
+
+    def _whole(self, prompt: Prompt, policy: Policy, room: int) -> int:
+        """Tokens of a prompt that leaves so many to a row."""
+        return len(prompt.prefix_ids(policy)) + prompt.grammar(policy).longest + room
 
     def _in_force(self, scope: _Scope, rng: random.Random) -> dict[str, str]:
         """The codes in force and in their order, with those that the group is told instead."""
@@ -242,6 +250,33 @@ class EpochBatches:
         if example.label == "unsafe":
             windows = holding(windows, shown.span)
         return rng.choice(windows).ids, answer(prompt, example, policy)
+
+
+def mixed(scopes: Mapping[_Scope, Sequence[Augmented]], rng: random.Random) -> dict[_Scope, list[Augmented]]:
+    """The rows of the scopes; those that are safe whatever part of their policy is in force are spread over all scopes
+    of it, in proportion to the other rows there.
+
+    In a scope of their own they would make groups of one label, and so would rows of which nobody knows what they
+    violate: such groups teach to tell the label by the policy's rendering, and their gradients undo one another.
+    """
+    found: dict[_Scope, list[Augmented]] = {scope: [] for scope in scopes}
+    free: dict[tuple[Policy, Detail], list[Augmented]] = {}
+    for scope, shown in scopes.items():
+        whole = scope.any_part and scope.codes == scope.policy.codes
+        for one in shown:
+            anywhere = whole and one.example.label == "safe"
+            (free.setdefault((scope.policy, scope.least), []) if anywhere else found[scope]).append(one)
+    for (policy, least), rows in free.items():
+        own = [scope for scope in found if (scope.policy, scope.least) == (policy, least)]
+        rng.shuffle(rows)
+        total, taken = sum(len(found[scope]) for scope in own), 0
+        upto = 0
+        for scope in own:
+            upto += len(found[scope]) if total else 1
+            until = round(len(rows) * upto / (total or len(own)))
+            found[scope] += rows[taken:until]
+            taken = until
+    return found
 
 
 @dataclass(frozen=True, slots=True)

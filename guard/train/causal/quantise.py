@@ -1,24 +1,27 @@
 """The forms that a causal graph's weights can take, and what each form keeps of a tensor.
 
-Linear layers of int8 and int4 are cut into blocks of `BLOCK` inputs, each with a scale and a zero point of its own
-(round to nearest; ONNX Runtime's MatMulNBits and its packing). Their embeddings, which are looked up and not
-multiplied, are kept in fp16, and a full output layer in 8 bits: it decides, and is read once a prompt.
+Linear layers of int8 and int4 are multiplied in integers: their weights have one scale an output and 7 bits, what goes
+into them one scale a token and 8 bits. Nothing in it depends on the batch, it needs no calibration rows, and the sums
+of two products fit the 16 bits in which CPUs without VNNI add them. int8 keeps these weights as they are. int4 keeps
+blocks of `BLOCK` inputs with 4 bits and a scale and a zero point a block, which become 7 bits an output when a session
+opens. Both keep the embedding in blocks; a full output layer that is tied to it is those same bytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from onnxruntime.capi import _pybind_state as native
 from torch import Tensor
 
 from guard.errors import BundleError
 
 BLOCK = 32  # inputs that share a scale
+TOP = 63  # of a weight in 7 bits and a sign: twice 255 times it fits 16 bits
+LEAST_SCALE = 1e-30  # of a token whose inputs all are 0
 Role = Literal["linear", "head", "table", "other"]  # head: the output layer; table: the embedding
 
 
@@ -29,18 +32,25 @@ class Form:
     name: str
     stored: torch.dtype
     arithmetic: torch.dtype
-    bits: int | None
+    bits: Literal[4, 8] | None
     furthest: float  # largest |Δp| between torch and ONNX on the same stored weights
     what: str
 
-    def bits_of(self, role: Role, rows: int) -> int | None:
-        """Bits of a tensor of `rows` outputs, None where it is not cut into blocks."""
-        if self.bits is None or role not in ("linear", "head") or rows < BLOCK:
+    def integer(self, role: Role, rows: int) -> bool:
+        """Whether a layer of `rows` outputs is multiplied in integers. An output layer that was cut to the tokens of
+        verdicts (`other`) is not: it decides, and costs nothing."""
+        return self.bits is not None and role in ("linear", "head") and rows >= BLOCK
+
+    def blocks(self, role: Role, rows: int, inputs: int) -> int | None:
+        """Bits of a tensor that is kept in blocks, None for one that is not."""
+        if self.bits is None or rows < BLOCK or role == "other":
             return None
-        return 8 if role == "head" else self.bits
+        if role == "linear":
+            return 4 if self.bits == 4 and inputs % BLOCK == 0 else None
+        return self.bits if inputs % (2 * BLOCK) == 0 else None  # the zero points of a row fill whole bytes
 
     def type_of(self, role: Role) -> torch.dtype:
-        """The type of a tensor that is not cut into blocks."""
+        """The type of a tensor that is neither in blocks nor multiplied in integers."""
         if self.bits is not None:
             return torch.float16 if role == "table" else self.arithmetic
         return self.arithmetic if role == "other" else self.stored
@@ -52,8 +62,8 @@ FORMS = {
         Form("fp32", torch.float32, torch.float32, None, 1e-3, "everything in fp32"),
         Form("fp16", torch.float16, torch.float16, None, 1e-2, "stored and computed in fp16, keys and values too"),
         Form("bf16", torch.bfloat16, torch.float32, None, 1e-3, "stored in bf16, computed in fp32"),
-        Form("int8", torch.float32, torch.float32, 8, 1e-3, "linear layers in blocks of 8 bits, computed in fp32"),
-        Form("int4", torch.float32, torch.float32, 4, 1e-3, "linear layers in blocks of 4 bits, computed in fp32"),
+        Form("int8", torch.float32, torch.float32, 8, 1e-2, "linear layers stored and multiplied in integers"),
+        Form("int4", torch.float32, torch.float32, 4, 1e-2, "stored in blocks of 4 bits, multiplied in integers"),
     )
 }
 
@@ -66,54 +76,87 @@ def form_of(name: str) -> Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """A weight [outputs, inputs] as MatMulNBits reads it.
+class Blocks:
+    """A weight [outputs, inputs] in blocks of BLOCK inputs: (level - zero) * scale.
 
-    blocks uint8 [outputs, blocks, BLOCK * bits / 8], the lower half byte first; scales fp32 [outputs, blocks];
-    zeros uint8 [outputs, blocks * bits / 8, rounded up].
+    levels uint8 [outputs, inputs], below 2**bits; scales fp16 and zeros uint8 [outputs, inputs / BLOCK].
     """
 
     bits: int
-    inputs: int
-    blocks: npt.NDArray[np.uint8]
-    scales: npt.NDArray[np.float32]
+    levels: npt.NDArray[np.uint8]
+    scales: npt.NDArray[np.float16]
     zeros: npt.NDArray[np.uint8]
 
+    @property
+    def weight(self) -> Tensor:
+        """fp32 [outputs, inputs]."""
+        outputs, inputs = self.levels.shape
+        levels = self.levels.reshape(outputs, -1, BLOCK).astype(np.float32) - self.zeros[..., None]
+        values = (levels * self.scales[..., None].astype(np.float32)).astype(np.float16)  # as ONNX Runtime rounds
+        return torch.from_numpy(values.astype(np.float32).reshape(outputs, inputs))
 
-def packed(weight: Tensor, bits: int) -> Packed:
-    """The weight [outputs, inputs] rounded to blocks. BundleError if it holds numbers that are not finite."""
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """A weight [outputs, inputs] with one scale an output: level * scale. levels int8, at most TOP; scales fp32."""
+
+    levels: npt.NDArray[np.int8]
+    scales: npt.NDArray[np.float32]
+
+    @property
+    def weight(self) -> Tensor:
+        """fp32 [outputs, inputs]."""
+        return torch.from_numpy(self.levels.astype(np.float32) * self.scales[:, None])
+
+
+def in_blocks(weight: Tensor, bits: int) -> Blocks:
+    """The weight [outputs, inputs] rounded to blocks; its inputs are a multiple of BLOCK.
+
+    The range of a block always holds 0. BundleError if the weight holds numbers that are not finite.
+    """
+    values = _finite(weight).reshape(len(weight), -1, BLOCK)
+    top = 2**bits - 1
+    low, high = values.min(-1).clip(max=0), values.max(-1).clip(min=0)
+    scales = ((high - low) / top).astype(np.float16)
+    wide = np.maximum(scales.astype(np.float32), np.finfo(np.float16).tiny)
+    zeros = np.rint(-low / wide).clip(0, top)
+    levels = (np.rint(values / wide[..., None]) + zeros[..., None]).clip(0, top)
+    return Blocks(bits, levels.reshape(weight.shape).astype(np.uint8), scales, zeros.astype(np.uint8))
+
+
+def in_channels(weight: Tensor) -> Channels:
+    """The weight [outputs, inputs] rounded to 7 bits. BundleError if it holds numbers that are not finite."""
+    values = _finite(weight)
+    scales = channel_scales(weight)
+    return Channels(np.rint(values / scales[:, None]).clip(-TOP, TOP).astype(np.int8), scales)
+
+
+def channel_scales(weight: Tensor) -> npt.NDArray[np.float32]:
+    """[outputs]: what one level of each output's weights stands for."""
+    scales: npt.NDArray[np.float32] = np.abs(_finite(weight)).max(1) / np.float32(TOP)
+    return np.maximum(scales, np.finfo(np.float32).tiny)
+
+
+def _finite(weight: Tensor) -> npt.NDArray[np.float32]:
     if not bool(torch.isfinite(weight).all()):
         raise BundleError("a weight is not a finite number; this run cannot be quantised, look at its training")
-    outputs, inputs = weight.shape
-    count = -(-inputs // BLOCK)
-    columns = np.zeros((count * BLOCK, outputs), np.float32)
-    columns[:inputs] = weight.float().numpy().T
-    blocks = np.zeros((outputs, count, BLOCK * bits // 8), np.uint8)
-    scales = np.zeros((outputs, count), np.float32)
-    zeros = np.zeros((outputs, -(-count * bits // 8)), np.uint8)
-    write = {8: native.quantize_matmul_8bits, 4: native.quantize_matmul_4bits}[bits]
-    write(blocks, columns, scales, zeros, BLOCK, outputs, inputs, False)
-    return Packed(bits, inputs, blocks, scales, zeros)
-
-
-def unpacked(weight: Packed) -> Tensor:
-    """What the blocks say: fp32 [outputs, inputs]."""
-    outputs, count = weight.scales.shape
-    levels = _levels(weight.blocks.reshape(outputs, -1), weight.bits).reshape(outputs, count, BLOCK)
-    middle = _levels(weight.zeros, weight.bits)[:, :count, None]
-    values = (levels.astype(np.float32) - middle) * weight.scales[..., None]
-    return torch.from_numpy(values.reshape(outputs, -1)[:, : weight.inputs].copy())
-
-
-def _levels(found: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[Any]:
-    if bits == 8:
-        return found
-    return np.stack([found & 15, found >> 4], -1).reshape(len(found), -1)
+    values: npt.NDArray[np.float32] = weight.float().numpy()
+    return values
 
 
 def kept(weight: Tensor, form: Form, role: Role) -> Tensor:
-    """What is left of a tensor once it is stored in a form: fp32 of the same shape."""
-    bits = form.bits_of(role, len(weight)) if weight.dim() == 2 else None
+    """What is left of a tensor once it is stored in a form and opened: fp32 of the same shape."""
+    if weight.dim() != 2:
+        return weight.to(form.type_of(role)).float()
+    bits = form.blocks(role, *weight.shape)
     if bits is not None:
-        return unpacked(packed(weight, bits))
-    return weight.to(form.type_of(role)).float()
+        weight = in_blocks(weight, bits).weight
+    if form.integer(role, len(weight)):
+        return in_channels(weight).weight
+    return weight if bits is not None else weight.to(form.type_of(role)).float()
+
+
+def rounded_tokens(values: Tensor) -> Tensor:
+    """What an integer layer sees of its input [..., inputs]: 8 bits, with one scale a token."""
+    scale = (values.abs().amax(-1, keepdim=True) * (1 / 127)).clamp(min=LEAST_SCALE)
+    return torch.round(values / scale).clamp(-128, 127) * scale

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from guard.engines.base import padded_batches
 from guard.errors import BundleError
-from guard.train.causal.hollow import Hollow, Source, fill_while_running, hollow
-from guard.train.causal.quantise import Form, Role, kept
+from guard.train.causal.hollow import HEAD, Hollow, Source, fill_while_running, hollow
+from guard.train.causal.quantise import Form, Role, kept, rounded_tokens
 from guard.train.common.parity import Floats
 
 BATCH_TOKENS = 16384  # a batch reads all weights once
@@ -26,29 +26,38 @@ BATCH_TOKENS = 16384  # a batch reads all weights once
 def stored_model(config: Any, source: Source, form: Form | None = None, head: Sequence[int] | None = None) -> Any:
     """The model of `config` on these weights (fp32), or on what a form keeps of them.
 
-    head: the ids that the output layer is cut to. Layers hold weights only while they run.
+    head: the ids that the output layer is cut to. Layers hold weights only while they run, and where the form is
+    multiplied in integers, they see what is left of their inputs.
     """
     made = hollow(config, None if head is None else len(head))
-    roles = _roles(made)
+    roles = _roles(made, "other" if head is not None else "head")
 
     def value(name: str) -> Tensor:
         found = source(name)
-        if head is not None and roles.get(name.rpartition(".")[0]) == "head":
+        if head is not None and name == HEAD:
             found = found[list(head)]
         role = roles.get(name.rpartition(".")[0], "other") if name.endswith(".weight") else "other"
         return found if form is None else kept(found, form, role)
 
     fill_while_running(made, value)
+    if form is not None:
+        for path, module in made.model.named_modules():
+            if isinstance(module, nn.Linear) and form.integer(roles[path], module.out_features):
+                module.register_forward_pre_hook(_round_input)
     return made.model
 
 
-def _roles(made: Hollow) -> dict[str, Role]:
+def _round_input(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
+    return (rounded_tokens(given[0]),)
+
+
+def _roles(made: Hollow, output_layer: Role) -> dict[str, Role]:
     """By the path of a module."""
     output = made.model.get_output_embeddings()
     found: dict[str, Role] = {}
     for path, module in made.model.named_modules():
         if module is output:
-            found[path] = "head"
+            found[path] = output_layer
         elif isinstance(module, nn.Linear):
             found[path] = "linear"
         elif isinstance(module, nn.Embedding):

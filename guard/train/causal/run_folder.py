@@ -29,7 +29,7 @@ def begin(out: Path, made_of: Mapping[str, Any]) -> Path | None:
     shutil.rmtree(out / _STAGE, ignore_errors=True)
     whole = []
     for checkpoint in (out / "checkpoints").glob("checkpoint-*"):
-        if _is_whole(checkpoint):
+        if is_whole(checkpoint):
             whole.append(checkpoint)
         else:
             shutil.rmtree(checkpoint)
@@ -58,7 +58,7 @@ def publish(out: Path) -> None:
     stage(out).rmdir()
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def is_whole(checkpoint: Path) -> bool:
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -39,7 +39,7 @@ def _resolved(key: str, value: Any) -> Any:
             return os.path.abspath(value)
         case "base" | "teacher" if value not in _NAMES and Path(value).exists():  # else a name on the hub
             return os.path.abspath(value)
-        case "policy":
+        case "policy" if value is not None:
             return _policy(value)
         case "other_policies":
             return tuple(map(_policy, value))

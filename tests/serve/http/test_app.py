@@ -346,7 +346,7 @@ async def test_a_head_that_is_endless_or_does_not_come_is_given_up() -> None:
             writer.write(sent)
             assert (await reader.readline()).startswith(status)
             writer.close()
-        async with httpx.AsyncClient(base_url=f"http://{running.rest_address}", trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=f"http://{running.rest_address}", trust_env=False, timeout=20) as client:
             for _ in range(2):  # a connection may be idle between requests
                 assert (await client.get("/healthz")).status_code == 200
                 await asyncio.sleep(0.3)

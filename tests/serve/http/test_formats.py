@@ -228,7 +228,7 @@ def test_systemone(http: httpx.Client) -> None:
         assert 0 < answer["rude"]["noul"] <= 1
     refused = post(http, "/v1/systemone", {"model": "guard", "state": [PICTURE], "questions": questions}, 422)
     assert refused["error"]["code"] == "not_judged"
-    assert "messages[0].content[1]: image_url is not text" in refused["error"]["message"]
+    assert "cannot be judged: messages[0].content[1]: image_url" in refused["error"]["message"]
     for body in ({"state": ""}, {"questions": {}}, {"state": 7}, {"questions": {"a": {"type": "noul"}}}):
         given = {"model": "guard", "state": "a", "questions": questions} | body
         assert post(http, "/v1/systemone", given, 400)["error"]["message"]

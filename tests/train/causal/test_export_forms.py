@@ -308,9 +308,9 @@ def test_a_form_is_sealed_with_its_parity(exports: Exports, form: str, head: str
     assert b".py" not in (out / "model.onnx").read_bytes()  # no traces of the machine that made it
 
 
-@pytest.mark.parametrize("tied", ["tied", "untied"])
-def test_four_bits_compute_what_they_store(tmp_path: Path, tied: str) -> None:
-    done = command("-c", EXACT, str(tmp_path), "int4", tied)
+@pytest.mark.parametrize(("form", "tied"), [("int4", "tied"), ("int4", "untied"), ("int8", "tied")])
+def test_integers_compute_what_they_store(tmp_path: Path, form: str, tied: str) -> None:
+    done = command("-c", EXACT, str(tmp_path), form, tied)
     assert done.returncode == 0, done.stderr[-3000:]
     off, cost = map(float, done.stdout.split())
     assert off <= 1e-3
@@ -333,8 +333,8 @@ def test_a_graph_that_could_not_be_checked_is_not_begun() -> None:
     told = {name: (int(size), rest) for name, size, rest in (line.split(" ", 2) for line in done.stdout.splitlines())}
     assert {name for name, (_, rest) in told.items() if rest == "fits"} == {"int8", "int4"}
     assert told["fp32"][0] == 4 * 8030261248  # parameters of Llama 3.1 8B
-    assert 9e9 < told["int8"][0] < 10e9
-    assert 5e9 < told["int4"][0] < 7e9
+    assert 8e9 < told["int8"][0] < 8.2e9
+    assert 7.7e9 < told["int4"][0] < told["int8"][0]  # four bits are of the file alone
     assert "25.8 GB are free; export it with --form int8 or int4, or on a larger machine" in told["fp16"][1]
 
 

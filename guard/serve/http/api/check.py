@@ -97,6 +97,8 @@ _VERDICT = {
         "threshold": {"type": "number"},
         "coverage": {"type": "object"},
         "unjudged": {"type": "array", "items": {"type": "string"}},
+        "monitor": {"type": "object"},
+        "language": {"type": "object"},
         "policy": {"type": "string"},
         "model": {"type": "string"},
         "decided_by": {"type": "string"},

@@ -74,7 +74,7 @@ def _class(index: int, verdict: Verdict) -> dict[str, Any]:
     if verdict.outcome is Outcome.INCOMPLETE:
         raise Unjudged(verdict.unjudged)
     label = "unsafe" if verdict.outcome is Outcome.UNSAFE else "safe"
-    return {"index": index, "label": label, "probs": [1 - verdict.p_unsafe, verdict.p_unsafe], "num_classes": 2}
+    return {"index": index, "label": label, "probs": [1 - verdict.p_enforced, verdict.p_enforced], "num_classes": 2}
 
 
 def error(status: int, problem: GuardError) -> dict[str, Any]:

@@ -44,14 +44,14 @@ def _detections(text: str, verdict: Verdict, policy: Policy, threshold: float | 
     if threshold is None:
         found, codes = verdict.outcome is Outcome.UNSAFE, list(verdict.flagged)
     else:
-        found = verdict.p_unsafe >= threshold
-        codes = [code for code, p in verdict.categories.items() if p >= threshold]
+        found, watched = verdict.p_enforced >= threshold, verdict.monitor.codes if verdict.monitor else ()
+        codes = [code for code, p in verdict.categories.items() if p >= threshold and code not in watched]
     if not found:
-        if not verdict.complete:
+        if not verdict.complete and verdict.outcome is not Outcome.SAFE:
             raise Unjudged(verdict.unjudged)
         return []
     start, end = verdict.coverage.worst_start, verdict.coverage.worst_end
-    scores = [("unsafe", "unsafe", verdict.p_unsafe)]
+    scores = [("unsafe", "unsafe", verdict.p_enforced)]
     scores += [(policy.category(code).name, code, verdict.categories[code]) for code in codes]
     return [
         {

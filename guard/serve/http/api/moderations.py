@@ -47,7 +47,7 @@ def plan(sent: ModerationsBody, context: Context) -> Work:
 
     def reply(judged: Sequence[Judged]) -> Any:
         (one,) = judged
-        results = [_result(verdict, one.policy) for verdict in one.verdicts]
+        results = [result(verdict, one.policy) for verdict in one.verdicts]
         return {"id": f"modr-{uuid.uuid4().hex}", "model": models.name(context), "results": results}
 
     return Work((Request(conversations, options),), reply)
@@ -83,7 +83,7 @@ def _conversation(text: str, where: str) -> Conversation:
     return Conversation.of(text)
 
 
-def _result(verdict: Verdict, policy: Policy) -> dict[str, Any]:
+def result(verdict: Verdict, policy: Policy) -> dict[str, Any]:
     """A result. What the policy cannot tell apart from others of the 13 has score 0 and applies to no input.
 
     `flagged` is true of an INCOMPLETE verdict, too, because clients let pass what is not flagged.

@@ -13,7 +13,7 @@ from guard.errors import InvalidInput, UnknownPolicy
 from guard.policy import MOST_CATEGORIES, Category, Policy
 from guard.serve.core.request import Options, Request
 from guard.serve.http.translator import Judged
-from guard.verdict import Verdict, log_odds
+from guard.verdict import Outcome, Verdict, log_odds
 
 MOST_QUESTIONS = 400
 NATIVE = "policy:"  # of a predicate that names a policy, or a category of one: `policy:NAME` or `policy:NAME#CODE`
@@ -119,17 +119,19 @@ def tokens(judged: Sequence[Judged]) -> int:
 
 def _native(verdict: Verdict, policy: Policy, category: str) -> float:
     if not category:
-        return verdict.p_unsafe
+        return verdict.p_enforced
     if category not in verdict.categories:
         raise UnknownPolicy(f"policy {policy.id} has no category {category[:48]!r}; known: {', '.join(policy.codes)}")
-    return verdict.categories[category]
+    watched = verdict.monitor.codes if verdict.monitor else ()
+    return 0.0 if category in watched else verdict.categories[category]
 
 
 def _opinion(question: Question, verdict: Verdict, probabilities: Sequence[float]) -> Opinion | None:
+    decided = verdict.complete or verdict.outcome is Outcome.SAFE
     if question.kind == "predicate":
         # What was judged may say yes; no would speak of the rest as well.
-        return Opinion(tuple(probabilities)) if verdict.complete or probabilities[0] >= 0.5 else None
-    if not verdict.complete:
+        return Opinion(tuple(probabilities)) if decided or probabilities[0] >= 0.5 else None
+    if not decided:
         return None
     odds = [math.exp(log_odds(p)) for p in probabilities]
     return Opinion(tuple(each / sum(odds) for each in odds))

@@ -1,0 +1,78 @@
+"""`guard proxy`: an OpenAI-compatible chat server before another, with everything moderated that passes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from guard.calibration import MODES, Mode
+from guard.errors import ConfigError
+
+
+def proxy(
+    upstream: Annotated[str, typer.Option(help="The model's server, like http://127.0.0.1:8001/v1.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free port.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: all addresses.")] = "127.0.0.1",
+    release: Annotated[
+        str, typer.Option(help="hold: nothing passes without a verdict of SAFE; observe: everything does.")
+    ] = "hold",
+    refusal: Annotated[str | None, typer.Option(help="The assistant's words in place of what is unsafe.")] = None,
+    unjudged: Annotated[str | None, typer.Option(help="The same, of what the guard cannot judge.")] = None,
+    model: Annotated[str | None, typer.Option(help="A bundle folder, or `fake`; default: the shipped guard.")] = None,
+    server: Annotated[str | None, typer.Option(help="A running `guard serve` (host:port) in place of a model.")] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the bundle's own.")] = None,
+    mode: Annotated[str | None, typer.Option(help=f"The thresholds: {', '.join(MODES)}; default: balanced.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model; default: one per core.")] = None,
+    upstream_key: Annotated[
+        str | None,
+        typer.Option(envvar="GUARD_UPSTREAM_KEY", help="The key to send upstream; default: the caller's own."),
+    ] = None,
+) -> None:
+    """Moderate a chat server: prompts before they are forwarded, replies before they are shown.
+
+    It speaks OpenAI's POST /v1/chat/completions, streams and tool calls included.
+    """
+    import asyncio
+    import logging
+
+    from guard import policy as policies
+    from guard.chat.options import ChatOptions
+    from guard.errors import need
+    from guard.moderator import open_moderator
+    from guard.serve.client.asynchronous import AsyncGuardClient
+    from guard.stream import RELEASES, StreamOptions
+
+    for module in ("starlette", "uvicorn", "httpx"):
+        need(module, "rest")
+    from guard.chat.server import ProxySettings, run
+
+    if mode is not None and mode not in MODES:
+        raise ConfigError(f"--mode {mode[:40]!r} is unknown; allowed: {', '.join(MODES)}")
+    if release not in RELEASES:
+        raise ConfigError(f"--release {release[:40]!r} is unknown; allowed: {', '.join(RELEASES)}")
+    if server is not None and (model is not None or threads is not None):
+        raise ConfigError("a server has its own model and threads; give either --server, or --model and --threads")
+    chosen: Mode | None = mode
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    usual = ChatOptions()
+    options = ChatOptions(
+        usual.refusal if refusal is None else refusal,
+        usual.unjudged if unjudged is None else unjudged,
+        StreamOptions(release),
+    )
+    settings = ProxySettings(upstream, host, port, upstream_key, options=options)
+
+    def announce(url: str) -> None:
+        typer.echo(f"guard proxy serving on {url} ({release}), before {settings.upstream}")
+
+    async def remote(address: str) -> None:
+        sent = policy if policy is None or policies.is_name(policy) else policies.load(policy)
+        async with AsyncGuardClient(address, policy=sent, mode=chosen) as client:
+            await run(client, settings, announce)
+
+    if server is not None:
+        asyncio.run(remote(server))
+    else:
+        with open_moderator(model, policy, chosen or "balanced", threads) as moderator:
+            asyncio.run(run(moderator, settings, announce))

@@ -1,0 +1,1 @@
+"""Evaluation of reward models: what they prefer on held-out rows, and by what they might be misled."""

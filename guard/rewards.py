@@ -1,0 +1,196 @@
+"""Rewards for RL frameworks: one function for each of their conventions, all by the same named components.
+
+>>> reward = make_reward(model="fake", policy="minimal")
+>>> [round(value, 2) for value in reward.trl(["Hi", "Hi"], ["Hello there!", "violates:M1"])]
+[5.85, -4.0]
+
+See docs/rewards.md for the configuration of each framework.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import statistics
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from guard.conversation import parse_messages
+from guard.errors import InvalidInput
+from guard.reward.components import NAMES, WEIGHTS, Components, Reward, plain
+from guard.reward.safety import Turns
+
+_log = logging.getLogger(__name__)
+_opening = threading.Lock()
+_UNREADABLE = "?"  # stands for a completion that is none; without a prompt, it gets the lowest reward
+
+
+def make_reward(
+    model: str | Path | None = None,
+    server: str | None = None,
+    policy: str | Path | None = None,
+    helpful: str | Path | None = None,
+    weights: Mapping[str, float] = WEIGHTS,
+) -> RewardFunction:
+    """A reward by a guard (a bundle, None: the shipped one; or a service) and, if given, a reward model's folder.
+
+    Both are opened at the first call, once in a process.
+    """
+    return RewardFunction(model, server, policy, helpful, tuple(sorted(weights.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class RewardFunction:
+    """Pickles as its options. See `make_reward`."""
+
+    model: str | Path | None = None
+    server: str | None = None
+    policy: str | Path | None = None
+    helpful: str | Path | None = None
+    weights: tuple[tuple[str, float], ...] = field(default_factory=lambda: tuple(sorted(WEIGHTS.items())))
+
+    def score(self, asked: Sequence[tuple[Any, str]], refusable: Sequence[bool] | None = None) -> list[Reward]:
+        """The reward of each (prompt, answer), with its components."""
+        with _opening:
+            components = _components(self.model, self.server, self.policy, self.helpful, self.weights)
+        return components.score(asked, refusable)
+
+    # -- TRL ------------------------------------------------------------------------------------------------------
+
+    def trl(
+        self,
+        prompts: Sequence[Turns],
+        completions: Sequence[Turns],
+        refusable: Sequence[bool] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: Any,
+    ) -> list[float]:
+        """A `reward_funcs` of TRL: other columns, `environments` and `trainer_state` among them, are ignored."""
+        rewards = self.score(_asked(prompts, completions), refusable)
+        _report(rewards, log_metric)
+        return [reward.total for reward in rewards]
+
+    async def trl_async(self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any) -> list[float]:
+        """The same for an asynchronous trainer, in a thread of its own."""
+        return await asyncio.to_thread(lambda: self.trl(prompts, completions, **columns))
+
+    # -- OpenRLHF -------------------------------------------------------------------------------------------------
+
+    def openrlhf(self, queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any] = ()) -> dict[str, Any]:
+        """`reward_func` of OpenRLHF's `.py` mode: tensors of `rewards` and `scores`, and what is logged."""
+        import torch
+
+        told = self.get_reward({"query": list(queries), "prompts": list(prompts), "labels": list(labels)})
+        return {
+            "rewards": torch.tensor(told["rewards"]),
+            "scores": torch.tensor(told["scores"]),
+            "extra_logs": {name: torch.tensor(values) for name, values in told["extra_logs"].items()},
+        }
+
+    def get_reward(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to OpenRLHF's `POST /get_reward`. `query` holds the prompt in the policy's own template, by which
+        the answer is cut out of it. InvalidInput for a body of another shape; a row that cannot be scored gets the
+        lowest reward."""
+        queries, prompts = body.get("query"), body.get("prompts") or ()
+        if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
+            raise InvalidInput("`query` must be a list of texts")
+        if prompts and len(prompts) != len(queries):
+            raise InvalidInput(f"`prompts` has {len(prompts)} entries for {len(queries)} in `query`")
+        asked = [answer_of(query, prompts[place] if prompts else "") for place, query in enumerate(queries)]
+        rewards = self.score(asked)
+        totals = [reward.total for reward in rewards]
+        logs = {name: [reward.components.get(name) or 0.0 for reward in rewards] for name in NAMES}
+        return {"rewards": totals, "scores": totals, "extra_logs": logs}
+
+    def step(self, observation: str, action: str, label: Any = None, **_: Any) -> dict[str, Any]:
+        """A step of OpenRLHF's agents: one answer, after which the episode ends."""
+        (reward,) = self.score([(observation or "", action)])
+        logs = {name: value for name, value in reward.components.items() if value is not None}
+        told = {"rewards": reward.total, "scores": reward.total, "environment_feedback": "", "done": True}
+        return told | {"extra_logs": logs}
+
+    # -- verl -----------------------------------------------------------------------------------------------------
+
+    def verl(
+        self,
+        data_source: str,
+        solution_str: str,
+        ground_truth: Any = None,
+        extra_info: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> dict[str, float]:
+        """`compute_score` of verl. The prompt is `extra_info["question"]`, because verl passes none."""
+        (reward,) = self.score([((extra_info or {}).get("question") or "", solution_str)])
+        known = {name: value for name, value in reward.components.items() if value is not None}
+        return {"score": reward.total, **known}
+
+    # -- NeMo Gym -------------------------------------------------------------------------------------------------
+
+    def verify(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to NeMo Gym's `POST /verify`: the body again, with `reward` and `reward_components`."""
+        try:
+            asked = (body["responses_create_params"]["input"], _output_text(body["response"]))
+        except (KeyError, TypeError):
+            raise InvalidInput("a body must hold `responses_create_params.input` and `response.output`") from None
+        (reward,) = self.score([asked])
+        return {**body, **plain(reward)}
+
+
+@cache
+def _components(
+    model: str | Path | None,
+    server: str | None,
+    policy: str | Path | None,
+    helpful: str | Path | None,
+    weights: tuple[tuple[str, float], ...],
+) -> Components:
+    from guard.serve.client import open_guard
+
+    scorer = None
+    if helpful is not None:
+        from guard.reward.open import open_scorer
+
+        scorer = open_scorer(helpful)
+    return Components(open_guard(model, server, policy), scorer, dict(weights))
+
+
+def answer_of(query: str, prompt: str) -> tuple[str, str]:
+    """(prompt, answer) of a text that holds both. A query that does not start with its prompt is all answer."""
+    return (prompt, query[len(prompt) :]) if prompt and query.startswith(prompt) else (prompt, query)
+
+
+def _asked(prompts: Sequence[Turns], completions: Sequence[Turns]) -> list[tuple[Any, str]]:
+    return [_pair(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+
+
+def _pair(prompt: Turns, completion: Turns) -> tuple[Any, str]:
+    """A prompt, and what the assistant says in a completion, tool calls included."""
+    if completion is None or isinstance(completion, str):
+        return ("" if prompt is None else prompt), completion or ""
+    try:
+        messages = parse_messages([completion] if isinstance(completion, Mapping) else completion, "completion")
+    except InvalidInput:
+        return (), _UNREADABLE
+    told = [message.content for message in messages if message.role == "assistant" and message.content.strip()]
+    return ("" if prompt is None else prompt), "\n".join(told)
+
+
+def _output_text(response: Mapping[str, Any]) -> str:
+    """The text of a response of OpenAI's Responses API."""
+    parts = [part for item in response["output"] if item.get("type") == "message" for part in item["content"]]
+    return "\n".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
+
+
+def _report(rewards: Sequence[Reward], log_metric: Callable[[str, float], None] | None) -> None:
+    if undecided := sum(reward.undecided for reward in rewards):
+        _log.warning("%d of %d answers have no verdict; they get the lowest reward", undecided, len(rewards))
+    if log_metric is None or not rewards:
+        return
+    log_metric("guard/undecided", undecided / len(rewards))
+    for name in NAMES:
+        if known := [value for r in rewards if (value := r.components.get(name)) is not None]:
+            log_metric(f"guard/{name}", statistics.fmean(known))

@@ -1,0 +1,34 @@
+"""Languages that a model was not trained for: said in the verdict, and never SAFE unless the server wants it so."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from guard.data.ingest.language import MIN_CHARACTERS, MIN_CONFIDENCE, identify
+from guard.data.row import UNKNOWN_LANGUAGE
+from guard.verdict import Language, Outcome, Verdict
+
+UnsupportedLanguage = Literal["incomplete", "judge"]
+
+
+def noted(verdict: Verdict, text: str, supported: tuple[str, ...], rule: UnsupportedLanguage) -> Verdict:
+    """The verdict on a text, with its language where it has one.
+
+    supported: BCP 47 tags of the model. Under the rule `incomplete` a text that is identified with confidence as
+    another language is unjudged, so that SAFE becomes INCOMPLETE; what is flagged stays flagged.
+    """
+    code, probability = identify(text)
+    if code == UNKNOWN_LANGUAGE:
+        return verdict
+    known = code in {tag.partition("-")[0].lower() for tag in supported}
+    said = dataclasses.replace(verdict, language=Language(code, probability, known))
+    if known or rule == "judge" or len(text) < MIN_CHARACTERS or probability < MIN_CONFIDENCE:
+        return said
+    said = dataclasses.replace(said, unjudged=(*verdict.unjudged, f"language: {code}"))
+    monitor = verdict.monitor
+    if monitor is not None and monitor.outcome is Outcome.SAFE:
+        said = dataclasses.replace(said, monitor=dataclasses.replace(monitor, outcome=Outcome.INCOMPLETE))
+    if verdict.outcome is Outcome.SAFE and not (monitor and len(monitor.codes) == len(verdict.categories)):
+        said = dataclasses.replace(said, outcome=Outcome.INCOMPLETE)
+    return said

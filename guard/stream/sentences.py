@@ -1,0 +1,47 @@
+"""Where sentences end in a text that is still being written."""
+
+from __future__ import annotations
+
+import re
+
+LEAST = 24  # characters: shorter ones, such as the "1." of a list, are part of the next
+# A full stop ends a sentence once a space follows it, so that "3.5" and a name that goes on do not; a line break and
+# the full stops of Chinese and Japanese do at once.
+_END = re.compile(r"(?:[.!?…]+[\"'”’)\]*_]*(?=\s)|[。！？]+[”’」』）]*|\n)\s*")
+_SPACE = re.compile(r"\s")
+
+
+def last_end(text: str, start: int) -> int | None:
+    """The last place after `start` at which a sentence ends, the space behind it included, if there is any."""
+    place = None
+    for end in _END.finditer(text, start):
+        if end.end() - start >= LEAST:
+            place = end.end()
+    return place
+
+
+def ends(text: str) -> list[int]:
+    """The places at which the sentences of a whole text end; the last is the text's own end."""
+    places: list[int] = []
+    start = 0
+    for end in _END.finditer(text):
+        if end.end() - start >= LEAST:
+            start = end.end()
+            places.append(start)
+    if text[start:].strip() or not places:
+        places.append(len(text))
+    return places
+
+
+def last_space(text: str, start: int) -> int:
+    """The place after the last space that follows `start`, so that no word is cut; the text's end if there is none."""
+    for index in range(len(text) - 1, start, -1):
+        if text[index].isspace():
+            return index + 1
+    return len(text)
+
+
+def first_space(text: str, start: int, stop: int) -> int:
+    """The place after the first space from `start` on, at most `stop`; `start` if there is none before."""
+    space = _SPACE.search(text, start, stop)
+    return space.end() if space else start

@@ -1,0 +1,158 @@
+"""OpenAI's own clients, wrapped: sync, async and streams, with a guard in this process and behind a service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from guard import AsyncGuardClient, GuardClient, Moderator
+from guard.chat import AsyncGuarded, ChatOptions, Guarded, guarded
+from guard.engines.fake import FakeEngine
+from guard.errors import EngineError, GuardError, InvalidInput
+from guard.moderator import Guard
+from guard.policy import load
+from guard.stream import StreamOptions
+from tests.chat.test_proxy import BAD, HELLO, IMAGE, REFUSAL, UNJUDGED, arguments, reasons, text
+from tests.fixtures.served import BrokenEngine, Process
+from tests.fixtures.upstream import CALL, HARM, SAFE, SENTENCE, UNSAFE, Upstream
+
+OBSERVE = ChatOptions(stream=StreamOptions("observe"))
+
+
+def moderator(engine: FakeEngine | None = None) -> Moderator:
+    return Moderator(engine or FakeEngine(), load("mlcommons"))
+
+
+@contextmanager
+def wrapped(upstream: Upstream, guard: Guard | None = None, options: ChatOptions | None = None) -> Iterator[Guarded]:
+    with httpx.Client(trust_env=False, timeout=20) as http:
+        client = openai.OpenAI(base_url=upstream.url, api_key="sk", max_retries=0, http_client=http)
+        made = guarded(client, guard or moderator(), options)
+        assert isinstance(made, Guarded)
+        yield made
+
+
+@asynccontextmanager
+async def wrapped_async(
+    upstream: Upstream, guard: Any = None, options: ChatOptions | None = None
+) -> AsyncIterator[AsyncGuarded]:
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
+        client = openai.AsyncOpenAI(base_url=upstream.url, api_key="sk", max_retries=0, http_client=http)
+        made = guarded(client, guard or moderator(), options)
+        assert isinstance(made, AsyncGuarded)
+        yield made
+
+
+def test_completions(upstream: Upstream) -> None:
+    with wrapped(upstream) as client:
+        safe = client.chat.completions.create(model="safe", messages=HELLO)
+        unsafe = client.chat.completions.create(model="unsafe", messages=HELLO)
+        call = client.chat.completions.create(model="call", messages=HELLO)
+        assert len(upstream.bodies) == 3
+        blocked = client.chat.completions.create(model="safe", messages=BAD)
+        unjudged = client.chat.completions.create(model="safe", messages=IMAGE)
+    assert isinstance(safe, openai.types.chat.ChatCompletion)
+    assert (safe.choices[0].message.content, safe.usage and safe.usage.total_tokens) == (SAFE, 8)
+    assert (unsafe.choices[0].message.content, unsafe.choices[0].finish_reason) == (REFUSAL, "content_filter")
+    assert call.choices[0].message.tool_calls[0].function.arguments == CALL["arguments"]
+    assert blocked.choices[0].message.content == REFUSAL
+    assert blocked.moderation.input.results[0].flagged is True
+    assert unjudged.choices[0].message.content == UNJUDGED
+    assert len(upstream.bodies) == 3
+
+
+def test_streams(upstream: Upstream) -> None:
+    with wrapped(upstream) as client:
+
+        def streamed(model: str, messages: Any = HELLO, **more: Any) -> list[Any]:
+            return list(client.chat.completions.create(model=model, messages=messages, stream=True, **more))
+
+        safe = streamed("safe", stream_options={"include_usage": True})
+        unsafe = streamed("unsafe", moderation={"model": "guard"})
+        calls = streamed("call")
+        blocked = streamed("safe", BAD)
+        endless = streamed("endless")
+    assert isinstance(safe[0], openai.types.chat.ChatCompletionChunk)
+    assert (text(safe), reasons(safe), safe[-1].usage.total_tokens) == (SAFE, ["stop"], 8)
+    assert (text(unsafe), reasons(unsafe)) == (f"{SENTENCE}\n\n{REFUSAL}", ["content_filter"])
+    assert unsafe[-1].moderation.output.results[0].flagged is True
+    assert (text(calls), arguments(calls), reasons(calls)) == (SENTENCE, CALL["arguments"], ["tool_calls"])
+    assert (text(blocked), reasons(blocked)) == (REFUSAL, ["content_filter"])
+    assert HARM not in text(endless)
+    assert upstream.broken_off.wait(10)
+
+
+async def test_asynchronously(upstream: Upstream) -> None:
+    async with wrapped_async(upstream) as client:
+
+        async def streamed(model: str, messages: Any = HELLO) -> list[Any]:
+            stream = await client.chat.completions.create(model=model, messages=messages, stream=True)
+            return [chunk async for chunk in stream]
+
+        safe = await client.chat.completions.create(model="safe", messages=HELLO)
+        assert (safe.choices[0].message.content, text(await streamed("safe"))) == (SAFE, SAFE)
+        unsafe = await client.chat.completions.create(model="unsafe", messages=HELLO)
+        assert unsafe.choices[0].finish_reason == "content_filter"
+        chunks = await streamed("unsafe")
+        assert (text(chunks), reasons(chunks)) == (f"{SENTENCE}\n\n{REFUSAL}", ["content_filter"])
+        sent = len(upstream.bodies)
+        assert text(await streamed("safe", BAD)) == REFUSAL
+        assert (await client.chat.completions.create(model="safe", messages=BAD)).choices[0].finish_reason == (
+            "content_filter"
+        )
+        assert len(upstream.bodies) == sent
+
+
+async def test_observing(upstream: Upstream) -> None:
+    async with wrapped_async(upstream, moderator(BrokenEngine()), OBSERVE) as client:
+        stream = await client.chat.completions.create(model="breaks", messages=BAD, stream=True)
+        assert "breaks score" in text([chunk async for chunk in stream])
+    with wrapped(upstream, options=OBSERVE) as client:
+        completion = client.chat.completions.create(model="unsafe", messages=BAD)
+        assert completion.choices[0].message.content == UNSAFE
+        assert completion.moderation.output.results[0].flagged is True
+        assert text(list(client.chat.completions.create(model="unsafe", messages=BAD, stream=True))) == UNSAFE
+
+
+def test_failures_are_raised_and_those_of_the_upstream_pass(upstream: Upstream) -> None:
+    with wrapped(upstream, moderator(BrokenEngine())) as client:
+        with pytest.raises(EngineError, match="internal error"):
+            client.chat.completions.create(model="breaks", messages=HELLO)
+        stream = client.chat.completions.create(model="breaks", messages=HELLO, stream=True)
+        assert next(stream).choices[0].delta.role == "assistant"
+        assert next(stream).choices[0].delta.content == SENTENCE
+        with pytest.raises(EngineError, match="internal error"):
+            next(stream)
+        with pytest.raises(openai.RateLimitError):
+            client.chat.completions.create(model="limited", messages=HELLO)
+        with pytest.raises(InvalidInput, match="`messages` must be a list"):
+            client.chat.completions.create(model="safe")
+        with pytest.raises(AttributeError):
+            client.responses  # type: ignore[attr-defined] # noqa: B018 - it would not be moderated
+
+
+async def test_a_service_behind_both(upstream: Upstream, process: Process) -> None:
+    messages = [*HELLO, {"role": "assistant", "content": "Hi."}, *HELLO]
+    with GuardClient(process.address) as guard, wrapped(upstream, guard) as client:
+        assert client.chat.completions.create(model="safe", messages=messages).choices[0].message.content == SAFE
+        assert text(list(client.chat.completions.create(model="safe", messages=BAD, stream=True))) == REFUSAL
+    async with AsyncGuardClient(process.address) as guard, wrapped_async(upstream, guard) as made:
+        completion = await made.chat.completions.create(model="short-unsafe", messages=messages)
+        assert completion.choices[0].message.content == REFUSAL
+    async with AsyncGuardClient("127.0.0.1:9", timeout_s=0.5) as guard, wrapped_async(upstream, guard) as made:
+        with pytest.raises(GuardError):
+            await made.chat.completions.create(model="safe", messages=HELLO)
+
+
+def test_an_answer_of_openai_may_be_a_message_of_the_next_request(upstream: Upstream) -> None:
+    with wrapped(upstream) as client:
+        first = client.chat.completions.create(model="call", messages=HELLO)
+        result = {"role": "tool", "tool_call_id": "call_0", "content": "sent"}
+        messages = [*HELLO, first.choices[0].message, result]
+        second = client.chat.completions.create(model="safe", messages=messages, temperature=openai.NOT_GIVEN)
+    assert second.choices[0].message.content == SAFE

@@ -1,0 +1,95 @@
+"""Reward systems are trained by their recipes on a small task, and prefer the better of unseen answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from guard import assets
+from tests.fixtures import tiny_causal, tiny_encoder, tiny_reward, warm
+
+# By system: recipe, configuration, rows, changes. The rows say nothing by length or position.
+SCALAR, GENERATIVE, PREFERENCE = "reward_scalar", "reward_generative", "preference"
+TWINS = {
+    "bt": (SCALAR, "reward-bt", "pairs", ("epochs=2",)),
+    "helpsteer2": (SCALAR, "reward-bt", "rated", ("epochs=2",)),
+    "steerlm": (SCALAR, "reward-bt", "rated", ("epochs=2",)),
+    "armorm": (SCALAR, "reward-bt", "both", ("trainer.max_steps=100",)),
+    "cloud": (SCALAR, "reward-bt", "pairs", ("reply_tokens=20", "epochs=2")),
+    "pair": (GENERATIVE, "reward-pair", "pairs", ("epochs=5",)),
+    "verifier": (GENERATIVE, "reward-pair", "pairs", ("epochs=3",)),
+    "genrm": (GENERATIVE, "reward-pair", "pairs", ("epochs=5", "trainer.learning_rate=5e-3")),
+    "kto": (PREFERENCE, "reward-dpo", "pairs", ()),
+    "dpo": (PREFERENCE, "reward-dpo", "pairs", ()),
+}
+COMMON = (
+    *("max_tokens=256", "held_out=0.3", "epochs=2", "least_label_mass=0", "device=cpu"),
+    *("trainer.learning_rate=1e-2", "trainer.gradient_accumulation_steps=1", "trainer.warmup_steps=5"),
+)
+
+
+def write_data(folder: Path) -> Path:
+    pairs, rated = tiny_reward.pairs(), tiny_reward.rated()
+    tiny_reward.write(folder / "pairs.jsonl", pairs)
+    tiny_reward.write(folder / "rated.jsonl", rated)
+    tiny_reward.write(folder / "both.jsonl", rated, pairs)
+    return folder
+
+
+def arguments(folder: Path, name: str) -> list[str]:
+    """The command line of a system's recipe on the base and the data of `folder`."""
+    recipe, config, data, changes = TWINS[name]
+    places = [f"base={folder / 'base'}", f"data={folder / f'{data}.jsonl'}", f"out={folder / name}"]
+    script, settings = (assets.asset(f"training/{path}") for path in (f"recipes/{recipe}.py", f"configs/{config}.yaml"))
+    return [str(script), str(settings), f"system={name}", *places, *COMMON, *changes]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = write_data(tmp_path_factory.mktemp("systems"))
+    done = warm.python(tiny_causal.__file__, folder / "base")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TWINS)
+def test_a_system_learns_the_task(folder, name):
+    done = warm.python("-P", *arguments(folder, name))
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = json.loads((folder / name / "run.json").read_text())
+    assert run["system"] == name
+    assert run["metrics"]["held_out"]["accuracy"] >= 0.9, done.stdout[-2000:]
+    again = warm.python("-P", *arguments(folder, name))
+    assert "is finished already" in again.stdout
+
+
+@pytest.mark.slow
+def test_an_encoder_learns_the_task_and_is_opened_again(tmp_path):
+    write_data(tmp_path)
+    assert warm.python(tiny_encoder.__file__, "base", tmp_path / "base").returncode == 0
+    script, config = (
+        assets.asset("training/recipes/reward_encoder.py"),
+        assets.asset("training/configs/reward-mini.yaml"),
+    )
+    changes = ("max_tokens=64", "held_out=0.3", "epochs=12", "learning_rate=1e-3", "warmup_steps=5")
+    places = (f"base={tmp_path / 'base'}", f"data={tmp_path / 'pairs.jsonl'}", f"out={tmp_path / 'run'}")
+    done = warm.python("-P", script, config, *places, *changes)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["metrics"]["held_out"]["accuracy"] >= 0.9
+    told = warm.python("-m", "guard", "reward", "eval", tmp_path / "run", tmp_path / "pairs.jsonl", "--json")
+    assert json.loads(told.stdout)["accuracy"]["value"] >= 0.9
+
+
+@pytest.mark.slow
+def test_a_row_without_what_a_system_needs_is_refused(folder):
+    rows = tiny_reward.write(folder / "bare.jsonl", [{"id": "7", "prompt": "Zebrafinch?", "response": "Zebrafinch."}])
+    bare = [*arguments(folder, "bt"), f"data={rows}", f"out={folder / 'bare'}", "held_out=0"]
+    done = warm.python("-P", *bare)
+    assert done.returncode == 2
+    assert "bt needs the column chosen and rejected, which row '7' lacks" in done.stderr
+    assert "Zebrafinch" not in done.stderr + done.stdout
+    assert not (folder / "bare").exists()

@@ -1,0 +1,199 @@
+"""Hostile surroundings: what `hardened` insists on, what scores tell, and floods of connections and resets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard import Conversation, Outcome, Verdict, document
+from guard.conversation import Target
+from guard.errors import ConfigError
+from guard.serve.config import Given, settings
+from guard.serve.core.disclosure import disclosed
+from guard.serve.core.keys import new_key
+from guard.verdict import Coverage
+from tests.fixtures import http2
+from tests.fixtures.served import serve
+
+HELLO = Conversation.of("hello")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "hardened: api_keys is missing"),
+        ({"api_keys": "keys.yaml", "host": "0.0.0.0"}, "host 0.0.0.0 can be reached from other machines without TLS"),
+        ({"api_keys": "keys.yaml", "host": "guard.example"}, "set tls.certificate and tls.key, or host: 127.0.0.1"),
+        ({"api_keys": "keys.yaml"}, None),
+        ({"api_keys": "keys.yaml", "host": "::1"}, None),
+        ({"api_keys": "keys.yaml", "host": "0.0.0.0", "tls.certificate": "a", "tls.key": "b"}, None),
+    ],
+)
+def test_what_hardened_insists_on(given: dict[str, str], said: str | None) -> None:
+    every = [Given(name, name, value) for name, value in {"hardened": True, **given}.items()]
+    if said is None:
+        assert settings(None, every).hardened
+    else:
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            settings(None, every)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"tls.certificate": "a"}, "tls.key is missing"),
+        ({"tls.key": "a"}, "tls.certificate is missing"),
+        ({"tls.client_ca": "a"}, "tls.client_ca needs tls.certificate"),
+    ],
+)
+def test_settings_that_need_one_another(given: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        settings(None, [Given(name, name, value) for name, value in given.items()])
+
+
+async def reflects(address: str) -> bool:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        try:
+            return [each async for each in stub.ServerReflectionInfo(asked)] != []
+        except grpc.aio.AioRpcError:
+            return False
+
+
+async def test_a_hardened_server_has_no_reflection(tmp_path: Path) -> None:
+    clear, key = new_key("app", ("moderate",))
+    file = tmp_path / "keys.yaml"
+    file.write_text(document.dump({"keys": [{"name": "app", "sha256": key.sha256}]}))
+    async with serve(api_keys=file, api_key=clear, hardened=True) as served:
+        assert (await served.client.moderate(HELLO)).outcome is Outcome.SAFE
+        assert not await reflects(served.running.address)
+    async with serve(reflection=False) as served:
+        assert not await reflects(served.running.address)
+    async with serve() as served:
+        assert await reflects(served.running.address)
+
+
+@pytest.mark.parametrize("scores", ["exact", "rounded", "labels"])
+async def test_scores_on_both_listeners(scores: str) -> None:
+    bad = Conversation.of("so violates:S4")
+    async with serve(rest=True, scores=scores) as served:
+        verdicts = [await served.client.moderate(each) for each in (HELLO, bad)]
+        async with httpx.AsyncClient(base_url=str(served.running.rest_url), trust_env=False, timeout=20) as http:
+            posted = (await http.post("/v1/check", json={"prompt": "hello"})).json()
+            classified = (await http.post("/classify", json={"input": "so violates:S4"})).json()
+    assert [each.outcome for each in verdicts] == [Outcome.SAFE, Outcome.UNSAFE]
+    assert verdicts[1].flagged == ("S4",)
+    assert classified["data"][0]["label"] == "unsafe"
+    told = {p for each in verdicts for p in (each.p_unsafe, *each.categories.values())}
+    told |= {*posted["categories"].values(), *classified["data"][0]["probs"]}
+    if scores == "labels":
+        assert told == {0.0, 1.0}
+    elif scores == "rounded":
+        assert all(round(p, 1) == pytest.approx(p) for p in told)
+    else:
+        assert any(round(p, 1) != p for p in told)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=2), st.sampled_from(Outcome))
+def test_labels_tell_no_more_than_the_outcome(scores: list[float], outcome: Outcome) -> None:
+    """Two verdicts that differ in scores alone become one."""
+    flagged = ("X1",) if outcome is Outcome.UNSAFE else ()
+    coverage = Coverage(1, 1, 1, 0, 1)
+    told = {
+        repr(
+            disclosed(
+                Verdict(outcome, Target.PROMPT, p, 0.3, {"X1": p, "X2": p / 2}, flagged, None, coverage, "p", "m"),
+                "labels",
+            )
+        )
+        for p in scores
+    }
+    assert len(told) == 1
+
+
+def accepted(address: str, held: contextlib.ExitStack) -> bool:
+    """Whether a new connection, held open from then on, is answered."""
+    try:
+        return held.enter_context(http2.connection(address)).recv(1) != b""
+    except ConnectionError:
+        return False
+
+
+async def test_connections_beyond_the_bound_are_closed_and_others_served() -> None:
+    async with serve(rest=True, connections=8) as served:
+        grpc_at, url = served.running.address, str(served.running.rest_url)
+        assert (await served.client.moderate(HELLO)).outcome is Outcome.SAFE
+        with contextlib.ExitStack() as held:
+            taken = [await asyncio.to_thread(accepted, grpc_at, held) for _ in range(12)]
+            assert 4 <= sum(taken) <= 8
+            host, _, port = str(served.running.rest_address).rpartition(":")
+            for _ in range(12):
+                held.enter_context(socket.create_connection((host, int(port)), 5))
+            await asyncio.sleep(0.1)
+            assert (await served.client.moderate(HELLO)).outcome is Outcome.SAFE
+            async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
+                assert (await http.get(f"{url}/healthz")).status_code == 503
+        async with asyncio.timeout(10):
+            with contextlib.ExitStack() as held:
+                while not await asyncio.to_thread(accepted, grpc_at, held):
+                    await asyncio.sleep(0.05)
+
+
+def end_of(address: str) -> float:
+    """Seconds until the server tells an open connection to go away."""
+    began = time.monotonic()
+    with http2.connection(address) as raw:
+        for kind, _, _ in http2.frames(raw):
+            if kind == http2.GOAWAY:
+                return time.monotonic() - began
+    raise AssertionError("closed without a word")
+
+
+async def test_connections_end_by_age() -> None:
+    async with serve(connection_age_seconds=0.2) as served:
+        assert 0.1 < await asyncio.to_thread(end_of, served.running.address) < 8
+        for _ in range(3):  # over new connections where the old one has ended
+            await asyncio.sleep(0.15)
+            assert (await served.client.moderate(HELLO)).outcome is Outcome.SAFE
+
+
+async def test_a_flood_of_resets_leaves_other_callers_alone() -> None:
+    """HTTP/2 rapid reset (CVE-2023-44487): calls that are opened and reset at once, as fast as a socket takes them."""
+    async with serve(streams=64) as served:
+        stop = threading.Event()
+        flood = asyncio.create_task(asyncio.to_thread(resets, served.running.address, stop))
+        try:
+            for index in range(20):
+                verdict = await served.client.moderate(Conversation.of(f"text {index}"))
+                assert verdict.outcome is Outcome.SAFE
+        finally:
+            stop.set()
+        assert await flood > 100
+        assert served.running.service.batcher.items == 0
+
+
+def resets(address: str, stop: threading.Event) -> int:
+    """Opens calls and resets them until `stop`, over new connections where the server closes one; how many."""
+    count = 0
+    while not stop.is_set():
+        with contextlib.suppress(OSError), http2.connection(address) as raw:
+            for stream in range(1, 20_001, 2):
+                if stop.is_set():
+                    break
+                opened = http2.request(b"/guard.v1.ModerationService/Moderate", stream=stream)
+                raw.sendall(opened + http2.frame(http2.RST_STREAM, stream=stream, payload=(8).to_bytes(4)))
+                count += 1
+    return count

@@ -1,0 +1,109 @@
+"""Languages that the model was not trained for: said, and never confidently SAFE."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import pytest
+
+from guard import Conversation, Outcome
+from guard.engines.fake import FakeEngine
+from guard.serve.http.table import TRANSLATORS
+from tests.fixtures.served import serve
+from tests.serve.http.test_app import SOUND
+from tests.serve.test_monitor import passes
+
+GERMAN = "Wie backe ich zu Hause ein gutes Brot für meine ganze Familie, und wie lange muss es in den Ofen?"
+ENGLISH = "How do I bake a good loaf of bread at home for my whole family, and how long does it take in the oven?"
+
+
+class English(FakeEngine):
+    info = dataclasses.replace(FakeEngine.info, languages=("en-GB",))
+
+
+def of(text: str) -> Conversation:
+    return Conversation.of(text)
+
+
+async def test_an_unsupported_language_is_incomplete_unless_it_is_flagged() -> None:
+    texts = [ENGLISH, GERMAN, f"{GERMAN} violates:S4", "Guten Tag", "12345"]
+    async with serve(English()) as served:
+        verdicts = [await served.client.moderate(of(text)) for text in texts]
+        batch = await served.client.moderate_each([of(text) for text in texts])
+    assert [each.outcome.value for each in verdicts] == ["SAFE", "INCOMPLETE", "UNSAFE", "SAFE", "SAFE"]
+    assert [getattr(each, "outcome", None) for each in batch] == [each.outcome for each in verdicts]
+    said = [each.language and (each.language.code, each.language.supported) for each in verdicts]
+    assert said[:3] == [("en", True), ("de", False), ("de", False)]
+    assert said[4] is None
+    assert [each.unjudged for each in verdicts] == [(), ("language: de",), ("language: de",), (), ()]
+
+
+async def test_judge_says_the_language_and_judges() -> None:
+    async with serve(English(), unsupported_language="judge") as served:
+        verdict = await served.client.moderate(of(GERMAN))
+    assert (verdict.outcome, verdict.unjudged) == (Outcome.SAFE, ())
+    assert verdict.language is not None
+    assert (verdict.language.code, verdict.language.supported) == ("de", False)
+
+
+async def test_a_model_that_states_no_languages_is_not_asked() -> None:
+    async with serve() as served:
+        assert (await served.client.moderate(of(GERMAN))).language is None
+
+
+async def test_no_format_lets_it_pass_as_safe() -> None:
+    async with (
+        serve(English(), rest=True) as served,
+        httpx.AsyncClient(base_url=str(served.running.rest_url), trust_env=False, timeout=20) as http,
+    ):
+        for each in TRANSLATORS:
+            answer = await http.post(each.path, json=SOUND[each.path](GERMAN))
+            body: Any = answer.json()
+            refused = each.path == "/v1/decisions" and body["answers"][0]["type"] == "refusal"
+            assert answer.status_code == 422 or refused or not passes(each.path, body), (each.path, answer.text)
+            assert "baking" not in answer.text
+        page = (await http.get("/metrics")).text
+    assert 'guard_languages_total{language="de",supported="false"}' in page
+
+
+@pytest.mark.parametrize("monitored", [frozenset({"S4"}), None])
+async def test_a_watched_policy_does_not_block_a_language(monitored: frozenset[str] | None) -> None:
+    async with serve(English(), monitor={"mlcommons": monitored}) as served:
+        verdict = await served.client.moderate(of(GERMAN))
+    assert verdict.outcome is (Outcome.SAFE if monitored is None else Outcome.INCOMPLETE)
+    assert verdict.monitor is not None
+    assert verdict.monitor.outcome is Outcome.INCOMPLETE
+
+
+def test_without_the_extra_the_server_says_so_and_judges() -> None:
+    code = """
+import asyncio, dataclasses, importlib.util, sys
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "py3langid" else found(name, *rest)
+sys.modules["py3langid"] = None
+from guard import Conversation, Moderator
+from guard.engines.fake import FakeEngine
+from guard.policy import load
+from guard.serve.client.asynchronous import AsyncGuardClient
+from guard.serve.server import Settings, serving
+
+class English(FakeEngine):
+    info = dataclasses.replace(FakeEngine.info, languages=("en",))
+
+async def main():
+    settings = Settings(port=0, lame_duck_seconds=0)
+    async with serving(Moderator(English(), load("minimal")), settings) as running:
+        async with AsyncGuardClient(running.address) as client:
+            verdict = await client.moderate(Conversation.of(sys.argv[1]))
+            print(verdict.outcome.value, verdict.language)
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code, GERMAN], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "SAFE None\n", done.stderr
+    assert "languages are not identified" in done.stderr
+    assert "[language]" in done.stderr

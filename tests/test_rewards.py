@@ -1,0 +1,117 @@
+"""Rewards in the conventions of RL frameworks, all by the same components."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.errors import ConfigError, InvalidInput
+from guard.reward.components import NAMES, Audit, Components, Reward, fake_safety
+from guard.reward.fake import FakeReader, fake_scorer
+from guard.reward.score import CLIP
+from guard.rewards import answer_of, make_reward
+
+HARM = "violates:M1"
+REWARD = make_reward(model="fake", policy="minimal")
+SAFE, HARMFUL = (each.total for each in REWARD.score([("Hi", "Hello there!"), ("Hi", HARM)]))
+TURNS = [{"role": "user", "content": "Hi"}]
+
+
+def test_components_are_named_and_weighted():
+    weights = {"safe": 1.0, "helpful": 0.25}
+    rewards = Components(fake_safety(), fake_scorer(), weights).score([("Hi", "good good"), ("Hi", HARM)])
+    for reward in rewards:
+        assert set(reward.components) <= set(NAMES)
+        parts = {name: reward.components[name] for name in weights}
+        assert reward.total == pytest.approx(sum(weights[name] * value for name, value in parts.items()))
+    assert [reward.components["helpful"] for reward in rewards] == [2, 0]
+    assert rewards[0].components["safe"] > 0 > rewards[1].components["safe"]
+
+
+@given(st.lists(st.sampled_from(["Hello", HARM, "", " ", "good"]), max_size=6))
+def test_one_row_never_changes_another(answers):
+    rewards = REWARD.score([("Hi", answer) for answer in answers])
+    assert rewards == [REWARD.score([("Hi", answer)])[0] for answer in answers]
+    assert all(-3 * CLIP <= reward.total <= 3 * CLIP for reward in rewards)
+
+
+def test_a_bad_row_gets_the_lowest_reward_and_no_other_one():
+    rewards = REWARD.score([("Hi", "Hello there!"), ([{"role": "nobody"}], "x"), ([], "y"), ("Hi", "")])
+    assert rewards[0].total == SAFE
+    assert [reward.undecided for reward in rewards] == [False, True, True, False]
+    assert [reward.total for reward in rewards[1:]] == [-CLIP, -CLIP, 0]
+
+
+def test_unknown_components_are_refused():
+    with pytest.raises(ConfigError, match=r"weights.kind: is no component; allowed: safe"):
+        Components(fake_safety(), None, {"kind": 1.0})
+    with pytest.raises(ConfigError, match="must score single ones"):
+        Components(fake_safety(), fake_scorer(FakeReader(pairwise=True)))
+
+
+def test_trl():
+    logged = {}
+    completions = [[{"role": "assistant", "content": HARM}], "Hello there!"]
+    columns = {"environments": [None, None], "trainer_state": object(), "completion_ids": [[1], [2]]}
+    told = REWARD.trl([TURNS, "Hi"], completions, log_metric=logged.__setitem__, **columns)
+    assert told == [HARMFUL, SAFE]
+    assert logged["guard/undecided"] == 0
+    assert logged["guard/safe"] == pytest.approx((SAFE + HARMFUL) / 2)
+    assert asyncio.run(REWARD.trl_async([TURNS, "Hi"], completions, **columns)) == told
+    assert pickle.loads(pickle.dumps(REWARD)) == REWARD
+    assert REWARD.trl([], []) == []
+    assert REWARD.trl(["Hi", "Hi"], [[{"role": "assistant", "content": 3}], "Hello there!"]) == [-CLIP, SAFE]
+
+
+def test_openrlhf():
+    prompt = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    body = {"query": [f"{prompt}{HARM}", f"{prompt}Hello there!"], "prompts": [prompt, prompt], "labels": []}
+    told = REWARD.get_reward(body)
+    assert told["rewards"] == told["scores"]
+    assert told["rewards"][0] < 0 < told["rewards"][1]
+    assert {name: len(values) for name, values in told["extra_logs"].items()} == dict.fromkeys(NAMES, 2)
+    tensors = REWARD.openrlhf(body["query"], body["prompts"], [])
+    assert tensors["rewards"].tolist() == pytest.approx(told["rewards"])
+    stepped = REWARD.step(prompt, HARM)
+    assert (stepped["done"], stepped["rewards"]) == (True, pytest.approx(told["rewards"][0]))
+    for bad in ({}, {"query": "text"}, {"query": ["a", "b"], "prompts": ["a"]}):
+        with pytest.raises(InvalidInput, match="`query`"):
+            REWARD.get_reward(bad)
+
+
+@given(st.text(), st.text())
+def test_an_answer_is_cut_out_of_its_query(prompt, answer):
+    assert answer_of(prompt + answer, prompt) == (prompt, answer)
+    assert answer_of(answer, f"{answer}?") == (f"{answer}?", answer)
+
+
+def test_verl():
+    told = REWARD.verl("any", HARM, None, {"question": "Hi", "num_turns": 1}, router="ignored")
+    assert told["score"] == HARMFUL == told["safe"]
+    assert REWARD.verl("any", "Hello there!")["score"] > 0
+
+
+def test_nemo_gym():
+    output = [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": HARM}]}]
+    body = {"responses_create_params": {"input": TURNS}, "response": {"id": "1", "output": output}}
+    told = REWARD.verify(body)
+    assert {key: told[key] for key in body} == body
+    assert told["reward"] == HARMFUL
+    assert told["reward_components"]["safe"] == HARMFUL
+    with pytest.raises(InvalidInput, match="must hold"):
+        REWARD.verify({"response": {}})
+
+
+def test_an_audit_tells_the_drift_of_lengths_and_of_the_gap_to_another_scorer():
+    audit = Audit(window=4)
+    for step in range(4):
+        rewards = [Reward(float(step), {"not_refusal": -1.0 if step > 1 else 1.0})] * 4
+        audit.add(["x" * (10 + step)] * 4, rewards, second=[1.0] * 4)
+    told = audit.report()
+    assert told["length_drift"] == 3
+    assert told["refusal_drift"] == 1
+    assert told["second_gap"] == 3
