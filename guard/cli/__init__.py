@@ -25,8 +25,8 @@ from guard.cli import (
     doctor,
     evaluation,
     export,
-    fetch,
     filter,
+    guards,
     keys,
     output,
     policy,
@@ -53,7 +53,7 @@ app.command("serve")(serve.serve)
 app.command("proxy")(proxy.proxy)
 app.command("train")(train.train)
 app.command("export")(export.export)
-app.command("fetch")(fetch.fetch)
+app.command("fetch")(guards.fetch)
 app.command("cascade")(cascade.cascade)
 app.command("redteam")(redteam.redteam)
 app.command("doctor")(doctor.doctor)
