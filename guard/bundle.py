@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt
 from guard import assets, calibration, policy, schema
 from guard.calibration import Calibration
 from guard.digest import file_digest
-from guard.errors import BundleError, DocumentError, NoBundle, PolicyError
+from guard.errors import AssetError, BundleError, DocumentError, NoBundle, PolicyError
 from guard.external_data import locations
 from guard.policy import Policy
 
@@ -60,20 +60,18 @@ class Bundle:
 
 
 def open_bundle(root: str | Path | None = None) -> Bundle:
-    """The verified bundle at `root` (None: the shipped one).
+    """The verified bundle at `root`: a folder, or the name of a guard (None: the shipped one).
 
     Raises BundleError if a file is missing, differs from its digest, or lies outside the folder; if the manifest was
     altered, or a graph reads weights from a file that it does not name; or if the policy is not the one that it was
     trained for. Other files that the manifest does not name are ignored.
     """
-    folder = assets.default_bundle() if root is None else Path(root)
+    folder = _folder(root)
     if not folder.exists():
         raise NoBundle(f"{folder}: no such folder; give a bundle folder made by `guard export RUN OUT`")
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder}: no {MANIFEST} there; give a bundle folder made by `guard export RUN OUT`")
-    plain, manifest = _read(folder / MANIFEST)
-    if model_digest(plain) != manifest.model:
-        raise BundleError(f"{folder / MANIFEST}: altered after sealing (digest mismatch); restore the bundle")
+    manifest = read_manifest(folder / MANIFEST)
     for name, digest in manifest.files.items():
         _verify(folder, name, digest)
     for name in manifest.files:
@@ -86,6 +84,25 @@ def open_bundle(root: str | Path | None = None) -> Bundle:
             f"{folder}: policy.yaml has digest {own.digest}, the model was trained for {manifest.policy}; restore it"
         )
     return Bundle(folder, manifest, own, calibration.read(folder / "calibration.json"))
+
+
+def _folder(root: str | Path | None) -> Path:
+    if root is None:
+        return assets.default_bundle()
+    if not assets.is_bundle_name(str(root)):
+        return Path(root)
+    try:
+        return assets.named_bundle(str(root))
+    except AssetError as problem:
+        raise NoBundle(str(problem)) from None
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A bundle's manifest, its own digest checked, its files not. BundleError if it is none or was altered."""
+    plain, manifest = _read(path)
+    if model_digest(plain) != manifest.model:
+        raise BundleError(f"{path}: altered after sealing (digest mismatch); restore the bundle")
+    return manifest
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Manifest]:

@@ -25,7 +25,7 @@ ORDER = (
     "prompts", "views", "engines",
     "moderator", "stream", "batcher",
     "jobs", "llm", "report",
-    "data", "data.sources", "data.ingest", "data.build", "data.dataset",
+    "data", "data.sources", "data.ingest", "data.build", "data.dataset", "fetch",
     "annotate", "filter", "serve", "chat", "train", "reward", "rewards", "evaluate",
     "doctor", "cli", "__main__",
 )

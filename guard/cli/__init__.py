@@ -26,6 +26,7 @@ from guard.cli import (
     evaluation,
     export,
     filter,
+    guards,
     keys,
     output,
     policy,
@@ -52,6 +53,7 @@ app.command("serve")(serve.serve)
 app.command("proxy")(proxy.proxy)
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.command("fetch")(guards.fetch)
 app.command("cascade")(cascade.cascade)
 app.command("redteam")(redteam.redteam)
 app.command("doctor")(doctor.doctor)

@@ -112,11 +112,11 @@ def test_the_folds_of_transfer_are_seven_groups() -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
 def test_a_recipe_reads_its_configs_and_tells_the_nearest_key(recipe: Path) -> None:
     own = [str(path) for path in TRAINING if plain(path)["recipe"] == recipe.stem]
-    done = warm.python("-P", "-c", LOAD, recipe, "max_tokns", *own)
+    done = warm.python("-P", "-c", LOAD, recipe, "sedd", *own)
     assert done.returncode == 0, done.stderr[-3000:]
     told = done.stdout.splitlines()
     assert told[::2] == own
-    assert all("unknown key `max_tokns`; did you mean `max_tokens`?" in line for line in told[1::2])
+    assert all("unknown key `sedd`; did you mean `seed`?" in line for line in told[1::2])
     assert len(told) == 2 * len(own)
 
 

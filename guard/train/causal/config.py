@@ -81,10 +81,10 @@ def check(config: Config, where: str) -> None:
                 "set share_prefix=false, or switch it off"
             )
     judged = config.judge_steps or config.checkpoint_steps
-    if config.keep == "best" and judged % config.checkpoint_steps and config.checkpoint_steps % judged:
+    if config.keep == "best" and config.dev_rows and config.checkpoint_steps % judged:
         raise ConfigError(
-            f"{where}: judge_steps={judged} and checkpoint_steps={config.checkpoint_steps}: one must be a multiple of "
-            "the other, so that what is judged best is there; or set keep=last"
+            f"{where}: checkpoint_steps={config.checkpoint_steps} must be a multiple of judge_steps={judged}, so that "
+            "every checkpoint is judged; or set keep=last"
         )
 
 

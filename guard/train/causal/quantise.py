@@ -62,8 +62,8 @@ FORMS = {
         Form("fp32", torch.float32, torch.float32, None, 1e-3, "everything in fp32"),
         Form("fp16", torch.float16, torch.float16, None, 1e-2, "stored and computed in fp16, keys and values too"),
         Form("bf16", torch.bfloat16, torch.float32, None, 1e-3, "stored in bf16, computed in fp32"),
-        Form("int8", torch.float32, torch.float32, 8, 1e-2, "linear layers stored and multiplied in integers"),
-        Form("int4", torch.float32, torch.float32, 4, 1e-2, "stored in blocks of 4 bits, multiplied in integers"),
+        Form("int8", torch.float32, torch.float32, 8, 3e-2, "linear layers stored and multiplied in integers"),
+        Form("int4", torch.float32, torch.float32, 4, 3e-2, "stored in blocks of 4 bits, multiplied in integers"),
     )
 }
 

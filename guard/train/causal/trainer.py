@@ -146,6 +146,15 @@ class VerdictTrainer(SFTTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Of checkpoints that rank equally well the last is the best: it has learnt more of what is not ranked, the
+        categories."""
+        best = self.state.best_metric
+        if best is not None and metrics.get(f"eval_{self.args.metric_for_best_model}") == best:
+            self.state.best_metric = math.nextafter(best, -math.inf)
+        found: bool = super()._determine_best_metric(metrics, trial)
+        return found
+
     def _read(self, windows: Sequence[Ids], dev_set: DevSet) -> VerdictScores:
         order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
         size, world = self.args.eval_batch_size, self.args.world_size

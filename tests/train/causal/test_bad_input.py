@@ -124,7 +124,7 @@ def spoil(path: Path, token: str, other: str) -> None:
         ("precision", "ConfigError: trainer.bf16 is set by this recipe; give precision, outside of trainer"),
         ("too many frozen", r"ConfigError: frozen_layers=99: the base has \d+ layers; at least one must be left"),
         ("unknown lora", "ConfigError: lora.rank is no option of LoraConfig"),
-        ("missing base", "ConfigError: base '.*nowhere': no model can be had there"),
+        ("missing base", "ConfigError: base '.*nowhere': no folder of that name, and the hub gave none"),
         ("no weights", "ConfigError: base '.*bare': the folder holds no weights"),
         ("encoder", "ConfigError: base '.*bert': is a BertForMaskedLM, not a causal language model"),
         ("no tokenizer", "ConfigError: base '.*no-tokenizer': has no tokenizer.json"),

@@ -93,4 +93,4 @@ def test_a_run_stops_when_it_no_longer_gets_better(folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads((folder / "still" / "run.json").read_text(encoding="utf-8"))
     assert record["metrics"]["steps"] < 40
-    assert record["metrics"]["best_step"] < record["metrics"]["steps"]
+    assert record["metrics"]["best_step"] == record["metrics"]["steps"]  # of checkpoints that rank equally, the last

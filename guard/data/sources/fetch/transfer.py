@@ -122,14 +122,14 @@ def download(session: Session, file: UpstreamFile, body: Body, sha256: str | Non
     DataError if there is no such file, the server cannot be reached, or sends too much.
     """
     url = session.hosts.url(file)
-    _receive(session, url, body)
+    receive(session, url, body)
     pointed = _pointed(body)
     if pointed is None:
         return url
     if sha256 not in (None, pointed):
         raise DataError(f"{url} is a Git LFS pointer to sha256 {pointed}; expected {sha256}")
     url = f"{session.hosts.media}/{quote(file.name)}"
-    _receive(session, url, body)
+    receive(session, url, body)
     if body.sha256 != pointed:
         raise DataError(f"{url}: expected sha256 {pointed}, which its pointer names, got {body.sha256}")
     return url
@@ -143,7 +143,7 @@ def _pointed(body: Body) -> str | None:
     return fields.get(b"oid", b"").decode("ascii", "replace").removeprefix("sha256:")
 
 
-def _receive(session: Session, url: str, body: Body) -> None:
+def receive(session: Session, url: str, body: Body) -> None:
     """Fills `body` with what `url` serves, in several attempts if need be."""
     httpx, host = need("httpx", "data"), urlsplit(url).netloc
     if host in session.unreachable:
