@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from guard.prompts.window import Ids
+from guard.train.causal.attention import prefix_of, shares_prefix
 from guard.train.causal.groups import Batch, Group
 from guard.train.causal.rows import IGNORED
 
@@ -59,22 +60,31 @@ def verdict_loss(
     layer, which gets the learnt positions alone. share_prefix: whether the prefix is computed once.
     """
     prefix, ids, labels = given["prefix"], given["input_ids"], given["labels"]
-    past = None
+    past: dict[str, Any] = {"use_cache": False}
     if share_prefix:
-        past = cached(model, prefix, len(ids))
+        past = before(model, prefix, ids)
     else:
         ids = torch.cat([prefix.expand(len(ids), -1), ids], 1)
         labels = nn.functional.pad(labels, (prefix.shape[1], 0), value=IGNORED)
     learnt = labels[:, 1:] != IGNORED
     hook = backbone.register_forward_hook(functools.partial(learnt_alone, learnt))
     try:
-        logits = model(input_ids=ids, past_key_values=past, use_cache=share_prefix).logits[0]
+        logits = model(input_ids=ids, **past).logits[0]
     finally:
         hook.remove()
     expected = labels[:, 1:][learnt]
     tokens = nn.functional.cross_entropy(logits.float(), expected, reduction="none")
     right = int((logits.detach().argmax(1) == expected).sum())
     return VerdictLoss(tokens * first_token_weights(labels, first_token_weight)[learnt], right)
+
+
+def before(model: Any, prefix: Tensor, ids: Tensor) -> dict[str, Any]:
+    """What a model is called with beside rows [rows, tokens] that follow one prefix [1, prefix]."""
+    if not shares_prefix(model):
+        return {"past_key_values": cached(model, prefix, len(ids)), "use_cache": True}
+    length = prefix.shape[1]
+    positions = torch.arange(length, length + ids.shape[1], device=ids.device)[None]
+    return {"prefix": prefix_of(cached(model, prefix, 1)), "position_ids": positions, "use_cache": False}
 
 
 def cached(model: Any, prefix: Tensor, rows: int) -> Any:

@@ -23,6 +23,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from guard.errors import ConfigError
 from guard.prompts.prompt import Prompt
 from guard.prompts.window import Ids
+from guard.train.causal.attention import use_shared_prefix
 from guard.train.causal.dev_eval import DevRow, VerdictScores, ranking, score_verdicts
 from guard.train.causal.groups import EpochBatches
 from guard.train.causal.qlora import keep_stored
@@ -74,6 +75,9 @@ class VerdictTrainer(SFTTrainer):
                     weight.data = weight.data.float()
             keep_stored(adapted)
         freeze(adapted, frozen_layers)
+        if share_prefix:
+            bare = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
+            use_shared_prefix(bare, self.args.device.type)
         self.model_accepts_loss_kwargs = True  # the loss below is a mean over the whole step
         self.train_dataset = batches
         self.seconds_judging = 0.0

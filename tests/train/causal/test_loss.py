@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guard.train.causal.attention import shares_prefix, use_shared_prefix
 from guard.train.causal.groups import Group
 from guard.train.causal.rows import IGNORED
 from tests.fixtures.lazy import lazy
@@ -65,9 +66,12 @@ def gradients(model: Any, share: bool) -> tuple[Any, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_shared_prefix_has_the_loss_and_the_gradients_of_whole_prompts(kind: str) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])  # that it would be trained on
+def test_a_shared_prefix_has_the_loss_and_the_gradients_of_whole_prompts(kind: str, device: str) -> None:
     model = tiny(kind).train()
-    alone, together = gradients(model, False), gradients(model, True)
+    alone = gradients(model, False)
+    assert use_shared_prefix(model, device) == shares_prefix(model) == (device == "cpu" and kind != "gemma2")
+    together = gradients(model, True)
     torch.testing.assert_close(together[0], alone[0], rtol=1e-5, atol=1e-6)
     assert together[1].keys() == alone[1].keys()
     for name, gradient in alone[1].items():
