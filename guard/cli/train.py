@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,11 +59,20 @@ def train(
         check_installed(package, "train")
     # -P keeps the recipe's folder off sys.path, so that no file beside it can shadow a package.
     command = [sys.executable, "-P", str(assets.asset(f"training/recipes/{recipe}.py")), str(path), *changes]
-    try:
-        completed = subprocess.run(command, env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}, check=False)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    raise typer.Exit(completed.returncode)
+    raise typer.Exit(_run(command))
+
+
+def _run(command: list[str]) -> int:
+    """The exit code of a command that ends when this process is asked to end; 130 after an interrupt."""
+    with subprocess.Popen(command, env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}) as started:
+        before = signal.signal(signal.SIGTERM, lambda *_: started.terminate())
+        try:
+            return started.wait()
+        except KeyboardInterrupt:
+            started.terminate()
+            return 130
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def is_causal(base: str | None) -> bool:

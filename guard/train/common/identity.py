@@ -14,16 +14,20 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
+
 from guard import policy
 from guard.digest import file_digest
 from guard.errors import BundleError, ConfigError
 from guard.policy import Policy
 
 STARTED = "started.json"
+LOCK = ".lock"
 MODEL_FILES = ("*.json", "*.safetensors", "*.bin")
 DATA_FILES = ("*", "*/*.arrow", "*/state.json")  # built, or saved by `datasets`; not a run's folder among them
 _NAMES = ("mini", "minilm")  # bases that are not folders
 _SHOWN = 80
+_held: dict[Path, FileLock] = {}  # of the runs of this process, until it ends
 Config = TypeVar("Config", bound=Any)
 
 
@@ -87,7 +91,8 @@ def made_of(config: Any, free: Collection[str], digests: Mapping[str, Any]) -> d
 def claim(out: Path, made_of: Mapping[str, Any]) -> None:
     """Creates the folder of a run and records its identity there, or compares the identity with the recorded one.
 
-    ConfigError if the folder holds a run with another identity, or something else.
+    The folder is this process's own until it ends. ConfigError if it holds a run with another identity, or something
+    else, or if another process trains there.
     """
     now = json.loads(json.dumps(made_of, default=sorted))  # as after a round trip; sets become lists
     started, draft = out / STARTED, out / f".{STARTED}"
@@ -98,12 +103,26 @@ def claim(out: Path, made_of: Mapping[str, Any]) -> None:
                 f"{out}: holds a run that differs in {'; '.join(differing)}. Choose another folder with --out, or "
                 "remove this one"
             )
-    elif out.is_dir() and any(entry.name != draft.name for entry in out.iterdir()):
+    elif out.is_dir() and any(entry.name not in (draft.name, LOCK) for entry in out.iterdir()):
         raise ConfigError(f"{out}: is not empty and not a run of this recipe; choose another folder with --out")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    _lock(out)
+    if not started.exists():
         draft.write_text(json.dumps(now, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         draft.replace(started)
+
+
+def _lock(out: Path) -> None:
+    if int(os.environ.get("LOCAL_RANK", 0)) or out.resolve() in _held:  # one process of several holds it for all
+        return
+    lock = FileLock(out / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ConfigError(
+            f"{out}: another process trains there; wait for it, stop it, or choose another folder with --out"
+        ) from None
+    _held[out.resolve()] = lock
 
 
 def check_unchanged(record: Mapping[str, Any], name: str, now: str, where: str, instead: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,18 @@ def test_a_killed_run_goes_on_with_the_same_losses(folder: Path, unkilled: dict[
     assert losses(run) == unkilled
     kept = [folder / name / "adapter" / "adapter_model.safetensors" for name in ("killed", "unkilled")]
     assert kept[0].read_bytes() == kept[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_guard_train_ends_with_its_recipe_when_it_is_asked_to(folder: Path) -> None:
+    _, config, *changes = tiny_sft.command(folder, "asked", "trainer.max_steps=10000")[2:]
+    command = [sys.executable, "-m", "guard", "train", config, *changes]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.startswith("step ") for line in process.stdout)
+        process.terminate()
+        assert process.wait(60) != 0
+        process.stdout.read()  # ends once the recipe has, which holds the pipe too
 
 
 @pytest.mark.slow

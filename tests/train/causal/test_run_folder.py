@@ -9,7 +9,7 @@ import pytest
 
 from guard.errors import ConfigError
 from guard.train.causal import run_folder as folder
-from guard.train.common.identity import STARTED
+from guard.train.common.identity import LOCK, STARTED
 
 MADE_OF = {"base": "tiny", "trainer": {"learning_rate": 1e-4, "max_steps": 8}, "codes": frozenset({"b", "a"})}
 
@@ -83,5 +83,5 @@ def test_a_run_killed_while_it_was_published_is_published_again(tmp_path: Path, 
     folder.publish(tmp_path)
     assert folder.is_finished(tmp_path)
     found = {path.name for path in tmp_path.iterdir()}
-    assert found == {"adapter", "checkpoints", "policy.yaml", "run.json", "started.json"}
+    assert found == {LOCK, "adapter", "checkpoints", "policy.yaml", "run.json", "started.json"}
     assert (tmp_path / "adapter" / "adapter_model.safetensors").read_bytes() == b"best"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,3 +104,26 @@ def test_the_export_tells_what_has_changed_since() -> None:
     check_unchanged(record, "data", "a" * 64, "rows.jsonl", "restore it")
     with pytest.raises(BundleError, match=r"rows\.jsonl: .* digest of the data was a{12}, is now b{12}; restore it"):
         check_unchanged(record, "data", "b" * 64, "rows.jsonl", "restore it")
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from guard.train.common.identity import claim
+claim(Path(sys.argv[1]), {"recipe": "sft"})
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_folder_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", HOLDER, str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match="another process trains there"):
+            claim(out, {"recipe": "sft"})
+        other.communicate("")
+    claim(out, {"recipe": "sft"})
+    claim(out, {"recipe": "sft"})  # the same process goes on
