@@ -34,7 +34,7 @@ from guard.train.common.config import RESUMABLE, settle
 from guard.train.common.identity import digests, resolved
 from guard.train.common.loss import loss_of, refusal_loss
 from guard.train.common.run_folder import run_recipe
-from guard.train.common.sampling import Sample, one_policy, samples
+from guard.train.common.sampling import Sample, samples
 from guard.train.common.teacher import Taught, teach, teachers_loss
 from guard.train.encoder import model as encoder
 from guard.train.encoder.run import EncoderConfig, begin, finish, fit
@@ -59,7 +59,7 @@ def main(path: str, overrides: list[str]) -> None:
     # The data, and what the teacher says of it.
     inputs = digests(config, rules, encoder.base_folder(config.base)) | {"teacher": teacher.info.digest}
     run = begin(config, rules, inputs, RESUMABLE)
-    settings, pool = one_policy(config.augmentation), benign(run.train)
+    settings, pool = config.augmentation, benign(run.train)
 
     def progress(done: int, total: int) -> None:
         if done == total or done % 2048 == 0:

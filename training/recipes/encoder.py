@@ -37,7 +37,7 @@ from guard.train.common.labels import relabelled
 from guard.train.common.loss import loss_of, refusal_loss
 from guard.train.common.replay import Replay, drawn, replayed
 from guard.train.common.run_folder import run_recipe
-from guard.train.common.sampling import Sample, one_policy, samples
+from guard.train.common.sampling import Sample, samples
 from guard.train.encoder import model as encoder
 from guard.train.encoder.run import EncoderConfig, begin, finish, fit
 from guard.train.encoder.step import in_force, logits_of, paraphrases
@@ -63,7 +63,7 @@ def main(path: str, overrides: list[str]) -> None:
     replay_rules, replays = replayed(config.replay)
     replays = weighed(replays, config.source_weights)
     run = begin(config, rules, inputs, (*RESUMABLE, "average_with_base"))
-    settings, pool, replay_pool = one_policy(config.augmentation), benign(run.train), benign(replays)
+    settings, pool, replay_pool = config.augmentation, benign(run.train), benign(replays)
     replay_rows = config.replay.rows(len(run.train))
 
     @functools.lru_cache(1)

@@ -5,8 +5,8 @@ the number of workers. Each step has its own random numbers, so that enabling on
 the others' choices.
 
 Steps on the text are independent of the label: safe and unsafe examples are mistyped, disguised, padded, injected and
-put into machine text at the same rates, so that none of it predicts the label. Steps on the policy follow the rules of
-`policy_views`, steps on the roles those of `turns`.
+put into machine text at the same rates, so that none of it predicts the label. Steps on the roles follow the rules of
+`turns`. What becomes of the policy is drawn for groups of rows, not here: guard.train.causal.groups.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from pydantic import ConfigDict, Field, PositiveInt
 
 from guard import schema
 from guard.conversation import Conversation, Example, Message
-from guard.policy import Detail, Policy
+from guard.policy import Policy
 from guard.schema import Share
-from guard.train.augment import policy_views as views
 from guard.train.augment import turns
 from guard.train.augment.document_context import embed
 from guard.train.augment.injection import PLACES, draw, inject, position_of
@@ -42,19 +41,15 @@ class Augmentation:
     __pydantic_config__ = ConfigDict(**schema.STRICT, use_attribute_docstrings=True)
 
     shuffle: Share = 0.5
-    """The categories come in random order."""
+    """The categories come in random order. (This and all up to `short`: rates of the groups of a causal guard.)"""
     renumber: Share = 0.5
-    """Codes become a prefix and 1, 2, 3 … in the order of the view; the example's categories are renamed too."""
+    """Codes become a prefix and 1, 2, 3 … in the order of the view; the rows' categories are renamed too."""
     prefixes: Annotated[tuple[Prefix, ...], Field(min_length=1)] = ("S",)
     """Prefixes of new codes, of which one is drawn. Letters only."""
     drop: Share = 0.5
-    """A random subset of the categories that are not violated is removed from the policy."""
-    narrow: Share = 0.1
-    """Of several violated categories some are removed from the policy; at least one stays."""
-    flip: Share = 0.1
-    """All violated categories are removed, and the example becomes safe: only what the policy names is unsafe."""
+    """A random subset of the categories is not in force; what violates only those is safe."""
     incomplete: frozenset[str] = frozenset()
-    """Sources that may not list all categories that a row violates: their rows are never flipped."""
+    """Sources that may not list all categories that a row violates: nothing is left out for their rows."""
     names_only: Share = 0.2
     """The guard sees only the names of the categories …"""
     short: Share = 0.3
@@ -91,15 +86,13 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True)
 class Augmented:
-    """A variant of an example, with the policy that it is judged under.
+    """A variant of an example.
 
-    detail: how much of the policy the guard sees. span: the characters of the judged message that hold the example's
+    span: the characters of the judged message that hold the example's
     own text, possibly disguised or escaped: a window of an unsafe example that lacks them is not known to be unsafe.
     """
 
     example: Example
-    policy: Policy
-    detail: Detail
     span: tuple[int, int]
 
 
@@ -131,13 +124,12 @@ def augment(
 ) -> Augmented:
     """The variant of the example in epoch `epoch`. Without a pool of benign texts, no padding or history is added.
 
-    An example whose label is undefined under the policy (see policy_views.decides) keeps its label and the policy.
+    policy: the one that it is judged under, of which an injection speaks.
     """
     dice, pool = _Dice.of(seed, epoch, example), pool or Pool()
     example = _change_roles(example, settings, dice)
-    example, view, detail = _change_policy(example, policy, settings, dice)
     judged = example.conversation.judged
-    text, span = _change_text(judged, view, settings, dice, pool)
+    text, span = _change_text(judged, policy, settings, dice, pool)
     conversation = example.conversation
     if text != judged.content:
         conversation = Conversation((*conversation.context, Message(judged.role, text)))
@@ -146,7 +138,7 @@ def augment(
         conversation = turns.preceded(conversation, earlier)
     if conversation is not example.conversation:
         example = dataclasses.replace(example, conversation=conversation)
-    return Augmented(example, view, detail, span)
+    return Augmented(example, span)
 
 
 def _change_roles(example: Example, settings: Augmentation, dice: _Dice) -> Example:
@@ -155,35 +147,6 @@ def _change_roles(example: Example, settings: Augmentation, dice: _Dice) -> Exam
     if dice.roll("tool", settings.tool):
         example = turns.as_tool_output(example)
     return example
-
-
-def _change_policy(
-    example: Example, policy: Policy, settings: Augmentation, dice: _Dice
-) -> tuple[Example, Policy, Detail]:
-    """The example with its label under a view of the policy, the view, and its detail."""
-    if not views.decides(example, policy):
-        return example, policy, "full"
-    codes = policy.codes
-    violated = (example.categories or frozenset()) if example.label == "unsafe" else frozenset()
-    if violated or example.label == "safe":  # else it is unsafe for unknown reasons: the whole policy applies
-        complete = violated.issubset(codes) and example.source not in settings.incomplete
-        codes = views.decided(codes, violated, example.undecided)
-        if complete and dice.roll("flip", settings.flip):
-            codes = views.flipped(codes, violated)
-        elif rng := dice.roll("narrow", settings.narrow):
-            codes = views.narrowed(codes, violated, rng)
-        if rng := dice.roll("drop", settings.drop):
-            codes = views.thinned(codes, violated, rng)
-    if rng := dice.roll("shuffle", settings.shuffle):
-        codes = tuple(rng.sample(codes, len(codes)))
-    names = {code: code for code in codes}
-    if rng := dice.roll("renumber", settings.renumber):
-        names = views.renumbered(codes, rng.choice(settings.prefixes))
-    detail: Detail = "full"
-    reduced = settings.names_only + settings.short
-    if rng := dice.roll("detail", reduced):
-        detail = "names" if rng.random() * reduced < settings.names_only else "short"
-    return views.relabelled(example, names), views.view(policy, names, detail), detail
 
 
 def _change_text(

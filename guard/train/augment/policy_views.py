@@ -8,7 +8,6 @@ and returned as codes in the order of the policy.
 from __future__ import annotations
 
 import dataclasses
-import random
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
@@ -37,30 +36,6 @@ def decided(codes: Sequence[str], violated: Collection[str], undecided: Collecti
     """
     broader = {code[:cut] for code in violated for cut, letter in enumerate(code) if letter == "/"}
     return tuple(code for code in codes if code in violated or (code not in undecided and code not in broader))
-
-
-def thinned(codes: Sequence[str], violated: Collection[str], rng: random.Random) -> Codes:
-    """The codes without a random subset of those not violated; at least one code is removed, if possible, and kept."""
-    others = [code for code in codes if code not in violated]
-    most = len(others) - (len(others) == len(codes))
-    if not most:
-        return tuple(codes)
-    removed = set(rng.sample(others, rng.randint(1, most)))
-    return tuple(code for code in codes if code not in removed)
-
-
-def narrowed(codes: Sequence[str], violated: Collection[str], rng: random.Random) -> Codes:
-    """The codes without a random subset of the violated ones; one stays, so that the example is still unsafe."""
-    present = [code for code in codes if code in violated]
-    if len(present) < 2:
-        return tuple(codes)
-    removed = set(rng.sample(present, rng.randint(1, len(present) - 1)))
-    return tuple(code for code in codes if code not in removed)
-
-
-def flipped(codes: Sequence[str], violated: Collection[str]) -> Codes:
-    """The codes without the violated ones, under which the example is safe; all codes if none would remain."""
-    return tuple(code for code in codes if code not in violated) or tuple(codes)
 
 
 def renumbered(codes: Sequence[str], prefix: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ from guard.train.augment import policy_views as views
 from guard.train.augment.augmentation import Augmentation, Augmented, augment
 from guard.train.augment.padding import Pool
 from guard.train.causal.rows import DETAILS, TrainingRow, answer
-from guard.train.common.sampling import holding, one_policy
+from guard.train.common.sampling import holding
 
 CHUNK = 8192  # draws among which groups of near lengths are made
 PACK = 12  # draws that stay together where a policy has few rows
@@ -117,7 +117,6 @@ class EpochBatches:
         self._prompts = prompts
         self._detail = detail
         self._settings = settings
-        self._of_rows = one_policy(settings)
         self._pool = pool
         self._seed = seed
         self._sizes = sizes
@@ -165,7 +164,7 @@ class EpochBatches:
         for index, draw in self._order(epoch)[part * CHUNK : (part + 1) * CHUNK]:
             row = self._other.drawn(self._taught[index], random.Random(f"{self._seed}/{epoch}/{index}/{draw}"))
             number_of = epoch * MOST_DRAWS + draw
-            shown = augment(row.example, row.policy, self._of_rows, self._seed, number_of, self._pool)
+            shown = augment(row.example, row.policy, self._settings, self._seed, number_of, self._pool)
             scopes.setdefault(self._scope(row, shown.example), []).append(shown)
         return scopes
 

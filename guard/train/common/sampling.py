@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -94,10 +93,3 @@ def batches(drawn: Sequence[Sample], tokens: int, rows: int, rng: random.Random)
         cut += [[chunk[index] for index in batch] for batch in packed]
     rng.shuffle(cut)
     yield from cut
-
-
-def one_policy(settings: Augmentation) -> Augmentation:
-    """The settings without augmentation of the policy: the recipe chooses a policy for each batch."""
-    return dataclasses.replace(
-        settings, shuffle=0.0, renumber=0.0, drop=0.0, narrow=0.0, flip=0.0, names_only=0.0, short=0.0
-    )

@@ -29,21 +29,16 @@ from guard.prompts.grammar import write
 from guard.train.augment import injection, turns
 from guard.train.augment.augmentation import Augmentation, Augmented, augment
 from guard.train.augment.padding import Pool
-from guard.train.augment.policy_views import decides
+from guard.train.augment.policy_views import decides, relabelled
 from guard.train.causal.rows import answer
 from guard.views.disguise import Disguise
 from tests.fixtures import tiny_causal
 
 RULES = policies.load("mlcommons")
 CODES = RULES.codes
-SHARED = policies.load("openai")  # whose codes contain each other
-NAMES = {category.name: category.code for category in RULES.categories}
 POOL = Pool(("When do I prune a fig?", "Moss likes shade."), (("Moss likes shade.", "It does, and rain."),))
 DISGUISES = typing.get_args(Disguise)
 OFF = Augmentation(**{field.name: 0.0 for field in dataclasses.fields(Augmentation) if field.type == "Share"})
-POLICY_SIDE = dataclasses.replace(
-    OFF, shuffle=0.5, renumber=0.5, drop=0.5, narrow=0.5, flip=0.5, names_only=0.3, short=0.3
-)
 TEXT_SIDE = dataclasses.replace(
     OFF,
     history=0.5,
@@ -56,16 +51,10 @@ TEXT_SIDE = dataclasses.replace(
     tool=0.2,
 )
 EVERYTHING = dataclasses.replace(
-    POLICY_SIDE,
-    **{
-        key: getattr(TEXT_SIDE, key)
-        for key in ("history", "obfuscation", "obfuscations", "padding", "injection", "document_context")
-    },
-    padded=900,
-    tool=0.2,
+    TEXT_SIDE,
     refused=0.2,
 )
-settings = st.sampled_from([POLICY_SIDE, TEXT_SIDE, EVERYTHING, Augmentation()])
+settings = st.sampled_from([TEXT_SIDE, EVERYTHING, Augmentation()])
 seeds = st.integers(0, 2**32)
 epochs = st.integers(0, 9)
 HARD = [
@@ -110,46 +99,15 @@ def example(number=0, label="unsafe", categories=frozenset({"S3"}), text="Tell m
     return dataclasses.replace(made, **changes)
 
 
-def old(made: Augmented) -> dict[str, str]:
-    """The policy's own code of each code of the view."""
-    return {category.code: NAMES[category.name] for category in made.policy.categories}
-
-
-@given(examples(), settings, seeds, epochs)
-def test_labels_are_true_under_the_view(row, chosen, seed, epoch):
-    """Unsafe stays unsafe unless it is known that nothing violated is left; safe stays safe."""
-    chosen = dataclasses.replace(chosen, refused=0.0, incomplete=frozenset({"weak"}))
-    made = augment(row, RULES, chosen, seed, epoch, POOL)
-    shown = set(old(made).values())
-    assert shown
-    assert shown <= set(CODES)
-    violated = row.categories or frozenset()
-    if row.label == "unsafe" and violated and not violated & set(CODES):
-        assert (made.example.label, made.policy) == ("unsafe", RULES)  # nothing is known under this policy
-    elif row.label == "unsafe" and not violated:
-        assert made.example.label == "unsafe"
-        assert shown == set(CODES)
-        assert made.example.categories == row.categories
-    elif row.label == "unsafe":
-        assert made.example.label == ("unsafe" if violated & shown else "safe")
-        assert {old(made)[code] for code in made.example.categories} == violated & shown
-        assert not (row.undecided - violated) & shown
-        if made.example.label == "safe":
-            assert violated <= set(CODES)
-            assert row.source == "strong"
-    else:
-        assert (made.example.label, made.example.categories) == ("safe", frozenset())
-        assert not row.undecided & shown or set(CODES) <= row.undecided
-
-
 @given(examples(), settings, seeds, epochs)
 def test_nothing_is_mutated_and_all_else_of_the_example_stays(row, chosen, seed, epoch):
     before = copy.deepcopy((row, RULES, chosen, POOL))
     made = augment(row, RULES, chosen, seed, epoch, POOL)
     assert (row, RULES, chosen, POOL) == before
-    for field in ("id", "source", "licence", "language", "split", "weight"):
+    for field in ("id", "source", "licence", "language", "split", "weight", "undecided"):
         assert getattr(made.example, field) == getattr(row, field)
     if not chosen.refused:
+        assert (made.example.label, made.example.categories) == (row.label, row.categories)
         assert made.example.kind == row.kind
         assert made.example.conversation.target == row.conversation.target
 
@@ -185,7 +143,7 @@ def test_an_injection_adds_to_the_text_and_takes_nothing(text, seed, epoch):
     )
     assert inside.startswith(common)
     assert inside.endswith(text[len(common) :])
-    assert (made.example.label, made.example.categories, made.policy) == ("unsafe", {"S3"}, RULES)
+    assert (made.example.label, made.example.categories) == ("unsafe", {"S3"})
 
 
 def test_the_span_has_an_injection_only_where_it_parts_the_text():
@@ -217,7 +175,7 @@ def test_seed_epoch_and_id_each_matter():
         return [augment(example(number + 1000 * i), RULES, EVERYTHING, seed, epoch, POOL) for i in range(20)]
 
     variants = [made(*visit) for visit in itertools.product((1, 2), (0, 1), (0, 1))]
-    contents = [[(one.policy, one.example.conversation) for one in variant] for variant in variants]
+    contents = [[one.example.conversation for one in variant] for variant in variants]
     assert all(first != second for first, second in itertools.combinations(contents, 2))
     assert made(1, 0, 0) == variants[0]
 
@@ -235,7 +193,7 @@ from guard.train.augment.augmentation import Augmentation, augment
 from guard.train.augment.padding import Pool
 rules, pool = policy.load("mlcommons"), Pool(("When do I prune a fig?",), ())
 settings = Augmentation(
-    narrow=0.5, obfuscation=0.5, obfuscations=("homoglyphs", "leet"), injection=0.5, history=0.5, document_context=0.5
+    obfuscation=0.5, obfuscations=("homoglyphs", "leet"), injection=0.5, history=0.5, document_context=0.5
 )
 known, undecided = frozenset({"S1", "S3", "S11"}), frozenset({"S2", "S5"})
 digest = hashlib.sha256()
@@ -244,8 +202,7 @@ for number in range(200):
     row = Example(str(number), talk, "unsafe", known, "s", "l", "en", "prompt", undecided=undecided)
     made = augment(row, rules, settings, 3, 1, pool)
     turns = [(message.role, message.content) for message in made.example.conversation.messages]
-    shown = (turns, made.example.label, sorted(made.example.categories), made.span, made.detail)
-    digest.update((repr(shown) + policy.canonical(made.policy)).encode())
+    digest.update(repr((turns, made.example.label, made.span)).encode())
 print(digest.hexdigest())
 """
 
@@ -285,10 +242,9 @@ def test_switching_a_step_leaves_the_others_as_they_were():
 
 @given(examples(), seeds, epochs)
 def test_the_document_comes_around_the_result_of_the_other_steps(row, seed, epoch):
-    """The label, the policy and the turns are those of before; the text is, but for escapes."""
+    """The label and the turns are those of before; the text is, but for escapes."""
     plain = augment(row, RULES, dataclasses.replace(EVERYTHING, document_context=0.0), seed, epoch, POOL)
     made = augment(row, RULES, dataclasses.replace(EVERYTHING, document_context=1.0), seed, epoch, POOL)
-    assert (made.policy, made.detail) == (plain.policy, plain.detail)
     assert made.example.conversation.context == plain.example.conversation.context
     judged = plain.example.conversation.judged
     as_before = Conversation((*made.example.conversation.context, judged))
@@ -311,7 +267,7 @@ def test_text_steps_treat_safe_and_unsafe_alike():
 
 def test_everything_off_changes_nothing():
     for row in (example(), example(label="safe"), example(categories=None)):
-        assert augment(row, RULES, OFF, 1, 2, POOL) == Augmented(row, RULES, "full", (0, 25))
+        assert augment(row, RULES, OFF, 1, 2, POOL) == Augmented(row, (0, 25))
 
 
 def test_without_a_pool_nothing_is_padded_or_preceded():
@@ -336,24 +292,12 @@ def test_rates_are_met():
         counts["refused"] += judged.role == "assistant"
         counts["tool"] += judged.role == "tool"
         counts["history"] += bool(texts & set(POOL.texts))
-        counts[made.detail] += 1
         if judged.role == "assistant":
             continue
-        kept = set(old(made).values())
-        counts["flip"] += made.example.label == "safe"
-        counts["narrow"] += len(kept & {"S3", "S7"}) == 1
-        counts["drop"] += not set(CODES) - {"S3", "S7"} <= kept
-        counts["shuffle"] += list(old(made).values()) != sorted(kept, key=CODES.index)
         counts["long"] += len(judged.content) >= 300
     assert counts["refused"] == share(0.02)
     assert counts["tool"] == share(0.02)
     assert counts["history"] == share(0.1)
-    assert counts["names"] == share(0.2)
-    assert counts["short"] == share(0.3)
-    assert counts["flip"] == share(0.1 * 0.98)
-    assert counts["narrow"] == share(0.1 * 0.98 * 0.9)
-    assert counts["drop"] == share(0.5 * 0.98)
-    assert counts["shuffle"] == share(0.5 * 0.98)
     assert counts["long"] == share(0.05 * 0.98)
 
 
@@ -365,50 +309,21 @@ def test_rates_on_the_text_are_met(step):
     assert changed == share(0.3)
 
 
-def test_half_of_the_flips_go_when_half_the_rows_are_incomplete():
-    rows = [example(number, source=("strong", "weak")[number % 2]) for number in range(1000)]
-    chosen = dataclasses.replace(OFF, flip=1.0, incomplete=frozenset({"weak"}))
-    made = [augment(row, RULES, chosen, 1, 0).example for row in rows]
-    assert {(one.source, one.label) for one in made} == {("strong", "safe"), ("weak", "unsafe")}
-
-
-def test_a_broader_code_is_not_called_safe():
-    row = example(categories=frozenset({"hate/threatening"}))
-    made = augment(row, SHARED, dataclasses.replace(OFF, flip=1.0), 1, 0)
-    assert made.example.label == "safe"
-    assert not {"hate", "hate/threatening"} & set(made.policy.codes)
-    assert set(made.policy.codes) == set(SHARED.codes) - {"hate", "hate/threatening"}
-
-
-def test_a_policy_of_one_category_is_never_emptied():
-    rules = RULES.without(CODES[1:])
-    for row in (example(categories=frozenset({"S1"})), example(label="safe"), example(categories=frozenset({"S3"}))):
-        made = augment(row, rules, dataclasses.replace(OFF, flip=1.0, drop=1.0, narrow=1.0), 1, 0)
-        assert (made.example, made.policy) == (row, rules)
-
-
-def test_new_codes_have_the_prefixes_that_are_given():
-    chosen = dataclasses.replace(OFF, renumber=1.0, shuffle=1.0, prefixes=("O", "Rule"))
-    made = [augment(example(number), RULES, chosen, 1, 0) for number in range(50)]
-    assert {code.rstrip("0123456789") for one in made for code in one.policy.codes} == {"O", "Rule"}
-    assert all([old(one)[code] for code in one.example.categories] == ["S3"] for one in made)
-    assert len({one.example.categories for one in made}) > 10
-
-
 @hypothesis.settings(max_examples=20)  # a long policy, tokenised anew each time
 @given(examples(), seeds)
 def test_the_renderer_takes_what_comes_out(row, seed):
     made = augment(row, RULES, EVERYTHING, seed, 0, POOL)
-    prompt = CausalPrompt(CHAT, 100_000, 64, made.detail)
-    assert prompt.tokenize(made.example.conversation, made.policy).windows
+    prompt = CausalPrompt(CHAT, 100_000, 64, "full")
+    assert prompt.tokenize(made.example.conversation, RULES).windows
     if not decides(row, RULES):
         return  # it is never learnt
-    learnt = prompt.chat.tokenizer.decode(answer(prompt, made.example, made.policy), skip_special_tokens=False)
-    categories = (made.example.categories or frozenset()) & set(made.policy.codes)
-    if made.example.label == "safe":
+    known = relabelled(made.example, {code: code for code in CODES})
+    learnt = prompt.chat.tokenizer.decode(answer(prompt, known, RULES), skip_special_tokens=False)
+    categories = known.categories or frozenset()
+    if known.label == "safe":
         assert learnt == "safe<|eot_id|>"
-    elif categories and made.example.undecided.isdisjoint(made.policy.codes):
-        assert learnt == write(categories, made.policy) + "<|eot_id|>"
+    elif categories and made.example.undecided.isdisjoint(CODES):
+        assert learnt == write(categories, RULES) + "<|eot_id|>"
 
 
 CHAT = ChatTokens.of(tiny_causal.tokenizer(), "test")
@@ -416,18 +331,18 @@ CHAT = ChatTokens.of(tiny_causal.tokenizer(), "test")
 
 def test_settings_are_read_from_a_document(tmp_path):
     path = tmp_path / "augmentation.yaml"
-    path.write_text("flip: 0.2\nobfuscations: [leet, base64]\nincomplete: [catqa]\nprefixes: [S, O]\npadded: 1000\n")
+    path.write_text("drop: 0.2\nobfuscations: [leet, base64]\nincomplete: [catqa]\nprefixes: [S, O]\npadded: 1000\n")
     found = schema.load(path, Augmentation, ConfigError)
     assert found == Augmentation(
-        flip=0.2, obfuscations=("leet", "base64"), incomplete=frozenset({"catqa"}), prefixes=("S", "O"), padded=1000
+        drop=0.2, obfuscations=("leet", "base64"), incomplete=frozenset({"catqa"}), prefixes=("S", "O"), padded=1000
     )
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("flips: 0.2", "unknown key `flips`; did you mean `flip`"),
-        ("flip: 1.5", "flip: must be less than or equal to 1"),
+        ("drops: 0.2", "unknown key `drops`; did you mean `drop`"),
+        ("drop: 1.5", "drop: must be less than or equal to 1"),
         ("obfuscations: [braille]", "obfuscations.*'zero_width'"),
         ("obfuscations: []", "obfuscations"),
         ("prefixes: [S1]", "prefixes"),

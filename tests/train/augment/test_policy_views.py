@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 
 import pytest
 from hypothesis import given
@@ -32,37 +31,6 @@ def example(label="unsafe", categories=None, undecided=frozenset()):
 
 def in_order(part, whole):
     return list(part) == [code for code in whole if code in part]
-
-
-@given(codes, some, seeds)
-def test_thinning_drops_only_what_is_not_violated(given_codes, violated, seed):
-    kept = views.thinned(given_codes, violated, random.Random(seed))
-    assert in_order(kept, given_codes)
-    assert violated & set(given_codes) <= set(kept)
-    assert kept
-    others = set(given_codes) - violated
-    droppable = len(others) > (0 if violated & set(given_codes) else 1)
-    assert (len(kept) < len(given_codes)) == droppable
-
-
-@given(codes, some, seeds)
-def test_narrowing_drops_some_but_never_all_of_the_violated(given_codes, violated, seed):
-    own = violated & set(given_codes)
-    kept = views.narrowed(given_codes, violated, random.Random(seed))
-    assert in_order(kept, given_codes)
-    assert set(given_codes) - own <= set(kept)
-    assert bool(own & set(kept)) == bool(own)
-    assert (len(kept) < len(given_codes)) == (len(own) > 1)
-
-
-@given(codes, some)
-def test_flipping_leaves_only_others_or_everything(given_codes, violated):
-    kept = views.flipped(given_codes, violated)
-    assert kept
-    if set(given_codes) <= violated:
-        assert kept == tuple(given_codes)
-    else:
-        assert list(kept) == [code for code in given_codes if code not in violated]
 
 
 @given(some, some)

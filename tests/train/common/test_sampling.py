@@ -13,17 +13,15 @@ from guard.conversation import Conversation, Example, Message
 from guard.policy import load
 from guard.prompts.encoder import EncoderInput
 from guard.prompts.window import Window
-from guard.train.augment.augmentation import Augmentation, augment
+from guard.train.augment.augmentation import Augmentation
 from guard.train.augment.padding import Pool
-from guard.train.common.sampling import Sample, batches, holding, one_policy, samples
+from guard.train.common.sampling import Sample, batches, holding, samples
 
 RULES = load("mlcommons")
 READER = EncoderInput.load(assets.default_bundle() / "tokenizer.json", 64, 16)
 POOL = Pool(tuple(f"Some harmless words about garden number {n}, its trees and its fence." for n in range(50)))
-NOTHING = one_policy(
-    Augmentation(
-        refused=0, tool=0, history=0, mistyping=0, obfuscation=0, padding=0, machine=0, injection=0, document_context=0
-    )
+NOTHING = Augmentation(
+    refused=0, tool=0, history=0, mistyping=0, obfuscation=0, padding=0, machine=0, injection=0, document_context=0
 )
 STILL, PADDED = NOTHING, dataclasses.replace(NOTHING, padding=1.0)
 
@@ -91,9 +89,3 @@ def test_batches_keep_every_visit_once(count: int, seed: int) -> None:
     assert sorted(sample.row for batch in cut for sample in batch) == sorted(sample.row for sample in rows)
     assert all(len(batch) <= 16 for batch in cut)
     assert all(len(batch) * max(len(sample.row[0]) for sample in batch) <= 256 for batch in cut)
-
-
-def test_no_example_brings_a_policy_of_its_own() -> None:
-    settings = one_policy(Augmentation(shuffle=1, renumber=1, drop=1, names_only=1, short=0))
-    rows = [example("some words", "safe", number=n) for n in range(30)]
-    assert {augment(row, RULES, settings, 7, 0, POOL).policy.digest for row in rows} == {RULES.digest}
