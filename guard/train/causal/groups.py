@@ -12,7 +12,6 @@ row moves the weights many times as far as its neighbours.
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +20,13 @@ from functools import lru_cache
 import numpy as np
 
 from guard.conversation import Example
-from guard.data.dataset.relabel import relabel
 from guard.policy import Detail, Policy
-from guard.policy.route import Route
 from guard.prompts.prompt import Prompt
 from guard.prompts.window import Ids
 from guard.train.augment import policy_views as views
 from guard.train.augment.augmentation import Augmentation, Augmented, augment
 from guard.train.augment.padding import Pool
+from guard.train.causal.other_policies import OtherPolicies
 from guard.train.causal.rows import DETAILS, TrainingRow, answer
 from guard.train.common.sampling import holding
 
@@ -276,32 +274,6 @@ def mixed(scopes: Mapping[_Scope, Sequence[Augmented]], rng: random.Random) -> d
             found[scope] += rows[taken:until]
             taken = until
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class OtherPolicies:
-    """Other words for what a policy forbids: routes from it to other policies, under which a share
-    of its draws is labelled."""
-
-    policy: Policy | None = None
-    routes: tuple[Route, ...] = ()
-    share: float = 0.0
-
-    def drawn(self, row: TrainingRow, rng: random.Random) -> TrainingRow:
-        """The row under one of the policies, or as it is: also where its label says nothing there."""
-        if not self.routes or row.policy != self.policy or rng.random() >= self.share:
-            return row
-        route, example = rng.choice(self.routes), row.example
-        known = example.label == "safe" or bool(example.categories)
-        if not known or not (example.categories or frozenset()).issubset(row.policy.codes):
-            return row
-        said = relabel(route.crosswalk, example.label, sorted(example.categories or ()), sorted(example.undecided))
-        if said.label is None:
-            return row
-        codes = None if said.categories is None else frozenset(said.categories)
-        undecided = frozenset(said.undecided)
-        moved = dataclasses.replace(example, label=said.label, categories=codes, undecided=undecided)
-        return TrainingRow(moved, route.policy) if views.decides(moved, route.policy) else row
 
 
 def together(groups: Sequence[Group], sizes: Sizes) -> list[Batch]:

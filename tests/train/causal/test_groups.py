@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from guard import policy
 from guard.conversation import Conversation, Example
+from guard.errors import DataError
 from guard.policy import Category, Policy
 from guard.policy.route import between
 from guard.prompts.grammar import parse
@@ -24,8 +25,9 @@ from guard.prompts.window import Ids
 from guard.train.augment.augmentation import Augmentation
 from guard.train.augment.padding import benign
 from guard.train.causal import groups as grouping
-from guard.train.causal.groups import EpochBatches, Group, OtherPolicies, Sizes, draws, together
-from guard.train.causal.rows import DETAILS, TrainingRow, answer, count_windowed
+from guard.train.causal.groups import EpochBatches, Group, Sizes, draws, together
+from guard.train.causal.other_policies import OtherPolicies
+from guard.train.causal.rows import DETAILS, TrainingRow, answer, count_windowed, of_languages
 from tests.fixtures import tiny_causal, tiny_released
 
 RULES = policy.load("minimal")
@@ -129,6 +131,28 @@ def test_a_row_longer_than_is_allowed_shows_one_of_its_windows(prompts) -> None:
     long = {before for groups in found for _, before, _ in shown(groups) if len(before) > limit / 2}
     assert len(long) > 3
     assert max(map(len, long)) <= limit
+
+
+def test_groups_are_of_both_labels_where_the_rows_are(prompts) -> None:
+    """Also where nobody knows what the unsafe rows violate, which cannot lie beside rows of a part of the policy."""
+    same = "Number one is here."  # for groups are of near lengths
+    harmful = [example(n, same, "M1") for n in range(20)]
+    unknown = [example(20 + n, same, categories=None) for n in range(20)]
+    harmless = [example(40 + n, same) for n in range(40)]
+    settings = dataclasses.replace(PLAIN, drop=0.5)
+    groups = epoch(made(prompts, harmful + unknown + harmless, settings, "names", sizes=Sizes(8, 8, 4096)), 0)
+    safe = answer(prompts["names"], harmless[0], RULES)
+    labels = [{verdict == safe for _, verdict in group.rows} for group in groups if len(group.rows) == 8]
+    assert len(labels) > 5
+    assert sum(len(both) == 2 for both in labels) >= 0.9 * len(labels)
+
+
+def test_rows_of_other_languages_are_left_out() -> None:
+    rows = [dataclasses.replace(one, language=language) for one, language in zip(ROWS, "abcabc", strict=True)]
+    assert of_languages(rows, (), "data") == rows
+    assert of_languages(rows, ("a", "c"), "data") == [rows[0], rows[2], rows[3], rows[5]]
+    with pytest.raises(DataError, match="data: no row is of the languages x; there are: a, b, c"):
+        of_languages(rows, ("x",), "data")
 
 
 def test_labels_follow_the_part_of_the_policy_that_is_in_force(prompts) -> None:
@@ -256,7 +280,7 @@ def test_rows_of_a_policy_with_few_rows_stay_together(prompts) -> None:
 def test_a_share_of_the_draws_is_labelled_under_other_policies(prompts) -> None:
     rules, aegis = policy.load("mlcommons"), policy.load("aegis2")
     other = OtherPolicies(rules, (between(rules, aegis),), 0.5)
-    rows = [example(n, f"I will hurt number {n}.", "S1") for n in range(40)]
+    rows = [example(n, f"Number {n + 10} is here.", "S1") for n in range(40)]
     rows += [example(100 + n, f"Something is wrong, {n}.", categories=None) for n in range(20)]
     groups = epoch(made(prompts, rows, detail="names", rules=rules, other=other), 0)
     first = aegis.categories[0].name
