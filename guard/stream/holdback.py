@@ -205,7 +205,7 @@ class HoldBack:
         """Whether one answer is enough: an error, or a verdict far beyond its threshold."""
         if isinstance(answer, GuardError):
             return True
-        margin = log_odds(answer.p_unsafe) - log_odds(answer.threshold)
+        margin = log_odds(answer.p_enforced) - log_odds(answer.threshold)
         return answer.outcome is Outcome.UNSAFE and margin >= self.options.sure
 
     def _trim(self) -> None:

@@ -19,11 +19,11 @@ class StreamOptions:
     """How a reply is checked while it is written. Raises ConfigError for what is not allowed.
 
     release: `hold` releases only what a verdict of SAFE covers, `observe` everything at once; it checks behind, and
-    never stops a stream. characters (at most 4000), seconds: after how many new ones a check is due at the latest, where
-    no sentence ends before. tail (at most 4000): characters before the new ones that a check covers as well. stop_after
-    (at most 10): how many checks in a row must not be SAFE before the stream is stopped; what they cover stays held
-    meanwhile. sure: by how much the log-odds
-    of unsafe must exceed those of the threshold for a single check to stop it.
+    never stops a stream. characters, seconds: after how many new ones a check is due at the latest, where no sentence
+    ends before. tail: characters before the new ones that a check covers as well. stop_after: how many checks in a row
+    must not be SAFE before the stream is stopped; what they cover stays held meanwhile. sure: by how much the log-odds
+    of unsafe must exceed those of the threshold for a single check to stop it. At most 4000 characters, a tail of 4000
+    and 10 checks in a row.
     """
 
     release: Release = "hold"

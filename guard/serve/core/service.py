@@ -56,7 +56,7 @@ class Service:
         engine = moderator.engine
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
         self.moderator, self.limits, self.observer = moderator, limits, observer or Observer()
-        self._scores, self._unsupported_language = scores, unsupported_language
+        self.scores, self._unsupported_language = scores, unsupported_language
         self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds, self.observer.batch)
         self._policies = Policies(moderator.policy, limits)
         # Off the event loop and off the engine's thread: long texts, and policies of requests. A policy that takes
@@ -110,10 +110,19 @@ class Service:
         return await self._public(self._run(self._preparing, self._policies.of, options))
 
     async def judge(self, request: Request) -> list[Answer]:
-        """A verdict or error for each conversation, in order. Errors that concern all of them are raised.
+        """A verdict or error for each conversation, in order, with scores as exact as callers may know them.
 
-        Raises InvalidInput, PolicyError, Overloaded, Closed, DeadlineExceeded or InternalError.
+        Errors that concern all conversations are raised: InvalidInput, PolicyError, Overloaded, Closed,
+        DeadlineExceeded or InternalError.
         """
+        return list(map(self.disclosed, await self.judge_exactly(request)))
+
+    def disclosed(self, answer: Answer) -> Answer:
+        """The answer with scores as exact as callers may know them."""
+        return disclosed(answer, self.scores) if isinstance(answer, Verdict) else answer
+
+    async def judge_exactly(self, request: Request) -> list[Answer]:
+        """As `judge`, with exact scores, for what decides by them in this process."""
         try:
             if (caller := CALLER.get()) is not None:
                 caller.spend(len(request.conversations))
@@ -132,7 +141,7 @@ class Service:
             if isinstance(answer, Verdict):
                 self.observer.judged(answer)
         await self._log(request, answers)
-        return [disclosed(each, self._scores) if isinstance(each, Verdict) else each for each in answers]
+        return answers
 
     async def _log(self, request: Request, answers: Sequence[Answer]) -> None:
         if self._audit is not None:
