@@ -55,14 +55,15 @@ class Progress:
 
 
 class HoldBack:
-    """A reply to `context`, of at most `limit` characters. One check is under way at a time.
+    """A reply to `context`, of at most `limit` characters. One check is under way at a time. lenient: an error of a
+    check counts as SAFE.
 
     Feed it with `push` and `end`, make the check that is `due` and answer it with `judged`. `done`: after the final
     answer, or once it is stopped.
     """
 
-    def __init__(self, context: Sequence[Message], options: StreamOptions, limit: int) -> None:
-        self.options, self.limit = options, limit
+    def __init__(self, context: Sequence[Message], options: StreamOptions, limit: int, lenient: bool = False) -> None:
+        self.options, self.limit, self._lenient = options, limit, lenient
         self.received = 0  # characters of the reply so far
         self.blank = True  # nothing of them can be judged
         self.done = False
@@ -185,7 +186,7 @@ class HoldBack:
             raise ValueError("this is not the check that was due")
         self._check = None
         released = ""
-        if isinstance(answer, Verdict) and answer.outcome is Outcome.SAFE:
+        if self._lenient if isinstance(answer, GuardError) else answer.outcome is Outcome.SAFE:
             self._against = 0
             if self.options.release == "hold":
                 released = self._joined()[self._safe - self._base : check.end - self._base]
