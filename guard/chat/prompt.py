@@ -11,6 +11,7 @@ from guard.conversation import Conversation, Message, Role
 from guard.errors import InvalidInput
 from guard.message import parse_messages
 
+MOST_CHOICES = 128  # as at OpenAI's; the refusal of a prompt has as many
 _FROM_OUTSIDE = ("user", "tool")
 # Fields besides `messages` that a model reads, with the role as which their text is judged.
 JUDGED: Mapping[str, Role] = {
@@ -102,8 +103,8 @@ def parse(body: Mapping[str, Any]) -> Prompt:
     if not messages:
         raise InvalidInput("messages is empty; send at least one message")
     choices = body.get("n")
-    if choices is not None and (isinstance(choices, bool) or not isinstance(choices, int) or choices < 1):
-        raise InvalidInput("n must be a whole number >= 1")
+    if choices is not None and not 1 <= _number(choices) <= MOST_CHOICES:
+        raise InvalidInput(f"n must be a whole number >= 1 and <= {MOST_CHOICES}")
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise InvalidInput("stream must be true or false")
@@ -121,11 +122,16 @@ def unjudged(body: Mapping[str, Any]) -> Prompt:
     choices, asked = body.get("n"), body.get("moderation")
     return Prompt(
         (),
-        choices=max(1, choices) if isinstance(choices, int) else 1,
+        choices=min(max(1, _number(choices)), MOST_CHOICES),
         stream=body.get("stream") is True,
         asked=asked is not None,
         blocking=_blocking(asked),
     )
+
+
+def _number(value: object) -> int:
+    """A whole number; 0 for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def forwarded(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -440,6 +440,7 @@ async def test_an_upstream_that_is_not_there() -> None:
         (b'{"messages": [{"role": "user", "content": " "}]}', 400, "message is empty"),
         (b'{"messages": [{"role": "kumquat", "content": "x"}]}', 400, "unknown message role"),
         (b'{"messages": [{"role": "user", "content": "x"}], "n": true}', 400, "n must be"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "n": 1000000}', 400, "<= 128"),
         (b'{"messages": [{"role": "user", "content": "x"}], "stream": 1}', 400, "stream must be"),
         (b'{"messages": [{"role": "user", "content": "x"}], "moderation": 1}', 400, "moderation must be"),
         (b" " * (5 << 20), 413, "larger than"),
