@@ -58,11 +58,15 @@ class Language:
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """Categories that are watched and not enforced, and what the verdict would be if all were enforced."""
+    """Categories that are watched and not enforced, and what the verdict would be if all were enforced.
+
+    p_enforced: the probability that the others are violated.
+    """
 
     codes: tuple[str, ...]
     outcome: Outcome
     flagged: tuple[str, ...]
+    p_enforced: float
 
     @property
     def would_flag(self) -> tuple[str, ...]:
@@ -96,11 +100,8 @@ class Verdict:
 
     @property
     def p_enforced(self) -> float:
-        """p_unsafe, as far as it is that of enforced categories: for formats in which a probability decides."""
-        if self.monitor is None or self.outcome is Outcome.UNSAFE:
-            return self.p_unsafe
-        enforced = (p for code, p in self.categories.items() if code not in self.monitor.codes)
-        return min(self.p_unsafe, max(enforced, default=0.0))
+        """p_unsafe, as far as it is that of enforced categories: for whatever decides by a probability."""
+        return self.p_unsafe if self.monitor is None else self.monitor.p_enforced
 
     @property
     def complete(self) -> bool:
@@ -131,28 +132,30 @@ def decide(
     return Outcome.UNSAFE, tuple(sorted(over or [max(categories, key=lambda code: categories[code])], key=natural))
 
 
-def watch(
-    outcome: Outcome,
-    flagged: tuple[str, ...],
-    codes: Collection[str],
-    monitored: Collection[str] | None,
+def decide_enforced(
+    p_unsafe: float,
+    threshold: float,
+    categories: Mapping[str, float],
+    category_thresholds: Mapping[str, float],
     complete: bool,
+    watched: Collection[str],
+    p_enforced: float,
 ) -> tuple[Outcome, tuple[str, ...], Monitor | None]:
-    """The outcome and flagged codes of a decision on a policy of `codes` if monitored ones (None: all) flag nothing.
+    """`decide` by the categories that are not `watched`, whose probability together is `p_enforced`.
 
-    UNSAFE remains where an enforced category is flagged. Where none is enforced, what could not be judged could not
-    have flagged anything either, so that the outcome is SAFE. The monitor is None where no code is monitored.
+    What is watched counts for nothing, not even for what all categories come to together. Where none is enforced, what
+    could not be judged could not have flagged anything either, so that the outcome is SAFE. The monitor, with the
+    decision of all, is None where no category is watched.
     """
-    watched = tuple(code for code in codes if monitored is None or code in monitored)
+    outcome, flagged = decide(p_unsafe, threshold, categories, category_thresholds, complete)
     if not watched:
         return outcome, flagged, None
-    monitor = Monitor(watched, outcome, flagged)
-    kept = tuple(code for code in flagged if code not in watched)
-    if len(watched) == len(codes):
+    p_enforced = min(p_unsafe, p_enforced)
+    monitor = Monitor(tuple(code for code in categories if code in watched), outcome, flagged, p_enforced)
+    enforced = {code: p for code, p in categories.items() if code not in watched}
+    if not enforced:
         return Outcome.SAFE, (), monitor
-    if outcome is Outcome.UNSAFE and not kept:
-        outcome = Outcome.SAFE if complete else Outcome.INCOMPLETE
-    return outcome, kept, monitor
+    return *decide(p_enforced, threshold, enforced, category_thresholds, complete), monitor
 
 
 def to_json(verdict: Verdict) -> dict[str, Any]:
@@ -181,7 +184,12 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
 
 
 def _monitor(monitor: Monitor) -> dict[str, Any]:
-    return {"codes": list(monitor.codes), "outcome": monitor.outcome.value, "flagged": list(monitor.flagged)}
+    return {
+        "codes": list(monitor.codes),
+        "outcome": monitor.outcome.value,
+        "flagged": list(monitor.flagged),
+        "p_enforced": round(monitor.p_enforced, 6),
+    }
 
 
 def _language(language: Language) -> dict[str, Any]:
@@ -196,6 +204,12 @@ def log_odds(p: float) -> float:
     """log(p / (1 - p)), finite for any p in [0, 1]."""
     p = min(max(p, 1e-9), 1 - 1e-9)
     return math.log(p) - math.log1p(-p)
+
+
+def any_of(odds: Collection[float]) -> float:
+    """The log-odds of any of several independent causes, from those of each: logsumexp; -inf of none."""
+    most = max(odds, default=-math.inf)
+    return most + math.log(sum(math.exp(each - most) for each in odds)) if odds else most
 
 
 def sigmoid(z: float) -> float:

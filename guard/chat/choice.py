@@ -7,12 +7,11 @@ from typing import Any
 
 from guard.chat.completion import CALLS, FILTERED, UpstreamError, judged_call
 from guard.chat.options import ChatOptions
-from guard.chat.ruling import Answer, Ruling, message
+from guard.chat.ruling import Answer, words
 from guard.conversation import Message
-from guard.errors import TooLarge
+from guard.errors import GuardError, TooLarge
 from guard.message import parse_messages
 from guard.stream import Check, HoldBack, Progress
-from guard.verdict import Verdict
 
 Delta = dict[str, Any]
 Piece = tuple[Delta, str | None]  # a delta to send, and the reason of the end with the last one
@@ -26,7 +25,7 @@ class Choice:
     """
 
     def __init__(self, context: Sequence[Message], options: ChatOptions, limit: int) -> None:
-        self.machine = HoldBack(context, options.stream, limit)
+        self.machine = HoldBack(context, options.stream, limit, options.on_errors == "allow")
         self.answer: Answer | None = None  # the last one; of a complete reply that on the whole
         self.closed = False  # its end has come
         self.empty = False  # and there was nothing to judge
@@ -34,7 +33,7 @@ class Choice:
         self._options = options
         self._content: int | None = None  # characters of it that are `content`, known at the end
         self._shown = 0
-        self._reason: str | None = None
+        self.reason: str | None = None  # of its end; None where it was cut off
         self._refusal = ""
         self._calls: dict[int, dict[str, Any]] = {}
         self._function: dict[str, str] | None = None
@@ -66,7 +65,7 @@ class Choice:
         """Its end: the final check is due, unless there is nothing to judge. reason: None where it was cut off."""
         if self.closed or self.done:
             return []
-        self.closed, self._reason = True, reason
+        self.closed, self.reason = True, reason
         rest: dict[str, Any] = {"role": "assistant", "content": None, "refusal": self._refusal or None}
         rest |= {"tool_calls": list(self._calls.values()), "function_call": self._function}
         (rendered,) = parse_messages([rest], "choices")
@@ -80,21 +79,24 @@ class Choice:
         return []
 
     def judged(self, check: Check, answer: Answer) -> list[Piece]:
-        """What may be sent now. Raises the guard's error, unless all is shown anyway."""
+        """What may be sent now. Raises the guard's error where the options say so."""
         pieces: list[Piece] = []
         self.answer = answer
         for progress in self.machine.judged(check, answer):
-            if progress.stopped and not isinstance(answer, Verdict):
+            if progress.stopped and isinstance(answer, GuardError) and self._options.on_errors == "raise":
                 raise answer
             pieces += self._released(progress)
             if progress.stopped:
-                self.cut = not self.closed
-                outcome = Ruling((answer,)).outcome
-                text = message(outcome, self._options)
-                pieces += [({"content": f"\n\n{text}" if self._shown else text}, None), ({}, FILTERED)]
+                pieces += self.stop(words(answer, self._options))
             elif progress.final:
                 pieces += self._end()
         return pieces
+
+    def stop(self, text: str) -> list[Piece]:
+        """Its end in the assistant's words."""
+        self.cut = not self.closed
+        shown = self._shown if self._options.release == "hold" else self._wrote
+        return [({"content": f"\n\n{text}" if shown else text}, None), ({}, FILTERED)]
 
     def _take(self, text: str, now: float) -> None:
         try:
@@ -112,7 +114,7 @@ class Choice:
 
     def _end(self) -> list[Piece]:
         held: list[Piece] = [(delta, None) for delta in self._held]
-        return [*held, ({}, self._reason)] if self._reason is not None else held
+        return [*held, ({}, self.reason)] if self.reason is not None else held
 
     def _add_call(self, call: object) -> Delta:
         """Takes in a piece of a call; returns what of it is judged, and may be sent once it is."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -17,28 +19,31 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from guard import strict_json
-from guard.chat import completion as completions
 from guard.chat import prompt as prompts
 from guard.chat import upstream
-from guard.chat.chunks import ChunkStream
 from guard.chat.completion import UpstreamError
+from guard.chat.events import Event, events
+from guard.chat.fail_open import FailOpen, Side
 from guard.chat.gate import Gate, gate
 from guard.chat.options import ChatOptions
+from guard.chat.relay import Relay
 from guard.chat.ruling import Answer, Ruling
 from guard.conversation import Conversation
-from guard.errors import GuardError, InvalidInput, TooLarge
+from guard.errors import GuardError, InvalidInput, Overloaded, PermissionDenied, TooLarge, Unauthenticated
 from guard.moderator import GuardInfo
 from guard.serve.core.errors import public
 from guard.serve.http.api.openai_error import error as error_body
 from guard.serve.http.status import retry_after, status
 from guard.serve.limits import Limits
+from guard.serve.metrics import CONTENT_TYPE
 from guard.stream import drive_async
 from guard.verdict import Outcome
 
 log = logging.getLogger("guard.proxy")
 OUTCOME, SIDE, CATEGORIES = "x-guard-outcome", "x-guard-side", "x-guard-categories"
 _WORDS = {Outcome.SAFE: "passed", Outcome.UNSAFE: "blocked", Outcome.INCOMPLETE: "unjudged"}
-_JSON = "application/json"
+_JSON, _EVENTS = "application/json", "text/event-stream"
+_UPSTREAM, _GUARD = "upstream_failed", "moderation_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +64,28 @@ def app(
     Only chat completions and the list of models exist: whatever else the upstream has would not be moderated.
     """
 
+    passes = FailOpen()
+    registry = CollectorRegistry()
+    registry.register(_Passes(passes))
+
     async def complete(request: Request) -> Response:
-        side = "prompt"
+        side: Side = "prompt"
         try:
             body = await _body(request, limits.request_bytes)
-            prompt = prompts.parse(body)
-            answers = await guard.judge(prompt.conversations)
-            now = gate(prompt, options, await _info(guard), answers)
-            refused = now.refused
-            if refused is not None:
-                return _refusal(now, refused, body)
-            response = await _forward(client, request, prompts.forwarded(body), prompt.stream, api_key)
-            if response.status_code >= 400 or not prompt.stream:
+            now = gate(body, options, passes)
+            answers = await guard.judge(now.prompt.conversations)
+            now = now.judged(answers, await _info(guard))
+            if (refused := now.refused) is not None:
+                return _refusal(now, refused, str(body.get("model", "")))
+            response = await _forward(client, request, prompts.forwarded(body), now.prompt.stream, api_key)
+            side = "reply"
+            if response.status_code >= 400 or not now.prompt.stream:
                 try:
                     await response.aread()
                 finally:
                     await response.aclose()
-            if response.status_code >= 400:
-                return _passed(response)
-            side = "reply"
-            headers = upstream.response_headers(response.headers)
-            if prompt.stream:
-                headers |= _outcome("streaming", None, now.asked)
-                events = _events(guard, now, response, limits)
-                return StreamingResponse(events, 200, headers, media_type="text/event-stream")
-            return await _whole(guard, now, response, headers)
+                return _passed(response) if response.status_code >= 400 else await _whole(guard, now, response)
+            return await _stream(guard, now, response, limits)
         except Exception as problem:  # noqa: BLE001 - passed on to the caller
             return _failed(problem, side)
 
@@ -92,20 +94,26 @@ def app(
             sent = upstream.request_headers(request.headers, api_key)
             return _passed(await client.get("models", headers=sent))
         except httpx.HTTPError as problem:
-            return _failed(problem, "upstream")
+            return _failed(problem, "reply")
 
     async def health(_: Request) -> Response:
-        return Response(_json({"status": "ok"}), media_type=_JSON)
+        return Response(upstream.json_bytes({"status": "ok"}), media_type=_JSON)
+
+    async def measures(_: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE)
 
     async def readiness(_: Request) -> Response:
         ready = guard.ready()
-        return Response(_json({"status": "ready" if ready else "stopping"}), 200 if ready else 503, media_type=_JSON)
+        return Response(
+            upstream.json_bytes({"status": "ready" if ready else "stopping"}), 200 if ready else 503, media_type=_JSON
+        )
 
     routes = [
         Route("/v1/chat/completions", complete, methods=["POST"]),
         Route("/v1/models", models, methods=["GET"]),
         Route("/healthz", health, methods=["GET"]),
         Route("/readyz", readiness, methods=["GET"]),
+        Route("/metrics", measures, methods=["GET"]),
     ]
     errors: Any = {404: _no_such_path, 405: _no_such_path}
     return Starlette(routes=routes, exception_handlers=errors)
@@ -114,7 +122,7 @@ def app(
 async def _info(guard: Judge) -> GuardInfo | None:
     try:
         return await guard.info()
-    except GuardError:  # the answers say so, too, and what that means
+    except Exception:  # noqa: BLE001 - the answers say so, too, and what that means
         return None
 
 
@@ -139,59 +147,103 @@ async def _forward(
     headers = upstream.request_headers(request.headers, api_key) | {"content-type": _JSON}
     headers["accept"] = "text/event-stream" if stream else _JSON
     return await client.send(
-        client.build_request("POST", "chat/completions", content=_json(body), headers=headers), stream=True
+        client.build_request("POST", "chat/completions", content=upstream.json_bytes(body), headers=headers),
+        stream=True,
     )
 
 
-async def _whole(guard: Judge, now: Gate, response: httpx.Response, headers: dict[str, str]) -> Response:
-    completion = upstream.parsed(response.content)
-    replies = completions.replies(completion, now.prompt.messages)
+async def _whole(guard: Judge, now: Gate, response: httpx.Response) -> Response:
+    headers = upstream.response_headers(response.headers)
+    try:
+        completion = upstream.parsed(response.content)
+    except UpstreamError as problem:
+        if now.holds:
+            raise
+        now.passes.passed("reply", problem)
+        return _passed(response)
+    replies = now.replies(completion)
     answers = iter(await guard.judge([each for each in replies if each is not None]))
     each = [None if reply is None else next(answers) for reply in replies]
     made = now.answered(completion, each)
     ruling = Ruling(tuple(answer for answer in each if answer is not None))
-    if now.options.release == "observe":
-        headers |= _outcome("observed", None, Ruling((*now.asked.answers, *ruling.answers)))
+    if now.holds:
+        word = _WORDS[Outcome.INCOMPLETE if ruling.error else ruling.outcome]
+        headers |= _outcome(word, "reply", ruling)
     else:
-        headers |= _outcome(_WORDS[ruling.outcome], "reply", ruling)
-    return Response(_json(made), 200, headers, media_type=_JSON)
+        headers |= _outcome("observed", None, Ruling((*now.asked.answers, *ruling.answers)))
+    return Response(upstream.json_bytes(made), 200, headers, media_type=_JSON)
 
 
-def _refusal(now: Gate, outcome: Outcome, body: Mapping[str, Any]) -> Response:
-    made = now.refusal(outcome, str(body.get("model", "")))
+def _refusal(now: Gate, outcome: Outcome, model: str) -> Response:
     headers = _outcome(_WORDS[outcome], "prompt", now.asked)
     if not now.prompt.stream:
-        return Response(_json(made), 200, headers, media_type=_JSON)
-    sent = completions.as_chunks(made)
-    if now.prompt.asked:
-        sent.append(now.chunk({key: sent[0][key] for key in ("id", "object", "created", "model")}, ()))
-    events = b"".join([*map(_event, sent), _DONE])
-    return Response(events, 200, headers, media_type="text/event-stream")
+        made = now.refusal(outcome, model)
+        return Response(upstream.json_bytes(made), 200, headers, media_type=_JSON)
+    events = [*map(upstream.event, now.refusal_chunks(outcome, model)), upstream.END]
+    return Response(b"".join(each.raw for each in events), 200, headers, media_type=_EVENTS)
 
 
-_DONE = b"data: [DONE]\n\n"
+async def _stream(guard: Judge, now: Gate, response: httpx.Response, limits: Limits) -> Response:
+    """The answer as a stream. Raises UpstreamError where it begins with something else, unless all is shown anyway."""
+    incoming = events(response.aiter_bytes())
+    first: list[Event] = []
+    try:
+        while now.holds and not first:
+            event = await anext(incoming, None)
+            if event is None:
+                raise UpstreamError("the upstream's answer is no stream of events")
+            with suppress(upstream.InStream):  # is sent on where it belongs
+                if upstream.chunk(event) is None and event.data is None:
+                    continue
+            first = [event]
+    except BaseException:
+        await response.aclose()
+        raise
+    headers = upstream.response_headers(response.headers) | _outcome("streaming", None, now.asked)
+    sent = _events(guard, now, response, first, incoming, limits.conversation_characters)
+    kind = _EVENTS if now.holds else response.headers.get("content-type", _EVENTS)
+    return StreamingResponse(sent, 200, headers, media_type=kind)
 
 
-async def _events(guard: Judge, now: Gate, response: httpx.Response, limits: Limits) -> AsyncIterator[bytes]:
+async def _events(
+    guard: Judge,
+    now: Gate,
+    response: httpx.Response,
+    first: Sequence[Event],
+    incoming: AsyncIterator[Event],
+    longest: int,
+) -> AsyncIterator[bytes]:
     """The events of a moderated stream. One that fails ends with an error in place of `[DONE]`."""
-    machine = ChunkStream(now.prompt.messages, now.prompt.choices, now.options, limits.conversation_characters)
+    machine = Relay(now, longest, upstream.chunk, upstream.event)
+    ended = False
+
+    async def source() -> AsyncIterator[Event]:
+        nonlocal ended
+        for event in first:
+            ended |= event.data == upstream.DONE
+            yield event
+        while not ended and (following := await anext(incoming, None)) is not None:
+            ended = following.data == upstream.DONE
+            if not (ended and now.prompt.asked):  # what is asked for comes before it
+                yield following
 
     async def judge(conversation: Conversation) -> Answer:
         return (await guard.judge([conversation]))[0]
 
     try:
-        async with aclosing(drive_async(machine, upstream.chunks(response), judge)) as sent:
-            async for chunk in sent:
-                yield _event(chunk)
-        for chunk in machine.last():
-            yield _event(chunk)
-        if now.prompt.asked:
-            yield _event(now.chunk(machine.head, machine.answers))
-        yield _DONE
+        async with aclosing(drive_async(machine, source(), judge)) as sent:
+            async for event in sent:
+                yield event.raw
+        if now.holds and not ended and not machine.complete:
+            raise UpstreamError("the upstream ended its stream before the reply was complete")
+        for event in machine.last():
+            yield event.raw
+        if now.holds or machine.stopped or (ended and now.prompt.asked):
+            yield upstream.END.raw
     except upstream.InStream as problem:
-        yield _event(problem.payload)
+        yield upstream.event(problem.payload).raw
     except Exception as problem:  # noqa: BLE001 - passed on to the caller
-        yield _event(_error(problem)[1])
+        yield upstream.event(_error(problem, "reply")[1]).raw
     finally:
         await response.aclose()
 
@@ -211,43 +263,56 @@ def _passed(response: httpx.Response) -> Response:
     return Response(response.content, response.status_code, headers, media_type=response.headers.get("content-type"))
 
 
-def _failed(problem: Exception, side: str) -> Response:
-    number, body = _error(problem)
+def _failed(problem: Exception, side: Side) -> Response:
+    number, body = _error(problem, side)
     headers = {OUTCOME: "failed", SIDE: side}
     if isinstance(problem, GuardError) and (seconds := retry_after(problem)):
         headers["retry-after"] = seconds
-    return Response(_json(body), number, headers, media_type=_JSON)
+    return Response(upstream.json_bytes(body), number, headers, media_type=_JSON)
 
 
-def _error(problem: Exception) -> tuple[int, dict[str, Any]]:
+def _error(problem: Exception, side: Side) -> tuple[int, dict[str, Any]]:
     """The status and body of what failed: the request, the upstream, or the guard. No text of either side is in it."""
     if isinstance(problem, httpx.TimeoutException):
-        return 504, _upstream_error("the upstream did not answer in time")
+        return 504, _server_error("the upstream did not answer in time", _UPSTREAM)
     if isinstance(problem, httpx.HTTPError | httpx.StreamError):
-        return 502, _upstream_error(f"the upstream cannot be reached or broke off ({type(problem).__name__})")
+        reason = f"the upstream cannot be reached or broke off ({type(problem).__name__})"
+        return 502, _server_error(reason, _UPSTREAM)
     if isinstance(problem, UpstreamError):
-        return 502, _upstream_error(str(problem))
-    error = public(problem)
-    number = status(error, {})
-    body = error_body(number, error)
-    if number >= 500 or number == 429:
-        body["error"] |= {"type": "server_error", "code": "moderation_failed"}
-    return (503 if number == 500 else number), body
+        return 502, _server_error(str(problem), _UPSTREAM)
+    if isinstance(problem, InvalidInput):
+        if side == "reply":  # the caller did not write it
+            return 502, _server_error(f"the upstream's reply cannot be judged: {problem}", _UPSTREAM)
+        number = status(problem, {})
+        return number, error_body(number, problem)
+    if isinstance(problem, Overloaded):
+        return 429, _server_error(str(problem), _GUARD)
+    if isinstance(problem, Unauthenticated | PermissionDenied):
+        log.error("the guard refuses the key of this proxy: %s", type(problem).__name__)
+        return 503, _server_error("the guard refuses the key of this proxy", _GUARD)
+    return 503, _server_error(str(public(problem)), _GUARD)
 
 
-def _upstream_error(message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "server_error", "param": None, "code": "upstream_failed"}}
+def _server_error(message: str, code: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
+
+
+class _Passes(Collector):
+    """The counts of what passed without a verdict, for Prometheus."""
+
+    def __init__(self, passes: FailOpen) -> None:
+        self._passes = passes
+
+    def collect(self) -> Iterator[Metric]:
+        counter = CounterMetricFamily(
+            "guard_fail_open", "What passed without a verdict, by side and error.", labels=("side", "error")
+        )
+        for labels, count in self._passes.counts.items():
+            counter.add_metric(labels, count)
+        yield counter
 
 
 async def _no_such_path(request: Request, problem: Exception) -> Response:
     message = "only POST /v1/chat/completions and GET /v1/models are here; nothing else of the upstream is moderated"
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": "not_found"}
-    return Response(_json({"error": error}), getattr(problem, "status_code", 404), media_type=_JSON)
-
-
-def _event(value: Any) -> bytes:
-    return b"data: " + _json(value) + b"\n\n"
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return Response(upstream.json_bytes({"error": error}), getattr(problem, "status_code", 404), media_type=_JSON)

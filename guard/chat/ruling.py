@@ -42,25 +42,33 @@ class Ruling:
         return tuple(dict.fromkeys(found))
 
     def field(self, info: GuardInfo | None) -> dict[str, Any]:
-        """The `input` or `output` of a completion's `moderation`. info: None where the guard could not say."""
+        """The `input` or `output` of a completion's `moderation`.
+
+        info: of the guard, whose policy says what its codes are among OpenAI's names; None where it could not say. Of
+        a verdict under another policy, because the guard has loaded one since, there are the codes alone.
+        """
         verdicts = [each for each in self.answers if isinstance(each, Verdict)]
-        if info is None or len(verdicts) < len(self.answers):
+        if len(verdicts) < len(self.answers):
             return {"type": "error", "code": "moderation_failed", "message": "the guard gave no verdict"}
         if not verdicts:
             return NOT_WRITTEN
         if self.outcome is Outcome.INCOMPLETE:
             return {"type": "error", "code": "incomplete", "message": "a part of it could not be judged"}
-        model = model_name(info)
-        results = [
-            {"type": "moderation_result", "model": model, **moderations.result(each, info.policy)} for each in verdicts
-        ]
-        return {"type": "moderation_results", "model": model, "results": results}
+        results = [{"type": "moderation_result", "model": model_name(each), **_result(each, info)} for each in verdicts]
+        return {"type": "moderation_results", "model": model_name(verdicts[-1]), "results": results}
 
 
-def message(outcome: Outcome, options: ChatOptions) -> str:
+def _result(verdict: Verdict, info: GuardInfo | None) -> dict[str, Any]:
+    known = info is not None and info.policy.digest == verdict.policy
+    return moderations.result(verdict, info.policy if info is not None and known else None)
+
+
+def words(answer: Answer, options: ChatOptions) -> str:
     """The assistant's words in place of what is not shown."""
-    return options.refusal if outcome is Outcome.UNSAFE else options.unjudged
+    unsafe = isinstance(answer, Verdict) and answer.outcome is Outcome.UNSAFE
+    return options.refusal if unsafe else options.unjudged
 
 
-def model_name(info: GuardInfo) -> str:
-    return f"guard-{info.model[:12]}"
+def model_name(verdict: Verdict) -> str:
+    """The model that gave a verdict."""
+    return f"guard-{verdict.model[:12]}"

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import httpx
-import uvicorn
 
 from guard.chat import judges
 from guard.chat.options import ChatOptions
 from guard.chat.proxy import Judge, app
-from guard.errors import ConfigError, ServiceError
+from guard.errors import ConfigError
 from guard.moderator import Moderator
 from guard.serve.client.asynchronous import AsyncGuardClient
 from guard.serve.client.channel import is_loopback
+from guard.serve.http.listener import listening
 from guard.serve.limits import Limits
+from guard.serve.signals import stopping
 
-KEEP_ALIVE_SECONDS = 75
 CONNECTIONS = 1024
 CONNECT_SECONDS = 10.0
+HEAD_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +49,11 @@ class ProxySettings:
             raise ConfigError("the upstream must be a URL like http://127.0.0.1:8001/v1")
 
 
-class _Embedded(uvicorn.Server):
-    """Leaves the signals to the process that it is part of."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @asynccontextmanager
 async def proxying(guard: Moderator | AsyncGuardClient, settings: ProxySettings) -> AsyncIterator[str]:
     """A running proxy: its URL. On exit open requests are answered, for `drain_seconds`."""
     if isinstance(guard, Moderator):
-        async with judges.local(guard, settings.limits) as judge, _listening(judge, settings) as url:
+        async with judges.local(guard, settings.limits, settings.options) as judge, _listening(judge, settings) as url:
             yield url
     else:
         async with _listening(judges.remote(guard), settings) as url:
@@ -80,52 +69,26 @@ async def _listening(judge: Judge, settings: ProxySettings) -> AsyncIterator[str
         limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=64),
         trust_env=not is_loopback(f"[{host}]" if ":" in host else host),
     )
-    config = uvicorn.Config(
-        app(judge, client, settings.options, settings.limits, settings.api_key),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-    )
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        bound = socket.create_server((settings.host, settings.port), family=family)
-    except OSError as problem:
-        reason = os.strerror(problem.errno) if problem.errno else problem.strerror
-        raise ServiceError(f"cannot listen on {settings.host}:{settings.port}: {reason}; give another --port") from None
-    server = _Embedded(config)
-    ended = asyncio.create_task(server.serve([bound]), name="guard-proxy")
-    while not server.started and not ended.done():
-        await asyncio.sleep(0.001)
-    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    try:
-        async with client:
-            yield f"http://{shown}:{bound.getsockname()[1]}"
-            server.should_exit = True
-            await asyncio.wait([ended])
-    finally:
-        server.should_exit = True
-        await asyncio.wait([ended])
+    made = app(judge, client, settings.options, settings.limits, settings.api_key)
+    async with (
+        client,
+        listening(
+            made,
+            settings.host,
+            settings.port,
+            option="--port",
+            connections=CONNECTIONS,
+            head_seconds=HEAD_SECONDS,
+            drain_seconds=settings.drain_seconds,
+        ) as listener,
+    ):
+        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+        yield f"http://{shown}:{listener.port}"
 
 
 async def run(guard: Moderator | AsyncGuardClient, settings: ProxySettings, announce: Callable[[str], None]) -> None:
     """Serves until SIGTERM or SIGINT, then answers what is open; a second signal ends the process. Main thread only."""
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-
-    def stop() -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
-        stopping.set()
-
     async with proxying(guard, settings) as url:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, stop)
+        ending = stopping()
         announce(url)
-        await stopping.wait()
+        await ending.wait()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import httpx
-
 from guard.chat.chunks import Chunk
-from guard.chat.completion import UpstreamError
+from guard.chat.completion import UpstreamError, choices_of
+from guard.chat.events import Event
 
 # Of a caller's headers these go on; the others are for the proxy or a hop.
 _FORWARDED = ("authorization", "accept-language", "user-agent", "idempotency-key")
 _FORWARDED_PREFIXES = ("openai-", "x-", "api-")
 _RETURNED = ("retry-after", "openai-processing-ms", "openai-version", "x-request-id")
 _RETURNED_PREFIXES = ("x-ratelimit-",)
-LINE_BYTES = 4 << 20
+DONE = "[DONE]"
 
 
 class InStream(UpstreamError):
@@ -50,29 +49,44 @@ def response_headers(given: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-async def chunks(response: httpx.Response) -> AsyncIterator[Chunk]:
-    """The chunks of a stream of events. Raises InStream for an error in it, UpstreamError for what is no chunk."""
-    async for line in response.aiter_lines():
-        if len(line) > LINE_BYTES:
-            raise UpstreamError(f"the upstream sent an event of more than {LINE_BYTES} characters")
-        field, _, data = line.partition(":")
-        if field != "data":
-            continue  # comments that keep the connection alive, names of events, and the blank lines between them
-        data = data.strip()
-        if data == "[DONE]":
-            return
-        chunk = parsed(data)
-        if chunk.get("error") is not None:
-            raise InStream(chunk)
-        yield chunk
+def chunk(event: Event) -> Chunk | None:
+    """The chunk of an event; None for one that has none: a comment, or the end.
+
+    Raises InStream for an error of the upstream's, UpstreamError for what is no chunk.
+    """
+    if event.problem is not None:
+        raise event.problem
+    if event.data is None or event.data == DONE:
+        return None
+    sent = parsed(event.data)
+    if sent.get("error") is not None:
+        raise InStream(sent)
+    choices_of(sent)
+    return sent
+
+
+def event(sent: Chunk) -> Event:
+    """The event of a chunk, or of an error."""
+    return Event(b"data: " + json_bytes(sent) + b"\n\n")
+
+
+END = Event(b"data: [DONE]\n\n", DONE)
+
+
+def json_bytes(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def parsed(data: str | bytes) -> dict[str, Any]:
     """The object of a JSON text. Raises UpstreamError."""
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_constant=_no_json)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise UpstreamError("the upstream sent something that is no JSON object")
     return value
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, overload
 
-from guard.chat import completion as completions
 from guard.chat import prompt as prompts
-from guard.chat.chunks import Chunk, ChunkStream
+from guard.chat.fail_open import FailOpen
 from guard.chat.gate import Gate, gate
 from guard.chat.options import ChatOptions
+from guard.chat.relay import Relay
 from guard.chat.ruling import Answer
 from guard.conversation import LONGEST, Conversation
-from guard.moderator import Guard
+from guard.data.ingest.language import identify
+from guard.errors import GuardError
+from guard.moderator import Guard, GuardInfo, Moderator
 from guard.serve.core.errors import public
+from guard.serve.core.language import identifies, noted
 from guard.stream import drive, drive_async
+from guard.verdict import Outcome, Verdict
+
+# Arguments of OpenAI's client that are no part of the body.
+_OF_THE_CLIENT = ("extra_body", "extra_headers", "extra_query", "timeout")
 
 
 class AsyncGuard(Protocol):
@@ -53,12 +60,15 @@ class Guarded:
     """`chat.completions.create` takes and returns what OpenAI's does. Nothing else of the client is here, because it
     would not be moderated.
 
-    What is refused is a completion with the finish reason `content_filter`. Errors of the guard are raised
-    (guard.errors), where not all is shown anyway; those of OpenAI's client pass.
+    What is refused is a completion with the finish reason `content_filter`. What an error of the guard means, the
+    options say; by default it is raised (guard.errors), where not all is shown anyway, and `fail_open` counts what
+    passes because of one. Errors of OpenAI's client pass.
     """
 
     def __init__(self, client: Any, guard: Guard, options: ChatOptions) -> None:
+        self.fail_open = FailOpen()
         self._client, self._guard, self._options = client, guard, options
+        self._noted = _noting(guard, options)
 
     @property
     def chat(self) -> Guarded:
@@ -70,32 +80,36 @@ class Guarded:
 
     def create(self, **request: Any) -> Any:
         """A completion, or with `stream=True` an iterator of chunks. A stream's checks are made when a chunk comes."""
-        prompt = prompts.parse(_plain(request))
-        now = gate(prompt, self._options, self._guard.info, self._judge(prompt.conversations))
-        refused = now.refused
-        if refused is not None:
-            made = now.refusal(refused, str(request.get("model", "")))
-            return _refusal_chunks(now, made) if prompt.stream else _completion(made)
+        now = gate(_body(request), self._options, self.fail_open)
+        now = now.judged(self._judge(now.prompt.conversations), self._info())
+        if (refused := now.refused) is not None:
+            return _refusal(now, refused, request)
         answer = self._client.chat.completions.create(**prompts.forwarded(request))
-        if prompt.stream:
+        if now.prompt.stream:
             return self._stream(now, answer)
         whole = _dump(answer)
-        conversations = completions.replies(whole, prompt.messages)
+        conversations = now.replies(whole)
         answers = iter(self._judge([each for each in conversations if each is not None]))
         return _completion(now.answered(whole, [None if each is None else next(answers) for each in conversations]))
 
     def _stream(self, now: Gate, answer: Any) -> Iterator[Any]:
-        machine = ChunkStream(now.prompt.messages, now.prompt.choices, now.options, LONGEST)
+        machine = _relay(now)
         with answer:
-            for chunk in drive(machine, map(_dump, answer), lambda one: self._judge([one])[0]):
-                yield _chunk(chunk)
-        yield from map(_chunk, _ends(now, machine))
+            yield from drive(machine, answer, lambda one: self._judge([one])[0])
+        yield from machine.last()
+
+    def _info(self) -> GuardInfo | None:
+        try:
+            return self._guard.info
+        except Exception:  # noqa: BLE001 - the answers say so, too, and what that means
+            return None
 
     def _judge(self, conversations: Sequence[Conversation]) -> list[Answer]:
         try:
-            return self._guard.moderate_each(conversations)
-        except Exception as error:  # noqa: BLE001 - where all is shown anyway, nothing of the guard may stop it
-            return [public(error)] * len(conversations)
+            answers = self._guard.moderate_each(conversations)
+        except Exception as error:  # noqa: BLE001 - what it means, the options say
+            return [_error(error)] * len(conversations)
+        return self._noted(conversations, answers)
 
 
 class AsyncGuarded:
@@ -105,7 +119,9 @@ class AsyncGuarded:
     """
 
     def __init__(self, client: Any, guard: Any, options: ChatOptions) -> None:
+        self.fail_open = FailOpen()
         self._client, self._guard, self._options = client, guard, options
+        self._noted = _noting(guard, options)
 
     @property
     def chat(self) -> AsyncGuarded:
@@ -117,65 +133,98 @@ class AsyncGuarded:
 
     async def create(self, **request: Any) -> Any:
         """See Guarded.create."""
-        prompt = prompts.parse(_plain(request))
-        now = gate(prompt, self._options, await self._info(), await self._judge(prompt.conversations))
-        refused = now.refused
-        if refused is not None:
-            made = now.refusal(refused, str(request.get("model", "")))
-            return _each(_refusal_chunks(now, made)) if prompt.stream else _completion(made)
+        now = gate(_body(request), self._options, self.fail_open)
+        now = now.judged(await self._judge(now.prompt.conversations), await self._info())
+        if (refused := now.refused) is not None:
+            made = _refusal(now, refused, request)
+            return _each(made) if now.prompt.stream else made
         answer = await self._client.chat.completions.create(**prompts.forwarded(request))
-        if prompt.stream:
+        if now.prompt.stream:
             return self._stream(now, answer)
         whole = _dump(answer)
-        conversations = completions.replies(whole, prompt.messages)
+        conversations = now.replies(whole)
         answers = iter(await self._judge([each for each in conversations if each is not None]))
         return _completion(now.answered(whole, [None if each is None else next(answers) for each in conversations]))
 
     async def _stream(self, now: Gate, answer: Any) -> AsyncIterator[Any]:
-        machine = ChunkStream(now.prompt.messages, now.prompt.choices, now.options, LONGEST)
-
-        async def chunks() -> AsyncIterator[Chunk]:
-            async for chunk in answer:
-                yield _dump(chunk)
+        machine = _relay(now)
 
         async def judge(conversation: Conversation) -> Answer:
             return (await self._judge([conversation]))[0]
 
-        async with answer, aclosing(drive_async(machine, chunks(), judge)) as sent:
+        async with answer, aclosing(drive_async(machine, aiter(answer), judge)) as sent:
             async for chunk in sent:
-                yield _chunk(chunk)
-        for chunk in _ends(now, machine):
-            yield _chunk(chunk)
+                yield chunk
+        for chunk in machine.last():
+            yield chunk
 
-    async def _info(self) -> Any:
-        if inspect.iscoroutinefunction(getattr(self._guard, "info", None)):
-            return await self._guard.info()
-        return await asyncio.to_thread(lambda: self._guard.info)
+    async def _info(self) -> GuardInfo | None:
+        try:
+            if inspect.iscoroutinefunction(getattr(type(self._guard), "info", None)):
+                said: GuardInfo = await self._guard.info()
+                return said
+            return await asyncio.to_thread(lambda: self._guard.info)
+        except Exception:  # noqa: BLE001 - the answers say so, too, and what that means
+            return None
 
     async def _judge(self, conversations: Sequence[Conversation]) -> list[Answer]:
         try:
             if inspect.iscoroutinefunction(self._guard.moderate_each):
                 answers: list[Answer] = await self._guard.moderate_each(conversations)
                 return answers
-            return await asyncio.to_thread(self._guard.moderate_each, conversations)
-        except Exception as error:  # noqa: BLE001 - where all is shown anyway, nothing of the guard may stop it
-            return [public(error)] * len(conversations)
+            answers = await asyncio.to_thread(self._guard.moderate_each, conversations)
+            return await asyncio.to_thread(self._noted, conversations, answers)
+        except Exception as error:  # noqa: BLE001 - what it means, the options say
+            return [_error(error)] * len(conversations)
 
 
-def _ends(now: Gate, machine: ChunkStream) -> list[Chunk]:
-    last = machine.last()
-    return [*last, now.chunk(machine.head, machine.answers)] if now.prompt.asked else last
+Noting = Callable[[Sequence[Conversation], Sequence[Answer]], list[Answer]]
 
 
-def _refusal_chunks(now: Gate, made: dict[str, Any]) -> Iterator[Any]:
-    chunks = completions.as_chunks(made)
-    extra = [now.chunk({key: chunks[0][key] for key in ("id", "object", "created", "model")}, ())]
-    return map(_chunk, [*chunks, *(extra if now.prompt.asked else [])])
+def _noting(guard: Any, options: ChatOptions) -> Noting:
+    """What notes the languages of what a guard in this process has judged; a service does it itself."""
+    languages = guard.engine.info.languages if isinstance(guard, Moderator) else ()
+    if not languages or not identifies(languages):
+        return lambda _, answers: list(answers)
+
+    def note(conversations: Sequence[Conversation], answers: Sequence[Answer]) -> list[Answer]:
+        texts = [one.judged.content for one in conversations]
+        return [
+            noted(answer, text, identify(text), languages, options.unsupported_language)
+            if isinstance(answer, Verdict)
+            else answer
+            for text, answer in zip(texts, answers, strict=True)
+        ]
+
+    return note
+
+
+def _error(problem: Exception) -> GuardError:
+    """The guard's own error as it is; the text of any other may repeat that of the conversation."""
+    return problem if isinstance(problem, GuardError) else public(problem)
+
+
+def _relay(now: Gate) -> Relay[Any]:
+    return Relay(now, LONGEST, _dump, _chunk)
+
+
+def _refusal(now: Gate, outcome: Outcome, request: Mapping[str, Any]) -> Any:
+    model = str(request.get("model", ""))
+    if now.prompt.stream:
+        return map(_chunk, now.refusal_chunks(outcome, model))
+    return _completion(now.refusal(outcome, model))
 
 
 async def _each(chunks: Iterator[Any]) -> AsyncIterator[Any]:
     for chunk in chunks:
         yield chunk
+
+
+def _body(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The body that OpenAI's client sends for these arguments."""
+    plain = _plain({key: value for key, value in request.items() if key not in _OF_THE_CLIENT})
+    extra = request.get("extra_body")
+    return {**plain, **_plain(dict(extra))} if isinstance(extra, Mapping) else plain
 
 
 def _plain(request: Any) -> Any:

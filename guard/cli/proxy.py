@@ -19,6 +19,20 @@ def proxy(
     ] = "hold",
     refusal: Annotated[str | None, typer.Option(help="The assistant's words in place of what is unsafe.")] = None,
     unjudged: Annotated[str | None, typer.Option(help="The same, of what the guard cannot judge.")] = None,
+    on_error: Annotated[
+        str | None,
+        typer.Option(
+            help="What an error of the guard means: `raise` it as 503 or 429 (default of hold), `block` as what cannot "
+            "be judged, or `allow`, counted and logged (default of observe)."
+        ),
+    ] = None,
+    unsupported_language: Annotated[
+        str,
+        typer.Option(
+            help="What to do with texts in languages that the model was not trained for: `incomplete`, as with what "
+            "cannot be judged, or `judge` them as any other. A --server has its own rule."
+        ),
+    ] = "incomplete",
     model: Annotated[str | None, typer.Option(help="A bundle folder, or `fake`; default: the shipped guard.")] = None,
     server: Annotated[str | None, typer.Option(help="A running `guard serve` (host:port) in place of a model.")] = None,
     policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the bundle's own.")] = None,
@@ -60,6 +74,8 @@ def proxy(
         usual.refusal if refusal is None else refusal,
         usual.unjudged if unjudged is None else unjudged,
         StreamOptions(release),
+        on_error,  # type: ignore[arg-type]
+        unsupported_language,  # type: ignore[arg-type]
     )
     settings = ProxySettings(upstream, host, port, upstream_key, options=options)
 

@@ -17,14 +17,14 @@ from guard.moderator.evidence import Evidence, evidence
 from guard.moderator.guard import GuardInfo
 from guard.moderator.steps import Steps, run, together
 from guard.policy import Policy, load
-from guard.verdict import Verdict, decide, sigmoid, watch
+from guard.verdict import Verdict, any_of, decide_enforced, sigmoid
 
 
 @dataclass(frozen=True)
 class Moderator:
     """Judges conversations under its own policy or under that of a call. Thread-safe.
 
-    monitor: by a policy's id the codes that are watched and never flagged (guard.verdict.watch); None: all of them.
+    monitor: by a policy's id the codes that are watched and never flagged (guard.verdict.decide_enforced); None: all.
     It is a Guard (guard.moderator.guard). Use it in a `with` block, or close it, to release the engine.
     """
 
@@ -129,10 +129,16 @@ class Moderator:
         p_unsafe = scale.probability(evidence.score.unsafe)
         categories = dict(zip(evidence.policy.codes, map(scale.probability, evidence.score.categories), strict=True))
         overall, each = thresholds(self.calibration, evidence.policy, evidence.target, mode or self.mode)
-        outcome, flagged = decide(p_unsafe, overall, categories, each, evidence.complete)
-        applied = evidence.policy
-        outcome, flagged, monitor = watch(
-            outcome, flagged, applied.codes, self.monitor.get(applied.id, ()), evidence.complete
+        watched = self._watched(evidence.policy)
+        enforced = [z for code, z in zip(categories, evidence.score.categories, strict=True) if code not in watched]
+        outcome, flagged, monitor = decide_enforced(
+            p_unsafe,
+            overall,
+            categories,
+            each,
+            evidence.complete,
+            watched,
+            scale.probability(any_of(enforced)) if enforced else 0.0,
         )
         refusal = evidence.score.refusal if evidence.target is Target.RESPONSE else None  # a prompt refuses nothing
         return Verdict(
@@ -151,6 +157,12 @@ class Moderator:
             unjudged=evidence.unjudged,
             monitor=monitor,
         )
+
+    def _watched(self, policy: Policy) -> frozenset[str]:
+        """The codes of the policy that are watched."""
+        codes = frozenset(policy.codes)
+        monitored = self.monitor.get(policy.id, frozenset())
+        return codes if monitored is None else codes & monitored
 
 
 def thresholds(calibration: Calibration, policy: Policy, target: Target, mode: Mode) -> tuple[float, dict[str, float]]:

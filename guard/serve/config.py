@@ -31,7 +31,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class TlsFiles:
     """Files in PEM: the server's certificate chain, its private key, and the signers of clients' certificates.
 
     Without `certificate` there is no TLS; without `client_ca` clients need no certificate.
@@ -77,7 +77,7 @@ class Settings:
     host: Text = "127.0.0.1"
     port: Port = 50051
     rest_port: Port | None = None
-    tls: Tls = Tls()
+    tls: TlsFiles = TlsFiles()
     api_keys: Path | None = None
     hardened: bool = False
     reflection: bool = True

@@ -65,8 +65,11 @@ class Metrics(Observer):
         return generate_latest(self.registry)
 
     def describe(self, info: ServiceInfo) -> None:
-        """The model and policy that it serves, whose categories are counted by their codes."""
-        self._codes = frozenset(info.policy.codes)
+        """The model and policy that it serves, whose categories are counted by their codes.
+
+        Those of earlier ones are, too: requests that were accepted before a reload are answered after it.
+        """
+        self._codes |= frozenset(info.policy.codes)
         self._model.clear()  # a reload replaces the model
         self._model.labels(info.model, info.kind, info.policy.id, info.version).set(1)
 

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from guard.errors import DISTRIBUTION, Closed, MissingExtra, ServiceError, check_installed, need
+from guard.errors import DISTRIBUTION, Closed, ServiceError, need
 from guard.moderator import Moderator
 from guard.serve.config import Settings
 from guard.serve.core.audit import AuditLog
 from guard.serve.core.keys import Keys
+from guard.serve.core.language import identifies
 from guard.serve.core.live import Live
 from guard.serve.core.observer import Observers
 from guard.serve.core.request import Options
 from guard.serve.core.service import Service
 from guard.serve.grpc import server as grpc_server
+from guard.serve.signals import stopping
 from guard.serve.tls import Certificates
 
 if TYPE_CHECKING:
@@ -78,7 +80,6 @@ async def serving(
     metrics = None if settings.rest_port is None else _metrics()
     traces = _traces() if settings.traces else None
     observer = Observers(*(each for each in (metrics, traces) if each is not None))
-    rule = settings.unsupported_language if _identifies(moderator) else None
     async with AsyncExitStack() as open_files, AsyncExitStack() as listeners:
         audit = None
         if traces is not None:
@@ -87,14 +88,21 @@ async def serving(
             audit = open_files.enter_context(closing(AuditLog(settings.audit, observer.unlogged)))
 
         def made(of: Moderator) -> Service:
+            rule = settings.unsupported_language if identifies(of.engine.info.languages) else None
             return Service(of, settings.limits, observer, settings.scores, rule, audit)
 
-        async def prepare(fresh: Service) -> None:
+        async def prepare(fresh: Service) -> Callable[[], None]:
             if metrics is not None:
                 from guard.serve.http.server import prepare  # needs the extra
 
                 await prepare(fresh)
-            observer.describe(await fresh.info(Options()))
+            info = await fresh.info(Options())
+
+            def announce() -> None:
+                observer.describe(info)
+                observer.load(lambda: fresh.load)
+
+            return announce
 
         live = await open_files.enter_async_context(Live(made(moderator), reopen and (lambda: made(reopen())), prepare))
         listener = await listeners.enter_async_context(
@@ -115,21 +123,6 @@ async def serving(
         finally:
             await listener.refuse()
             await asyncio.gather(live.drain(), asyncio.sleep(settings.lame_duck_seconds))
-
-
-def _identifies(moderator: Moderator) -> bool:
-    """Whether languages can be identified. Logs where it would matter and they cannot."""
-    try:
-        check_installed("py3langid", "language")
-    except MissingExtra as missing:
-        if languages := moderator.engine.info.languages:
-            log.warning(
-                "languages are not identified, and texts in others than the model's (%s) are judged all the same: %s",
-                ", ".join(languages),
-                missing,
-            )
-        return False
-    return True
 
 
 def _traces() -> Traces:
@@ -182,23 +175,14 @@ async def run(
     but an engine that hangs keeps the process alive.
     """
     loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-
-    def stop() -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
-        stopping.set()
-
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # what it asks for is being loaded
     async with serving(moderator, settings, reopen) as running:
         loop.add_signal_handler(signal.SIGHUP, running.live.reload_soon)
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, stop)
+        ending = stopping()
         announce(running)
-        waits = [asyncio.create_task(stopping.wait()), asyncio.ensure_future(running.stopped())]
+        waits = [asyncio.create_task(ending.wait()), asyncio.ensure_future(running.stopped())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in waits:
             task.cancel()
-    if not stopping.is_set():
+    if not ending.is_set():
         raise Closed("the service stopped because its batcher or its listener failed; restart it")

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from guard.errors import ConfigError
-from guard.serve.config import Tls
+from guard.serve.config import TlsFiles
 from guard.serve.core.watched import Watched
 
 
@@ -31,7 +31,7 @@ class Certificates:
     Raises ConfigError if they cannot be used at first.
     """
 
-    def __init__(self, tls: Tls, look_seconds: float | None = None) -> None:
+    def __init__(self, tls: TlsFiles, look_seconds: float | None = None) -> None:
         if tls.certificate is None or tls.key is None:
             raise ConfigError("TLS needs tls.certificate and tls.key")
         files = [path for path in (tls.certificate, tls.key, tls.client_ca) if path is not None]

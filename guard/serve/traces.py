@@ -38,7 +38,7 @@ class Traces(Observer):
         self._provider.shutdown()
 
     def describe(self, info: ServiceInfo) -> None:
-        self._codes = frozenset(info.policy.codes)
+        self._codes |= frozenset(info.policy.codes)  # of earlier policies, too, by which accepted requests are judged
 
     @contextmanager
     def call(self, method: str, headers: Mapping[str, str]) -> Iterator[None]:

@@ -9,6 +9,7 @@ covers the whole conversation, and is what Moderate says of it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,12 +17,12 @@ from guard.conversation import Conversation, Message
 from guard.errors import GuardError, InvalidInput, TooLarge
 from guard.stream.deltas import Deltas
 from guard.stream.options import StreamOptions
-from guard.stream.sentences import first_space, last_end, last_space
+from guard.stream.sentences import Ends, first_space, last_space
 from guard.verdict import Outcome, Verdict, log_odds
 from guard.views.tokenize import end_of
 
 CONTEXT = 600  # characters before the reply, the last ones, that a check between covers
-READ_AHEAD = 2  # times `characters` that are taken in while a check is under way
+READ_AHEAD = 2  # times `characters` after which nothing more is taken in while a check is under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,42 +55,40 @@ class Progress:
 
 
 class HoldBack:
-    """A reply to `context`, of at most `limit` characters. One check is under way at a time.
+    """A reply to `context`, of at most `limit` characters. One check is under way at a time. lenient: an error of a
+    check counts as SAFE.
 
     Feed it with `push` and `end`, make the check that is `due` and answer it with `judged`. `done`: after the final
     answer, or once it is stopped.
     """
 
-    def __init__(self, context: Sequence[Message], options: StreamOptions, limit: int) -> None:
-        self.options, self.limit = options, limit
+    def __init__(self, context: Sequence[Message], options: StreamOptions, limit: int, lenient: bool = False) -> None:
+        self.options, self.limit, self._lenient = options, limit, lenient
+        self.received = 0  # characters of the reply so far
+        self.blank = True  # nothing of them can be judged
         self.done = False
         self._context = tuple(context)
-        # What no guard can judge must be in every check, or text would be released that the last one does not cover.
-        self._short = self._context if any(each.unjudged for each in self._context) else end_of(self._context, CONTEXT)
+        self._short = _end_of(self._context)
         self._deltas = Deltas()
         self._parts: list[str] = []
         self._text, self._base = "", 0  # the reply from its character `_base` on: what checks between may cover
+        self._more: list[str] = []  # what follows that; joined for a check, since it may come by the character
         self._safe = 0  # up to there a verdict of SAFE covers the reply
         self._from = 0  # the same, or later where what was not SAFE has been shown for long (`observe`)
         self._checked = 0  # end of the last check
-        self._since = 0.0  # when the first character came that no check covers
+        self._ends = Ends(0)  # of the sentences after that
+        self._visible = False  # whether anything after it can be judged
+        self._since = 0.0  # when the first came that can
         self._against = 0  # checks in a row that were not SAFE
         self._ended = False
         self._check: Check | None = None
 
     @property
-    def received(self) -> int:
-        """Characters of the reply so far."""
-        return self._base + len(self._text)
-
-    @property
-    def blank(self) -> bool:
-        """Whether nothing of it can be judged so far."""
-        return not any(part.strip() for part in self._parts)
-
-    @property
     def wants_input(self) -> bool:
-        """Whether to feed it; while it waits for a verdict it takes in only so much."""
+        """Whether to feed it: while it waits for a verdict, until READ_AHEAD times `characters` have none.
+
+        Where all is shown at once anyway (`observe`), as far as the reply may go.
+        """
         if self.done or self._ended:
             return False
         if self._check is None or self.options.release == "observe":
@@ -115,17 +114,21 @@ class HoldBack:
             return []
         if self.received + len(text) > self.limit:
             raise TooLarge(f"the reply has more characters than its conversation may have ({self.limit} are left)")
-        if self.received == self._checked:
-            self._since = now
+        if not text.isspace():
+            if not self._visible:
+                self._since = now
+            self._visible, self.blank = True, False
+        self.received += len(text)
+        self._ends.push(text)
         self._parts.append(text)
-        self._text += text
+        self._more.append(text)
         if self.options.release == "hold":
             return []
         return [Progress(text, held=self.received - self._safe)]
 
     def wait(self, now: float) -> float | None:
         """Seconds after which a check is due if no delta comes before; None: no time makes one due."""
-        if self.done or self._ended or self._check is not None or not self._text[self._checked - self._base :].strip():
+        if self.done or self._ended or self._check is not None or not self._visible:
             return None
         return max(0.0, self._since + self.options.seconds - now)
 
@@ -139,28 +142,36 @@ class HoldBack:
         if self._ended:
             whole = Conversation((*self._context, Message("assistant", "".join(self._parts))))
             self._check = Check(whole, 0, self.received, final=True)
-        elif end := self._end(now):
-            start = self._start()
-            text = self._text[start - self._base : end - self._base]
-            if not text.strip():
-                self._checked = end  # a later check covers it, together with what can be judged
-                return None
-            self._check = Check(Conversation((*self._short, Message("assistant", text))), start, end, final=False)
-            self._since = now
-        else:
+            return self._check
+        if (end := self._end(now)) is None:
             return None
-        self._checked = self._check.end
+        text, start = self._joined(), self._start()
+        blank = text[self._checked - self._base : end - self._base].isspace()
+        self._checked = end
+        self._ends = Ends(end)
+        self._ends.push(text[end - self._base :])
+        self._visible = not text[end - self._base :].isspace() and end < self.received
+        if blank:  # a later check covers it, together with what can be judged
+            return None
+        text = text[start - self._base : end - self._base]
+        self._check = Check(Conversation((*self._short, Message("assistant", text))), start, end, final=False)
+        self._since = now
         return self._check
 
     def _end(self, now: float) -> int | None:
         """Where a check that is due ends."""
-        first = self._checked - self._base
-        new = len(self._text) - first
-        if new and (place := last_end(self._text, first)) is not None:
-            return self._base + place
-        if new >= self.options.characters or (new and now - self._since >= self.options.seconds):
-            return self._base + last_space(self._text, first)
+        if not self._visible:
+            return None
+        if self._ends.last is not None:
+            return self._ends.last
+        if self.received - self._checked >= self.options.characters or now - self._since >= self.options.seconds:
+            return self._base + last_space(self._joined(), self._checked - self._base)
         return None
+
+    def _joined(self) -> str:
+        """The reply from its character `_base` on."""
+        self._text, self._more = self._text + "".join(self._more), []
+        return self._text
 
     def _start(self) -> int:
         """Where a check starts: before all that is held, and `tail` characters before that, at a word."""
@@ -175,10 +186,10 @@ class HoldBack:
             raise ValueError("this is not the check that was due")
         self._check = None
         released = ""
-        if isinstance(answer, Verdict) and answer.outcome is Outcome.SAFE:
+        if self._lenient if isinstance(answer, GuardError) else answer.outcome is Outcome.SAFE:
             self._against = 0
             if self.options.release == "hold":
-                released = self._text[self._safe - self._base : check.end - self._base]
+                released = self._joined()[self._safe - self._base : check.end - self._base]
             self._safe = self._from = check.end
         else:
             self._against += 1
@@ -195,10 +206,18 @@ class HoldBack:
         """Whether one answer is enough: an error, or a verdict far beyond its threshold."""
         if isinstance(answer, GuardError):
             return True
-        margin = log_odds(answer.p_unsafe) - log_odds(answer.threshold)
+        margin = log_odds(answer.p_enforced) - log_odds(answer.threshold)
         return answer.outcome is Outcome.UNSAFE and margin >= self.options.sure
 
     def _trim(self) -> None:
         """Forgets what no check between will cover again."""
         keep = max(self._base, self._from - self.options.tail)
         self._text, self._base = self._text[keep - self._base :], keep
+
+
+def _end_of(context: Sequence[Message]) -> tuple[Message, ...]:
+    """The end of the context. What no guard can judge stays marked there, or text would be released that the last
+    check does not cover."""
+    kept = end_of(context, CONTEXT)
+    marks = tuple(mark for each in context for mark in each.unjudged)
+    return (dataclasses.replace(kept[0], unjudged=marks), *kept[1:]) if marks else kept

@@ -242,14 +242,16 @@ class Language(_message.Message):
     def __init__(self, code: _Optional[str] = ..., probability: _Optional[float] = ..., supported: _Optional[bool] = ...) -> None: ...
 
 class Monitor(_message.Message):
-    __slots__ = ("codes", "outcome", "flagged")
+    __slots__ = ("codes", "outcome", "flagged", "p_enforced")
     CODES_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     FLAGGED_FIELD_NUMBER: _ClassVar[int]
+    P_ENFORCED_FIELD_NUMBER: _ClassVar[int]
     codes: _containers.RepeatedScalarFieldContainer[str]
     outcome: Outcome
     flagged: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, codes: _Optional[_Iterable[str]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., flagged: _Optional[_Iterable[str]] = ...) -> None: ...
+    p_enforced: float
+    def __init__(self, codes: _Optional[_Iterable[str]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., flagged: _Optional[_Iterable[str]] = ..., p_enforced: _Optional[float] = ...) -> None: ...
 
 class CategoryScore(_message.Message):
     __slots__ = ("code", "probability")

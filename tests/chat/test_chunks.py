@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 
 from guard.chat.chunks import Chunk, ChunkStream
 from guard.chat.completion import UpstreamError
-from guard.chat.options import ChatOptions
+from guard.chat.fail_open import FailOpen
+from guard.chat.gate import Gate
+from guard.chat.options import ChatOptions, OnError
+from guard.chat.prompt import Prompt
+from guard.chat.relay import Relay
 from guard.conversation import Conversation, Message, parse_messages
 from guard.errors import EngineError, TooLarge
-from guard.stream import StreamOptions, drive
+from guard.stream import Release, StreamOptions, drive
 from guard.stream.drive import Answer
 from guard.verdict import Outcome
 from tests.fixtures.upstream import SENTENCE
@@ -124,17 +128,79 @@ def test_an_error_of_the_guard_is_raised_unless_all_is_shown() -> None:
     pieces = [chunk({"content": SENTENCE}), chunk({}, "stop")]
     with pytest.raises(EngineError):
         list(drive(machine(), pieces, lambda _: EngineError("gone"), clock=lambda: 0.0))
-    shown = list(drive(machine(OBSERVE), pieces, lambda _: EngineError("gone"), clock=lambda: 0.0))
+    shown = list(drive(relay(OBSERVE), pieces, lambda _: EngineError("gone"), clock=lambda: 0.0))
     assert shown == pieces
+
+
+@pytest.mark.parametrize("release", ["hold", "observe"])
+@pytest.mark.parametrize("on_error", ["raise", "block", "allow"])
+def test_what_an_error_means(release: Release, on_error: OnError) -> None:
+    """The first of three checks fails."""
+    pieces = [*(chunk({"content": SENTENCE}) for _ in range(2)), chunk({}, "stop")]
+    options = ChatOptions(stream=StreamOptions(release), on_error=on_error)
+    answers: Iterator[Answer] = iter([EngineError("gone"), verdict(), verdict()])
+    passing = relay(options)
+    moderating = drive(passing, pieces, lambda _: next(answers), clock=lambda: 0.0)
+    if on_error == "raise":
+        with pytest.raises(EngineError):
+            list(moderating)
+        return
+    text, _, reasons = sent(list(moderating))
+    shown = "" if release == "hold" else SENTENCE
+    if on_error == "block":
+        assert text.removeprefix(shown).strip() == options.unjudged
+        assert reasons == ["content_filter"]
+    else:
+        assert (text, reasons) == (SENTENCE * 2, ["stop"])
+        assert passing.passes.counts == {("reply", "EngineError"): 1}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"choices": 1},
+        chunk({"tool_calls": [1]}),
+        chunk({"tool_calls": [{"index": "a"}]}),
+        {"choices": [{"delta": 1}]},
+        {"choices": [{"index": "a"}]},
+    ],
+)
+def test_where_all_is_shown_an_odd_chunk_passes_and_is_counted(odd: Chunk) -> None:
+    pieces = [chunk({"content": SENTENCE}), odd, chunk({"content": SENTENCE}), chunk({}, "stop")]
+    judged: list[str] = []
+
+    def judge(conversation: Conversation) -> Answer:
+        judged.append(conversation.judged.content)
+        return verdict()
+
+    observing = relay(OBSERVE)
+    assert list(drive(observing, pieces, judge, clock=lambda: 0.0)) == pieces
+    assert judged[-1] == SENTENCE * 2
+    assert observing.passes.counts == {("reply", "UpstreamError"): 1}
+    with pytest.raises(UpstreamError):
+        list(drive(relay(ChatOptions()), pieces, judge, clock=lambda: 0.0))
+
+
+def relay(options: ChatOptions, limit: int = 10_000) -> Passing:
+    return Passing(Gate(Prompt(ASKED), options, FailOpen()), limit)
+
+
+class Passing(Relay[Chunk]):
+    """A relay whose items are chunks."""
+
+    def __init__(self, gate: Gate, limit: int) -> None:
+        super().__init__(gate, limit, lambda chunk: chunk, lambda chunk: chunk)
+        self.passes, self.inner = gate.passes, self._inner
 
 
 def test_a_reply_that_is_too_long() -> None:
     pieces = [chunk({"content": SENTENCE}), chunk({}, "stop")]
     with pytest.raises(TooLarge):
         list(drive(machine(limit=9), pieces, lambda _: verdict(), clock=lambda: 0.0))
-    watching = machine(OBSERVE, limit=9)
+    watching = relay(OBSERVE, limit=9)
     assert list(drive(watching, pieces, lambda _: verdict(), clock=lambda: 0.0)) == pieces
-    assert [type(each) for each in watching.answers] == [TooLarge]
+    assert [type(each) for each in watching.inner.answers] == [TooLarge]
 
 
 def test_choices_are_stopped_one_by_one() -> None:
@@ -142,12 +208,16 @@ def test_choices_are_stopped_one_by_one() -> None:
         return verdict(Outcome.UNSAFE if "bad" in conversation.judged.content else Outcome.SAFE)
 
     pieces = [chunk({"content": SENTENCE if index else f"bad {SENTENCE}"}, None, index) for index in (0, 1)] * 5
-    pieces += [chunk({}, "stop", index) for index in (0, 1)] + [{"id": "1", "choices": [], "usage": {}}]
+    usage = {"total_tokens": 8, "details": {"cached": 1, "Said": 2, "text": "kumquat"}, "text": "kumquat"}
+    pieces += [chunk({}, "stop", index) for index in (0, 1)]
+    pieces += [{"id": "1", "choices": [], "usage": usage, "text": "kumquat"}]
     holding = machine(count=2)
     out = list(drive(holding, pieces, judge, clock=lambda: 0.0))
     assert sent(out, 0) == (ChatOptions().refusal, "", ["content_filter"])
     assert sent(out, 1) == (SENTENCE * 5, "", ["stop"])
-    assert [len(each["choices"]) for each in holding.last()] == [0]
+    assert [each["choices"] for each in holding.last()] == [[]]
+    assert holding.last()[0]["usage"] == {"total_tokens": 8, "details": {"cached": 1}}
+    assert "kumquat" not in f"{holding.last()}"
 
 
 def test_a_stream_that_breaks_off_is_checked_to_there_and_has_no_end() -> None:
@@ -155,7 +225,9 @@ def test_a_stream_that_breaks_off_is_checked_to_there_and_has_no_end() -> None:
     assert sent(out) == ("Half a", "{", [])
 
 
-@pytest.mark.parametrize("bad", [{}, {"choices": 1}, {"choices": [1]}, {"choices": [{"index": "a"}]}])
+@pytest.mark.parametrize(
+    "bad", [{}, {"choices": 1}, {"choices": [1]}, {"choices": [{"index": "a"}]}, {"choices": [{"delta": 1}]}]
+)
 def test_what_is_no_chunk(bad: Chunk) -> None:
     with pytest.raises(UpstreamError, match="the upstream sent a"):
         machine().push(bad, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 import subprocess
@@ -15,15 +16,18 @@ import httpx
 import openai
 import pytest
 
-from guard import AsyncGuardClient, Moderator
-from guard.chat.options import ChatOptions
+from guard import AsyncGuardClient, Moderator, document
+from guard.chat.options import ChatOptions, OnError
 from guard.chat.server import ProxySettings, proxying
 from guard.engines.fake import FakeEngine
 from guard.errors import ConfigError
 from guard.policy import load
-from guard.stream import StreamOptions
+from guard.serve.core.keys import Scope, new_key
+from guard.serve.limits import Limits
+from guard.stream import Release, StreamOptions
 from tests.fixtures.served import BrokenEngine, serve
-from tests.fixtures.upstream import BAD_CALL, CALL, HARM, SAFE, SENTENCE, UNSAFE, Upstream
+from tests.fixtures.upstream import BAD_CALL, CALL, HARM, SAFE, SENTENCE, UNSAFE, WRITES, Upstream
+from tests.serve.test_language import GERMAN, English
 
 HELLO: Any = [{"role": "user", "content": "hello there"}]
 BAD: Any = [{"role": "user", "content": "it violates:S1 now"}]
@@ -261,6 +265,160 @@ async def test_errors_of_the_upstream_pass_with_their_status(upstream: Upstream)
     assert nonsense.value.status_code == 502
 
 
+async def test_odd_replies_of_the_upstream_are_no_mistake_of_the_caller(upstream: Upstream) -> None:
+    async with proxied(upstream) as client:
+        for model, stream in (("odd", False), ("odd", True), ("no-stream", True)):
+            with pytest.raises(openai.InternalServerError, match="the upstream") as odd:
+                await client.chat.completions.create(model=model, messages=HELLO, stream=stream)
+            assert (odd.value.status_code, odd.value.code, odd.value.type) == (502, "upstream_failed", "server_error")
+        for model in ("odd-inside", "cut-off"):
+            shown: list[Any] = []
+            inside = await failing(client, model, shown)
+            assert inside.code == "upstream_failed"
+            assert text(shown) == SENTENCE or (model == "odd-inside" and text(shown) == "")
+        assert text(await streamed(client, "separators")) == WRITES["separators"]["content"]
+    async with proxied(upstream, limits=Limits(conversation_characters=len(SAFE))) as client:
+        with pytest.raises(openai.InternalServerError, match="reply cannot be judged") as long:
+            await whole(client, "safe")
+        assert long.value.status_code == 502
+        with pytest.raises(openai.APIError, match="reply cannot be judged"):
+            await streamed(client, "safe")
+
+
+async def raw(client: openai.AsyncOpenAI, model: str, stream: bool, **more: Any) -> httpx.Response:
+    sent = {"model": model, "messages": HELLO, "stream": stream, **more}
+    return await client._client.post(f"{client.base_url}chat/completions", json=sent)
+
+
+async def test_where_all_is_shown_odd_replies_pass_as_they_are_and_are_counted(
+    upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with proxied(upstream, OBSERVE) as client, httpx.AsyncClient(trust_env=False) as http:
+        for model, stream in (
+            ("odd", True),
+            ("no-stream", True),
+            ("nonsense", False),
+            ("odd-inside", True),
+            ("cut-off", True),
+            ("separators", True),
+            ("fails-inside", True),
+        ):
+            shown = await raw(client, model, stream)
+            sent = {"model": model, "messages": HELLO, "stream": stream}
+            directly = await http.post(f"{upstream.url}/chat/completions", json=sent)
+            assert (shown.status_code, shown.content) == (200, directly.content), model
+        odd = (await raw(client, "odd", False)).json()
+        assert (odd["choices"][0]["message"]["content"], odd["more"]) == (5, "text")
+        assert odd["moderation"]["output"]["type"] == "error"
+        unknown = await raw(client, "safe", False, kumquat="some text", messages=[{"role": "kumquat", "content": "x"}])
+        assert unknown.json()["choices"][0]["message"]["content"] == SAFE
+        page = (await client._client.get(str(client.base_url).replace("/v1/", "/metrics"))).text
+    assert 'guard_fail_open_total{error="UpstreamError",side="reply"}' in page
+    assert 'guard_fail_open_total{error="InvalidInput",side="prompt"} 1.0' in page
+    assert "a reply passed without a verdict: UpstreamError" in caplog.messages
+    assert "kumquat" not in caplog.text
+
+
+async def test_text_beside_the_messages_is_judged_or_refused(upstream: Upstream) -> None:
+    function = {"name": "mail", "description": "it violates:S1 now"}
+    async with proxied(upstream) as client:
+        completion, headers = await whole(client, "safe", tools=[{"type": "function", "function": function}])
+        assert completion.choices[0].finish_reason == "content_filter"
+        assert headers["x-guard-side"] == "prompt"
+        for name in ("chat_template", "kumquat"):
+            with pytest.raises(openai.BadRequestError, match="holds text that is not judged") as refused:
+                await whole(client, "safe", extra_body={name: "some text"})
+            assert "kumquat" not in refused.value.message
+        assert upstream.bodies == []
+        harmless = {"name": "mail", "description": "Sends mail."}
+        await whole(client, "safe", tools=[{"type": "function", "function": harmless}], extra_body={"top_k": 5})
+    assert (upstream.bodies[0]["tools"][0]["function"], upstream.bodies[0]["top_k"]) == (harmless, 5)
+
+
+@pytest.mark.parametrize("scopes", [("metrics",), None])
+async def test_a_guard_that_refuses_the_proxys_key_is_no_matter_of_the_caller(
+    upstream: Upstream, tmp_path: Path, scopes: tuple[Scope, ...] | None
+) -> None:
+    clear, key = new_key("proxy", scopes or ("moderate",))
+    file = tmp_path / "keys.yaml"
+    file.write_text(document.dump({"keys": [{"name": "proxy", "sha256": key.sha256, "scopes": list(key.scopes)}]}))
+    sent = "guard_unknown" if scopes is None else clear
+    async with serve(api_keys=file) as served, AsyncGuardClient(served.running.address, api_key=sent) as guard:
+        async with proxied(upstream, guard=guard) as client:
+            for stream in (False, True):
+                with pytest.raises(openai.InternalServerError) as failed:
+                    await client.chat.completions.create(model="safe", messages=HELLO, stream=stream)
+                assert (failed.value.status_code, failed.value.code) == (503, "moderation_failed")
+                assert "the guard refuses the key of this proxy" in failed.value.message
+        assert upstream.bodies == []
+        async with proxied(upstream, OBSERVE, guard=guard) as client:
+            assert (await whole(client, "safe"))[0].choices[0].message.content == SAFE
+
+
+@pytest.mark.parametrize("release", ["hold", "observe"])
+@pytest.mark.parametrize("on_error", ["raise", "block", "allow"])
+async def test_what_an_error_of_the_guard_means(upstream: Upstream, release: Release, on_error: OnError) -> None:
+    options = ChatOptions(stream=StreamOptions(release), on_error=on_error)
+    shown = SENTENCE if release == "hold" else WRITES["breaks"]["content"]
+    async with (
+        AsyncGuardClient("127.0.0.1:9", timeout_s=5) as gone,
+        proxied(upstream, options, guard=gone) as down,
+        proxied(upstream, options, BrokenEngine()) as fails,
+    ):
+        if on_error == "raise":
+            for client, model in ((down, "safe"), (fails, "breaks")):
+                with pytest.raises(openai.InternalServerError) as failed:
+                    await whole(client, model)
+                assert (failed.value.status_code, failed.value.code) == (503, "moderation_failed")
+            assert (await failing(fails, "breaks", [])).code == "moderation_failed"
+        elif on_error == "block":
+            assert (await whole(down, "safe"))[0].choices[0].message.content == options.unjudged
+            assert text(await streamed(down, "safe")) == options.unjudged
+            completion, _ = await whole(fails, "breaks")
+            assert completion.choices[0].message.content == options.unjudged
+            chunks = await streamed(fails, "breaks")
+            assert text(chunks).endswith(f"\n\n{options.unjudged}")
+            assert shown.startswith(text(chunks).removesuffix(f"\n\n{options.unjudged}"))
+            assert reasons(chunks)[-1:] == ["content_filter"]
+        else:
+            for client, model, expected in ((down, "safe", SAFE), (fails, "breaks", WRITES["breaks"]["content"])):
+                assert (await whole(client, model))[0].choices[0].message.content == expected
+                chunks = await streamed(client, model)
+                assert (text(chunks), reasons(chunks)) == (expected, ["stop"])
+
+
+async def test_a_language_that_the_model_does_not_know_is_what_cannot_be_judged(upstream: Upstream) -> None:
+    german = [{"role": "user", "content": GERMAN}]
+    async with proxied(upstream, engine=English()) as client:
+        assert (await whole(client, "safe", german))[0].choices[0].message.content == UNJUDGED
+        assert (await whole(client, "german"))[0].choices[0].message.content == UNJUDGED
+        assert text(await streamed(client, "german")).endswith(UNJUDGED)
+    async with proxied(upstream, ChatOptions(unsupported_language="judge"), English()) as client:
+        assert (await whole(client, "german", german))[0].choices[0].message.content == GERMAN
+        assert text(await streamed(client, "german", german)) == GERMAN
+
+
+async def test_the_moderation_field_names_the_model_that_judged(upstream: Upstream) -> None:
+    async with (
+        serve(reopen=lambda: Moderator(Other(), load("aegis2"))) as served,
+        proxied(upstream, guard=served.client) as client,
+    ):
+        before, _ = await whole(client, "safe", moderation={"model": "guard"})
+        await served.running.live.reload()
+        after, _ = await whole(client, "safe", moderation={"model": "guard"})
+        again, _ = await whole(client, "safe", moderation={"model": "guard"})
+    assert before.moderation.output.model == f"guard-{FakeEngine.info.digest[:12]}"
+    for completion in (after, again):
+        for side in (completion.moderation.input, completion.moderation.output):
+            assert {side.model, *(each.model for each in side.results)} == {f"guard-{Other.info.digest[:12]}"}
+            assert {*load("aegis2").codes} <= {*side.results[0].category_scores}
+            assert any(side.results[0].category_applied_input_types[name] for name in load("openai").codes)
+
+
+class Other(FakeEngine):
+    info = dataclasses.replace(FakeEngine.info, digest="1" * 64)
+
+
 async def test_an_upstream_that_is_not_there() -> None:
     async with proxied(Upstream("http://127.0.0.1:9/v1")) as client:
         with pytest.raises(openai.InternalServerError, match="cannot be reached") as gone:
@@ -282,6 +440,7 @@ async def test_an_upstream_that_is_not_there() -> None:
         (b'{"messages": [{"role": "user", "content": " "}]}', 400, "message is empty"),
         (b'{"messages": [{"role": "kumquat", "content": "x"}]}', 400, "unknown message role"),
         (b'{"messages": [{"role": "user", "content": "x"}], "n": true}', 400, "n must be"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "n": 1000000}', 400, "<= 128"),
         (b'{"messages": [{"role": "user", "content": "x"}], "stream": 1}', 400, "stream must be"),
         (b'{"messages": [{"role": "user", "content": "x"}], "moderation": 1}', 400, "moderation must be"),
         (b" " * (5 << 20), 413, "larger than"),

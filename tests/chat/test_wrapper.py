@@ -12,14 +12,16 @@ import pytest
 
 from guard import AsyncGuardClient, GuardClient, Moderator
 from guard.chat import AsyncGuarded, ChatOptions, Guarded, guarded
+from guard.chat.options import OnError
 from guard.engines.fake import FakeEngine
-from guard.errors import EngineError, GuardError, InvalidInput
+from guard.errors import ConfigError, EngineError, GuardError, InvalidInput, ServiceError
 from guard.moderator import Guard
 from guard.policy import load
-from guard.stream import StreamOptions
+from guard.stream import Release, StreamOptions
 from tests.chat.test_proxy import BAD, HELLO, IMAGE, REFUSAL, UNJUDGED, arguments, reasons, text
 from tests.fixtures.served import BrokenEngine, Process
 from tests.fixtures.upstream import CALL, HARM, SAFE, SENTENCE, UNSAFE, Upstream
+from tests.serve.test_language import GERMAN, English
 
 OBSERVE = ChatOptions(stream=StreamOptions("observe"))
 
@@ -147,6 +149,104 @@ async def test_a_service_behind_both(upstream: Upstream, process: Process) -> No
     async with AsyncGuardClient("127.0.0.1:9", timeout_s=0.5) as guard, wrapped_async(upstream, guard) as made:
         with pytest.raises(GuardError):
             await made.chat.completions.create(model="safe", messages=HELLO)
+
+
+@pytest.mark.parametrize("release", ["hold", "observe"])
+@pytest.mark.parametrize("on_error", ["raise", "block", "allow", None])
+async def test_while_the_guard_is_down(upstream: Upstream, release: Release, on_error: OnError | None) -> None:
+    options = ChatOptions(stream=StreamOptions(release), on_error=on_error)
+    rule = on_error or {"hold": "raise", "observe": "allow"}[release]
+    expected = {"block": options.unjudged, "allow": SAFE}.get(rule)
+    with GuardClient("127.0.0.1:9", timeout_s=5) as guard, wrapped(upstream, guard, options) as client:
+        if rule == "raise":
+            for stream in (False, True):
+                with pytest.raises(ServiceError, match="cannot be reached"):
+                    client.chat.completions.create(model="safe", messages=HELLO, stream=stream)
+            assert upstream.bodies == []
+        else:
+            completion = client.chat.completions.create(model="safe", messages=HELLO)
+            chunks = list(client.chat.completions.create(model="safe", messages=HELLO, stream=True))
+            assert completion.choices[0].message.content == text(chunks) == expected
+            assert bool(client.fail_open.counts["prompt", "ServiceError"]) is (rule == "allow")
+    async with AsyncGuardClient("127.0.0.1:9", timeout_s=5) as gone, wrapped_async(upstream, gone, options) as made:
+        if rule == "raise":
+            with pytest.raises(ServiceError, match="cannot be reached"):
+                await made.chat.completions.create(model="safe", messages=HELLO)
+        else:
+            completion = await made.chat.completions.create(model="safe", messages=HELLO)
+            stream = await made.chat.completions.create(model="safe", messages=HELLO, stream=True)
+            assert completion.choices[0].message.content == text([each async for each in stream]) == expected
+
+
+def test_a_guard_that_goes_down_while_a_reply_comes(upstream: Upstream) -> None:
+    """What its client raises, whatever it is, is met by the same rule, and no chunk is lost."""
+
+    class Going(Moderator):
+        def moderate_each(self, *arguments: Any, **options: Any) -> Any:
+            if upstream.bodies:
+                raise RuntimeError("kumquat")
+            return super().moderate_each(*arguments, **options)
+
+    for on_error, expected in (("allow", SAFE), ("block", UNJUDGED)):
+        for release in ("hold", "observe"):
+            upstream.bodies.clear()
+            options = ChatOptions(stream=StreamOptions(release), on_error=on_error)
+            with wrapped(upstream, Going(FakeEngine(), load("mlcommons")), options) as client:
+                chunks = list(client.chat.completions.create(model="safe", messages=HELLO, stream=True))
+            assert text(chunks).endswith(expected)
+            assert reasons(chunks) == [{"allow": "stop", "block": "content_filter"}[on_error]]
+            assert bool(client.fail_open.counts["reply", "InternalError"]) is (on_error == "allow")
+    upstream.bodies.clear()
+    with (
+        wrapped(upstream, Going(FakeEngine(), load("mlcommons"))) as client,
+        pytest.raises(EngineError, match="internal error") as problem,
+    ):
+        list(client.chat.completions.create(model="safe", messages=HELLO, stream=True))
+    assert "kumquat" not in str(problem.value)
+
+
+def test_observed_chunks_are_those_of_the_client(upstream: Upstream) -> None:
+    with wrapped(upstream, options=OBSERVE) as client:
+        chunks = list(client.chat.completions.create(model="reasons", messages=HELLO, stream=True))
+        assert "reasoning_content" in f"{chunks}"
+        odd = list(
+            client.chat.completions.create(model="safe", messages=[{"role": "kumquat", "content": "x"}], stream=True)
+        )
+        assert text(odd) == SAFE
+        assert client.fail_open.counts == {("prompt", "InvalidInput"): 1}
+
+
+async def test_a_language_that_the_model_does_not_know(upstream: Upstream) -> None:
+    german = [{"role": "user", "content": GERMAN}]
+    for rule, expected in (("incomplete", UNJUDGED), ("judge", GERMAN)):
+        options = ChatOptions(unsupported_language=rule)
+        with wrapped(upstream, moderator(English()), options) as client:
+            assert (
+                client.chat.completions.create(model="german", messages=german).choices[0].message.content == expected
+            )
+            assert client.chat.completions.create(model="german", messages=HELLO).choices[0].message.content == expected
+        async with wrapped_async(upstream, moderator(English()), options) as made:
+            completion = await made.chat.completions.create(model="german", messages=HELLO)
+            assert completion.choices[0].message.content == expected
+
+
+def test_the_extra_body_is_judged_as_well(upstream: Upstream) -> None:
+    with wrapped(upstream) as client:
+        bad = {"documents": [{"text": "it violates:S1 now"}]}
+        made = client.chat.completions.create(model="safe", messages=HELLO, extra_body=bad, timeout=20.0)
+        assert made.choices[0].finish_reason == "content_filter"
+        with pytest.raises(InvalidInput, match="`chat_template` holds text that is not judged"):
+            client.chat.completions.create(model="safe", messages=HELLO, extra_body={"chat_template": "{{ x }}"})
+        assert upstream.bodies == []
+        headers = {"x-own": "some text"}
+        client.chat.completions.create(model="safe", messages=HELLO, extra_body={"top_k": 5}, extra_headers=headers)
+    assert upstream.bodies[0]["top_k"] == 5
+
+
+@pytest.mark.parametrize("given", [{"on_error": "ignore"}, {"unsupported_language": "pass"}])
+def test_options_that_are_none(given: Any) -> None:
+    with pytest.raises(ConfigError, match="unknown"):
+        ChatOptions(**given)
 
 
 def test_an_answer_of_openai_may_be_a_message_of_the_next_request(upstream: Upstream) -> None:

@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import stat
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import pytest
 
 from guard import Conversation, Outcome, Verdict
 from guard.errors import ConfigError, EngineError, GuardError, Overloaded
-from guard.serve.core.audit import Audit, AuditLog, digest
+from guard.serve.core.audit import Audit, AuditLog, Fsync, digest
 from guard.serve.core.keys import new_key
+from guard.serve.core.request import Request
 from guard.serve.limits import Limits
 from guard.serve.logs import JsonLines
 from tests.fixtures.served import BrokenEngine, HeldEngine, serve
@@ -105,6 +108,62 @@ async def test_a_full_disk(caplog: pytest.LogCaptureFixture) -> None:
             while "guard_audit_lost_total 1.0" not in (await http.get(f"{served.running.rest_url}/metrics")).text:
                 pass
     assert "the audit log cannot be written: No space left on device" in caplog.messages
+
+
+class Counted(AuditLog):
+    """Counts how often it was synced."""
+
+    syncs = 0
+
+    def _sync(self) -> None:
+        super()._sync()
+        self.syncs += 1
+
+
+@pytest.mark.parametrize(("fsync", "syncs"), [("second", 1), ("never", 0), ("always", 3)])
+async def test_what_was_written_last_is_synced_when_nothing_follows(file: Path, fsync: Fsync, syncs: int) -> None:
+    audit = Counted(Audit(file, fsync=fsync))
+    for _ in range(3):
+        await audit.judged(Request((HELLO,)), [EngineError("gone")])
+    started = time.monotonic()
+    while audit.syncs < syncs:
+        await asyncio.sleep(0.01)
+        assert time.monotonic() < started + 10
+    assert fsync != "second" or time.monotonic() > started + 0.9  # and not after each
+    await asyncio.sleep(0.1)
+    assert audit.syncs == syncs
+    assert len(lines(file)) == 3
+    audit.close()
+
+
+async def test_a_disk_that_hangs_holds_so_many_bytes_and_the_rest_is_counted(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost: list[int] = []
+    line = len(AuditLog(Audit(file))._lines(Request((HELLO,)), [EngineError("gone")]))
+    file = file.with_name("other.jsonl")
+    audit = AuditLog(Audit(file, fsync="never"), lambda: lost.append(1), backlog=5 * line + line // 2)
+    hanging = threading.Event()
+    audit._thread.submit(hanging.wait)
+    for _ in range(9):
+        await audit.judged(Request((HELLO,)), [EngineError("gone")])
+    assert len(lost) == 4
+    hanging.set()
+    while len(lines(file)) < 5:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    await audit.judged(Request((HELLO,)), [EngineError("gone")])
+    audit.close()
+    assert (len(lines(file)), len(lost)) == (6, 4)
+    behind = [message for message in caplog.messages if "bytes behind; lines are lost" in message]
+    assert len(behind) == 1
+
+
+async def test_an_answer_waits_for_no_disk_that_is_behind(file: Path) -> None:
+    audit = AuditLog(Audit(file, fsync="always"), backlog=10)
+    with pytest.raises(EngineError, match="the audit log is behind"):
+        await audit.judged(Request((HELLO,)), [EngineError("gone")])
+    audit.close()
 
 
 async def test_rotation_keeps_so_many_files_and_every_line_of_them(file: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -19,13 +20,16 @@ from hypothesis import strategies as st
 
 from guard import Conversation, Outcome, Verdict, document
 from guard.conversation import Target
-from guard.errors import ConfigError
+from guard.errors import ConfigError, InvalidInput
+from guard.policy import load
 from guard.serve.config import Given, settings
 from guard.serve.core.disclosure import disclosed
 from guard.serve.core.keys import new_key
+from guard.stream import StreamOptions
 from guard.verdict import Coverage
 from tests.fixtures import http2
 from tests.fixtures.served import serve
+from tests.serve.test_monitor import Scripted
 
 HELLO = Conversation.of("hello")
 
@@ -105,6 +109,28 @@ async def test_scores_on_both_listeners(scores: str) -> None:
         assert all(round(p, 1) == pytest.approx(p) for p in told)
     else:
         assert any(round(p, 1) != p for p in told)
+
+
+@pytest.mark.parametrize("scores", ["exact", "rounded", "labels"])
+async def test_streams_are_stopped_by_exact_scores_whatever_is_told(scores: str) -> None:
+    """Unsafe by a little: as a label that is 1, and would stop a stream at once."""
+
+    async def deltas() -> AsyncIterator[str]:
+        for _ in range(9):
+            yield "A sentence that is long enough. "
+
+    odds = {**dict.fromkeys(load("mlcommons").codes, -20.0), "S1": 0.2}
+    async with serve(Scripted(odds), scores=scores) as served:
+        progress = [one async for one in served.client.stream(deltas())]
+        told = {one.answer.p_unsafe for one in progress if isinstance(one.answer, Verdict)}
+        assert len(progress) == 3
+        assert progress[-1].stopped
+        if scores == "exact":
+            assert list(told) == [pytest.approx(0.55, abs=0.001)]
+        else:
+            assert told == ({1.0} if scores == "labels" else {0.5, 0.6} & told)
+            with pytest.raises(InvalidInput, match="sure_log_odds must be 2 on this server"):
+                [one async for one in served.client.stream(deltas(), stream=StreamOptions(sure=0.1))]
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=2), st.sampled_from(Outcome))

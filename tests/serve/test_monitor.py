@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
@@ -14,53 +15,88 @@ from hypothesis import strategies as st
 from guard import Conversation, Outcome
 from guard.calibration import Calibration
 from guard.conversation import Message, Target
+from guard.engines.fake import FakeEngine
 from guard.errors import ConfigError
 from guard.moderator import Moderator
 from guard.policy import load
+from guard.prompts.window import Score, Window
 from guard.serve.client import is_blocked
 from guard.serve.config import Given, settings
 from guard.serve.http.table import TRANSLATORS
 from guard.serve.start import open_served
-from guard.verdict import decide, to_json, watch
+from guard.verdict import any_of, to_json
 from tests.fixtures.served import serve
 from tests.serve.http.test_app import SOUND
 
 BAD = "so violates:S4"
-CODES = ("A", "B", "C")
-p = st.floats(0, 1)
+P = st.floats(-9, 9)
+FOUR = load("mlcommons").without(load("mlcommons").codes[4:])
+
+
+class Scripted(FakeEngine):
+    """Scores every window alike: each category as it is told, and the verdict as any of those of the policy."""
+
+    def __init__(self, odds: Mapping[str, float]) -> None:
+        self.odds = odds
+
+    def _score(self, window: Window) -> Score:
+        odds = tuple(self.odds[code] for code in window.policy.codes)
+        return Score(any_of(odds), odds)
 
 
 @given(
-    p,
-    p,
-    st.tuples(p, p, p),
-    st.tuples(p, p, p),
+    st.fixed_dictionaries(dict.fromkeys(FOUR.codes, P)),
+    st.fixed_dictionaries(dict.fromkeys(FOUR.codes, st.floats(0.01, 0.99))),
+    st.floats(0.01, 0.99),
+    st.frozensets(st.sampled_from(FOUR.codes)),
     st.booleans(),
-    st.one_of(st.none(), st.frozensets(st.sampled_from(CODES))),
 )
-def test_a_monitored_category_never_blocks(
-    overall: float,
-    cut: float,
-    scores: tuple[float, ...],
-    cuts: tuple[float, ...],
-    complete: bool,
-    monitored: frozenset[str] | None,
+def test_what_is_watched_counts_for_nothing(
+    odds: Mapping[str, float], cuts: Mapping[str, float], cut: float, watched: frozenset[str], image: bool
 ) -> None:
-    outcome, flagged = decide(overall, cut, dict(zip(CODES, scores)), dict(zip(CODES, cuts)), complete)  # noqa: B905
-    after, kept, monitor = watch(outcome, flagged, CODES, monitored, complete)
-    watched = {*CODES} if monitored is None else monitored
-    assert not {*kept} & watched
-    assert kept == tuple(code for code in flagged if code not in watched)
-    assert (after is Outcome.UNSAFE) == bool(kept)
-    if watched == {*CODES}:
-        assert after is Outcome.SAFE
-    elif not kept:
-        assert after is (Outcome.SAFE if complete else Outcome.INCOMPLETE)
-    if watched:
-        assert monitor is not None
-        assert (monitor.outcome, monitor.flagged, {*monitor.codes}) == (outcome, flagged, watched)
-    else:
-        assert (after, kept, monitor) == (outcome, flagged, None)
+    """The verdict is that of the policy without these categories, also where all together would reach a threshold."""
+    policy = dataclasses.replace(
+        FOUR,
+        threshold=cut,
+        categories=tuple(dataclasses.replace(each, threshold=cuts[each.code]) for each in FOUR.categories),
+    )
+    message = Message("user", "hello", ("content[1]: image_url",) if image else ())
+    plain = Moderator(Scripted(odds), policy)
+    (watching,) = dataclasses.replace(plain, monitor={policy.id: watched}).moderate([Conversation((message,))])
+    (all_enforced,) = plain.moderate([Conversation((message,))])
+    assert (watching.p_unsafe, watching.categories) == (all_enforced.p_unsafe, all_enforced.categories)
+    if not watched:
+        assert (watching.outcome, watching.flagged, watching.monitor) == (
+            all_enforced.outcome,
+            all_enforced.flagged,
+            None,
+        )
+        return
+    assert watching.monitor is not None
+    assert (watching.monitor.outcome, watching.monitor.flagged) == (all_enforced.outcome, all_enforced.flagged)
+    assert {*watching.monitor.codes} == watched
+    if watched == {*policy.codes}:
+        assert (watching.outcome, watching.flagged, watching.p_enforced) == (Outcome.SAFE, (), 0)
+        return
+    (without,) = plain.moderate([Conversation((message,))], exclude=watched)
+    assert (watching.outcome, watching.flagged) == (without.outcome, without.flagged)
+    assert watching.p_enforced == pytest.approx(without.p_unsafe)
+
+
+async def test_what_is_watched_does_not_make_a_stream_stop_sooner() -> None:
+    """S1 is unsafe by a little, S4 without any doubt: a single check that is sure would stop the stream."""
+    odds = {**dict.fromkeys(load("mlcommons").codes, -20.0), "S1": 0.2, "S4": 9.0}
+
+    async def deltas() -> AsyncIterator[str]:
+        for _ in range(9):
+            yield "A sentence that is long enough. "
+
+    async def checks(**options: Any) -> int:
+        async with serve(Scripted(odds), **options) as served:
+            return len([one async for one in served.client.stream(deltas(), (Message("user", "hi"),))])
+
+    assert await checks() == 1
+    assert await checks(monitor={"mlcommons": frozenset({"S4"})}) == 3
 
 
 async def test_what_would_be_is_returned_and_counted() -> None:
@@ -81,7 +117,9 @@ async def test_what_would_be_is_returned_and_counted() -> None:
             ("S1",),
             ("S1", "S4"),
         )
-        assert to_json(both)["monitor"] == {"codes": ["S4"], "outcome": "UNSAFE", "flagged": ["S1", "S4"]}
+        assert to_json(both)["monitor"] == {"codes": ["S4"], "outcome": "UNSAFE", "flagged": ["S1", "S4"]} | {
+            "p_enforced": round(both.p_enforced, 6)
+        }
         other = await served.client.moderate(Conversation.of(BAD), policy="llama-guard-1")
         assert other.monitor is None
         async with httpx.AsyncClient(base_url=str(served.running.rest_url), trust_env=False, timeout=20) as http:
@@ -175,8 +213,6 @@ async def test_a_watched_policy_lets_pass_what_cannot_be_judged() -> None:
 
 
 def test_excluded_categories_are_not_watched() -> None:
-    from guard.engines.fake import FakeEngine
-
     moderator = Moderator(
         FakeEngine(), load("mlcommons"), Calibration(), monitor={"mlcommons": frozenset({"S4", "S6"})}
     )

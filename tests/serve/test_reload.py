@@ -8,8 +8,9 @@ import hashlib
 import json
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -22,6 +23,10 @@ from guard.errors import BundleError, PermissionDenied, ReloadFailed, ServiceErr
 from guard.policy import load
 from guard.serve.client.admin import reload
 from guard.serve.core.keys import Scope, new_key
+from guard.serve.core.live import Live
+from guard.serve.core.request import Options, Request
+from guard.serve.core.service import Service
+from guard.serve.limits import Limits
 from tests.fixtures.served import HeldEngine, serve, started
 
 SERVE = [sys.executable, "-m", "guard", "serve"]
@@ -137,6 +142,70 @@ async def test_a_failed_load_keeps_the_old_model_and_says_why(caplog: pytest.Log
         )
         == 2
     )
+
+
+async def test_a_model_is_described_in_the_moment_in_which_it_goes_live() -> None:
+    """And not while it is still being prepared, nor when that fails."""
+    described: list[str] = []
+    preparing, go_on = asyncio.Event(), asyncio.Event()
+    opened = moderators([])
+    fails = False
+
+    async def prepare(fresh: Service) -> Callable[[], None]:
+        model = (await fresh.info(Options())).model
+        preparing.set()
+        await go_on.wait()
+        if fails:
+            raise BundleError("no")
+
+        def announce() -> None:
+            assert live.service is fresh
+            described.append(model)
+
+        return announce
+
+    go_on.set()
+    live = Live(Service(next(opened), Limits()), lambda: Service(next(opened), Limits()), prepare)
+    async with live:
+        go_on.clear()
+        preparing.clear()
+        reloading = asyncio.create_task(live.reload())
+        await preparing.wait()
+        (answer,) = await live.service.judge(Request((HELLO,)))
+        assert isinstance(answer, Verdict)
+        assert described == [answer.model]
+        go_on.set()
+        fresh = await reloading
+        assert described[1:] == [fresh.moderator.info.model]
+        fails = True
+        with pytest.raises(ReloadFailed):
+            await live.reload()
+        assert len(described) == 2
+        assert live.service is fresh
+
+
+async def test_metrics_tell_of_the_model_that_answers() -> None:
+    class Slow(Numbered):
+        def warm(self) -> None:
+            going_on.wait(20)
+
+    going_on = threading.Event()
+    slow = Slow(7)
+    async with (
+        serve(rest=True, reopen=lambda: Moderator(slow, load("minimal"))) as served,
+        httpx.AsyncClient(trust_env=False) as http,
+    ):
+
+        async def described() -> str:
+            page = (await http.get(f"{served.running.rest_url}/metrics")).text
+            return next(line for line in page.splitlines() if line.startswith("guard_model_info{"))
+
+        reloading = asyncio.create_task(served.running.live.reload())
+        await asyncio.sleep(0.05)
+        assert FakeEngine.info.digest in await described()
+        going_on.set()
+        await reloading
+        assert slow.info.digest in await described()
 
 
 async def test_an_engine_that_fails_to_warm_up_is_closed_and_not_used() -> None:

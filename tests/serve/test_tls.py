@@ -17,8 +17,8 @@ import trustme
 
 from guard import AsyncGuardClient, Conversation, GuardClient, Outcome
 from guard.errors import ConfigError, ServiceError
-from guard.serve.client.tls import Tls as ClientTls
-from guard.serve.config import Tls
+from guard.serve.client.tls import Tls
+from guard.serve.config import TlsFiles
 from guard.serve.tls import Certificates
 from tests.fixtures.served import serve, started
 
@@ -61,7 +61,7 @@ def folder(parent: Path, name: str) -> Path:
     return parent / name
 
 
-async def ask(address: str, tls: ClientTls | None) -> str:
+async def ask(address: str, tls: Tls | None) -> str:
     """The verdict over gRPC, or the error's text."""
     async with AsyncGuardClient(address, 5, tls=tls) as client:
         try:
@@ -88,17 +88,17 @@ async def test_whom_clients_trust(case: str, ca: trustme.CA, other_ca: trustme.C
     name = "elsewhere.test" if case == "wrong name" else "127.0.0.1"
     certificate, key = issued(ca, tmp_path, name, YESTERDAY if case == "expired" else None)
     trusted = signer(other_ca if case == "wrong CA" else ca, tmp_path / "ca.pem")
-    async with serve(rest=True, tls=Tls(certificate, key)) as served:
+    async with serve(rest=True, tls=TlsFiles(certificate, key)) as served:
         url = served.running.rest_url
         assert url is not None
         assert url.startswith("https://127.0.0.1:")
-        said = await ask(served.running.address, ClientTls(trusted)), await post(url, trusted)
+        said = await ask(served.running.address, Tls(trusted)), await post(url, trusted)
         if case == "right":
             assert said == ("SAFE", "SAFE")
         else:
             assert "does it use TLS, with a certificate that your `ca` signed for this name?" in said[0]
             assert "CERTIFICATE_VERIFY_FAILED" in said[1]
-        assert await ask(served.running.address, ClientTls(signer(ca, tmp_path / "ca.pem"))) == (
+        assert await ask(served.running.address, Tls(signer(ca, tmp_path / "ca.pem"))) == (
             "SAFE" if case in ("right", "wrong CA") else said[0]
         )
 
@@ -111,27 +111,27 @@ async def test_clients_must_show_a_certificate_of_the_right_signer(
     good = issued(other_ca, folder(tmp_path, "good"), "app")
     bad = issued(ca, folder(tmp_path, "bad"), "app")
     late = issued(other_ca, folder(tmp_path, "late"), "app", YESTERDAY)
-    async with serve(rest=True, tls=Tls(certificate, key, signers)) as served:
+    async with serve(rest=True, tls=TlsFiles(certificate, key, signers)) as served:
         address, url = served.running.address, served.running.rest_url
         for shown in (None, bad, late):
-            assert "cannot be reached" in await ask(address, ClientTls(trusted, *(shown or ())))
+            assert "cannot be reached" in await ask(address, Tls(trusted, *(shown or ())))
             assert "Error: " in await post(url, trusted, shown)
-        assert await ask(address, ClientTls(trusted, *good)) == "SAFE"
+        assert await ask(address, Tls(trusted, *good)) == "SAFE"
         assert await post(url, trusted, good) == "SAFE"
 
 
 async def test_plain_text_to_a_tls_port_and_tls_to_a_plain_port(ca: trustme.CA, tmp_path: Path) -> None:
     trusted = signer(ca, tmp_path / "ca.pem")
-    async with serve(rest=True, tls=Tls(*issued(ca, tmp_path))) as served:
+    async with serve(rest=True, tls=TlsFiles(*issued(ca, tmp_path))) as served:
         url = str(served.running.rest_url)
         assert "cannot be reached" in await ask(served.running.address, None)
         assert "Error: " in await post(url.replace("https", "http"), None)
         for address in (served.running.address, url.removeprefix("https://")):
             await asyncio.to_thread(garbage, address)
-        assert await ask(served.running.address, ClientTls(trusted)) == "SAFE"
+        assert await ask(served.running.address, Tls(trusted)) == "SAFE"
         assert await post(url, trusted) == "SAFE"
     async with serve(rest=True) as served:
-        assert "does it use TLS" in await ask(served.running.address, ClientTls(trusted))
+        assert "does it use TLS" in await ask(served.running.address, Tls(trusted))
         assert "Error: " in await post(str(served.running.rest_url).replace("http", "https"), trusted)
         assert await ask(served.running.address, None) == "SAFE"
 
@@ -149,7 +149,7 @@ def garbage(address: str) -> None:
 
 
 async def test_old_versions_of_tls_are_refused(ca: trustme.CA, tmp_path: Path) -> None:
-    async with serve(rest=True, tls=Tls(*issued(ca, tmp_path))) as served:
+    async with serve(rest=True, tls=TlsFiles(*issued(ca, tmp_path))) as served:
         context = ssl.create_default_context(cafile=signer(ca, tmp_path / "ca.pem"))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -189,23 +189,23 @@ async def test_certificates_are_replaced_without_a_restart(ca: trustme.CA, tmp_p
     old, new = signer(ca, tmp_path / "old.pem"), signer(fresh_ca, tmp_path / "new.pem")
     mine = issued(ca, folder(tmp_path, "mine"), "app")
     theirs = issued(fresh_ca, folder(tmp_path, "theirs"), "app")
-    async with serve(rest=True, tls=Tls(certificate, key, clients), client_tls=ClientTls(old, *mine)) as served:
+    async with serve(rest=True, tls=TlsFiles(certificate, key, clients), client_tls=Tls(old, *mine)) as served:
         address, url = served.running.address, served.running.rest_url
         assert (await served.client.moderate(HELLO)).outcome is Outcome.SAFE  # its connection stays open
         assert await post(url, old, mine) == "SAFE"
         issued(fresh_ca, tmp_path)
         signer(fresh_ca, clients)
         await asyncio.sleep(1.05)
-        assert await ask(address, ClientTls(new, *theirs)) == "SAFE"
+        assert await ask(address, Tls(new, *theirs)) == "SAFE"
         assert await post(url, new, theirs) == "SAFE"
-        assert "cannot be reached" in await ask(address, ClientTls(new, *mine))
+        assert "cannot be reached" in await ask(address, Tls(new, *mine))
         assert "Error: " in await post(url, new, mine)
         assert (await served.client.moderate(HELLO)).outcome is Outcome.SAFE
 
 
 def test_a_pair_that_does_not_match_leaves_the_last_good_one(ca: trustme.CA, tmp_path: Path) -> None:
     certificate, key = issued(ca, tmp_path)
-    certificates = Certificates(Tls(certificate, key), look_seconds=0)
+    certificates = Certificates(TlsFiles(certificate, key), look_seconds=0)
     good = certificates._files.value
     elsewhere = issued(ca, folder(tmp_path, "elsewhere"))
     os.replace(elsewhere[0], certificate)
@@ -221,17 +221,17 @@ def test_files_that_cannot_be_used(ca: trustme.CA, tmp_path: Path) -> None:
     text.write_text("kumquat")
     pair = "not a certificate chain and its private key"
     for tls, said in (
-        (Tls(none, key), f"{none}: no such file"),
-        (Tls(certificate, none), f"{none}: no such file"),
-        (Tls(certificate, other[1]), pair),
-        (Tls(text, key), pair),
-        (Tls(certificate, key, text), f"{text}: not certificates in PEM"),
-        (Tls(certificate, key, none), f"{none}: no such file"),
+        (TlsFiles(none, key), f"{none}: no such file"),
+        (TlsFiles(certificate, none), f"{none}: no such file"),
+        (TlsFiles(certificate, other[1]), pair),
+        (TlsFiles(text, key), pair),
+        (TlsFiles(certificate, key, text), f"{text}: not certificates in PEM"),
+        (TlsFiles(certificate, key, none), f"{none}: no such file"),
     ):
         with pytest.raises(ConfigError, match=re.escape(said)) as refused:
             Certificates(tls)
         assert "kumquat" not in str(refused.value)
-    for tls in (ClientTls(none), ClientTls(certificate=certificate), ClientTls(certificate, key=key)):
+    for tls in (Tls(none), Tls(certificate=certificate), Tls(certificate, key=key)):
         with pytest.raises(ConfigError):
             GuardClient("127.0.0.1:1", tls=tls)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -129,7 +130,7 @@ def test_the_final_verdict_is_what_moderate_says_of_the_conversation(parts: list
     assert isinstance(final.answer, Verdict)
     assert (final.answer.outcome, final.answer.p_unsafe) == (expected.outcome, expected.p_unsafe)
     assert (final.answer.coverage, final.answer.flagged) == (expected.coverage, expected.flagged)
-    held = written(pieces, StreamOptions(characters=40, stop_after=10**6, sure=99.0))
+    held = written(pieces, StreamOptions(characters=40, stop_after=10, sure=99.0))
     whole = "".join(one.released for one in held) == reply
     assert whole is (expected.outcome is Outcome.SAFE) is not held[-1].stopped
 
@@ -192,7 +193,14 @@ def test_observing_shows_everything_at_once_and_never_stops() -> None:
 
 def test_an_image_before_the_reply_leaves_every_check_incomplete() -> None:
     context = (Message("user", "[image]", ("content[0]: image_url",)), *(Message("user", "x " * CONTEXT),))
-    progress = list(drive(machine(context=context), [SENTENCE] * 5, fake, clock=lambda: 0.0))
+    covered: list[int] = []
+
+    def judge(conversation: Conversation) -> Answer:
+        covered.append(sum(len(each.content) for each in conversation.messages))
+        return fake(conversation)
+
+    progress = list(drive(machine(context=context), [SENTENCE] * 5, judge, clock=lambda: 0.0))
+    assert max(covered) <= CONTEXT + 2 * len(SENTENCE)  # and not the whole context each time
     assert [one.released for one in progress] == ["", ""]
     assert progress[-1].stopped
     assert isinstance(progress[-1].answer, Verdict)
@@ -267,6 +275,26 @@ def test_limits() -> None:
     assert not holding.wants_input
 
 
+@pytest.mark.parametrize("text", ["x", ".'", " "])
+def test_the_time_between_checks_is_linear_in_the_reply(text: str) -> None:
+    """By the character, while a check is under way all the time: quadratic, it would take minutes."""
+    holding = machine(StreamOptions("observe", 4000), limit=10**6)
+    holding.push(SENTENCE, 0.0)
+    under_way = holding.due(0.0)
+    assert under_way is not None
+    started = time.process_time()
+    for _ in range(150_000 // len(text)):
+        holding.push(text, 0.0)
+        holding.wait(0.0)
+    holding.judged(under_way, verdict())
+    for _ in range(150_000 // len(text)):
+        holding.push(text, 0.0)
+        holding.wait(0.0)
+        if (check := holding.due(0.0)) is not None:
+            holding.judged(check, verdict())
+    assert time.process_time() - started < 10
+
+
 @pytest.mark.parametrize("release", ["hold", "observe"])
 def test_the_cost_of_all_checks_is_linear_in_the_reply(release: str) -> None:
     """An unsafe reply, too: in `observe` its checks go on."""
@@ -290,9 +318,12 @@ def test_the_cost_of_all_checks_is_linear_in_the_reply(release: str) -> None:
     ("options", "problem"),
     [
         ({"release": "later"}, "unknown release 'later'; allowed: hold, observe"),
-        ({"characters": 0}, r"characters must be >= 1 \(got 0\)"),
-        ({"tail": -1}, r"tail must be >= 0 \(got -1\)"),
-        ({"stop_after": 0}, r"stop_after must be >= 1 \(got 0\)"),
+        ({"characters": 0}, r"characters must be >= 1 and <= 4000 \(got 0\)"),
+        ({"characters": 4001}, r"characters must be >= 1 and <= 4000 \(got 4001\)"),
+        ({"tail": -1}, r"tail must be >= 0 and <= 4000 \(got -1\)"),
+        ({"tail": 4001}, r"tail must be >= 0 and <= 4000 \(got 4001\)"),
+        ({"stop_after": 0}, r"stop_after must be >= 1 and <= 10 \(got 0\)"),
+        ({"stop_after": 11}, r"stop_after must be >= 1 and <= 10 \(got 11\)"),
         ({"sure": -0.5}, r"sure must be >= 0 \(got -0.5\)"),
         ({"seconds": float("nan")}, r"seconds must be > 0 and finite \(got nan\)"),
     ],

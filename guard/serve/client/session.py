@@ -23,6 +23,7 @@ CHUNK_BYTES = 256 << 10  # of one BatchModerate call: large enough to be cheap, 
 TIMEOUT_S = 60.0  # the default time limit of a server's requests
 _LEAST_PAUSE_S = 0.05
 T = TypeVar("T")
+Answer = TypeVar("Answer", bound=Verdict | GuardError)
 
 
 class Call(NamedTuple):
@@ -52,7 +53,8 @@ class Session:
         self._known: ServiceInfo | None = None
 
     def info(self) -> Steps[ServiceInfo]:
-        """What the server judges by under this client's options; requested once."""
+        """What the server judges by under this client's options; requested once, and again when verdicts tell of
+        another model."""
         if self._known is None:
             response = yield Call("GetInfo", pb.GetInfoRequest(options=self._own), self.timeout_s)
             self._known = messages.info_from_proto(response)
@@ -65,7 +67,7 @@ class Session:
         request = pb.ModerateRequest(conversation=messages.conversation_to_proto(conversation), options=options)
         _bounded(request, Limits() if self._known is None else self._known.limits)
         response = yield Call("Moderate", request, self.timeout_s)
-        return messages.verdict_from_proto(response.verdict)
+        return self._seen(options, messages.verdict_from_proto(response.verdict))
 
     def moderate_each(
         self,
@@ -106,7 +108,14 @@ class Session:
             raise  # an error of the options concerns all conversations
         except GuardError as error:
             return [error] * len(chunk)
-        return [messages.item_from_proto(item) for item in response.items]
+        return [self._seen(options, messages.item_from_proto(item)) for item in response.items]
+
+    def _seen(self, options: pb.ModerationOptions, answer: Answer) -> Answer:
+        """The answer. Where it is by another model or policy than the server had said, that has to be asked again."""
+        if isinstance(answer, Verdict) and options == self._own and self._known is not None:
+            known = self._known.model, self._known.policy.digest
+            self._known = self._known if known == (answer.model, answer.policy) else None
+        return answer
 
     def _patient(self, method: str, request: Proto) -> Steps[Any]:
         """The response; an overloaded server is retried after its delay, within the timeout."""

@@ -28,7 +28,8 @@ from guard.verdict import Verdict, to_json
 
 log = logging.getLogger("guard.serve")
 Fsync = Literal["always", "second", "never"]
-_BACKLOG = 10_000  # requests whose lines are not yet written; beyond it, lines are lost, and counted
+BACKLOG_BYTES = 64 << 20  # of lines that are not yet written; beyond it, lines are lost, and counted
+_SYNC_SECONDS = 1.0
 _KEPT = ("outcome", "p_unsafe", "flagged", "target", "unjudged", "policy", "model", "monitor", "language", "decided_by")
 
 
@@ -37,7 +38,8 @@ class Audit:
     """Where the log goes, None: nowhere; and how.
 
     text: whether lines hold the messages. fsync: `always` answers nobody before the line is on the disk, and nobody at
-    all where it cannot be written. rotate_bytes, keep: a file is renamed to `.1` at that size, and so many are kept.
+    all where it cannot be written; under `second` it is there a second after it was written. rotate_bytes, keep: a file
+    is renamed to `.1` at that size, and so many are kept.
     """
 
     __pydantic_config__ = schema.STRICT
@@ -52,16 +54,19 @@ class Audit:
 class AuditLog:
     """Appends lines in a thread of its own. For one event loop; `close` it.
 
-    failed: called where lines are lost. Raises ConfigError if the file cannot be written, or another process does.
+    failed: called where lines of a request are lost. backlog: bytes of lines that may wait to be written. Raises
+    ConfigError if the file cannot be written, or another process does.
     """
 
-    def __init__(self, audit: Audit, failed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, audit: Audit, failed: Callable[[], None] = lambda: None, backlog: int = BACKLOG_BYTES) -> None:
         if audit.path is None:
             raise ConfigError("audit.path is missing")
-        self._audit, self._path, self._failed = audit, audit.path, failed
+        self._audit, self._path, self._failed, self._backlog = audit, audit.path, failed, backlog
         self._file = -1
         self._size = self._waiting = 0
-        self._synced = self._looked = time.monotonic()
+        self._full = self._unsynced = False
+        self._syncing: asyncio.TimerHandle | None = None
+        self._looked = time.monotonic()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="guard-audit")
         try:
             self._open()
@@ -72,18 +77,21 @@ class AuditLog:
         """A line for each conversation. Raises EngineError under fsync `always` if they could not be written."""
         lines = self._lines(request, answers)
         durable = self._audit.fsync == "always"
-        if not durable and self._waiting >= _BACKLOG:
-            self._failed()
+        if self._waiting + len(lines) > self._backlog:
+            self._lost()
+            if durable:
+                raise EngineError("the audit log is behind")
             return
-        self._waiting += 1
-        written = self._thread.submit(self._append, lines)
-        loop = asyncio.get_running_loop()
-        written.add_done_callback(lambda done: loop.call_soon_threadsafe(self._written, done))
+        self._full = False
+        self._waiting += len(lines)
+        written = self._submit(self._append, lines, self._written)
         if durable and await asyncio.wrap_future(written) is not None:
             raise EngineError("the audit log cannot be written")
 
     def close(self) -> None:
         """Writes what waits, and closes the file."""
+        if self._syncing is not None:
+            self._syncing.cancel()
         self._thread.submit(self._sync)
         self._thread.shutdown()
         os.close(self._file)
@@ -110,10 +118,40 @@ class AuditLog:
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         return "".join(lines).encode(errors="replace")
 
-    def _written(self, done: Future[OSError | None]) -> None:
-        self._waiting -= 1
-        if done.result() is not None:
+    def _lost(self) -> None:
+        self._failed()
+        if not self._full:
+            log.error("the audit log is %d bytes behind; lines are lost until the disk keeps up", self._waiting)
+        self._full = True
+
+    def _submit(
+        self, work: Callable[[bytes], OSError | None], lines: bytes, then: Callable[[int, OSError | None], None]
+    ) -> Future[OSError | None]:
+        """Has the thread do the work, and the event loop what comes `then`."""
+        loop = asyncio.get_running_loop()
+        done = self._thread.submit(work, lines)
+        done.add_done_callback(lambda each: loop.call_soon_threadsafe(then, len(lines), each.result()))
+        return done
+
+    def _written(self, size: int, problem: OSError | None) -> None:
+        self._waiting -= size
+        if problem is not None:
             self._failed()
+        # Also what is written last, before a long silence.
+        if self._audit.fsync == "second" and self._unsynced and self._syncing is None:
+            self._syncing = asyncio.get_running_loop().call_later(_SYNC_SECONDS, self._sync_later)
+
+    def _sync_later(self) -> None:
+        self._syncing = None
+        self._submit(self._synced, b"", lambda _, problem: None if problem is None else self._failed())
+
+    def _synced(self, _: bytes) -> OSError | None:
+        try:
+            self._sync()
+        except OSError as problem:
+            log.error("the audit log cannot be written: %s", problem.strerror or problem)
+            return problem
+        return None
 
     def _append(self, lines: bytes) -> OSError | None:
         try:
@@ -123,7 +161,8 @@ class AuditLog:
             if os.write(self._file, lines) != len(lines):
                 raise OSError("short write")
             self._size += len(lines)
-            if self._audit.fsync == "always" or (self._audit.fsync == "second" and time.monotonic() > self._synced + 1):
+            self._unsynced = True
+            if self._audit.fsync == "always":
                 self._sync()
         except OSError as problem:
             with suppress(OSError):
@@ -135,7 +174,7 @@ class AuditLog:
     def _sync(self) -> None:
         if self._audit.fsync != "never":
             os.fsync(self._file)
-        self._synced = time.monotonic()
+        self._unsynced = False
 
     def _replaced(self) -> None:
         """Opens the file anew where something else, like logrotate, has moved it."""

@@ -17,19 +17,22 @@ def disclosed(verdict: Verdict, scores: Scores) -> Verdict:
     """
     if scores == "exact":
         return verdict
-    refusal = verdict.p_refusal
+    refusal, monitor = verdict.p_refusal, verdict.monitor
     if scores == "rounded":
         return dataclasses.replace(
             verdict,
             p_unsafe=round(verdict.p_unsafe, 1),
             categories={code: round(p, 1) for code, p in verdict.categories.items()},
             p_refusal=None if refusal is None else round(refusal, 1),
+            monitor=monitor and dataclasses.replace(monitor, p_enforced=round(monitor.p_enforced, 1)),
         )
-    flagged = verdict.flagged if verdict.monitor is None else verdict.monitor.flagged
+    flagged = verdict.flagged if monitor is None else monitor.flagged
+    unsafe = float(verdict.outcome is Outcome.UNSAFE)
     return dataclasses.replace(
         verdict,
-        p_unsafe=float(verdict.outcome is Outcome.UNSAFE),
+        p_unsafe=unsafe,
         threshold=0.5,
         categories={code: float(code in flagged) for code in verdict.categories},
         p_refusal=None if refusal is None else float(refusal >= 0.5),
+        monitor=monitor and dataclasses.replace(monitor, p_enforced=unsafe),
     )

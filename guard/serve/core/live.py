@@ -34,14 +34,15 @@ class Live:
     replaced service is closed, and with it its moderator, when its last user has left.
 
     reopen: makes the next service, in a thread; None: it cannot be reloaded.
-    prepare: what else a service needs before it goes live.
+    prepare: what else a service needs before it goes live; it returns what to do in the moment in which it does, so
+    that nobody sees the one service described and the other answering.
     """
 
     def __init__(
         self,
         service: Service,
         reopen: Callable[[], Service] | None = None,
-        prepare: Callable[[Service], Awaitable[None]] | None = None,
+        prepare: Callable[[Service], Awaitable[Callable[[], None]]] | None = None,
     ) -> None:
         self._turn = _Turn(service)
         self._reopen, self._prepare = reopen, prepare
@@ -50,7 +51,7 @@ class Live:
         self._closing = False
 
     async def __aenter__(self) -> Self:
-        await self._enter(self.service)
+        (await self._enter(self.service))()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -109,7 +110,7 @@ class Live:
         async with self._reloading:
             observer = self.service.observer
             try:
-                service = await self._opened()
+                service, announce = await self._opened()
             except Exception as problem:  # noqa: BLE001 - whatever it is, the old service goes on
                 reason = (
                     "; ".join(str(problem).splitlines()) if isinstance(problem, GuardError) else type(problem).__name__
@@ -118,31 +119,32 @@ class Live:
                 observer.reloaded(False)
                 raise ReloadFailed(f"the model that was loaded before goes on: {reason}") from None
             before, self._turn = self._turn, _Turn(service)
+            announce()
             observer.reloaded(True)
             log.warning("reloaded: model %s, policy %s", *_names(service))
             self._spawn(_retire(before))
             return service
 
-    async def _opened(self) -> Service:
+    async def _opened(self) -> tuple[Service, Callable[[], None]]:
         if self._reopen is None:
             raise Closed("this server was started without a way to open its model again")
         if self._closing:
             raise Closed("the server is shutting down")
         service = await asyncio.to_thread(self._reopen)
         try:
-            await self._enter(service)
+            return service, await self._enter(service)
         except BaseException:
             service.moderator.close()
             raise
-        return service
 
-    async def _enter(self, service: Service) -> None:
+    async def _enter(self, service: Service) -> Callable[[], None]:
+        """Lets it begin to answer; returns what to do when it goes live."""
         await service.__aenter__()
         try:
-            if self._prepare is not None:
-                await self._prepare(service)
+            announce = (lambda: None) if self._prepare is None else await self._prepare(service)
             if self._closing:
                 raise Closed("the server is shutting down")
+            return announce
         except BaseException:
             await service.__aexit__()
             raise

@@ -56,7 +56,7 @@ class Service:
         engine = moderator.engine
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
         self.moderator, self.limits, self.observer = moderator, limits, observer or Observer()
-        self._scores, self._unsupported_language = scores, unsupported_language
+        self.scores, self._unsupported_language = scores, unsupported_language
         self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds, self.observer.batch)
         self._policies = Policies(moderator.policy, limits)
         # Off the event loop and off the engine's thread: long texts, and policies of requests. A policy that takes
@@ -66,10 +66,9 @@ class Service:
 
     async def __aenter__(self) -> Self:
         await self._run(self._preparing, self.moderator.engine.warm)
-        if self._identifies:
+        if self._unsupported_language is not None:
             await self._run(self._preparing, identify, "warm")
         await self.batcher.__aenter__()
-        self.observer.load(lambda: Load(self.batcher.items, self.batcher.tokens))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -85,6 +84,10 @@ class Service:
     def ready(self) -> bool:
         """Whether new requests are accepted, as far as the queue has room."""
         return self.batcher.open
+
+    @property
+    def load(self) -> Load:
+        return Load(self.batcher.items, self.batcher.tokens)
 
     async def stopped(self) -> None:
         """Returns when it has stopped answering, drained or failed."""
@@ -110,16 +113,23 @@ class Service:
         return await self._public(self._run(self._preparing, self._policies.of, options))
 
     async def judge(self, request: Request) -> list[Answer]:
-        """A verdict or error for each conversation, in order. Errors that concern all of them are raised.
+        """A verdict or error for each conversation, in order, with scores as exact as callers may know them.
 
-        Raises InvalidInput, PolicyError, Overloaded, Closed, DeadlineExceeded or InternalError.
+        Errors that concern all conversations are raised: InvalidInput, PolicyError, Overloaded, Closed,
+        DeadlineExceeded or InternalError.
         """
+        return list(map(self.disclosed, await self.judge_exactly(request)))
+
+    def disclosed(self, answer: Answer) -> Answer:
+        """The answer with scores as exact as callers may know them."""
+        return disclosed(answer, self.scores) if isinstance(answer, Verdict) else answer
+
+    async def judge_exactly(self, request: Request) -> list[Answer]:
+        """As `judge`, with exact scores, for what decides by them in this process."""
         try:
             if (caller := CALLER.get()) is not None:
                 caller.spend(len(request.conversations))
             answers = await self._public(self._judge(request))
-            if self._identifies:
-                answers = await self._run(self._tokenizing, self._noted, request.conversations, answers)
         except GuardError as error:
             self.observer.refused(type(error).__name__)
             if not isinstance(error, Overloaded):  # a flood must not push lines of verdicts out of the log
@@ -132,26 +142,11 @@ class Service:
             if isinstance(answer, Verdict):
                 self.observer.judged(answer)
         await self._log(request, answers)
-        return [disclosed(each, self._scores) if isinstance(each, Verdict) else each for each in answers]
+        return answers
 
     async def _log(self, request: Request, answers: Sequence[Answer]) -> None:
         if self._audit is not None:
             await self._public(self._audit.judged(request, answers))
-
-    @property
-    def _identifies(self) -> bool:
-        """Whether languages matter: the model says which it was trained for."""
-        return self._unsupported_language is not None and bool(self.moderator.engine.info.languages)
-
-    def _noted(self, asked: Sequence[Conversation | InvalidInput], answers: Sequence[Answer]) -> list[Answer]:
-        rule = self._unsupported_language or "judge"
-        languages = self.moderator.engine.info.languages
-        return [
-            noted(answer, one.judged.content, languages, rule)
-            if isinstance(answer, Verdict) and isinstance(one, Conversation)
-            else answer
-            for one, answer in zip(asked, answers, strict=True)
-        ]
 
     async def _public(self, answering: Awaitable[T]) -> T:
         try:
@@ -203,7 +198,21 @@ class Service:
                 request = advance(steps)
             else:
                 request = await self._run(self._tokenizing, advance, steps)
-            return await run_async(steps, request, ask)
+            if self._unsupported_language is None:
+                return await run_async(steps, request, ask)
+            # While the engine works, and within the same deadline.
+            identifying = asyncio.ensure_future(self._run(self._tokenizing, _identified, conversations))
+            try:
+                judged = await run_async(steps, request, ask)
+                return list(map(self._noted, conversations, judged, await identifying))
+            finally:
+                identifying.cancel()
+
+    def _noted(self, one: Conversation, judged: Verdict | Exception, found: tuple[str, float]) -> Verdict | Exception:
+        if self._unsupported_language is None or not isinstance(judged, Verdict):
+            return judged
+        languages = self.moderator.engine.info.languages
+        return noted(judged, one.judged.content, found, languages, self._unsupported_language)
 
     async def _policy(self, options: Options) -> Policy:
         """The policy of the options, prepared by the engine."""
@@ -218,6 +227,10 @@ class Service:
 
     async def _run(self, executor: Executor, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
+
+
+def _identified(conversations: Sequence[Conversation]) -> list[tuple[str, float]]:
+    return [identify(one.judged.content) for one in conversations]
 
 
 def _answer(judged: Verdict | Exception) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
@@ -48,13 +49,19 @@ class Streams:
 async def moderated(
     service: Service, request: StreamRequest, deltas: AsyncIterator[str | bytes]
 ) -> AsyncGenerator[Progress, None]:
-    """What the checks of a reply bring; where all is shown at once (`observe`), that is not repeated.
+    """What the checks of a reply bring, decided by exact scores and told as `Service.judge` tells them; where all is
+    shown at once (`observe`), that is not repeated.
 
     A check that the queue has no room for waits for it, for as long as a request may take, and with it the deltas.
     Raises what `Service.judge` raises for the context and the options, TooLarge or InvalidInput for the reply, and the
     error of a check unless all is shown anyway. Nothing is released after an error.
     """
     await service.policy(request.options)
+    if service.scores != "exact" and request.stream.sure != (own := StreamOptions().sure):
+        raise InvalidInput(
+            f"sure_log_odds must be {own:g} on this server, which tells no exact scores: by when a "
+            "stream is stopped, others would tell them"
+        )
     limits = service.limits
     if len(request.context) >= limits.conversation_messages:
         raise InvalidInput(f"context has {len(request.context)} messages, must be < {limits.conversation_messages}")
@@ -71,7 +78,7 @@ async def moderated(
             if one.stopped and isinstance(one.answer, GuardError):
                 raise one.answer
             if one.answer is not None:
-                yield one
+                yield dataclasses.replace(one, answer=service.disclosed(one.answer))
 
 
 async def _patient(service: Service, request: Request) -> Answer:
@@ -80,7 +87,7 @@ async def _patient(service: Service, request: Request) -> Answer:
     end = clock() + service.limits.request_seconds
     while True:
         try:
-            return (await service.judge(request))[0]
+            return (await service.judge_exactly(request))[0]
         except Overloaded as error:
             pause = max(error.retry_after_s, _LEAST_PAUSE_S) * random.uniform(1, 2)  # not all streams at once
             if clock() + pause > end:

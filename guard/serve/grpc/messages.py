@@ -124,6 +124,7 @@ def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
             codes=verdict.monitor.codes,
             outcome=_OUTCOME_NUMBERS[verdict.monitor.outcome],
             flagged=verdict.monitor.flagged,
+            p_enforced=verdict.monitor.p_enforced,
         ),
     )
 
@@ -166,7 +167,7 @@ def verdict_from_proto(sent: pb.Verdict) -> Verdict:
 def _monitor_from_proto(sent: pb.Monitor) -> Monitor:
     if sent.outcome not in _OUTCOMES:
         raise ServiceError(f"the server sent outcome {int(sent.outcome)}, which this version does not know; upgrade it")
-    return Monitor(tuple(sent.codes), _OUTCOMES[sent.outcome], tuple(sent.flagged))
+    return Monitor(tuple(sent.codes), _OUTCOMES[sent.outcome], tuple(sent.flagged), sent.p_enforced)
 
 
 def item_to_proto(answer: Verdict | GuardError, client_id: str) -> pb.BatchItem:

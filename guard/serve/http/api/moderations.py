@@ -83,15 +83,16 @@ def _conversation(text: str, where: str) -> Conversation:
     return Conversation.of(text)
 
 
-def result(verdict: Verdict, policy: Policy) -> dict[str, Any]:
+def result(verdict: Verdict, policy: Policy | None) -> dict[str, Any]:
     """A result. What the policy cannot tell apart from others of the 13 has score 0 and applies to no input.
 
+    policy: None where it is not known; then that is all of the 13, beside the verdict's own codes.
     `flagged` is true of an INCOMPLETE verdict, too, because clients let pass what is not flagged.
     """
     names = openai_policy().codes
     scores, flagged = dict.fromkeys(names, 0.0), dict.fromkeys(names, False)
     applied: dict[str, list[str]] = {name: [] for name in names}
-    crosswalk = _crosswalk(policy)
+    crosswalk = None if policy is None else _crosswalk(policy)
     for code, p in verdict.categories.items():
         entry = crosswalk.entry(code) if crosswalk else None
         for name in entry.codes if entry else ():
