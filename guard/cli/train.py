@@ -18,6 +18,11 @@ from guard.errors import ConfigError, check_installed
 CUSTOM = "encoder-custom"
 CUSTOM_CAUSAL = "custom-policy"
 ENCODERS = ("mini", "minilm")
+# glibc gives a step's large tensors back to the system and gets them anew, page by page, at each operation. Kept, and in
+# huge pages, a step of 135M parameters on a CPU takes a quarter less time.
+ALLOCATOR = {
+    "GLIBC_TUNABLES": f"glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={1 << 33}:glibc.malloc.trim_threshold={1 << 34}"
+}
 
 
 def train(
@@ -64,7 +69,7 @@ def train(
 
 def _run(command: list[str]) -> int:
     """The exit code of a command that ends when this process is asked to end; 130 after an interrupt."""
-    with subprocess.Popen(command, env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}) as started:
+    with subprocess.Popen(command, env={**ALLOCATOR, **os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}) as started:
         before = signal.signal(signal.SIGTERM, lambda *_: started.terminate())
         try:
             return started.wait()
