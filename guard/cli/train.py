@@ -18,11 +18,10 @@ from guard.errors import ConfigError, check_installed
 CUSTOM = "encoder-custom"
 CUSTOM_CAUSAL = "custom-policy"
 ENCODERS = ("mini", "minilm")
-# glibc gives a step's large tensors back to the system and gets them anew, page by page, at each operation. Kept, and in
+# glibc hands a step's large tensors back to the system and maps them anew at each operation, page by page. Kept, and in
 # huge pages, a step of 135M parameters on a CPU takes a quarter less time.
-ALLOCATOR = {
-    "GLIBC_TUNABLES": f"glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={1 << 33}:glibc.malloc.trim_threshold={1 << 34}"
-}
+_TUNABLES = {"hugetlb": 1, "mmap_threshold": 1 << 33, "trim_threshold": 1 << 34}
+ALLOCATOR = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())}
 
 
 def train(

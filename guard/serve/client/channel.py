@@ -8,8 +8,10 @@ import re
 
 import grpc
 
+from guard.errors import ConfigError
 from guard.serve import loopback
 from guard.serve.client.tls import Tls, credentials
+from guard.serve.core.origin import HEADER, PRIORITIES, Priority
 from guard.v1 import moderation_pb2 as pb
 
 _RETRIES = {
@@ -57,10 +59,16 @@ def opened_async(target: str, tls: Tls | None) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(target, secret, options=options(target))
 
 
-def metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:
-    """The metadata of calls with an API key; None: that of the environment variable GUARD_API_KEY, if there is one."""
+def metadata(api_key: str | None, priority: Priority = "interactive") -> tuple[tuple[str, str], ...]:
+    """The metadata of calls with an API key; None: that of the environment variable GUARD_API_KEY, if there is one.
+
+    Raises ConfigError for an unknown priority.
+    """
+    if priority not in PRIORITIES:
+        raise ConfigError(f"priority {priority!r} must be one of {', '.join(PRIORITIES)}")
     key = os.environ.get("GUARD_API_KEY") if api_key is None else api_key
-    return (("authorization", f"Bearer {key}"),) if key else ()
+    soon = () if priority == "interactive" else ((HEADER, priority),)
+    return (*soon, ("authorization", f"Bearer {key}")) if key else soon
 
 
 def is_loopback(target: str) -> bool:
