@@ -47,6 +47,11 @@ class Base:
     def width(self) -> int:
         return int(self.model.config.get_text_config().hidden_size)
 
+    @property
+    def precision(self) -> str:
+        """Of its weights, like `float32`."""
+        return str(self.model.dtype).removeprefix("torch.")
+
     def attach(self, name: str, folder: Path) -> None:
         """Loads an adapter beside those that are there. BundleError if it does not fit the base."""
         config = LoraConfig.from_pretrained(str(folder))

@@ -16,7 +16,7 @@ def rationales(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
     """Judgements that end with the right word, told or not, as if nobody had told it (STaR)."""
     items = []
     for row in rows:
-        right = [each for each in given.judgements.get(row.id, ()) if each.word == given.word(each.turned)]
+        right = [each for each in given.judgements.get(row.pair_key, ()) if each.word == given.word(each.turned)]
         plain = [each for each in right if not each.hinted] or right
         for each in plain:
             ids, coverage = given.quoted(row, each.turned)
@@ -31,10 +31,9 @@ def contrasted(given: Supervision, rows: Sequence[RewardRow], most: int = 3) -> 
     for row in rows:
         pairs = []
         for turned in (False, True):
-            told = [each for each in given.judgements.get(row.id, ()) if each.turned is turned]
+            told = [each for each in given.judgements.get(row.pair_key, ()) if each.turned is turned]
             right = [each for each in told if each.word == given.word(turned)]
             wrong = [each for each in told if each.word == given.word(not turned)]
-            right.sort(key=lambda each: each.hinted)  # those that nobody told come first
             pairs += [(turned, a, b) for a, b in zip(right[:most], wrong[:most], strict=False)]
         for turned, a, b in pairs:
             ids, coverage = given.quoted(row, turned)
@@ -48,11 +47,11 @@ def three_tasks(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
 
     The wrong deduction has the two answers exchanged. A row's critique is used where no judgement is right.
     """
-    items = contrasted(given, rows) if given.judgements else preferred(given, rows)
+    items = contrasted(given, rows)
     bare = dataclasses.replace(given, question="prefer", judgements={})
     items += preferred(bare, rows)
     for row in rows:
-        right = [each for each in given.judgements.get(row.id, ()) if each.word == given.word(each.turned)]
+        right = [each for each in given.judgements.get(row.pair_key, ()) if each.word == given.word(each.turned)]
         reason, turned = (right[0].reason, right[0].turned) if right else (row.critique or "", False)
         if not reason:
             continue

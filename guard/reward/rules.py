@@ -56,6 +56,9 @@ class CausalReader:
         second = self._orders([(prompt, b, a) for prompt, a, b in asked])
         return [(a, dataclasses.replace(b, z=-b.z)) for a, b in zip(first, second, strict=True)]
 
+    def seeded(self, seed: int) -> CausalReader:
+        return dataclasses.replace(self, seed=seed)
+
     def _orders(self, asked: Sequence[Compared]) -> list[Reading]:
         rendered = [
             self.prompts.ask(self.system.question, prompt, (("first", a), ("second", b))) for prompt, a, b in asked
