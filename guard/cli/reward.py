@@ -65,8 +65,9 @@ def evaluate(
     found |= reports.report(scorer, results)
     if (both := agreement(measured)) is not None:
         found["people_and_judges"] = dataclasses.asdict(both)
-    if repeats:
-        pairs, seeds = [row for row in measured if row.chosen is not None], repeat_seeds(repeats)
+    pairs = [row for row in measured if row.chosen is not None]
+    if repeats and pairs:
+        seeds = repeat_seeds(repeats)
         spread, flips = repeat_spread(scorer, pairs, seeds)
         found["repeats"] = {"times": repeats, "seeds": seeds, "sd": spread, "flips": flips}
     if other is not None:

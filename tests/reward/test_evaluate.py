@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import numpy as np
@@ -158,32 +159,30 @@ def test_the_key_of_a_reading_holds_everything_that_changes_it(tmp_path):
     assert len({*keys}) == len(keys)
 
 
-def write_scores(path, worker, count):
-    file = Cache(path)
-    scorer = cached(fake_scorer(), file)
-    for number in range(count):
-        scorer.score_many([(f"{number}?", "good"), (f"{worker} {number}?", "bad")])
-    file.close()
+WRITER = """
+import sys
+from pathlib import Path
+from guard.jobs.cache import Cache
+from guard.reward.cached import cached
+from guard.reward.fake import fake_scorer
+scorer = cached(fake_scorer(), Cache(Path(sys.argv[1])))
+for number in range(20):
+    scorer.score_many([(f"{number}?", "good"), (f"{sys.argv[2]} {number}?", "bad")])
+"""
 
 
 def test_writers_at_once_lose_nothing(tmp_path):
-    path, count = tmp_path / "scores.sqlite", 40
-    processes = [
-        multiprocessing.get_context("spawn").Process(target=write_scores, args=(path, n, count)) for n in range(3)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    path = tmp_path / "scores.sqlite"
+    processes = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(worker)]) for worker in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
 
     class Silent(FakeReader):
         def singles(self, asked):
             raise AssertionError(f"{len(asked)} readings are lost")
 
     scorer = cached(fake_scorer(Silent()), Cache(path))
-    for worker in range(3):
-        found = scorer.score_many([(f"{worker} {number}?", "bad") for number in range(count)])
+    for worker in range(2):
+        found = scorer.score_many([(f"{worker} {number}?", "bad") for number in range(20)])
         assert {each.raw for each in found} == {-1.0}
 
 

@@ -88,6 +88,22 @@ def test_an_encoder_learns_the_task_and_is_opened_again(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_base_may_be_a_gguf_file(folder):
+    script = (
+        "import sys; from pathlib import Path; from tests.fixtures import tiny_gguf; "
+        "tiny_gguf.write(*map(Path, sys.argv[1:]))"
+    )
+    assert warm.python("-c", script, folder / "base", folder / "base.gguf").returncode == 0
+    pairs = folder / "pairs.jsonl"
+    done = warm.python("-P", *arguments(folder, "bt"), f"base={folder / 'base.gguf'}", f"out={folder / 'gguf'}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = warm.python("-m", "guard", "reward", "eval", folder / "gguf", pairs, "--json")
+    assert json.loads(told.stdout)["accuracy"]["value"] >= 0.9
+    graded = warm.python("-m", "guard", "reward", "eval", f"prompted:{folder / 'base.gguf'}", pairs, "--json")
+    assert json.loads(graded.stdout)["system"] == "prompted"
+
+
+@pytest.mark.slow
 def test_helpsteer2_learns_the_only_attribute_or_asks_which(folder):
     def rated(**names):
         return [
