@@ -17,7 +17,7 @@ from guard.prompts.window import Ids
 from guard.reward.convert import Account, converted, unpaired
 from guard.reward.prompts import RewardPrompts
 from guard.reward.row import RewardRow
-from guard.reward.supervision import Item, Supervision, some
+from guard.reward.supervision import Item, Supervision
 from guard.reward.template import template
 
 # -- of dialogues -----------------------------------------------------------------------------------------------------
@@ -150,7 +150,9 @@ def verdicts(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
         safe = grammar.ids((), safe=True)
         right, wrong = (safe, unsafe) if row.verdict == "safe" else (unsafe, safe)
         items.append(Item((*prompt.prefix_ids(rules), *windows[0].ids), right, wrong, weight=row.weight))
-    return some(items, "no row fits one window under the policy")
+    if not items:
+        raise DataError("no row fits one window under the policy, so that nothing can be learnt")
+    return items
 
 
 def single_verdicts(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:

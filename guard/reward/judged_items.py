@@ -5,10 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from guard.errors import DataError
 from guard.reward.items import preferred
 from guard.reward.row import RewardRow
-from guard.reward.supervision import Item, Supervision, some
+from guard.reward.supervision import Item, Supervision
 
+NO_RIGHT = (
+    "the model wrote no judgement that ends with the right word, so that it cannot learn from its own; give rows with "
+    "a `critique` to imitate first, more `judgements`, or more `reply_tokens`"
+)
 SEPARATOR = "\n---\n"
 
 
@@ -22,24 +27,30 @@ def rationales(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
             ids, coverage = given.quoted(row, each.turned)
             verdict = given.verdict(each.turned, each.reason)
             items.append(Item(ids, verdict, weight=row.weight / len(plain), coverage=coverage))
-    return some(items, "the model wrote no judgement that ends with the right word")
+    if not items:
+        raise DataError(NO_RIGHT)
+    return items
 
 
 def contrasted(given: Supervision, rows: Sequence[RewardRow], most: int = 3) -> list[Item]:
-    """At most `most` right judgements of a row in each order, against wrong ones of the same order."""
-    items = []
+    """At most `most` right judgements of a row in each order, against wrong ones of the same order; none where the
+    model judges every row right. DataError if it judges none right."""
+    items, found_right = [], False
     for row in rows:
         pairs = []
         for turned in (False, True):
             told = [each for each in given.judgements.get(row.pair_key, ()) if each.turned is turned]
             right = [each for each in told if each.word == given.word(turned)]
             wrong = [each for each in told if each.word == given.word(not turned)]
+            found_right |= bool(right)
             pairs += [(turned, a, b) for a, b in zip(right[:most], wrong[:most], strict=False)]
         for turned, a, b in pairs:
             ids, coverage = given.quoted(row, turned)
             better, worse = given.verdict(turned, a.reason), given.verdict(not turned, b.reason)
             items.append(Item(ids, better, worse, weight=row.weight / len(pairs), coverage=coverage))
-    return some(items, "the model wrote no row both a right and a wrong judgement")
+    if not found_right:
+        raise DataError(NO_RIGHT)
+    return items
 
 
 def three_tasks(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:

@@ -58,11 +58,11 @@ def judge(
     missing in `kept`.
     """
 
-    def write(chunk: Sequence[RewardRow], seed: int) -> list[Any]:
+    def write(chunk: Sequence[RewardRow]) -> list[Any]:
         found = _judged(base(), adapter, given, chunk, count, seed, heat)
         return [[dataclasses.asdict(each) for each in told] for told in found]
 
-    told = _written("judgements-1", rows, seed, kept, write)
+    told = _written("judgements-1", rows, kept, write)
     found = {row.pair_key: tuple(Judgement(**each) for each in plain) for row, plain in zip(rows, told, strict=True)}
     every = [each for judgements in found.values() for each in judgements]
     counts = Counter(
@@ -111,7 +111,8 @@ def _sampled(
     """`count` judgements of each row in the order, and with the hint, that is asked for."""
     question, prompts = template().questions[given.question], given.prompts
     rendered = [given.quoted(row, turned, hint)[0] for row, turned, hint in asked]
-    replies = base.sample(rendered, count, prompts.reply_tokens, seed, prompts.chat.end, adapter, heat)
+    seeds = [seed_of(seed, ids) for ids in rendered]
+    replies = base.sample(rendered, count, prompts.reply_tokens, seeds, prompts.chat.end, adapter, heat)
     found = []
     for (_, turned, hint), texts in zip(asked, replies, strict=True):
         parsed = [parse(question, decoded(prompts, text)) for text in texts]
@@ -127,40 +128,34 @@ def reviews(
     """The rows with the reviews that the model itself writes, the most probable ones, in place of those given. Rows of
     which it writes an empty one are left out. base: opened only if something is missing in `kept`."""
 
-    def write(chunk: Sequence[RewardRow], _: int) -> list[Any]:
+    def write(chunk: Sequence[RewardRow]) -> list[Any]:
         asked = [review(prompts, row.prompt, answer or "")[0] for row in chunk for answer in (row.chosen, row.rejected)]
         texts = written_reviews(base(), adapter, prompts, asked)
         return [list(both) for both in zip(texts[::2], texts[1::2], strict=True)]
 
     return [
         dataclasses.replace(row, chosen_critique=chosen, rejected_critique=rejected)
-        for row, (chosen, rejected) in zip(rows, _written("reviews-1", rows, 0, kept, write), strict=True)
+        for row, (chosen, rejected) in zip(rows, _written("reviews-1", rows, kept, write), strict=True)
         if chosen.strip() and rejected.strip()
     ]
 
 
 def written_reviews(base: Base, adapter: str | None, prompts: RewardPrompts, asked: Sequence[Ids]) -> list[str]:
     """The most probable review behind each prompt."""
-    replies = base.sample(asked, 1, prompts.reply_tokens, 0, prompts.chat.end, adapter, heat=0)
+    replies = base.sample(asked, 1, prompts.reply_tokens, [0] * len(asked), prompts.chat.end, adapter, heat=0)
     return [decoded(prompts, reply) for (reply,) in replies]
 
 
 def _written(
-    kind: str,
-    rows: Sequence[RewardRow],
-    seed: int,
-    kept: Cache,
-    write: Callable[[Sequence[RewardRow], int], list[Any]],
+    kind: str, rows: Sequence[RewardRow], kept: Cache, write: Callable[[Sequence[RewardRow]], list[Any]]
 ) -> list[Any]:
-    """What a model writes about each row, as JSON data: stored chunk by chunk, each with a seed of its own, so that a
-    run that was killed goes on to the same texts."""
-    found: list[Any] = []
-    for at in range(0, len(rows), CHUNK):
-        chunk = rows[at : at + CHUNK]
-        keys = [f"{kind}:{row.pair_key}" for row in chunk]
-        known = kept.get_many(keys)
-        if any(key not in known for key in keys):
-            kept.put_many(dict(zip(keys, write(chunk, seed_of(seed, at)), strict=True)))
-            known = kept.get_many(keys)
-        found += [known[key] for key in keys]
-    return found
+    """What a model writes about each row, as JSON data, stored chunk by chunk: a run that was killed goes on with what
+    is missing."""
+    keys = [f"{kind}:{row.pair_key}" for row in rows]
+    known = kept.get_many(keys)
+    missing = list({key: row for key, row in zip(keys, rows, strict=True) if key not in known}.items())
+    for chunk in (missing[at : at + CHUNK] for at in range(0, len(missing), CHUNK)):
+        made = dict(zip((key for key, _ in chunk), write([row for _, row in chunk]), strict=True))
+        kept.put_many(made)
+        known |= made
+    return [known[key] for key in keys]

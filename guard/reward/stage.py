@@ -54,6 +54,10 @@ def fit_stage(run: RewardRun, stage: Stage, before: Path | None) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     rows, judgements = _sampled(run, stage, before, rows, folder)
     items = run.items(stage, rows, judgements)
+    if stage.samples and before is not None and len(items) < 2:
+        told = "the model so far judges the rows as it should, and there is nothing to contrast"
+        print(f"{stage.name}: left out, {told}", flush=True)  # noqa: T201
+        return before
     if len(items) < 2:
         raise DataError(f"{stage.name}: {len(items)} items cannot be learnt from; give more rows, or more epochs")
     made = folder / f".{LEARNT}"

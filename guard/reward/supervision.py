@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from guard.errors import DataError
 from guard.policy import Policy
 from guard.prompts.prompt import Prompt
 from guard.prompts.window import Ids
@@ -74,10 +73,3 @@ class Supervision:
 
 
 Builder = Callable[[Supervision, Sequence[RewardRow]], list[Item]]
-
-
-def some(items: list[Item], problem: str) -> list[Item]:
-    """The items; DataError if there are none."""
-    if not items:
-        raise DataError(f"{problem}; nothing can be learnt")
-    return items

@@ -165,9 +165,14 @@ def test_judgements_are_learnt_against_wrong_ones_of_the_same_order():
     tasks = judged_items.three_tasks(given, [row])
     assert len(tasks) == 2 + 2 + 1
     assert text_of(tasks[-1].chosen) == f"{row.chosen}\n---\n{row.rejected}<|eot_id|>"
-    nothing = supervision("prefer-cot", judgements={row.pair_key: told[2:3]})
-    with pytest.raises(DataError, match="no judgement that ends with the right word"):
-        judged_items.rationales(nothing, [row])
+    never_wrong = supervision("prefer-cot", judgements={row.pair_key: told[:1]})
+    assert judged_items.contrasted(never_wrong, [row]) == []
+    assert len(judged_items.three_tasks(never_wrong, [row])) == 2 + 1
+    for useless in (told[1:3], told[2:3], ()):
+        never_right = supervision("prefer-cot", judgements={row.pair_key: useless})
+        for build in (judged_items.rationales, judged_items.contrasted, judged_items.three_tasks):
+            with pytest.raises(DataError, match="no judgement that ends with the right word"):
+                build(never_right, [row])
 
 
 def test_a_verdict_is_never_learnt_behind_an_empty_reason():
@@ -233,18 +238,16 @@ def test_what_a_model_wrote_outlives_a_killed_run(tmp_path):
     rows = [parse_row(row) for row in tiny_reward.pairs(3 * judging.CHUNK - 5)]
     asked = []
 
-    def write(chunk, seed):
+    def write(chunk):
         asked.append(len(chunk))
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return [f"{row.id}/{seed}" for row in chunk]
+        return [row.id for row in chunk]
 
     with Cache(tmp_path / "written.sqlite") as kept, pytest.raises(KeyboardInterrupt):
-        judging._written("reviews", rows, 7, kept, write)
+        judging._written("reviews", rows, kept, write)
     with Cache(tmp_path / "written.sqlite") as kept:
-        found = judging._written("reviews", rows, 7, kept, write)
-        assert judging._written("reviews", rows, 7, kept, write) == found
+        found = judging._written("reviews", rows, kept, write)
+        assert judging._written("reviews", rows, kept, write) == found
     assert asked == [judging.CHUNK, judging.CHUNK, judging.CHUNK - 5, judging.CHUNK - 5]
-    with Cache(tmp_path / "other.sqlite") as kept:
-        assert judging._written("reviews", rows, 7, kept, write) == found
-    assert [each.partition("/")[0] for each in found] == [row.id for row in rows]
+    assert found == [row.id for row in rows]

@@ -16,6 +16,8 @@ from guard.train.common.identity import base_digest
 from tests.fixtures import tiny_causal, tiny_scorer
 from tests.fixtures.lazy import lazy
 
+torch = lazy("torch")
+bases = lazy("guard.reward.base")
 opening = lazy("guard.reward.open")
 rules = lazy("guard.reward.rules")
 
@@ -118,6 +120,15 @@ def test_low_label_mass_is_refused_at_load(base, tmp_path):
     with pytest.raises(EngineError, match=r"must be >= 0\.9"):
         opening.open_scorer(folder)
     assert opening.open_scorer(folder, check=False).reader.pairwise
+
+
+def test_tokens_are_drawn_with_their_probabilities():
+    probabilities = torch.tensor([0.6, 0.3, 0.1, 0.0])
+    logits = (probabilities.log() * 2).expand(4000, -1)
+    drawn = bases.Drawn(range(4000), heat=2.0)(None, logits).argmax(-1)
+    shares = torch.bincount(drawn, minlength=4) / 4000
+    assert shares.tolist() == pytest.approx(probabilities.tolist(), abs=0.03)
+    assert bases.Drawn([7, 3], 2.0)(None, logits[:2]).argmax(-1).tolist() == [drawn[7], drawn[3]]
 
 
 def test_a_folder_is_checked_once(base, tmp_path):

@@ -179,11 +179,12 @@ def main(path: str, overrides: list[str]) -> None:
 
 def answers(base: Any, prompts: Any, rows: Sequence[RewardRow], seed: int) -> list[str]:
     """An answer of the policy to each prompt, the same for the same weights."""
-    from guard.reward.judging import decoded
+    from guard.reward.judging import decoded, seed_of
 
     adapter = "default" if hasattr(base.model, "peft_config") else None
     asked = [prompts.dialogue(row.prompt)[0].ids for row in rows]
-    replies = base.sample(asked, 1, prompts.reply_tokens, seed, prompts.chat.end, adapter)
+    seeds = [seed_of(seed, ids) for ids in asked]
+    replies = base.sample(asked, 1, prompts.reply_tokens, seeds, prompts.chat.end, adapter)
     return [decoded(prompts, reply) for (reply,) in replies]
 
 
