@@ -134,20 +134,18 @@ def review(prompts: RewardPrompts, prompt: Sequence[Message], answer: str) -> tu
 
 
 def verdicts(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
-    """The right verdict of a guard against the wrong one, by the guard's own prompt. Rows of several windows are left
-    out: no window of them has a label of its own."""
+    """The right word of a guard's verdict against the wrong one, by the guard's own prompt. Without codes, behind which
+    the word that decides would count for little. Rows of several windows are left out: no window of them has a label of
+    its own."""
     assert given.guard is not None
     prompt, rules = given.guard
+    safe, unsafe = ((*word, *prompt.chat.end) for word in (prompt.safe, prompt.unsafe))
     items = []
     for row in rows:
         conversation = Conversation((*row.prompt, Message("assistant", row.response or "")))
         windows = prompt.tokenize(conversation, rules).windows
         if len(windows) > 1:
             continue
-        grammar = prompt.grammar(rules)
-        codes = (row.categories or frozenset()) & set(rules.codes)
-        unsafe = grammar.ids(codes) if codes else prompt.unsafe
-        safe = grammar.ids((), safe=True)
         right, wrong = (safe, unsafe) if row.verdict == "safe" else (unsafe, safe)
         items.append(Item((*prompt.prefix_ids(rules), *windows[0].ids), right, wrong, weight=row.weight))
     if not items:
