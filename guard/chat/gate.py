@@ -10,13 +10,13 @@ from guard.chat import completion as completions
 from guard.chat import prompt as prompts
 from guard.chat.chunks import ChunkStream
 from guard.chat.completion import UpstreamError
-from guard.chat.fail_open import FailOpen, Side
 from guard.chat.options import ChatOptions
 from guard.chat.prompt import Prompt
 from guard.chat.ruling import NOT_WRITTEN, Answer, Ruling
 from guard.conversation import Conversation
 from guard.errors import InvalidInput
 from guard.moderator import GuardInfo
+from guard.serve.client.fail_open import FailOpen, Side
 from guard.verdict import Outcome
 
 

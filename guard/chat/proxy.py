@@ -23,7 +23,6 @@ from guard.chat import prompt as prompts
 from guard.chat import upstream
 from guard.chat.completion import UpstreamError
 from guard.chat.events import Event, events
-from guard.chat.fail_open import FailOpen, Side
 from guard.chat.gate import Gate, gate
 from guard.chat.options import ChatOptions
 from guard.chat.relay import Relay
@@ -31,6 +30,7 @@ from guard.chat.ruling import Answer, Ruling
 from guard.conversation import Conversation
 from guard.errors import GuardError, InvalidInput, Overloaded, PermissionDenied, TooLarge, Unauthenticated
 from guard.moderator import GuardInfo
+from guard.serve.client.fail_open import FailOpen, Side
 from guard.serve.core.errors import public
 from guard.serve.http.api.openai_error import error as error_body
 from guard.serve.http.status import retry_after, status
@@ -224,12 +224,14 @@ async def _events(
             yield event
         while not ended and (following := await anext(incoming, None)) is not None:
             ended = following.data == upstream.DONE
-            if not (ended and now.prompt.asked):  # what is asked for comes before it
+            if not (ended and late):
                 yield following
 
     async def judge(conversation: Conversation) -> Answer:
         return (await guard.judge([conversation]))[0]
 
+    # Clients read nothing behind the end, so that it waits for what the last check may bring before it.
+    late = now.prompt.asked or now.options.on_errors != "allow"
     try:
         async with aclosing(drive_async(machine, source(), judge)) as sent:
             async for event in sent:
@@ -238,7 +240,7 @@ async def _events(
             raise UpstreamError("the upstream ended its stream before the reply was complete")
         for event in machine.last():
             yield event.raw
-        if now.holds or machine.stopped or (ended and now.prompt.asked):
+        if now.holds or machine.stopped or (ended and late):
             yield upstream.END.raw
     except upstream.InStream as problem:
         yield upstream.event(problem.payload).raw

@@ -9,7 +9,6 @@ from contextlib import aclosing
 from typing import Any, Protocol, overload
 
 from guard.chat import prompt as prompts
-from guard.chat.fail_open import FailOpen
 from guard.chat.gate import Gate, gate
 from guard.chat.options import ChatOptions
 from guard.chat.relay import Relay
@@ -18,6 +17,7 @@ from guard.conversation import LONGEST, Conversation
 from guard.data.ingest.language import identify
 from guard.errors import GuardError
 from guard.moderator import Guard, GuardInfo, Moderator
+from guard.serve.client.fail_open import FailOpen
 from guard.serve.core.errors import public
 from guard.serve.core.language import identifies, noted
 from guard.stream import drive, drive_async

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from guard.chat.chunks import Chunk, ChunkStream
 from guard.chat.completion import UpstreamError
-from guard.chat.fail_open import FailOpen
 from guard.chat.gate import Gate
 from guard.chat.options import ChatOptions, OnError
 from guard.chat.prompt import Prompt
 from guard.chat.relay import Relay
 from guard.conversation import Conversation, Message, parse_messages
 from guard.errors import EngineError, TooLarge
+from guard.serve.client.fail_open import FailOpen
 from guard.stream import Release, StreamOptions, drive
 from guard.stream.drive import Answer
 from guard.verdict import Outcome

@@ -12,7 +12,9 @@ from guard import policy as policies
 from guard.calibration import Mode
 from guard.errors import ConfigError
 from guard.moderator import Guard, open_moderator
-from guard.verdict import Outcome, Verdict
+from guard.serve.client.fail_open import is_blocked
+
+__all__ = ["is_blocked", "open_guard"]
 
 
 def open_guard(
@@ -39,8 +41,3 @@ def open_guard(
 
     sent = policy if policy is None or policies.is_name(policy) else policies.load(policy)
     return GuardClient(server, policy=sent, mode=mode)
-
-
-def is_blocked(answer: Verdict | BaseException) -> bool:
-    """The fail-closed rule: whether content must be blocked. UNSAFE, INCOMPLETE and every error are."""
-    return not (isinstance(answer, Verdict) and answer.outcome is Outcome.SAFE)

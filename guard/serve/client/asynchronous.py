@@ -13,6 +13,7 @@ from guard.conversation import Conversation, Message
 from guard.errors import GuardError
 from guard.policy import Policy
 from guard.serve.client import channel
+from guard.serve.client.fail_open import FailOpen, OnError, blocked_by, check_on_error, is_blocked
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
 from guard.serve.client.streaming import Outgoing
 from guard.serve.client.tls import Tls
@@ -38,10 +39,14 @@ class AsyncGuardClient:
         api_key: str | None = None,
         tls: Tls | None = None,
         priority: Priority = "interactive",
+        on_error: OnError = "block",
+        keep: int = 0,
     ) -> None:
-        self.target, self.timeout_s = target, timeout_s
+        check_on_error(on_error)
+        self.target, self.timeout_s, self.on_error = target, timeout_s, on_error
+        self.fail_open = FailOpen()
         self._metadata = channel.metadata(api_key, priority)
-        self._session = Session(policy, mode, timeout_s)
+        self._session = Session(policy, mode, timeout_s, keep)
         self._channel = channel.opened_async(target, tls)
         self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
@@ -67,6 +72,19 @@ class AsyncGuardClient:
     ) -> Verdict:
         """See GuardClient.moderate."""
         return await self._drive(self._session.moderate(conversation, policy, exclude, mode))
+
+    async def blocks(
+        self,
+        conversation: Conversation,
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> bool:
+        """See GuardClient.blocks."""
+        try:
+            return is_blocked(await self.moderate(conversation, policy, exclude, mode))
+        except GuardError as problem:
+            return blocked_by(problem, conversation, self.on_error, self.fail_open)
 
     async def moderate_each(
         self,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import grpc
 
@@ -13,6 +16,7 @@ from guard.conversation import Conversation, Message
 from guard.errors import GuardError
 from guard.policy import Policy
 from guard.serve.client import channel
+from guard.serve.client.fail_open import FailOpen, OnError, blocked_by, check_on_error, is_blocked
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
 from guard.serve.client.streaming import Outgoing
 from guard.serve.client.tls import Tls
@@ -32,8 +36,11 @@ class GuardClient:
     where the server cannot be reached or is shutting down, and those of `moderate_each` under overload.
     api_key: None for that of the environment variable GUARD_API_KEY, if there is one. Without TLS it is in the clear.
     tls: None for that of the environment variables GUARD_TLS_CA, GUARD_TLS_CERTIFICATE and GUARD_TLS_KEY, if any is.
+    on_error: what `blocks` does without a verdict: `block`, `allow` (counted in `fail_open`, and logged) or `raise`.
+    keep: how many verdicts are kept for five minutes, so that equal conversations are not sent again; 0: none.
     priority: `batch` for work that nobody waits for: it gets an eighth of what interactive calls get beside it.
-    Proxies of the environment are used, except for this machine itself (`channel.options`).
+    Proxies of the environment are used, except for this machine itself (`channel.options`). It may be used after a fork
+    and sent to other processes (pickled with its key), where it has a connection of its own.
     """
 
     def __init__(
@@ -46,12 +53,33 @@ class GuardClient:
         api_key: str | None = None,
         tls: Tls | None = None,
         priority: Priority = "interactive",
+        on_error: OnError = "block",
+        keep: int = 0,
     ) -> None:
-        self.target, self.timeout_s = target, timeout_s
+        check_on_error(on_error)
+        self.target, self.timeout_s, self.on_error = target, timeout_s, on_error
+        self.fail_open = FailOpen()
+        self._given = {"policy": policy, "mode": mode, "api_key": api_key, "tls": tls, "priority": priority}
+        self._given |= {"on_error": on_error, "keep": keep}
         self._metadata = channel.metadata(api_key, priority)
-        self._session = Session(policy, mode, timeout_s)
-        self._channel = channel.opened(target, tls)
-        self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._session = Session(policy, mode, timeout_s, keep)
+        self._tls = tls
+        self._connect()
+
+    def _connect(self) -> None:
+        self._channel = channel.opened(self.target, self._tls)
+        self._connected = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._process = os.getpid()
+
+    @property
+    def _stub(self) -> Any:
+        """That of a connection of this process: a fork has its parent's, of which it can make no use."""
+        if self._process != os.getpid():
+            self._connect()
+        return self._connected
+
+    def __reduce__(self) -> tuple[Callable[..., GuardClient], tuple[str, float]]:
+        return partial(GuardClient, **self._given), (self.target, self.timeout_s)
 
     def __enter__(self) -> GuardClient:
         return self
@@ -84,6 +112,22 @@ class GuardClient:
         time.
         """
         return self._drive(self._session.moderate(conversation, policy, exclude, mode))
+
+    def blocks(
+        self,
+        conversation: Conversation,
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> bool:
+        """Whether the last message must be blocked: unless a verdict says SAFE, or `on_error` lets it pass without one.
+
+        Raises PolicyError or ConfigError for invalid options, and with `on_error="raise"` what `moderate` raises.
+        """
+        try:
+            return is_blocked(self.moderate(conversation, policy, exclude, mode))
+        except GuardError as problem:
+            return blocked_by(problem, conversation, self.on_error, self.fail_open)
 
     def moderate_each(
         self,

@@ -26,7 +26,9 @@ _RETRIES = {
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         }
-    ]
+    ],
+    # A budget: where more than about a tenth of the calls fail, they are not tried again, which would add to the load.
+    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
 }
 _TARGET = re.compile(
     r"(?:(?:dns|ipv4|ipv6):(?://[^/]*/)?)?(?:\[(?P<bracketed>[^]]+)\]|(?P<host>[^:/\[]+))(?::\d+)?", re.ASCII

@@ -13,6 +13,7 @@ from guard.calibration import Mode
 from guard.conversation import Conversation
 from guard.errors import GuardError, Overloaded, PolicyError, ServiceError, TooLarge
 from guard.policy import Policy
+from guard.serve.client.kept import KeptVerdicts
 from guard.serve.core.info import ServiceInfo
 from guard.serve.grpc import messages
 from guard.serve.limits import BYTES_PER_TOKEN, Limits
@@ -42,13 +43,14 @@ Steps = Generator[Call | Pause, Any, T]
 
 
 class Session:
-    """The calls of one client. policy, mode: defaults of the calls; None: the server's own.
+    """The calls of one client. policy, mode: defaults of the calls; None: the server's own. keep: how many verdicts.
 
     Raises ConfigError for an unknown mode.
     """
 
-    def __init__(self, policy: Policy | str | None, mode: Mode | None, timeout_s: float) -> None:
+    def __init__(self, policy: Policy | str | None, mode: Mode | None, timeout_s: float, keep: int = 0) -> None:
         self.policy, self.mode, self.timeout_s = policy, mode, timeout_s
+        self._kept = KeptVerdicts(keep)
         self._own = messages.options_to_proto(policy, (), mode)
         self._known: ServiceInfo | None = None
 
@@ -65,9 +67,11 @@ class Session:
     ) -> Steps[Verdict]:
         options = self.options(policy, exclude, mode)
         request = pb.ModerateRequest(conversation=messages.conversation_to_proto(conversation), options=options)
+        if (kept := self._kept.get(request.conversation, options)) is not None:
+            return kept
         _bounded(request, Limits() if self._known is None else self._known.limits)
         response = yield Call("Moderate", request, self.timeout_s)
-        return self._seen(options, messages.verdict_from_proto(response.verdict))
+        return self._seen(request.conversation, options, messages.verdict_from_proto(response.verdict))
 
     def moderate_each(
         self,
@@ -77,6 +81,15 @@ class Session:
         mode: Mode | None,
     ) -> Steps[list[Verdict | GuardError]]:
         options = self.options(policy, exclude, mode)
+        sent = [messages.conversation_to_proto(one) for one in conversations]
+        kept = [self._kept.get(one, options) for one in sent]
+        asked = [one for one, verdict in zip(sent, kept, strict=True) if verdict is None]
+        answers = iter((yield from self._ask_each(asked, options)))
+        return [next(answers) if verdict is None else verdict for verdict in kept]
+
+    def _ask_each(
+        self, conversations: Sequence[pb.Conversation], options: pb.ModerationOptions
+    ) -> Steps[list[Verdict | GuardError]]:
         if not conversations:
             return []
         try:
@@ -84,7 +97,7 @@ class Session:
         except ServiceError as error:
             return [error] * len(conversations)
         answers: list[Verdict | GuardError] = []
-        for chunk in chunks(map(messages.conversation_to_proto, conversations), limits):
+        for chunk in chunks(conversations, limits):
             answers += yield from self._chunk(chunk, options, limits)
         return answers
 
@@ -108,11 +121,16 @@ class Session:
             raise  # an error of the options concerns all conversations
         except GuardError as error:
             return [error] * len(chunk)
-        return [self._seen(options, messages.item_from_proto(item)) for item in response.items]
+        answers = map(messages.item_from_proto, response.items)
+        return [self._seen(one, options, answer) for one, answer in zip(chunk, answers, strict=True)]
 
-    def _seen(self, options: pb.ModerationOptions, answer: Answer) -> Answer:
-        """The answer. Where it is by another model or policy than the server had said, that has to be asked again."""
-        if isinstance(answer, Verdict) and options == self._own and self._known is not None:
+    def _seen(self, conversation: pb.Conversation, options: pb.ModerationOptions, answer: Answer) -> Answer:
+        """The answer, which is kept if it is a verdict. Where it is by another model or policy than the server had
+        said, that has to be asked again."""
+        if not isinstance(answer, Verdict):
+            return answer
+        self._kept.keep(conversation, options, answer)
+        if options == self._own and self._known is not None:
             known = self._known.model, self._known.policy.digest
             self._known = self._known if known == (answer.model, answer.policy) else None
         return answer
