@@ -59,7 +59,13 @@ class GuardClient:
         check_on_error(on_error)
         self.target, self.timeout_s, self.on_error = target, timeout_s, on_error
         self.fail_open = FailOpen()
-        self._given = {"policy": policy, "mode": mode, "api_key": api_key, "tls": tls, "priority": priority}
+        self._given: dict[str, Any] = {
+            "policy": policy,
+            "mode": mode,
+            "api_key": api_key,
+            "tls": tls,
+            "priority": priority,
+        }
         self._given |= {"on_error": on_error, "keep": keep}
         self._metadata = channel.metadata(api_key, priority)
         self._session = Session(policy, mode, timeout_s, keep)

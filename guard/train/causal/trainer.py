@@ -76,7 +76,7 @@ class VerdictTrainer(SFTTrainer):
             keep_stored(adapted)
         freeze(adapted, frozen_layers)
         if share_prefix:
-            bare = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
+            bare: Any = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
             use_shared_prefix(bare, self.args.device.type)
         self.model_accepts_loss_kwargs = True  # the loss below is a mean over the whole step
         self.train_dataset = batches
