@@ -33,5 +33,9 @@ default DATA:
     guard train encoder-finish
     guard export runs/mini-finish guard/_assets/bundles/mini-en --name mini-en
 
+# every kind of trouble at full size: hours
+soak:
+    {{python}} benchmarks/reliability.py --scale 1
+
 ci:
     bash .ci/run
