@@ -29,7 +29,6 @@ from guard.serve.loopback import is_loopback
 PREFIX = "GUARD_SERVE_"
 Port = Annotated[int, Field(ge=0, le=65535)]
 Text = Annotated[str, Field(min_length=1)]
-RewardName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 _RESERVED = (*OF_GUARD, "undecided")  # the names under which answers list what is no reward model's
 
 
@@ -79,7 +78,7 @@ class Settings:
     threads: Annotated[int, Field(ge=1)] | None = None
     unsupported_language: UnsupportedLanguage = "incomplete"
     monitor: Mapping[Id, Literal["all"] | tuple[Code, ...]] = field(default_factory=dict)
-    rewards: Mapping[RewardName, Text] = field(default_factory=dict)
+    rewards: Mapping[Text, Text] = field(default_factory=dict)
     reward_weights: Mapping[str, Annotated[float, Field(allow_inf_nan=False)]] = field(default_factory=dict)
     host: Text = "127.0.0.1"
     port: Port = 50051
@@ -176,8 +175,8 @@ def _agree(chosen: Settings) -> None:
         raise ConfigError(
             f"tls.{'certificate' if tls.key else 'key'} is missing; TLS needs tls.certificate and tls.key"
         )
-    if taken := [name for name in chosen.rewards if name in _RESERVED]:
-        raise ConfigError(f"rewards.{taken[0]}: the name is reserved; give another than {', '.join(_RESERVED)}")
+    if wrong := [name for name in chosen.rewards if name in _RESERVED or not name.isidentifier()]:
+        raise ConfigError(f"rewards.{wrong[0][:40]}: must be an identifier, and none of {', '.join(_RESERVED)}")
     components = (*OF_GUARD, *chosen.rewards)
     if unknown := [name for name in chosen.reward_weights if name not in components]:
         raise ConfigError(f"reward_weights.{unknown[0][:40]}: no such component; known: {', '.join(components)}")

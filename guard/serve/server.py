@@ -115,6 +115,8 @@ async def serving(
 
         live = await open_files.enter_async_context(Live(made(moderator), reopen and (lambda: made(reopen())), prepare))
         weights = {**WEIGHTS, **settings.reward_weights}
+        for name in scorers.keys() - weights.keys():
+            log.warning("reward model %s has no weight, so that sums leave it out; set reward_weights.%s", name, name)
         rewards = await open_files.enter_async_context(Rewards(scorers, settings.limits, observer, weights))
         listener = await listeners.enter_async_context(
             grpc_server.listening(live, rewards, keys, certificates, address, settings)
