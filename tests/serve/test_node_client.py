@@ -11,6 +11,7 @@ import pytest
 from google.rpc import status_pb2
 
 from guard import Conversation, GuardClient
+from tests.fixtures.npm import install
 from tests.fixtures.served import Process
 
 ROOT = Path(__file__).parents[2]
@@ -22,17 +23,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example with its packages; skipped where Node or the registry is missing."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed")
+    """The example with its packages."""
     folder = tmp_path_factory.mktemp("node") / "client"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("node_modules"))
-    if subprocess.run(["npm", "view", "@grpc/grpc-js", "version"], capture_output=True, timeout=60).returncode:
-        pytest.skip("npm's registry cannot be reached")
-    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"]
-    installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert installed.returncode == 0, installed.stderr
-    return folder
+    return install(folder)
 
 
 def test_calls_batches_streams_and_rewards(folder: Path, process: Process) -> None:
