@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from guard import AsyncGuardClient, Conversation, GuardClient, GuardError, Outcome
+from guard import AsyncGuardClient, Candidate, Conversation, GuardClient, GuardError, Outcome
 from guard.engines.fake import FakeEngine
 from guard.errors import (
     Closed,
@@ -30,7 +30,7 @@ from guard.policy import load
 from guard.reward.components import Components, fake_safety
 from guard.reward.fake import FakeReader, fake_scorer
 from guard.reward.score import CLIP
-from guard.serve.core.candidate import Candidate, CandidateReward
+from guard.serve.core.candidate import CandidateReward
 from guard.serve.core.keys import new_key
 from guard.serve.core.rewards import WEIGHTS
 from guard.serve.grpc.rewards import SERVICE

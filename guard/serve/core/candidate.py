@@ -73,7 +73,7 @@ class CompareRequest:
     seconds: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Component:
     """score: None where it does not apply, or could not be computed. model: the digest of what scored, if it did."""
 
@@ -85,6 +85,9 @@ class Component:
     def reward(self) -> float | None:
         """Log-odds within ±CLIP (guard.reward.score)."""
         return None if self.score is None else self.score.reward
+
+    def __repr__(self) -> str:  # a score has what the model wrote
+        return f"Component(reward={self.reward}, weight={self.weight}, model={self.model[:12]!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,11 +63,13 @@ class Service:
         # long to prepare delays only requests with policies of their own.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="guard-tokenizer")
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="guard-policies")
+        # Not behind long texts that are tokenized: the verdicts on short ones wait for it.
+        self._identifying = ThreadPoolExecutor(1, thread_name_prefix="guard-languages")
 
     async def __aenter__(self) -> Self:
         await self._run(self._preparing, self.moderator.engine.warm)
         if self._unsupported_language is not None:
-            await self._run(self._preparing, identify, "warm")
+            await self._run(self._identifying, identify, "warm")
         await self.batcher.__aenter__()
         return self
 
@@ -75,6 +77,7 @@ class Service:
         await self.drain()
         self._tokenizing.shutdown(wait=False)
         self._preparing.shutdown(wait=False)
+        self._identifying.shutdown(wait=False)
 
     async def drain(self) -> None:
         """Refuses new requests, and returns when the accepted ones are answered."""
@@ -190,7 +193,7 @@ class Service:
             if self._unsupported_language is None:
                 return await run_async(steps, request, ask)
             # While the engine works, and within the same deadline.
-            identifying = asyncio.ensure_future(self._run(self._tokenizing, _identified, conversations))
+            identifying = asyncio.ensure_future(self._run(self._identifying, _identified, conversations))
             try:
                 judged = await run_async(steps, request, ask)
                 return list(map(self._noted, conversations, judged, await identifying))
