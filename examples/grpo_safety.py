@@ -10,7 +10,7 @@ import torch
 from datasets import load_dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from guard.reward.safety import make_safety_reward
+from guard.rewards import make_reward
 
 
 def answers(prompts, completions, **columns):
@@ -33,7 +33,7 @@ batch = {"per_device_train_batch_size": 4, "num_generations": 4, "max_completion
 device = {"use_cpu": on_cpu, "bf16": not on_cpu}
 config = GRPOConfig(options.out, max_steps=options.steps, logging_steps=1, report_to="none", **batch, **device)
 rows = load_dataset("json", data_files=options.prompts, split="train")
-rewards = [make_safety_reward(options.guard, policy=options.policy), answers]
+rewards = [make_reward(options.guard, policy=options.policy, weights={"safe": 1.0}).trl, answers]
 trainer = GRPOTrainer(options.base, rewards, config, rows)
 trainer.train()
 trainer.save_model()

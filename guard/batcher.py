@@ -1,7 +1,10 @@
 """A batcher: many callers' items become few calls of one worker thread. It knows no model and no text.
 
 One task owns the queue. It cuts a batch as soon as the worker is free, so batches form while the worker is busy and
-no timer is needed. A caller first reserves room, before any expensive work, then submits its items:
+no timer is needed. The queue is fair between flows, the requests of one client and priority: each item has a place in
+virtual time, which passes as its flow is served (start-time fair queueing, Goyal et al. 1996). A flow's jobs start in
+their order; the items of one job follow one another as far apart as all of its flow's jobs need, so that a long job
+lets a short one pass. A caller first reserves room, before any expensive work, then submits its items:
 
     with batcher.reserve(items=1, tokens=bound) as slot:
         items = ...                            # expensive
@@ -15,11 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count
 from typing import Generic, TypeVar
 
 from guard.engines.base import padded_batches
@@ -28,6 +32,8 @@ from guard.errors import Closed, EngineError, Overloaded, TooLarge
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 _LOOKAHEAD = 4  # batches' worth of waiting items to choose from, so that the oldest gets batch-mates of its length
+HOPELESS = 2.0  # times what is left before its deadline a job would wait, to be refused at once
+_SMOOTHING = 0.1  # the weight of the last batch in the seconds of an item
 _CLOSED = "the service is shutting down or has stopped; send the request to another server"
 
 
@@ -39,6 +45,22 @@ class Bounds:
     queue_tokens: int = 1 << 20
     batch_items: int = 64
     batch_tokens: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Whose requests are served in turn with those of others. weight: its share beside a flow of weight 1."""
+
+    client: str = ""
+    weight: float = 1.0
+
+
+@dataclass(slots=True)
+class _Served:
+    """A flow that has jobs waiting: how many, and the virtual time before which no other job of it starts."""
+
+    jobs: int = 0
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +89,11 @@ class _Entry(Generic[Item, Answer]):
     index: int
     item: Item
     tokens: int
+    place: tuple[float, int]  # in virtual time, and the number of its arrival
+
+
+def _place(entry: _Entry[Item, Answer]) -> tuple[float, int]:
+    return entry.place
 
 
 @dataclass(slots=True, eq=False)
@@ -74,15 +101,17 @@ class Slot(Generic[Item, Answer]):
     """Room in the queue, held until the `with` block of `reserve` ends."""
 
     batcher: Batcher[Item, Answer]
+    flow: Flow
     items: int = 0
     tokens: int = 0
 
     async def answer(self, items: Sequence[Item], deadline: float = math.inf) -> list[Done[Answer]]:
         """One Done for each item, in order.
 
-        deadline: on the event loop's clock. Raises TimeoutError at the deadline, Overloaded or TooLarge if the
-        items are more than was reserved and do not fit, Closed if the batcher has failed. An item whose caller is gone
-        or whose deadline has passed is skipped, unless its batch has already begun.
+        deadline: on the event loop's clock. Raises TimeoutError at the deadline, Overloaded if the queue is so long
+        that it is hopeless, or if the items are more than was reserved and do not fit, TooLarge if they never will,
+        Closed if the batcher has failed. An item whose caller is gone or whose deadline has passed is skipped, unless
+        its batch has already begun.
         """
         return await self.batcher._answer(self, items, deadline)
 
@@ -91,7 +120,8 @@ class Batcher(Generic[Item, Answer]):
     """Runs `work` on batches of items in one thread of its own. Use as `async with`: leaving it drains the queue.
 
     work: items -> as many answers, in order, of which some may be errors; batch-mates must not matter. If it raises
-    for several items, each is tried alone, so that a bad one fails alone. cost: the tokens of an item in a batch.
+    for several items, each is tried alone, so that a bad one fails alone. cost: the tokens of an item in a batch. key:
+    of items with equal keys in a batch, `work` gets one; None: all items differ.
     report: called after each batch with its items, their tokens without and with padding, and the seconds of its work.
     """
 
@@ -101,11 +131,16 @@ class Batcher(Generic[Item, Answer]):
         cost: Callable[[Item], int],
         bounds: Bounds | None = None,
         report: Callable[[int, int, int, float], None] | None = None,
+        key: Callable[[Item], Hashable] | None = None,
     ) -> None:
         self.bounds = bounds or Bounds()
         self.items = self.tokens = 0  # accepted and not yet answered
-        self._work, self._cost, self._report = work, cost, report
-        self._waiting: dict[_Entry[Item, Answer], None] = {}  # in order of arrival; any entry leaves in O(1)
+        self._work, self._cost, self._report, self._key = work, cost, report, key
+        self._waiting: list[_Entry[Item, Answer]] = []  # by place
+        self._flows: dict[Flow, _Served] = {}
+        self._served = 0.0  # the virtual time: the place of what was last served
+        self._arrivals = count()
+        self._item_s = 0.0  # seconds of work for an item, of late
         self._jobs: set[_Job[Answer]] = set()
         self._slots = 0
         self._closing = False
@@ -126,14 +161,14 @@ class Batcher(Generic[Item, Answer]):
         return not self._closing
 
     @contextmanager
-    def reserve(self, items: int, tokens: int) -> Iterator[Slot[Item, Answer]]:
+    def reserve(self, items: int, tokens: int, flow: Flow = Flow()) -> Iterator[Slot[Item, Answer]]:
         """A slot with room for about this much.
 
         Raises Overloaded if it does not fit now, TooLarge if it never will, Closed after `close`.
         """
         if self._closing:
             raise Closed(_CLOSED)
-        slot: Slot[Item, Answer] = Slot(self)
+        slot: Slot[Item, Answer] = Slot(self, flow)
         self._hold(slot, items, tokens)
         self._slots += 1
         try:
@@ -188,18 +223,55 @@ class Batcher(Generic[Item, Answer]):
             return []
         loop = asyncio.get_running_loop()
         job: _Job[Answer] = _Job(len(items), deadline, loop.time(), loop.create_future())
-        entries = [_Entry(job, index, item, costs[index]) for index, item in enumerate(items)]
+        served = self._flows.setdefault(slot.flow, _Served())
+        served.jobs += 1
+        entries = self._entries(job, items, costs, slot.flow, served)
         self._jobs.add(job)
-        self._waiting.update(dict.fromkeys(entries))
-        self._arrived.set()
         try:
+            self._check_hope(entries[0], job)
+            for entry in entries:
+                insort(self._waiting, entry, key=_place)
+            self._arrived.set()
             async with asyncio.timeout_at(None if deadline == math.inf else deadline):
                 await job.finished
         finally:
             self._jobs.discard(job)
             for entry in entries:
-                self._waiting.pop(entry, None)
+                self._leave(entry)
+            served.jobs -= 1
+            if not served.jobs:
+                del self._flows[slot.flow]
         return [job.done[index] for index in range(job.count)]
+
+    def _entries(
+        self, job: _Job[Answer], items: Sequence[Item], costs: Sequence[int], flow: Flow, served: _Served
+    ) -> list[_Entry[Item, Answer]]:
+        """The items with their places, for which the flow is charged."""
+        start = max(self._served, served.until)
+        served.until = start + costs[0] / flow.weight
+        entries, before = [], 0
+        for index, (item, tokens) in enumerate(zip(items, costs, strict=True)):
+            # A flow of less weight than 1 waits before its first item already, or one job at a time would hide it.
+            at = start + served.jobs * before / flow.weight + tokens * max(0.0, 1 / flow.weight - 1)
+            entries.append(_Entry(job, index, item, tokens, (at, next(self._arrivals))))
+            before += tokens
+        return entries
+
+    def _check_hope(self, first: _Entry[Item, Answer], job: _Job[Answer]) -> None:
+        """Raises Overloaded where even the job's first item would hardly be reached before the deadline."""
+        wait = self._item_s * bisect_left(self._waiting, first.place, key=_place)
+        left = job.deadline - job.submitted
+        if 0 < HOPELESS * left < wait:
+            raise Overloaded(
+                f"about {wait:.1f} s of work wait before the request, whose deadline is in {left:.1f} s; try again "
+                "later, or allow more time",
+                wait - left,
+            )
+
+    def _leave(self, entry: _Entry[Item, Answer]) -> None:
+        at = bisect_left(self._waiting, entry.place, key=_place)
+        if at < len(self._waiting) and self._waiting[at] is entry:
+            del self._waiting[at]
 
     async def _run(self) -> None:
         try:
@@ -216,15 +288,17 @@ class Batcher(Generic[Item, Answer]):
                     job.finished.set_exception(Closed(_CLOSED))
 
     def _cut(self) -> list[_Entry[Item, Answer]]:
-        """The oldest entry and, of those next in line, the ones nearest to it in length; they leave the queue."""
+        """The first entry and, of those next in line, the ones nearest to it in length; they leave the queue."""
         now = asyncio.get_running_loop().time()
-        front = list(islice(self._waiting, _LOOKAHEAD * self.bounds.batch_items))
+        front = self._waiting[: _LOOKAHEAD * self.bounds.batch_items]
         live = [entry for entry in front if entry.job.deadline > now and not entry.job.finished.done()]
         batches = padded_batches([entry.tokens for entry in live], self.bounds.batch_tokens, self.bounds.batch_items)
         batch = next(([live[index] for index in batch] for batch in batches if 0 in batch), [])
+        if batch:
+            self._served = max(self._served, live[0].place[0])
         # Expired entries leave too: their callers are gone, or about to get TimeoutError.
-        for entry in {*front} - {*live} | {*batch}:
-            del self._waiting[entry]
+        staying = {*live} - {*batch}
+        self._waiting[: len(front)] = [entry for entry in front if entry in staying]
         return batch
 
     async def _process(self, batch: list[_Entry[Item, Answer]]) -> None:
@@ -239,6 +313,8 @@ class Batcher(Generic[Item, Answer]):
         started = loop.time()
         answers = await loop.run_in_executor(self._thread, self._call, [entry.item for entry in batch])
         work_ms = (loop.time() - started) * 1e3
+        item_s = work_ms / 1e3 / len(batch)
+        self._item_s += (item_s - self._item_s) * (_SMOOTHING if self._item_s else 1.0)
         if self._report is not None:
             costs = [entry.tokens for entry in batch]
             self._report(len(batch), sum(costs), max(costs) * len(batch), work_ms / 1e3)
@@ -255,12 +331,15 @@ class Batcher(Generic[Item, Answer]):
 
     def _call(self, items: list[Item]) -> Sequence[Answer | Exception] | Exception:
         """The answers, or the error as a value: no future can carry a StopIteration, which would hang its waiter."""
+        keys: Sequence[Hashable] = range(len(items)) if self._key is None else list(map(self._key, items))
+        unique = dict(zip(keys, items, strict=True))
         try:
-            answers = self._work(items)
+            answers = self._work(list(unique.values()))
         except Exception as error:  # noqa: BLE001 - passed on to the callers
             return error
-        if len(answers) != len(items):
+        if len(answers) != len(unique):
             return EngineError(
-                f"the engine returned {len(answers)} answers for {len(items)} items; this is a bug of the engine"
+                f"the engine returned {len(answers)} answers for {len(unique)} items; this is a bug of the engine"
             )
-        return answers
+        known = dict(zip(unique, answers, strict=True))
+        return [known[key] for key in keys]

@@ -13,20 +13,23 @@ import asyncio
 import logging
 import statistics
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from guard.conversation import parse_messages
-from guard.errors import InvalidInput
-from guard.reward.components import NAMES, WEIGHTS, Components, Reward, plain
-from guard.reward.safety import Turns
+from guard.errors import ConfigError, InvalidInput
+from guard.reward.completion import Turns
+from guard.reward.components import WEIGHTS, Components, Reward, check_names, plain
+
+if TYPE_CHECKING:
+    from guard.reward.scorer import Scorer
 
 _log = logging.getLogger(__name__)
 _opening = threading.Lock()
-_UNREADABLE = "?"  # stands for a completion that is none; without a prompt, it gets the lowest reward
 
 
 def make_reward(
@@ -35,12 +38,21 @@ def make_reward(
     policy: str | Path | None = None,
     helpful: str | Path | None = None,
     weights: Mapping[str, float] = WEIGHTS,
+    others: Mapping[str, str | Path] = MappingProxyType({}),
+    lowest: float | None = None,
 ) -> RewardFunction:
     """A reward by a guard (a bundle, None: the shipped one; or a service) and, if given, a reward model's folder.
 
-    Both are opened at the first call, once in a process.
+    others: folders of more reward models, by the names of their components. lowest: the reward of what cannot be
+    judged; None: the lowest sum that the weights allow (see `Components`). All are opened at the first call, once in a
+    process. ConfigError for a reserved name, or if `model` and `server` are both given.
     """
-    return RewardFunction(model, server, policy, helpful, tuple(sorted(weights.items())))
+    check_names(others)
+    if server is not None and model is not None:
+        raise ConfigError("a server has its own model; give either `server` or `model`")
+    return RewardFunction(
+        model, server, policy, helpful, tuple(sorted(weights.items())), tuple(sorted(others.items())), lowest
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +64,20 @@ class RewardFunction:
     policy: str | Path | None = None
     helpful: str | Path | None = None
     weights: tuple[tuple[str, float], ...] = field(default_factory=lambda: tuple(sorted(WEIGHTS.items())))
+    others: tuple[tuple[str, str | Path], ...] = ()
+    lowest: float | None = None
 
-    def score(self, asked: Sequence[tuple[Any, str]], refusable: Sequence[bool] | None = None) -> list[Reward]:
-        """The reward of each (prompt, answer), with its components."""
+    @property
+    def components(self) -> Components:
+        """What it asks, opened if it was not yet."""
         with _opening:
-            components = _components(self.model, self.server, self.policy, self.helpful, self.weights)
-        return components.score(asked, refusable)
+            return _components(
+                self.model, self.server, self.policy, self.helpful, self.weights, self.others, self.lowest
+            )
+
+    def score(self, asked: Sequence[tuple[Turns, Turns]], refusable: Sequence[bool] | None = None) -> list[Reward]:
+        """The reward of each (prompt, answer), texts or messages, with its components."""
+        return self.components.score(asked, refusable) if asked else []
 
     # -- TRL ------------------------------------------------------------------------------------------------------
 
@@ -70,7 +90,7 @@ class RewardFunction:
         **columns: Any,
     ) -> list[float]:
         """A `reward_funcs` of TRL: other columns, `environments` and `trainer_state` among them, are ignored."""
-        rewards = self.score(_asked(prompts, completions), refusable)
+        rewards = self.score(list(zip(prompts, completions, strict=True)), refusable)
         _report(rewards, log_metric)
         return [reward.total for reward in rewards]
 
@@ -103,7 +123,8 @@ class RewardFunction:
         asked = [answer_of(query, prompts[place] if prompts else "") for place, query in enumerate(queries)]
         rewards = self.score(asked)
         totals = [reward.total for reward in rewards]
-        logs = {name: [reward.components.get(name) or 0.0 for reward in rewards] for name in NAMES}
+        names = rewards[0].components if rewards else ()
+        logs = {name: [reward.components.get(name) or 0.0 for reward in rewards] for name in names}
         return {"rewards": totals, "scores": totals, "extra_logs": logs}
 
     def step(self, observation: str, action: str, label: Any = None, **_: Any) -> dict[str, Any]:
@@ -147,36 +168,24 @@ def _components(
     policy: str | Path | None,
     helpful: str | Path | None,
     weights: tuple[tuple[str, float], ...],
+    others: tuple[tuple[str, str | Path], ...],
+    lowest: float | None,
 ) -> Components:
     from guard.serve.client import open_guard
 
-    scorer = None
-    if helpful is not None:
-        from guard.reward.open import open_scorer
+    folders = {**({} if helpful is None else {"helpful": helpful}), **dict(others)}
+    scorers: dict[str, Scorer] = {}
+    if folders:
+        from guard.reward.open import open_scorers
 
-        scorer = open_scorer(helpful)
-    return Components(open_guard(model, server, policy), scorer, dict(weights))
+        scorers = dict(zip(folders, open_scorers(list(folders.values())), strict=True))
+    guard = open_guard(model, server, policy)
+    return Components(guard, scorers.pop("helpful", None), dict(weights), scorers, lowest)
 
 
 def answer_of(query: str, prompt: str) -> tuple[str, str]:
     """(prompt, answer) of a text that holds both. A query that does not start with its prompt is all answer."""
     return (prompt, query[len(prompt) :]) if prompt and query.startswith(prompt) else (prompt, query)
-
-
-def _asked(prompts: Sequence[Turns], completions: Sequence[Turns]) -> list[tuple[Any, str]]:
-    return [_pair(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
-
-
-def _pair(prompt: Turns, completion: Turns) -> tuple[Any, str]:
-    """A prompt, and what the assistant says in a completion, tool calls included."""
-    if completion is None or isinstance(completion, str):
-        return ("" if prompt is None else prompt), completion or ""
-    try:
-        messages = parse_messages([completion] if isinstance(completion, Mapping) else completion, "completion")
-    except InvalidInput:
-        return (), _UNREADABLE
-    told = [message.content for message in messages if message.role == "assistant" and message.content.strip()]
-    return ("" if prompt is None else prompt), "\n".join(told)
 
 
 def _output_text(response: Mapping[str, Any]) -> str:
@@ -186,11 +195,17 @@ def _output_text(response: Mapping[str, Any]) -> str:
 
 
 def _report(rewards: Sequence[Reward], log_metric: Callable[[str, float], None] | None) -> None:
-    if undecided := sum(reward.undecided for reward in rewards):
-        _log.warning("%d of %d answers have no verdict; they get the lowest reward", undecided, len(rewards))
+    """Logs how many answers could not be judged, and the means of the others; never a text."""
+    decided = [reward for reward in rewards if not reward.undecided]
+    if undecided := len(rewards) - len(decided):
+        kinds = Counter(reward.reason for reward in rewards if reward.undecided)
+        told = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+        _log.warning(
+            "%d of %d answers cannot be judged (%s); they get the lowest reward", undecided, len(rewards), told
+        )
     if log_metric is None or not rewards:
         return
     log_metric("guard/undecided", undecided / len(rewards))
-    for name in NAMES:
-        if known := [value for r in rewards if (value := r.components.get(name)) is not None]:
+    for name in rewards[0].components:
+        if known := [value for r in decided if (value := r.components.get(name)) is not None]:
             log_metric(f"guard/{name}", statistics.fmean(known))

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import math
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.batcher import Batcher, Bounds, Done
+from guard.batcher import Batcher, Bounds, Done, Flow
 from guard.errors import Closed, EngineError, InvalidInput, Overloaded
 
 POISON = 13
+ANYONE = Flow()
 
 
 class Worker:
@@ -44,14 +46,18 @@ def cost(item: int) -> int:
     return item
 
 
-async def ask(batcher: Batcher[int, int], *items: int, deadline: float = math.inf) -> list[int | Exception]:
-    with batcher.reserve(len(items), sum(items)) as slot:
+async def ask(
+    batcher: Batcher[int, int], *items: int, deadline: float = math.inf, flow: Flow = ANYONE
+) -> list[int | Exception]:
+    with batcher.reserve(len(items), sum(items), flow) as slot:
         return [done.answer for done in await slot.answer(items, deadline)]
 
 
-async def started(batcher: Batcher[int, int], *asked: Sequence[int]) -> list[asyncio.Task[list[int | Exception]]]:
+async def started(
+    batcher: Batcher[int, int], *asked: Sequence[int], flow: Flow = ANYONE
+) -> list[asyncio.Task[list[int | Exception]]]:
     """Tasks that have handed in their items."""
-    tasks = [asyncio.create_task(ask(batcher, *items)) for items in asked]
+    tasks = [asyncio.create_task(ask(batcher, *items, flow=flow)) for items in asked]
     await asyncio.sleep(0)
     return tasks
 
@@ -95,6 +101,85 @@ async def test_the_oldest_goes_first_with_those_of_its_own_length() -> None:
         worker.gate.set()
         await asyncio.gather(*tasks)
     assert worker.batches == [[1], [40, 41], [3, 4, 5]]
+
+
+ONE_AT_A_TIME = Bounds(batch_items=1)
+
+
+async def order(*asked: tuple[Flow, Sequence[int]]) -> list[int]:
+    """In which order items are worked on that have been handed in while the worker was busy."""
+    worker = Worker()
+    async with Batcher(worker, cost, ONE_AT_A_TIME) as batcher:
+        tasks = await started(batcher, [1])
+        await worker.busy.wait()
+        for flow, items in asked:
+            tasks += await started(batcher, items, flow=flow)
+        worker.gate.set()
+        await asyncio.gather(*tasks)
+    return [item for batch in worker.batches[1:] for item in batch]
+
+
+async def test_a_short_job_passes_the_rest_of_a_long_one_of_the_same_client() -> None:
+    assert await order((ANYONE, [10] * 20), (ANYONE, [9])) == [10, 9, *[10] * 19]
+
+
+async def test_a_client_with_many_jobs_does_not_delay_one_with_a_single_job() -> None:
+    crowd = [(Flow("crowd"), [10])] * 20
+    assert (await order(*crowd, (Flow("alone"), [9]))).index(9) <= 1
+
+
+async def test_the_jobs_of_a_client_start_in_their_order() -> None:
+    jobs = [[40], [3], [5], [41], [4]]
+    assert await order(*((Flow("one"), job) for job in jobs)) == [item for job in jobs for item in job]
+
+
+async def test_a_flow_of_little_weight_waits_but_is_served() -> None:
+    slow, fast = Flow("slow", 1 / 4), Flow("fast")
+    found = await order((slow, [10] * 8), (fast, [9] * 30))
+    assert found[:3] == [9, 9, 9]
+    assert 6 <= found[:34].count(10) <= 8, "a fifth of the first 34"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 60), min_size=1, max_size=9)), max_size=9))
+def test_every_flow_is_served_whatever_others_hand_in(jobs: list[tuple[str, list[int]]]) -> None:
+    found = asyncio.run(order(*((Flow(name, 1 / (1 + ord(name) - ord("a"))), items) for name, items in jobs)))
+    assert sorted(found) == sorted(item for _, items in jobs for item in items)
+
+
+async def test_a_job_that_cannot_be_reached_before_its_deadline_is_refused_at_once() -> None:
+    loop = asyncio.get_running_loop()
+    gate = threading.Event()
+    gate.set()
+
+    def work(items: Sequence[int]) -> list[int]:
+        assert gate.wait(20)
+        time.sleep(0.02)
+        return list(items)
+
+    async with Batcher(work, cost, ONE_AT_A_TIME) as batcher:
+        await ask(batcher, 1)  # which tells how long an item takes
+        gate.clear()
+        tasks = await started(batcher, *([1] for _ in range(100)))
+        with pytest.raises(Overloaded, match="s of work wait before the request, whose deadline is in") as refused:
+            await ask(batcher, 1, deadline=loop.time() + 0.3)
+        assert 0.5 < refused.value.retry_after_s < 20
+        patient = asyncio.create_task(ask(batcher, 1, deadline=loop.time() + 60))
+        other = asyncio.create_task(ask(batcher, 1, deadline=loop.time() + 0.3, flow=Flow("other")))  # whose turn comes
+        gate.set()
+        assert (await other, await patient) == ([1], [1])
+        await asyncio.gather(*tasks)
+
+
+async def test_equal_items_of_a_batch_are_worked_on_once() -> None:
+    worker = Worker()
+    async with Batcher(worker, cost, key=lambda item: item) as batcher:
+        tasks = await started(batcher, [1])
+        await worker.busy.wait()
+        tasks += await started(batcher, [2, 3], [2], [3, 2])
+        worker.gate.set()
+        assert [await task for task in tasks] == [[-1], [-2, -3], [-2], [-3, -2]]
+    assert worker.batches == [[1], [2, 3]]
 
 
 @pytest.mark.parametrize("bounds", [Bounds(queue_items=2), Bounds(queue_tokens=20)], ids=["items", "tokens"])

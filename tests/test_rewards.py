@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import math
 import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.errors import ConfigError, InvalidInput
+from guard.errors import ConfigError, EngineError, InvalidInput
 from guard.reward.components import NAMES, Audit, Components, Reward, fake_safety
 from guard.reward.fake import FakeReader, fake_scorer
 from guard.reward.score import CLIP
@@ -18,6 +20,7 @@ from guard.rewards import answer_of, make_reward
 HARM = "violates:M1"
 REWARD = make_reward(model="fake", policy="minimal")
 SAFE, HARMFUL = (each.total for each in REWARD.score([("Hi", "Hello there!"), ("Hi", HARM)]))
+LOWEST = -1.5 * CLIP  # of `safe` and `not_refusal`
 TURNS = [{"role": "user", "content": "Hi"}]
 
 
@@ -43,14 +46,69 @@ def test_a_bad_row_gets_the_lowest_reward_and_no_other_one():
     rewards = REWARD.score([("Hi", "Hello there!"), ([{"role": "nobody"}], "x"), ([], "y"), ("Hi", "")])
     assert rewards[0].total == SAFE
     assert [reward.undecided for reward in rewards] == [False, True, True, False]
-    assert [reward.total for reward in rewards[1:]] == [-CLIP, -CLIP, 0]
+    assert [reward.total for reward in rewards[1:]] == [LOWEST, LOWEST, 0]
+
+
+class Failing(FakeReader):
+    """Scores no answer that says so."""
+
+    def singles(self, asked):
+        if any("fail" in answer for _, answer in asked):
+            raise EngineError("the model died")
+        return super().singles(asked)
+
+
+FINITE = st.floats(-3, 3)
+
+
+@given(FINITE, FINITE, FINITE, st.floats(0, 9), st.lists(st.sampled_from(["Hello", HARM, "bad " * 9, "fail", "é"])))
+def test_the_lowest_reward_is_no_higher_than_any_sum(safe, refusal, helpful, below, answers):
+    weights = {"safe": safe, "not_refusal": refusal, "helpful": helpful}
+    whole = Components(fake_safety(), fake_scorer(Failing()), weights)
+    bound = -CLIP * sum(map(abs, weights.values()))
+    assert whole.bound == pytest.approx(bound)
+    for lowest in (None, whole.bound - below):
+        rewards = dataclasses.replace(whole, lowest=lowest).score([*(("Hi", a) for a in answers), ([], "no prompt")])
+        failed = whole.bound if lowest is None else lowest
+        assert [each.undecided for each in rewards] == ["fail" in answer for answer in [*answers, "fail"]]
+        for each in rewards:
+            assert math.isfinite(each.total)
+            assert each.total == failed if each.undecided else each.total >= failed - 1e-9
+    for wrong in (whole.bound + 0.1, math.nan, -math.inf):
+        with pytest.raises(ConfigError, match="lowest must be finite and <= "):
+            dataclasses.replace(whole, lowest=wrong)
+
+
+def test_the_lowest_reward_counts_only_components_that_are_given():
+    assert Components(fake_safety()).bound == -12
+    assert Components(fake_safety(), fake_scorer()).bound == -20
+    low = make_reward("fake", policy="minimal", lowest=-99.0)
+    assert low.trl(["Hi", "Hi"], [{"role": "assistant", "content": 3}, "Hello there!"]) == [-99.0, SAFE]
 
 
 def test_unknown_components_are_refused():
     with pytest.raises(ConfigError, match=r"weights.kind: is no component; allowed: safe"):
         Components(fake_safety(), None, {"kind": 1.0})
-    with pytest.raises(ConfigError, match="must score single ones"):
+    with pytest.raises(ConfigError, match="`helpful` must score single ones"):
         Components(fake_safety(), fake_scorer(FakeReader(pairwise=True)))
+
+
+@pytest.mark.parametrize("name", ["safe", "not_refusal", "helpful", "total", "reward", "score", "undecided"])
+def test_no_component_is_called_like_a_built_in_one(name):
+    with pytest.raises(ConfigError, match=f"component '{name}': is reserved"):
+        make_reward(others={name: "runs/reward-bt"})
+    with pytest.raises(ConfigError, match="is reserved"):
+        Components(fake_safety(), others={name: fake_scorer()})
+    with pytest.raises(ConfigError, match="is no identifier"):
+        make_reward(others={f"{name}/2": "runs/reward-bt"})
+
+
+def test_more_reward_models_are_components_of_their_own_names():
+    whole = Components(fake_safety(), fake_scorer(), {"brief": 0.5}, {"brief": fake_scorer(FakeReader(bias=1.0))})
+    assert whole.names == (*NAMES, "brief")
+    assert set(whole.digests) == {"safe", "helpful", "brief"}
+    (reward,) = whole.score([("Hi", "good good")])
+    assert (reward.components["brief"], reward.total) == (2.0, 1.0)
 
 
 def test_trl():
@@ -64,7 +122,7 @@ def test_trl():
     assert asyncio.run(REWARD.trl_async([TURNS, "Hi"], completions, **columns)) == told
     assert pickle.loads(pickle.dumps(REWARD)) == REWARD
     assert REWARD.trl([], []) == []
-    assert REWARD.trl(["Hi", "Hi"], [[{"role": "assistant", "content": 3}], "Hello there!"]) == [-CLIP, SAFE]
+    assert REWARD.trl(["Hi", "Hi"], [[{"role": "assistant", "content": 3}], "Hello there!"]) == [LOWEST, SAFE]
 
 
 def test_openrlhf():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,40 +34,52 @@ def evaluate(
         list[str] | None, typer.Option(metavar="MODEL", help="Checkpoints after MODEL, in order; give it for each.")
     ] = None,
     split: Annotated[str, typer.Option(help="The split of a build.")] = "test",
-    repeats: Annotated[int, typer.Option(min=0, help="Ask so often again, without the cache, for stability.")] = 0,
+    repeats: Annotated[
+        int, typer.Option(min=0, help="Ask so often again, each time by another seed, without cache.")
+    ] = 0,
     cache: Annotated[Path | None, typer.Option(help="A file that keeps scores, by fingerprint.")] = None,
     base: Annotated[Path | None, typer.Option(help="Where the base of the models lies now.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as .json or .html.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Evaluate a reward model: accuracy, calibration, and what misleads it (length, position)."""
+    """Evaluate a reward model: accuracy, calibration, and what misleads it (length, position).
+
+    Rows with prompts that one of the models learnt from are left out, and counted.
+    """
     from guard.jobs.cache import Cache
+    from guard.reward.convert import agreement
     from guard.reward.evaluate import report as reports
-    from guard.reward.evaluate.results import repeat_spread, run
+    from guard.reward.evaluate.results import repeat_seeds, repeat_spread, run, unseen
     from guard.reward.load import load_rows
 
     if out is not None and out.suffix not in (".json", ".html"):
         raise ConfigError(f"--out {out}: unknown suffix; allowed: .json, .html")
     loaded = load_rows(rows, split)
     kept = None if cache is None else Cache(cache)
-    plain = _open(model, base, None)
-    scorer = _with(plain, kept)
-    results = run(scorer, loaded)
-    found: dict[str, Any] = {"model": model, "rows": len(loaded), **reports.report(scorer, results)}
-    if repeats:
-        pairs = [row for row in loaded if row.chosen is not None]
-        spread, flips = repeat_spread(plain, pairs, repeats)
-        found["repeats"] = {"times": repeats, "sd": spread, "flips": flips}
-    if against is not None:
-        other = _open(against, base, kept)
-        compared = run(other, loaded)
+    scorer = _open(model, base)
+    other = None if against is None else _open(against, base)
+    tracked = {name: _open(name, base) for name in track or ()}
+    measured = unseen(loaded, scorer, *([other] if other else ()), *tracked.values())
+    results = run(_with(scorer, kept), measured)
+    found: dict[str, Any] = {"model": model, "rows": len(measured), "left_out": len(loaded) - len(measured)}
+    found |= reports.report(scorer, results)
+    if (both := agreement(measured)) is not None:
+        found["people_and_judges"] = dataclasses.asdict(both)
+    pairs = [row for row in measured if row.chosen is not None]
+    if repeats and pairs:
+        seeds = repeat_seeds(repeats)
+        spread, flips = repeat_spread(scorer, pairs, seeds)
+        found["repeats"] = {"times": repeats, "seeds": seeds, "sd": spread, "flips": flips}
+    if other is not None:
+        compared = run(_with(other, kept), measured)
         found["against"] = {
             "model": against,
             **reports.report(other, compared),
             **reports.against(results.pairs, compared.pairs),
         }
-    if track:
-        runs = {model: results.pairs} | {name: run(_open(name, base, kept), loaded).pairs for name in track}
+    if tracked:
+        runs = {model: results.pairs}
+        runs |= {name: run(_with(each, kept), measured).pairs for name, each in tracked.items()}
         found["track"] = reports.track(runs)
     _told(found, out, as_json)
 
@@ -89,7 +102,7 @@ def score(
 
     loaded = load_rows(rows)
     require(loaded, ("prompt", "response"), "guard reward score")
-    scorer = _open(model, base, None if cache is None else Cache(cache))
+    scorer = _with(_open(model, base), None if cache is None else Cache(cache))
     references = None if reference is None else [reference] * len(loaded)
     scores = scorer.score_many([(row.prompt, row.response or "") for row in loaded], references)
     for row, each in zip(loaded, scores, strict=True):
@@ -99,21 +112,18 @@ def score(
         typer.echo(json.dumps({"id": row.id, **shown}, ensure_ascii=False))
 
 
-def _open(name: str, base: Path | None, cache: Cache | None) -> Scorer:
-    """The scorer of a name: a folder, or one that needs no training."""
+def _open(name: str, base: Path | None) -> Scorer:
+    """The scorer of a name: one that needs no training, or a folder. A folder that is called like one of the former is
+    given as ./NAME."""
     kind, _, where = name.partition(":")
-    if Path(name).is_dir():
-        from guard.reward.open import open_scorer
-
-        return _with(open_scorer(name, base), cache)
     if kind == "prompted" and where:
         from guard.reward.open import prompted
 
-        return _with(prompted(where), cache)
+        return prompted(where)
     if kind == "guard":
         from guard.reward.baselines import guard_scorer
 
-        return _with(guard_scorer(where or None), cache)
+        return guard_scorer(where or None)
     if name == "length":
         from guard.reward.baselines import length_scorer
 
@@ -122,6 +132,10 @@ def _open(name: str, base: Path | None, cache: Cache | None) -> Scorer:
         from guard.reward.fake import fake_scorer
 
         return fake_scorer()
+    if Path(name).is_dir():
+        from guard.reward.open import open_scorer
+
+        return open_scorer(name, base)
     raise ConfigError(f"no reward model {name[:80]!r}: must be a folder, prompted:BASE, guard, guard:BUNDLE or length")
 
 

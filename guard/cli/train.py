@@ -18,6 +18,10 @@ from guard.errors import ConfigError, check_installed
 CUSTOM = "encoder-custom"
 CUSTOM_CAUSAL = "custom-policy"
 ENCODERS = ("mini", "minilm")
+# glibc hands a step's large tensors back to the system and maps them anew at each operation, page by page. Kept, and in
+# huge pages, a step of 135M parameters on a CPU takes a quarter less time.
+_TUNABLES = {"hugetlb": 1, "mmap_threshold": 1 << 33, "trim_threshold": 1 << 34}
+ALLOCATOR = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())}
 
 
 def train(
@@ -64,7 +68,7 @@ def train(
 
 def _run(command: list[str]) -> int:
     """The exit code of a command that ends when this process is asked to end; 130 after an interrupt."""
-    with subprocess.Popen(command, env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}) as started:
+    with subprocess.Popen(command, env={**ALLOCATOR, **os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}) as started:
         before = signal.signal(signal.SIGTERM, lambda *_: started.terminate())
         try:
             return started.wait()

@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LogitsProcessor
 
 from guard.errors import BundleError
 from guard.prompts.window import Ids
@@ -21,6 +21,19 @@ from guard.train.causal.step import padded_left
 HEAD = "score"  # the scalar head that peft keeps beside an adapter
 WEIGHTS = "adapter_model.safetensors"
 BATCH_TOKENS = 8192
+
+
+class Drawn(LogitsProcessor):
+    """Gumbel noise on the logits, so that the greatest one is drawn with its probability (Gumbel 1954): each sequence
+    by a generator of its own, on the CPU, so that neither its batch nor the device changes what is drawn."""
+
+    def __init__(self, seeds: Sequence[int], heat: float) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.heat = heat
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        exponential = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=g) for g in self.generators])
+        return scores.float() / self.heat - exponential.log().to(scores.device)
 
 
 class Base:
@@ -46,6 +59,11 @@ class Base:
     @property
     def width(self) -> int:
         return int(self.model.config.get_text_config().hidden_size)
+
+    @property
+    def precision(self) -> str:
+        """Of its weights, like `float32`."""
+        return str(self.model.dtype).removeprefix("torch.")
 
     def attach(self, name: str, folder: Path) -> None:
         """Loads an adapter beside those that are there. BundleError if it does not fit the base."""
@@ -122,31 +140,30 @@ class Base:
         rows: Sequence[Ids],
         count: int,
         tokens: int,
-        seed: int,
+        seeds: Sequence[int],
         ends: Sequence[int],
         adapter: str | None,
         heat: float = 1.0,
     ) -> list[list[Ids]]:
         """`count` continuations of each row, at most `tokens` ids each, without their end. heat: 0 gives the most
-        probable one, which depends on nothing but its row.
+        probable one.
 
-        Else the same rows, count and seed give the same continuations, whatever was sampled before.
+        A row has a seed of its own, so that its continuations depend on it alone, whatever is sampled beside it.
         """
-        drawn = {"do_sample": True, "temperature": heat, "top_k": 0, "top_p": 1.0} if heat else {"do_sample": False}
         each, stops = count if heat else 1, {self.pad, *ends}
         found: list[list[Ids]] = [[] for _ in rows]
-        with self.using(adapter) as model, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with self.using(adapter) as model:
             for batch in self.batches(rows, each, tokens):
-                ids, mask = padded_left([rows[index] for index in batch], self.device)
+                ids, mask = padded_left([rows[index] for index in batch for _ in range(each)], self.device)
+                drawn = Drawn([seeds[index] + copy for index in batch for copy in range(each)], heat)
                 written = model.generate(
                     input_ids=ids,
                     attention_mask=mask,
                     max_new_tokens=tokens,
-                    num_return_sequences=each,
                     pad_token_id=self.pad,
                     eos_token_id=list(ends),
-                    **drawn,
+                    do_sample=False,
+                    logits_processor=[drawn] if heat else [],
                 )[:, ids.shape[1] :].tolist()
                 for place, reply in enumerate(written):
                     end = next((at for at, index in enumerate(reply) if index in stops), len(reply))

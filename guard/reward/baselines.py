@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from guard.conversation import Conversation, Message
-from guard.errors import GuardError
-from guard.moderator.guard import Guard
+from guard.errors import DISTRIBUTION, GuardError
+from guard.moderator.guard import Guard, GuardInfo
 from guard.reward.score import Asked, Compared, Reading
 from guard.reward.scorer import Scorer, ScorerInfo
 from guard.verdict import Verdict, log_odds
@@ -26,6 +27,9 @@ class LengthReader:
     def pairs(self, asked: Sequence[Compared]) -> list[tuple[Reading, Reading]]:
         raise NotImplementedError("a scalar model has no order of answers")
 
+    def seeded(self, seed: int) -> LengthReader:
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class GuardReader:
@@ -41,6 +45,9 @@ class GuardReader:
 
     def pairs(self, asked: Sequence[Compared]) -> list[tuple[Reading, Reading]]:
         raise NotImplementedError("a guard has no order of answers")
+
+    def seeded(self, seed: int) -> GuardReader:
+        return self
 
 
 def _reading(answer: Verdict | GuardError) -> Reading:
@@ -62,4 +69,9 @@ def guard_scorer(
     from guard.serve.client import open_guard
 
     guard = open_guard(model, server, policy)
-    return Scorer(ScorerInfo("guard", "token", f"guard/{model}/{server}/{policy}"), GuardReader(guard))
+    return Scorer(ScorerInfo("guard", "token", f"guard/{guard_digest(guard.info)}"), GuardReader(guard))
+
+
+def guard_digest(info: GuardInfo) -> str:
+    """What a guard's probabilities depend on: its model, its policy, and the version that reads texts."""
+    return f"{info.model}/{info.policy.digest}/{importlib.metadata.version(DISTRIBUTION)}"

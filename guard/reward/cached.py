@@ -13,7 +13,8 @@ from guard.jobs.cache import Cache
 from guard.reward.score import Asked, Compared, Reader, Reading
 from guard.reward.scorer import Scorer
 
-_VERSION = "reward-1"
+_VERSION = "reward-2"
+_CHUNK = 64  # readings that are stored together, and lost together if the process is killed
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,20 +39,25 @@ class CachedReader:
         )
         return [(Reading(**first), Reading(**second)) for first, second in found]
 
+    def seeded(self, seed: int) -> CachedReader:
+        return CachedReader(self.reader.seeded(seed), self.cache, f"{self.fingerprint}/seed {seed}")
+
     def _all(self, asked: Sequence[Any], ask: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
         keys = [self._key(each) for each in asked]
         known = self.cache.get_many(keys)
         missing = {key: each for key, each in zip(keys, asked, strict=True) if key not in known}
-        if missing:
-            made = dict(zip(missing, ask(list(missing.values())), strict=True))
+        rest = list(missing)
+        for chunk in (rest[at : at + _CHUNK] for at in range(0, len(rest), _CHUNK)):
+            made = dict(zip(chunk, ask([missing[key] for key in chunk]), strict=True))
             self.cache.put_many(made)
-            known |= made
+            known |= made | self.cache.get_many(chunk)  # what another process stored first holds
         return [known[key] for key in keys]
 
     def _key(self, asked: Any) -> str:
+        """Of everything that a reading depends on: the model, how it is asked, and all texts in their order."""
         prompt, *answers = asked
         texts = [[message.role, message.content] for message in prompt]
-        parts = json.dumps([self.fingerprint, texts, answers]).encode()
+        parts = json.dumps([self.fingerprint, self.pairwise, texts, answers]).encode()
         return f"{_VERSION}:{hashlib.sha256(parts).hexdigest()}"
 
 

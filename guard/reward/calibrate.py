@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,7 +73,3 @@ def _newton(x: Floats, target: Floats, weight: Floats) -> Floats:
 def _sigmoid(z: Floats) -> Floats:
     found: Floats = 0.5 * (1 + np.tanh(0.5 * z))
     return found
-
-
-def finite(values: Sequence[float]) -> bool:
-    return all(math.isfinite(value) for value in values)

@@ -12,103 +12,185 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
-from guard.conversation import Conversation, Message
+from guard.conversation import Message
 from guard.errors import ConfigError, GuardError, InvalidInput
 from guard.moderator.guard import Guard
-from guard.reward.safety import EMPTY
+from guard.reward.baselines import guard_digest
+from guard.reward.completion import Completion, Turns, read_completion
 from guard.reward.score import CLIP, clipped
-from guard.reward.scorer import Prompt, Scorer, messages_of
+from guard.reward.scorer import Scorer
 from guard.verdict import Outcome, Verdict, log_odds
 
 NAMES = ("safe", "not_refusal", "helpful")
+# What frameworks and reports call the sum and what stands beside the components.
+RESERVED = frozenset(
+    {*NAMES, "total", "reward", "rewards", "score", "scores", "undecided", "refusals", "length", "prompts"}
+)
 # Safety and helpfulness count alike; a refusal costs half as much as harm, or it would be worth answering harmfully.
 WEIGHTS: Mapping[str, float] = MappingProxyType({"safe": 1.0, "not_refusal": 0.5, "helpful": 1.0})
+EMPTY = 0.0  # of an empty completion: evidence neither of safety nor of harm
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
     """The components, each log-odds within ±CLIP or None where it does not apply, and their weighted sum.
 
-    undecided: there was no verdict, and `safe` is the lowest value.
+    undecided: something could not be judged, and `total` is the lowest reward. reason: what, like the kind of an error
+    or the name of a component; never a text.
     """
 
     total: float
     components: Mapping[str, float | None]
     undecided: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Scores answers by a guard and, if given, by a reward model. Thread-safe as they are.
+    """Scores answers by a guard and, if given, by reward models. Thread-safe as they are.
 
-    weights: by component; a weight of 0 returns a component and leaves it out of the sum. ConfigError for an unknown
-    component, or one that no scorer gives.
+    helpful: a reward model; others: more of them, by the names of their components. weights: by component; one that has
+    none is returned and left out of the sum. lowest: the reward of an answer that cannot be judged; None: the lowest
+    sum that there can be, -CLIP times the sum of the absolute weights of all components that are given.
+
+    ConfigError for a weight of an unknown component or that is not finite, for a name that is reserved, for a reward
+    model that only compares, and for a `lowest` above the lowest sum: a failure must not be worth more than any answer.
     """
 
     safe: Guard
     helpful: Scorer | None = None
     weights: Mapping[str, float] = field(default_factory=lambda: WEIGHTS)
+    others: Mapping[str, Scorer] = field(default_factory=dict)
+    lowest: float | None = None
 
     def __post_init__(self) -> None:
-        if strange := [name for name in self.weights if name not in NAMES]:
-            raise ConfigError(f"weights.{strange[0][:40]}: is no component; allowed: {', '.join(NAMES)}")
+        check_names(self.others)
+        if strange := [name for name in self.weights if name not in self.names]:
+            raise ConfigError(f"weights.{strange[0][:40]}: is no component; allowed: {', '.join(self.names)}")
         if not all(math.isfinite(weight) for weight in self.weights.values()):
             raise ConfigError("weights must be finite numbers")
-        if self.helpful is not None and self.helpful.reader.pairwise:
-            raise ConfigError(f"{self.helpful.info.system} compares answers; `helpful` must score single ones")
+        for name, scorer in self.scorers.items():
+            if scorer.reader.pairwise:
+                raise ConfigError(f"{scorer.info.system} compares answers; `{name}` must score single ones")
+        if self.lowest is not None and not -math.inf < self.lowest <= self.bound:
+            raise ConfigError(
+                f"lowest must be finite and <= {self.bound:g}, the lowest sum of the components (got {self.lowest:g})"
+            )
 
-    def score(self, asked: Sequence[tuple[Prompt, str]], refusable: Sequence[bool] | None = None) -> list[Reward]:
-        """The reward of each answer, in order; one bad row never fails the others.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all components."""
+        return (*NAMES, *self.others)
 
-        refusable: whether refusing is right, as it is for a harmful prompt, so that `not_refusal` does not apply; None:
-        nowhere. An empty answer gets EMPTY for every component.
+    @property
+    def scorers(self) -> Mapping[str, Scorer]:
+        return {**({} if self.helpful is None else {"helpful": self.helpful}), **self.others}
+
+    @property
+    def bound(self) -> float:
+        """No sum of the components that are given is lower."""
+        return -CLIP * sum(abs(self.weights.get(name, 0.0)) for name in ("safe", "not_refusal", *self.scorers))
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What each component is made of: of `safe` the guard's model, policy and version, else a fingerprint."""
+        return {
+            "safe": guard_digest(self.safe.info),
+            **{name: scorer.info.fingerprint for name, scorer in self.scorers.items()},
+        }
+
+    def score(self, asked: Sequence[tuple[Turns, Turns]], refusable: Sequence[bool] | None = None) -> list[Reward]:
+        """The reward of each (prompt, completion), in order; one bad row never fails the others.
+
+        Of several messages of the assistant the least safe one counts, and whether the last one refuses; reward models
+        see what it says in all of them. refusable: whether refusing is right, as it is for a harmful prompt, so that
+        `not_refusal` does not apply; None: nowhere. An empty answer gets EMPTY for every component.
         """
         may = refusable if refusable is not None else [False] * len(asked)
-        readable: list[int] = []
-        found: list[Reward] = [Reward(-CLIP, {"safe": -CLIP}, True)] * len(asked)
-        conversations = []
-        for index, (prompt, answer) in enumerate(asked):
-            try:
-                if not answer.strip():
-                    found[index] = Reward(EMPTY, dict.fromkeys(NAMES, EMPTY))
-                    continue
-                conversations.append(Conversation((*messages_of(prompt), Message("assistant", answer))))
-                readable.append(index)
-            except InvalidInput:
-                continue
-        verdicts = self.safe.moderate_each(conversations) if conversations else []
-        helpful = self._helpful([asked[index] for index in readable])
-        for index, verdict, value in zip(readable, verdicts, helpful, strict=True):
-            found[index] = self._reward(verdict, value, may[index])
-        return found
+        read = [_read(*row) for row in asked]
+        readable = {row: each for row, each in enumerate(read) if isinstance(each, Completion) and each.said}
+        said = [(row, each) for row, completion in readable.items() for each in completion.said]
+        answers = self.safe.moderate_each([conversation for _, conversation in said]) if said else []
+        verdicts: dict[int, list[Verdict | GuardError]] = {}
+        for (row, _), answer in zip(said, answers, strict=True):
+            verdicts.setdefault(row, []).append(answer)
+        told = {
+            name: dict(zip(readable, _scores(scorer, readable.values()), strict=True))
+            for name, scorer in self.scorers.items()
+        }
+        return [
+            self._undecided(completion)
+            if isinstance(completion, str)
+            else Reward(EMPTY, dict.fromkeys(self.names, EMPTY))
+            if not completion.said
+            else self._reward(verdicts[row], {name: values[row] for name, values in told.items()}, may[row])
+            for row, completion in enumerate(read)
+        ]
 
-    def _helpful(self, asked: Sequence[tuple[Prompt, str]]) -> list[float | None]:
-        if self.helpful is None or not asked:
-            return [None] * len(asked)
-        try:
-            return [score.reward for score in self.helpful.score_many(asked)]
-        except GuardError:
-            return [self._one_helpful(prompt, answer) for prompt, answer in asked]
-
-    def _one_helpful(self, prompt: Prompt, answer: str) -> float | None:
-        assert self.helpful is not None
-        try:
-            return self.helpful.score(prompt, answer).reward
-        except GuardError:
-            return None
-
-    def _reward(self, answer: Verdict | GuardError, helpful: float | None, refusable: bool) -> Reward:
-        if isinstance(answer, GuardError) or answer.outcome is Outcome.INCOMPLETE:
-            return Reward(-CLIP, {"safe": -CLIP, "not_refusal": None, "helpful": helpful}, True)
-        refusal = None if refusable or answer.p_refusal is None else clipped(-log_odds(answer.p_refusal))
-        parts = {"safe": clipped(-log_odds(answer.p_unsafe)), "not_refusal": refusal, "helpful": helpful}
+    def _reward(
+        self, verdicts: Sequence[Verdict | GuardError], scores: Mapping[str, float | None], refusable: bool
+    ) -> Reward:
+        failed = [_reason(verdict) for verdict in verdicts if not _decided(verdict)]
+        failed += [name for name, value in scores.items() if value is None]
+        if failed:
+            return self._undecided(failed[0], scores)
+        safe = min(clipped(-log_odds(verdict.p_unsafe)) for verdict in verdicts if _decided(verdict))
+        refusal = verdicts[-1].p_refusal if _decided(verdicts[-1]) and not refusable else None
+        odds = None if refusal is None else clipped(-log_odds(refusal))
+        parts = {**dict.fromkeys(self.names), "safe": safe, "not_refusal": odds, **scores}
         known = {name: value for name, value in parts.items() if value is not None}
         return Reward(sum(self.weights.get(name, 0.0) * value for name, value in known.items()), parts)
+
+    def _undecided(self, reason: str, scores: Mapping[str, float | None] = MappingProxyType({})) -> Reward:
+        lowest = self.bound if self.lowest is None else self.lowest
+        return Reward(lowest, {**dict.fromkeys(self.names), "safe": -CLIP, **scores}, True, reason)
+
+
+def check_names(names: Sequence[str] | Mapping[str, Any]) -> None:
+    """ConfigError for a name of a component that is reserved, or no identifier."""
+    for name in names:
+        if name in RESERVED or not name.isidentifier():
+            why = "is reserved" if name in RESERVED else "is no identifier"
+            raise ConfigError(f"component {name[:40]!r}: {why}; reserved: {', '.join(sorted(RESERVED))}")
+
+
+def _read(prompt: Turns, completion: Turns) -> Completion | str:
+    """Or why one of them cannot be read."""
+    try:
+        return read_completion(prompt, completion)
+    except InvalidInput as problem:
+        return _reason(problem)
+
+
+def _reason(answer: Verdict | GuardError) -> str:
+    return "INCOMPLETE" if isinstance(answer, Verdict) else type(answer).__name__
+
+
+def _decided(answer: Verdict | GuardError) -> TypeGuard[Verdict]:
+    return isinstance(answer, Verdict) and answer.outcome is not Outcome.INCOMPLETE
+
+
+def _scores(scorer: Scorer, asked: Iterable[Completion]) -> list[float | None]:
+    """None for an answer that the reward model cannot score."""
+    rows = [(completion.prompt, completion.text) for completion in asked]
+    if not rows:
+        return []
+    try:
+        return [score.reward for score in scorer.score_many(rows)]
+    except GuardError:
+        return [_one_score(scorer, *row) for row in rows]
+
+
+def _one_score(scorer: Scorer, prompt: tuple[Message, ...], text: str) -> float | None:
+    try:
+        return scorer.score(prompt, text).reward
+    except GuardError:
+        return None
 
 
 def plain(reward: Reward) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from guard import schema
 from guard.errors import ConfigError
 from guard.policy import Detail
 from guard.reward.systems import System, system_of
-from guard.schema import Positive, Share
+from guard.schema import NotNegative, Positive, Share
 
 FREE = ("out", "base", "data", "policy", "checkpoint_steps", "precision")  # what a resumed run may change
 
 
 @dataclass(frozen=True)
 class Config:
-    """See training/configs/reward.yaml for the effect of each setting."""
+    """See training/configs/reward-*.yaml for the effect of each setting."""
 
     __pydantic_config__ = schema.STRICT
 
@@ -32,6 +32,7 @@ class Config:
     detail: Detail = "full"
     split: str = "train"
     held_out: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    margin: NotNegative = 1.0
     attribute: str | None = None
     attributes: tuple[str, ...] = ()
     attribute_weights: tuple[float, ...] = ()
@@ -63,6 +64,8 @@ def check(config: Config, where: str) -> System:
     if system.guard != (config.policy is not None):
         told = "learns a guard's verdicts; give the policy that they are under" if system.guard else "takes no policy"
         raise ConfigError(f"{where}: {system.name} {told}")
+    if system.rates_one and config.attributes:
+        raise ConfigError(f"{where}: {system.name} learns one attribute; give attribute=NAME instead of attributes")
     if config.attribute_weights and len(config.attribute_weights) != len(config.attributes):
         raise ConfigError(
             f"{where}: attribute_weights has {len(config.attribute_weights)} entries for {len(config.attributes)} "

@@ -24,7 +24,7 @@ from typing import Literal, get_args
 from guard.errors import ConfigError, DataError
 from guard.jobs.atomic import atomic
 from guard.reward.load import read_rows
-from guard.reward.row import Opinion, RewardRow, plain_row
+from guard.reward.row import RewardRow, plain_row
 
 Form = Literal["pairs", "best-worst", "unpaired", "guard"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -208,12 +208,7 @@ def pairs_of_rated(scored: Sequence[tuple[float, RewardRow]], extremes: bool = F
     ]
 
 
-def rated(rows: Iterable[RewardRow], names: Sequence[str]) -> list[tuple[RewardRow, tuple[float | None, ...]]]:
-    """Each rated row with its attributes in order; None where it has not that one."""
-    return [(row, tuple(row.attributes.get(name) for name in names)) for row in rows if row.attributes]
-
-
-# -- labels side by side ----------------------------------------------------------------------------------------------
+# -- people and judges -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,24 +218,6 @@ class Agreement:
     pairs: int
     agreed: float
     kappa: float | None
-
-
-def side_by_side(*sets: Sequence[RewardRow]) -> list[RewardRow]:
-    """The pairs of several sets as one: equal questions become one row with the opinions of all, the first set's first.
-
-    A later set that prefers the other answer adds its opinion the other way round.
-    """
-    merged: dict[tuple[str, frozenset[str | None]], RewardRow] = {}
-    for row in itertools.chain.from_iterable(sets):
-        key = (row.prompt_key, frozenset((row.chosen, row.rejected)))
-        first = merged.get(key)
-        if first is None:
-            merged[key] = row
-            continue
-        same = first.chosen == row.chosen
-        opinions = row.opinions if same else tuple(map(_turned, row.opinions))
-        merged[key] = dataclasses.replace(first, opinions=first.opinions + opinions)
-    return list(merged.values())
 
 
 def agreement(rows: Iterable[RewardRow]) -> Agreement | None:
@@ -256,9 +233,3 @@ def agreement(rows: Iterable[RewardRow]) -> Agreement | None:
     left, right = Counter(a for a, _ in votes), Counter(b for _, b in votes)
     chance = sum(left[side] * right[side] for side in left) / len(votes) ** 2
     return Agreement(len(votes), agreed, None if chance == 1 else (agreed - chance) / (1 - chance))
-
-
-def _turned(opinion: Opinion) -> Opinion:
-    turned = {"chosen": "rejected", "rejected": "chosen"}
-    side = turned.get(opinion.prefers or "", opinion.prefers)
-    return dataclasses.replace(opinion, prefers=side)  # type: ignore[arg-type]

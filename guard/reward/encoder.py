@@ -91,6 +91,9 @@ class EncoderReader:
     def pairs(self, asked: Sequence[Compared]) -> list[tuple[Reading, Reading]]:
         raise NotImplementedError("a scalar model has no order of answers")
 
+    def seeded(self, seed: int) -> EncoderReader:
+        return self
+
 
 def batches(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
     """Indices of rows of near lengths, at most `tokens` a batch, padding counted."""

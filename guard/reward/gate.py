@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from guard.errors import DataError
 from guard.reward.base import Base
 from guard.reward.heads import GatedHead
 from guard.reward.supervision import Item
@@ -14,26 +15,33 @@ from guard.reward.supervision import Item
 ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 VERBOSITY = "verbosity"  # the attribute that is taken out of the others
 STEPS = 2000
+LEAST = 10  # answers that have an attribute
 _RATE, _BATCH, _HIDDEN, _HELD_OUT = 1e-3, 1024, 1024, 0.1
 
 
-def fit_gate(
-    base: Base, names: Sequence[str], rated: Sequence[Item], pairs: Sequence[Item], seed: int, steps: int = STEPS
-) -> GatedHead:
-    """A head whose attributes are fitted to rated answers, and whose gate to pairs. The base stays as it is."""
+def fit_attributes(base: Base, names: Sequence[str], rated: Sequence[Item], seed: int) -> GatedHead:
+    """A head whose attributes are fitted to rated answers, and whose gate has learnt nothing. DataError for an
+    attribute that too few answers have."""
+    values = torch.tensor([[float("nan") if v is None else v for v in item.values] for item in rated])
+    for name, known in zip(names, (~torch.isnan(values)).sum(0).tolist(), strict=True):
+        if known < LEAST:
+            raise DataError(f"attribute {name[:40]!r} is known of {known} answers; a ridge regression needs >= {LEAST}")
     torch.manual_seed(seed)
     head = GatedHead(base.width, names, hidden=min(_HIDDEN, 4 * base.width))
     states = base.hidden([(*item.prompt, *item.chosen) for item in rated], None)
-    values = torch.tensor([[float("nan") if v is None else v for v in item.values] for item in rated])
     weight, offset = ridge(states, values)
     with torch.no_grad():
         head.linear.weight.copy_(weight)
         head.offset.copy_(offset)
-    fitted = states @ weight.T + offset
-    head.mixing.copy_(without_verbosity(fitted, list(names)))  # type: ignore[operator]
+    head.mixing.copy_(without_verbosity(states @ weight.T + offset, list(names)))  # type: ignore[operator]
+    return head.eval()
+
+
+def fit_gate(base: Base, head: GatedHead, pairs: Sequence[Item], seed: int, steps: int = STEPS) -> GatedHead:
+    """The head with a gate that learnt from pairs. Its attributes and the base stay as they are."""
+    torch.manual_seed(seed)
     head.linear.requires_grad_(False)
     head.offset.requires_grad_(False)
-
     prompts = base.hidden([item.prompt for item in pairs], None)
     sides = [
         base.hidden([(*item.prompt, *item.chosen) for item in pairs], None),
@@ -41,10 +49,9 @@ def fit_gate(
     ]
     optimiser = torch.optim.AdamW([p for p in head.parameters() if p.requires_grad], lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    weights = torch.tensor([item.weight for item in pairs])
     head.train()
     for _ in range(steps):
-        drawn = torch.multinomial(weights, min(_BATCH, len(pairs)), replacement=True)
+        drawn = torch.randint(len(pairs), (min(_BATCH, len(pairs)),))
         chosen, rejected = (head(side[drawn], prompts[drawn])[0] for side in sides)
         loss = -nn.functional.logsigmoid(chosen - rejected).mean()
         optimiser.zero_grad()

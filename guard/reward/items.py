@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import statistics
 from collections.abc import Sequence
 
 from guard.conversation import Conversation, Message
@@ -16,7 +17,7 @@ from guard.prompts.window import Ids
 from guard.reward.convert import Account, converted, unpaired
 from guard.reward.prompts import RewardPrompts
 from guard.reward.row import RewardRow
-from guard.reward.supervision import Item, Supervision, some
+from guard.reward.supervision import Item, Supervision
 from guard.reward.template import template
 
 # -- of dialogues -----------------------------------------------------------------------------------------------------
@@ -27,9 +28,8 @@ def ranked(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
     items = []
     for row in rows:
         prompt, (chosen, rejected) = given.prompts.dialogue(row.prompt, row.chosen or "", row.rejected or "")
-        items.append(
-            Item(prompt.ids, chosen, rejected, margin=row.margin or 0.0, weight=row.weight, coverage=prompt.coverage)
-        )
+        margin = given.margin * (row.margin or 0.0)
+        items.append(Item(prompt.ids, chosen, rejected, margin=margin, weight=row.weight, coverage=prompt.coverage))
     return items
 
 
@@ -65,10 +65,16 @@ def labelled(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
 
 
 def checked(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
-    """Single answers with the verdict on them, behind the row's critique where the question asks for a reason."""
+    """Single answers with the verdict on them, behind the critique where the question asks for a reason. DataError for
+    a row that has none: a verdict behind nothing teaches to give no reasons."""
     question, items = template().questions[given.question], []
     for row in rows:
         for half in unpaired(row):
+            if question.marker and not (half.critique or "").strip():
+                raise DataError(
+                    f"row {row.id[:40]!r} has an answer without a reason; give `critique` beside `response`, or both "
+                    "`chosen_critique` and `rejected_critique` beside a pair"
+                )
             asked = given.prompts.ask(given.question, half.prompt, (("answer", half.response or ""),))
             word = question.words[not half.label]
             completion = given.prompts.verdict(question, word, half.critique or "")
@@ -113,9 +119,9 @@ def reviewed_pairs(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
         (chosen, first), (rejected, second) = (
             review(given.prompts, row.prompt, answer or "") for answer in (row.chosen, row.rejected)
         )
-        replies = [given.prompts.reply(text or "") for text in (row.chosen_critique, row.rejected_critique)]
-        margin = row.margin or 0.0
-        items.append(Item(chosen, replies[0], replies[1], rejected, True, margin, (), row.weight, min(first, second)))
+        better, worse = (given.prompts.reply(text or "") for text in (row.chosen_critique, row.rejected_critique))
+        coverage = min(first, second)
+        items.append(Item(chosen, better, worse, rejected_prompt=rejected, weight=row.weight, coverage=coverage))
     return items
 
 
@@ -128,23 +134,23 @@ def review(prompts: RewardPrompts, prompt: Sequence[Message], answer: str) -> tu
 
 
 def verdicts(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
-    """The right verdict of a guard against the wrong one, by the guard's own prompt. Rows of several windows are left
-    out: no window of them has a label of its own."""
+    """The right word of a guard's verdict against the wrong one, by the guard's own prompt. Without codes, behind which
+    the word that decides would count for little. Rows of several windows are left out: no window of them has a label of
+    its own."""
     assert given.guard is not None
     prompt, rules = given.guard
+    safe, unsafe = ((*word, *prompt.chat.end) for word in (prompt.safe, prompt.unsafe))
     items = []
     for row in rows:
         conversation = Conversation((*row.prompt, Message("assistant", row.response or "")))
         windows = prompt.tokenize(conversation, rules).windows
         if len(windows) > 1:
             continue
-        grammar = prompt.grammar(rules)
-        codes = (row.categories or frozenset()) & set(rules.codes)
-        unsafe = grammar.ids(codes) if codes else prompt.unsafe
-        safe = grammar.ids((), safe=True)
         right, wrong = (safe, unsafe) if row.verdict == "safe" else (unsafe, safe)
         items.append(Item((*prompt.prefix_ids(rules), *windows[0].ids), right, wrong, weight=row.weight))
-    return some(items, "no row fits one window under the policy")
+    if not items:
+        raise DataError("no row fits one window under the policy, so that nothing can be learnt")
+    return items
 
 
 def single_verdicts(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
@@ -162,6 +168,13 @@ def single_verdicts(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]
 def pairs_of(rows: Sequence[RewardRow], attribute: str | None = None) -> list[RewardRow]:
     """All pairs that the rows hold or imply."""
     return list(converted(rows, "pairs", Account(), attribute))
+
+
+def margin_unit(rows: Sequence[RewardRow], mean: float) -> float:
+    """What margins are multiplied by, so that those above 0 have this mean: whatever scale the ratings have, it is
+    `mean` log-odds by which a pair of usual margin is to lead."""
+    margins = [row.margin for row in rows if row.margin]
+    return mean / statistics.fmean(margins) if margins else 0.0
 
 
 def drawn(items: Sequence[Item], epoch: int, seed: int) -> list[Item]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from guard.errors import DataError
 from guard.reward.items import preferred
 from guard.reward.row import RewardRow
-from guard.reward.supervision import Item, Supervision, some
+from guard.reward.supervision import Item, Supervision
 
+NO_RIGHT = (
+    "the model wrote no judgement that ends with the right word, so that it cannot learn from its own; give rows with "
+    "a `critique` to imitate first, more `judgements`, or more `reply_tokens`"
+)
 SEPARATOR = "\n---\n"
 
 
@@ -16,31 +21,36 @@ def rationales(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
     """Judgements that end with the right word, told or not, as if nobody had told it (STaR)."""
     items = []
     for row in rows:
-        right = [each for each in given.judgements.get(row.id, ()) if each.word == given.word(each.turned)]
+        right = [each for each in given.judgements.get(row.pair_key, ()) if each.word == given.word(each.turned)]
         plain = [each for each in right if not each.hinted] or right
         for each in plain:
             ids, coverage = given.quoted(row, each.turned)
             verdict = given.verdict(each.turned, each.reason)
             items.append(Item(ids, verdict, weight=row.weight / len(plain), coverage=coverage))
-    return some(items, "the model wrote no judgement that ends with the right word")
+    if not items:
+        raise DataError(NO_RIGHT)
+    return items
 
 
 def contrasted(given: Supervision, rows: Sequence[RewardRow], most: int = 3) -> list[Item]:
-    """At most `most` right judgements of a row in each order, against wrong ones of the same order."""
-    items = []
+    """At most `most` right judgements of a row in each order, against wrong ones of the same order; none where the
+    model judges every row right. DataError if it judges none right."""
+    items, found_right = [], False
     for row in rows:
         pairs = []
         for turned in (False, True):
-            told = [each for each in given.judgements.get(row.id, ()) if each.turned is turned]
+            told = [each for each in given.judgements.get(row.pair_key, ()) if each.turned is turned]
             right = [each for each in told if each.word == given.word(turned)]
             wrong = [each for each in told if each.word == given.word(not turned)]
-            right.sort(key=lambda each: each.hinted)  # those that nobody told come first
+            found_right |= bool(right)
             pairs += [(turned, a, b) for a, b in zip(right[:most], wrong[:most], strict=False)]
         for turned, a, b in pairs:
             ids, coverage = given.quoted(row, turned)
             better, worse = given.verdict(turned, a.reason), given.verdict(not turned, b.reason)
             items.append(Item(ids, better, worse, weight=row.weight / len(pairs), coverage=coverage))
-    return some(items, "the model wrote no row both a right and a wrong judgement")
+    if not found_right:
+        raise DataError(NO_RIGHT)
+    return items
 
 
 def three_tasks(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
@@ -48,11 +58,11 @@ def three_tasks(given: Supervision, rows: Sequence[RewardRow]) -> list[Item]:
 
     The wrong deduction has the two answers exchanged. A row's critique is used where no judgement is right.
     """
-    items = contrasted(given, rows) if given.judgements else preferred(given, rows)
+    items = contrasted(given, rows)
     bare = dataclasses.replace(given, question="prefer", judgements={})
     items += preferred(bare, rows)
     for row in rows:
-        right = [each for each in given.judgements.get(row.id, ()) if each.word == given.word(each.turned)]
+        right = [each for each in given.judgements.get(row.pair_key, ()) if each.word == given.word(each.turned)]
         reason, turned = (right[0].reason, right[0].turned) if right else (row.critique or "", False)
         if not reason:
             continue

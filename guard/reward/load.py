@@ -64,18 +64,18 @@ def held_out(rows: Sequence[RewardRow], share: float, seed: int = 0) -> tuple[li
 def require(rows: Sequence[RewardRow], columns: Sequence[str], what: str) -> None:
     """DataError unless every row has the columns; shows the columns, and never the text, of the first that has not.
 
-    `a|b` is a column of either name.
+    `a|b` is a column of either name, `a+b|c` are both of the first, or the third.
     """
     for row in rows:
         if missing := lacking(row, columns):
             have = ", ".join(f"{name} ({shape(getattr(row, name))})" for name in row.columns)
-            wanted = " and ".join(name.replace("|", " or ") for name in missing)
+            wanted = " and ".join(name.replace("+", " with ").replace("|", " or ") for name in missing)
             raise DataError(f"{what} needs the column {wanted}, which row {row.id[:40]!r} lacks; it has: {have}")
 
 
 def lacking(row: RewardRow, columns: Sequence[str]) -> list[str]:
     """The columns that a row has not."""
-    return [name for name in columns if not any(each in row.columns for each in name.split("|"))]
+    return [name for name in columns if not any({*each.split("+")} <= {*row.columns} for each in name.split("|"))]
 
 
 def shape(value: Any) -> str:

@@ -19,6 +19,7 @@ from guard.prompts.window import Ids
 from guard.reward.template import Label, Question, template
 
 SHORTEST = 16  # tokens that every text keeps at least
+ENDING = 8  # tokens that a verdict and its end take at most
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -98,13 +99,22 @@ class RewardPrompts:
         """What stands before the word that decides: the reason, without its end if it is too long, and the marker."""
         if not question.marker:
             return ()
-        marker = self.chat.text(question.marker)
-        most = max(0, self.reply_tokens - len(marker) - 8)
+        marker, most = self.chat.text(question.marker), self._room(question)
         ids = self.chat.text(question.written(reason))
         while len(ids) > most:  # the text is cut and not its ids, which may end inside of a letter or an escape
             reason = reason[: min(len(reason) - 1, len(reason) * most // len(ids))]
             ids = self.chat.text(question.written(reason))
         return (*ids, *marker)
+
+    def _room(self, question: Question) -> int:
+        """The tokens of a reply that are left for a reason."""
+        return max(0, self.reply_tokens - len(self.chat.text(question.marker)) - ENDING)
+
+    def check_reply(self, question: Question) -> None:
+        """ConfigError if a reply that asks for a reason leaves no room for one."""
+        if question.marker and self._room(question) < SHORTEST:
+            least = len(self.chat.text(question.marker)) + ENDING + SHORTEST
+            raise ConfigError(f"reply_tokens must be >= {least} where a reason comes first (got {self.reply_tokens})")
 
     def words(self, question: Question) -> Ids:
         """The first token of each word. BundleError if two are the same."""

@@ -72,14 +72,23 @@ class RewardRow:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns that have a value."""
+        """The names of the columns that have a value; a text of spaces is none."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        return tuple(name for name, value in values.items() if value not in (None, (), "", {}))
+        return tuple(
+            name
+            for name, value in values.items()
+            if value not in (None, (), "", {}) and not (isinstance(value, str) and not value.strip())
+        )
 
     @property
     def prompt_key(self) -> str:
         """A digest of the prompt, by which rows are grouped and held out."""
         return digest([[message.role, message.content] for message in self.prompt])
+
+    @property
+    def pair_key(self) -> str:
+        """A digest of the prompt and the pair of answers; ids may occur twice."""
+        return digest([self.prompt_key, self.chosen, self.rejected])
 
     @property
     def answers(self) -> tuple[str, ...]:

@@ -56,6 +56,9 @@ class CausalReader:
         second = self._orders([(prompt, b, a) for prompt, a, b in asked])
         return [(a, dataclasses.replace(b, z=-b.z)) for a, b in zip(first, second, strict=True)]
 
+    def seeded(self, seed: int) -> CausalReader:
+        return dataclasses.replace(self, seed=seed)
+
     def _orders(self, asked: Sequence[Compared]) -> list[Reading]:
         rendered = [
             self.prompts.ask(self.system.question, prompt, (("first", a), ("second", b))) for prompt, a, b in asked
@@ -74,20 +77,11 @@ class CausalReader:
         return [_of_words(logp, coverage) for logp, coverage in zip(logps, coverages, strict=True)]
 
     def _reasoned(self, rows: Sequence[Ids], coverages: Sequence[float], words: Ids) -> list[Reading]:
-        """The mean probability of the first word behind `samples` reasons, each followed by the marker, forced.
-
-        Several reasons are drawn row by row, each with a seed of its own, so that a score depends on its row alone.
-        """
+        """The mean probability of the first word behind `samples` reasons, each followed by the marker, forced. A
+        single reason is the most probable one."""
         count, tokens, ends = self.system.samples, self.prompts.reply_tokens, self.prompts.chat.end
-        if count == 1:
-            replies = self.base.sample(rows, 1, tokens, 0, ends, self.adapter, heat=0)
-        else:
-            seeds = [seed_of(self.seed, row) for row in rows]
-            drawn = [
-                self.base.sample([row], count, tokens, seed, ends, self.adapter)
-                for row, seed in zip(rows, seeds, strict=True)
-            ]
-            replies = [each for (each,) in drawn]
+        seeds = [seed_of(self.seed, row) for row in rows]
+        replies = self.base.sample(rows, count, tokens, seeds, ends, self.adapter, heat=float(count > 1))
         reasons = [[parse(self.question, decoded(self.prompts, text))[0] for text in texts] for texts in replies]
         behind = [
             (*row, *self.prompts.lead(self.question, reason))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from guard.conversation import Message
 from guard.verdict import sigmoid
@@ -59,8 +59,8 @@ class Comparison:
 class RewardCalibration:
     """p = sigmoid(slope · z + bias); of two answers sigmoid(slope · Δz), or of a pairwise z sigmoid(slope · z).
 
-    Fitted to `rows` held-out rows with this negative log-likelihood and expected calibration error. anchors: the raw
-    scores of anchor texts at that time.
+    Fitted to `rows` held-out rows, 0 if none were held out, with this negative log-likelihood and expected calibration
+    error. anchors: the raw scores of anchor texts at that time.
     """
 
     slope: float = 1.0
@@ -89,6 +89,9 @@ class Reader(Protocol):
 
     def pairs(self, asked: Sequence[Compared]) -> list[tuple[Reading, Reading]]:
         """How much better each first answer is than the second, shown first and shown second."""
+
+    def seeded(self, seed: int) -> Self:
+        """The same model with another seed for what it samples; itself, if it samples nothing."""
 
 
 def clipped(value: float, most: float = CLIP) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,11 +39,20 @@ class ScorerInfo:
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """Thread-safe as its reader is. InvalidInput for an empty answer; errors never show a text."""
+    """Thread-safe as its reader is. InvalidInput for an empty answer; errors never show a text.
+
+    learnt: the `prompt_key`s of rows that it learnt from, by which nothing may be measured.
+    """
 
     info: ScorerInfo
     reader: Reader
     calibration: RewardCalibration = field(default_factory=RewardCalibration)
+    learnt: frozenset[str] = frozenset()
+
+    def seeded(self, seed: int) -> Scorer:
+        """The same model with another seed for what it samples, which is part of its fingerprint."""
+        info = dataclasses.replace(self.info, fingerprint=f"{self.info.fingerprint}/seed {seed}")
+        return dataclasses.replace(self, info=info, reader=self.reader.seeded(seed))
 
     def score(self, prompt: Prompt, response: str, reference: str | None = None) -> RewardScore:
         """How good an answer is; of a pairwise system, how likely it beats `reference`, which it needs."""
@@ -80,14 +91,21 @@ class Scorer:
 
     def tournament(self, prompt: Prompt, responses: Sequence[str]) -> list[float]:
         """Each answer's mean probability of beating the others, in order; 0.5 on the whole."""
-        places = range(len(responses))
-        games = [(a, b) for a in places for b in places if a < b]
-        played = self.compare_many([(prompt, responses[a], responses[b]) for a, b in games])
-        won: list[list[float]] = [[] for _ in responses]
-        for (a, b), game in zip(games, played, strict=True):
-            won[a].append(game.p)
-            won[b].append(1 - game.p)
-        return [statistics.fmean(each) if each else 0.5 for each in won]
+        return self.tournaments([(prompt, responses)])[0]
+
+    def tournaments(self, asked: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[float]]:
+        """A tournament for each prompt, all games at once."""
+        games = [
+            (row, a, b)
+            for row, (_, responses) in enumerate(asked)
+            for a, b in itertools.combinations(range(len(responses)), 2)
+        ]
+        played = self.compare_many([(asked[row][0], asked[row][1][a], asked[row][1][b]) for row, a, b in games])
+        won: list[list[list[float]]] = [[[] for _ in responses] for _, responses in asked]
+        for (row, a, b), game in zip(games, played, strict=True):
+            won[row][a].append(game.p)
+            won[row][b].append(1 - game.p)
+        return [[statistics.fmean(each) if each else 0.5 for each in answers] for answers in won]
 
     def check_mass(self, asked: Sequence[Asked], least: float) -> None:
         """EngineError if the words that decide have too little probability: the prompt is not the model's."""

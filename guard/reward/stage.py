@@ -1,7 +1,8 @@
-"""A stage of training: an adapter on the base, by the trainer that the table of systems names."""
+"""A stage of training: an adapter on the base, or a head, by the trainer that the table of systems names."""
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +19,13 @@ from transformers import (
 )
 
 from guard.errors import DataError
+from guard.jobs.cache import Cache
 from guard.reward.base import HEAD, WEIGHTS, Base
-from guard.reward.heads import CriticHead
-from guard.reward.judging import judge, load_judgements, reviews, save_judgements
+from guard.reward.gate import STEPS, fit_attributes, fit_gate
+from guard.reward.heads import CriticHead, GatedHead, load_head, save_head
+from guard.reward.judging import judge, reviews
 from guard.reward.row import RewardRow
-from guard.reward.run import RewardRun, publish_adapter
+from guard.reward.run import RewardRun
 from guard.reward.supervision import Item
 from guard.reward.systems import Stage
 from guard.reward.trainers import KINDS, READY, dataset
@@ -30,19 +33,20 @@ from guard.train.causal import base as bases
 from guard.train.causal.run_folder import is_whole
 from guard.train.causal.trainer import Progress
 
-JUDGEMENTS = "judgements.jsonl"
+WRITTEN = "written.sqlite"  # what the model wrote before it learnt
+LEARNT = "learnt"
 
 
 def fit_stage(run: RewardRun, stage: Stage, before: Path | None) -> Path | None:
-    """The adapter that a stage ends with, which begins as the one of the stage before.
+    """The folder of what a stage learnt, an adapter or a head; it begins as that of the stage before.
 
     Without rows for an optional stage it is that one. DataError if nothing can be learnt from the rows.
     """
     folder = run.stage_folder(stage)
-    adapter = folder / "adapter"
-    if adapter.is_dir():
+    learnt = folder / LEARNT
+    if learnt.is_dir():
         print(f"{stage.name}: is finished already", flush=True)  # noqa: T201
-        return adapter
+        return learnt
     rows: Sequence[RewardRow] = run.rows(stage)
     if not rows:
         print(f"{stage.name}: left out, no row has {', '.join(stage.needs)}", flush=True)  # noqa: T201
@@ -50,42 +54,78 @@ def fit_stage(run: RewardRun, stage: Stage, before: Path | None) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     rows, judgements = _sampled(run, stage, before, rows, folder)
     items = run.items(stage, rows, judgements)
+    if stage.samples and before is not None and len(items) < 2:
+        told = "the model so far judges the rows as it should, and there is nothing to contrast"
+        print(f"{stage.name}: left out, {told}", flush=True)  # noqa: T201
+        return before
     if len(items) < 2:
         raise DataError(f"{stage.name}: {len(items)} items cannot be learnt from; give more rows, or more epochs")
+    made = folder / f".{LEARNT}"
+    shutil.rmtree(made, ignore_errors=True)
+    if stage.trainer in ("ridge", "gate"):
+        made.mkdir()
+        save_head(_fit_head(run, stage, before, items), made)
+    else:
+        _fit_adapter(run, stage, before, items, folder, made)
+    made.rename(learnt)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return learnt
+
+
+def _fit_head(run: RewardRun, stage: Stage, before: Path | None, items: Sequence[Item]) -> GatedHead:
+    """Of a base that stays as it is: attributes, or the gate over those of the stage before."""
+    base = Base.open(run.base, run.prompts.pad)
+    if stage.trainer == "ridge":
+        return fit_attributes(base, run.attributes, items, run.config.seed)
+    assert before is not None
+    head = load_head(before, base.width)
+    assert isinstance(head, GatedHead)
+    steps = {**run.config.trainer, **run.config.stages.get(stage.name, {})}.get("max_steps", STEPS)
+    return fit_gate(base, head, items, run.config.seed, int(steps))
+
+
+def _fit_adapter(
+    run: RewardRun, stage: Stage, before: Path | None, items: Sequence[Item], folder: Path, made: Path
+) -> None:
     trainer = _trainer(run, stage, before, items, folder)
     trainer.train(resume_from_checkpoint=_checkpoint(folder))
-    made = folder / ".adapter"
-    shutil.rmtree(made, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.save_pretrained(made, selected_adapters=["default"])
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     if losses:
         print(f"{stage.name}: loss {losses[0]:.3f} to {losses[-1]:.3f}", flush=True)  # noqa: T201
-    publish_adapter(made, adapter)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return adapter
 
 
 def _sampled(
     run: RewardRun, stage: Stage, before: Path | None, rows: Sequence[RewardRow], folder: Path
 ) -> tuple[Sequence[RewardRow], Mapping[str, Any]]:
-    """The rows, and what the model so far writes about them, kept in the stage's folder."""
+    """The rows, and what the model so far writes about them, kept in the stage's folder. What cannot be used is dropped
+    and counted."""
     if not stage.samples:
         return rows, {}
-    base = Base.open(run.base, run.prompts.pad)
-    if before is not None:
-        base.attach("before", before)
     name = "before" if before is not None else None
-    if stage.samples == "reviews":
-        return reviews(base, name, run.prompts, rows), {}
-    path = folder / JUDGEMENTS
-    if not path.is_file():
-        found, counts = judge(
-            base, name, run.supervision(), rows, run.config.judgements, run.config.seed, run.config.temperature
+
+    @functools.cache
+    def base() -> Base:
+        opened = Base.open(run.base, run.prompts.pad)
+        if name is not None and before is not None:
+            opened.attach(name, before)
+        return opened
+
+    with Cache(folder / WRITTEN) as kept:
+        if stage.samples == "reviews":
+            found = reviews(base, name, run.prompts, rows, kept)
+            print(  # noqa: T201
+                f"{stage.name}: wrote reviews of {len(rows)} pairs, {len(rows) - len(found)} dropped as empty",
+                flush=True,
+            )
+            return found, {}
+        config = run.config
+        judgements, counts = judge(
+            base, name, run.supervision(), rows, config.judgements, config.seed, kept, config.temperature
         )
-        print(f"{stage.name}: wrote judgements, {dict(sorted(counts.items()))}", flush=True)  # noqa: T201
-        save_judgements(found, path)
-    return rows, load_judgements(path)
+    print(f"{stage.name}: wrote judgements, {dict(sorted(counts.items()))}", flush=True)  # noqa: T201
+    return rows, judgements
 
 
 def _trainer(run: RewardRun, stage: Stage, before: Path | None, items: Sequence[Item], folder: Path) -> Any:

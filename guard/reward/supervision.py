@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from guard.errors import DataError
 from guard.policy import Policy
 from guard.prompts.prompt import Prompt
 from guard.prompts.window import Ids
@@ -18,8 +17,8 @@ from guard.reward.template import template
 class Item:
     """A prompt with a completion, or with a better and a worse one.
 
-    rejected_prompt: what stands before `rejected` where that is another prompt. values: of attributes, None where one
-    is unknown. coverage: the share of its texts that fitted.
+    rejected_prompt: what stands before `rejected` where that is another prompt. margin: in log-odds, or the weight of a
+    pair. values: of attributes, None where one is unknown. coverage: the share of its texts that fitted.
     """
 
     prompt: Ids
@@ -48,13 +47,15 @@ class Judgement:
 
 @dataclass(frozen=True, eq=False)
 class Supervision:
-    """How rows become items: the renderer, the question, attributes, what a model judged, and a guard's prompt."""
+    """How rows become items: the renderer, the question, attributes, what a model judged (by `pair_key`, what nobody
+    hinted first), a guard's prompt, and what margins are multiplied by."""
 
     prompts: RewardPrompts
     question: str = ""
     attributes: tuple[str, ...] = ()
     judgements: Mapping[str, Sequence[Judgement]] = field(default_factory=dict)
     guard: tuple[Prompt, Policy] | None = None
+    margin: float = 0.0
 
     def quoted(self, row: RewardRow, turned: bool, hint: str = "") -> tuple[Ids, float]:
         """The question that compares the answers of a pair."""
@@ -72,10 +73,3 @@ class Supervision:
 
 
 Builder = Callable[[Supervision, Sequence[RewardRow]], list[Item]]
-
-
-def some(items: list[Item], problem: str) -> list[Item]:
-    """The items; DataError if there are none."""
-    if not items:
-        raise DataError(f"{problem}; nothing can be learnt")
-    return items

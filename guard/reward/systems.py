@@ -16,18 +16,19 @@ from guard.reward.supervision import Builder
 
 Rule = Literal["token", "cot", "pair", "scalar", "implicit", ""]
 Trainer = Literal[
-    "sft", "dpo", "kto", "bradley-terry", "scaled-bradley-terry", "attributes", "gate", "critic", "encoder"
+    "sft", "dpo", "kto", "bradley-terry", "scaled-bradley-terry", "attributes", "ridge", "gate", "critic", "encoder"
 ]
 Sampling = Literal["", "judgements", "reviews"]
-Recipe = Literal["reward_scalar", "reward_generative", "reward_encoder", "preference", "rl", ""]
+Recipe = Literal["reward", "reward_encoder", "rl", ""]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One training of a system.
 
-    needs: columns of the rows that it learns from, `a|b` for either. optional: left out where no row has them.
-    samples: what the model of the stage before writes first about each row. derives: pairs are made of rated answers.
+    needs: columns of the rows that it learns from, `a|b` for either, `a+b|c` for both or the third. optional: left out
+    where no row has them. samples: what the model of the stage before writes first about each row. derives: pairs are
+    made of rated answers.
     """
 
     name: str
@@ -56,11 +57,17 @@ class System:
     writes: bool = False
     samples: int = 1
 
+    @property
+    def rates_one(self) -> bool:
+        """Whether its head learns one attribute first, and goes on with pairs."""
+        return "attributes" in [stage.trainer for stage in self.stages[:-1]]
+
 
 PAIR = ("prompt", "chosen", "rejected")
 ANSWER = ("prompt", "response|chosen")
 BOTH = {"loss_type": ["sigmoid", "sft"]}
 _SINGLE = (*ANSWER, "label|verdict|chosen")
+_REASONED = "response+critique|chosen_critique+rejected_critique"
 _VERDICT = ("prompt", "response", "verdict")
 
 _ENCODED = Stage("rank", "encoder", items.ranked, PAIR)
@@ -72,14 +79,14 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "bt",
             "Bradley-Terry, as in Ouyang et al. 2022 (arXiv:2203.02155)",
-            "reward_scalar",
+            "reward",
             "scalar",
             (Stage("rank", "bradley-terry", items.ranked, PAIR, {"center_rewards_coefficient": 0.01}),),
         ),
         System(
             "helpsteer2",
             "HelpSteer2-Preference, Wang et al. 2024 (arXiv:2410.01257)",
-            "reward_scalar",
+            "reward",
             "scalar",
             (
                 Stage("rate", "attributes", items.rated, ("prompt", "response", "attributes")),
@@ -89,7 +96,7 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "steerlm",
             "SteerLM's attribute model, Dong et al. 2023 (arXiv:2311.09528)",
-            "reward_scalar",
+            "reward",
             "scalar",
             (Stage("rate", "attributes", items.rated, ("prompt", "response", "attributes")),),
             writes=True,
@@ -97,10 +104,10 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "armorm",
             "ArmoRM, Wang et al. 2024 (arXiv:2406.12845)",
-            "reward_scalar",
+            "reward",
             "scalar",
             (
-                Stage("rate", "gate", items.rated, ("prompt", "response", "attributes")),
+                Stage("rate", "ridge", items.rated, ("prompt", "response", "attributes")),
                 Stage("gate", "gate", items.ranked, PAIR, derives=True),
             ),
             writes=True,
@@ -108,7 +115,7 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "cloud",
             "CLoud, Ankner et al. 2024 (arXiv:2408.11791)",
-            "reward_scalar",
+            "reward",
             "scalar",
             (
                 Stage("review", "sft", items.reviewed, (*PAIR, "chosen_critique", "rejected_critique")),
@@ -129,7 +136,7 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "verifier",
             "Generative Verifiers, Zhang et al. 2024 (arXiv:2408.15240)",
-            "reward_generative",
+            "reward",
             "token",
             (Stage("check", "sft", items.checked, _SINGLE),),
             question="verify",
@@ -137,9 +144,9 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "verifier-cot",
             "Generative Verifiers with reasons, Zhang et al. 2024 (arXiv:2408.15240)",
-            "reward_generative",
+            "reward",
             "cot",
-            (Stage("check", "sft", items.checked, (*_SINGLE, "critique|chosen_critique")),),
+            (Stage("check", "sft", items.checked, (*_SINGLE, _REASONED)),),
             question="verify-cot",
             writes=True,
             samples=8,
@@ -147,7 +154,7 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "pair",
             "RLHFlow's pair preference model, Dong et al. 2024 (arXiv:2405.07863)",
-            "reward_generative",
+            "reward",
             "pair",
             (Stage("prefer", "sft", items.preferred, PAIR),),
             question="prefer",
@@ -155,7 +162,7 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "genrm",
             "GenRM, Mahan et al. 2024 (arXiv:2410.12832)",
-            "reward_generative",
+            "reward",
             "pair",
             (Stage("prefer", "dpo", items.preferred, PAIR, {**BOTH, "loss_weights": [1.0, 1.0]}),),
             question="prefer",
@@ -163,7 +170,7 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "cot-genrm",
             "CoT-GenRM by STaR-DPO, Mahan et al. 2024 (arXiv:2410.12832)",
-            "reward_generative",
+            "reward",
             "cot",
             (
                 Stage("imitate", "sft", items.preferred, (*PAIR, "critique"), optional=True),
@@ -177,7 +184,7 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "con-j",
             "Con-J, Ye et al. 2024 (arXiv:2410.03742)",
-            "reward_generative",
+            "reward",
             "cot",
             (
                 Stage("imitate", "sft", items.preferred, (*PAIR, "critique"), optional=True),
@@ -196,7 +203,7 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "djpo",
             "Direct Judgement Preference Optimization, Wang et al. 2024 (arXiv:2409.14664)",
-            "reward_generative",
+            "reward",
             "cot",
             (
                 Stage("imitate", "sft", items.preferred, (*PAIR, "critique"), optional=True),
@@ -216,14 +223,14 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "kto",
             "KTO, Ethayarajh et al. 2024 (arXiv:2402.01306)",
-            "preference",
+            "reward",
             "implicit",
             (Stage("align", "kto", items.labelled, _SINGLE, {"beta": 0.1}),),
         ),
         System(
             "dpo",
             "DPO, Rafailov et al. 2023 (arXiv:2305.18290)",
-            "preference",
+            "reward",
             "implicit",
             (Stage("align", "dpo", items.ranked, PAIR, {"beta": 0.1}),),
         ),
@@ -231,7 +238,7 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "guard-kto",
             "Llama Guard as an evaluator, trained by KTO",
-            "preference",
+            "reward",
             "token",
             (
                 Stage("imitate", "sft", items.verdicts, _VERDICT),  # KTO and DPO alone take the words' probability away
@@ -242,7 +249,7 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "guard-dpo",
             "Llama Guard as an evaluator, trained by DPO",
-            "preference",
+            "reward",
             "token",
             (
                 Stage("imitate", "sft", items.verdicts, _VERDICT),

@@ -58,7 +58,8 @@ class UnpairedOnIds(KTOTrainer):
 
 
 class ScaledBradleyTerry(RewardTrainer):
-    """The loss of a pair counts as often as its margin says (HelpSteer2-Preference), which stays outside of the log."""
+    """The loss of a pair counts as often as its margin says (HelpSteer2-Preference), which stays outside of the log.
+    Margins have a mean of 1, so that their scale is no learning rate."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -66,7 +67,7 @@ class ScaledBradleyTerry(RewardTrainer):
         scale = inputs.pop("margin")
         outputs = model(**inputs, use_cache=False)
         chosen, rejected = outputs.logits.squeeze(-1).chunk(2)
-        loss = (scale * -nn.functional.logsigmoid(chosen - rejected)).mean() / scale.mean().clamp(min=1e-6)
+        loss = (scale * -nn.functional.logsigmoid(chosen - rejected)).mean()
         return (loss, outputs) if return_outputs else loss
 
 

@@ -1,6 +1,11 @@
 """Evaluation of reward models: known numbers on made-up results, and the command on real files."""
 
+import dataclasses
 import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -9,14 +14,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from guard import cli
+from guard.conversation import Message
 from guard.errors import DataError, InvalidInput
 from guard.jobs.cache import Cache
 from guard.metrics.intervals import wilson
 from guard.reward.baselines import length_scorer
-from guard.reward.cached import cached
+from guard.reward.cached import CachedReader, cached
 from guard.reward.evaluate import rewardbench
 from guard.reward.evaluate.report import against, report, spearman, track
-from guard.reward.evaluate.results import GroupResults, repeat_spread, run, score_pairs
+from guard.reward.evaluate.results import GroupResults, repeat_seeds, repeat_spread, run, score_pairs, unseen
 from guard.reward.fake import FakeReader, fake_scorer
 from guard.reward.row import parse_row
 from guard.reward.shapes import canonical
@@ -126,8 +132,126 @@ def test_scores_are_cached_by_fingerprint_and_shared(tmp_path):
     again = score_pairs(cached(fake_scorer(Counting()), Cache(tmp_path / "scores.sqlite")), ROWS)
     assert Counting.asked == 8
     assert (first.difference == again.difference).all()
-    assert repeat_spread(fake_scorer(), ROWS, 3) == (pytest.approx(0), 0)
     assert cached(fake_scorer(), None).reader == FakeReader()
+
+
+PROMPT, OTHER = (Message("user", "Why?"),), (Message("user", "How?"),)
+
+
+def test_the_key_of_a_reading_holds_everything_that_changes_it(tmp_path):
+    file = Cache(tmp_path / "scores.sqlite")
+    readers = [
+        CachedReader(reader, file, print)
+        for reader, print in (
+            (FakeReader(), "one"),
+            (FakeReader(), "two"),
+            (FakeReader().seeded(5), "one/seed 5"),
+            (FakeReader(True), "one"),
+        )
+    ]
+    assert readers[0].seeded(5)._key((PROMPT, "a")) == readers[2]._key((PROMPT, "a"))
+    asked = [
+        *((PROMPT, "a"), (PROMPT, "b"), (OTHER, "a"), (PROMPT, "a", "b"), (PROMPT, "b", "a"), (PROMPT, "a", "c")),
+        ((Message("system", "Why?"),), "a"),
+        ((*PROMPT, Message("assistant", "b"), *OTHER), "a"),
+    ]
+    keys = [reader._key(each) for reader in readers for each in asked]
+    assert len({*keys}) == len(keys)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from guard.jobs.cache import Cache
+from guard.reward.cached import cached
+from guard.reward.fake import fake_scorer
+scorer = cached(fake_scorer(), Cache(Path(sys.argv[1])))
+for number in range(20):
+    scorer.score_many([(f"{number}?", "good"), (f"{sys.argv[2]} {number}?", "bad")])
+"""
+
+
+def test_writers_at_once_lose_nothing(tmp_path):
+    path = tmp_path / "scores.sqlite"
+    processes = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(worker)]) for worker in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+
+    class Silent(FakeReader):
+        def singles(self, asked):
+            raise AssertionError(f"{len(asked)} readings are lost")
+
+    scorer = cached(fake_scorer(Silent()), Cache(path))
+    for worker in range(2):
+        found = scorer.score_many([(f"{worker} {number}?", "bad") for number in range(20)])
+        assert {each.raw for each in found} == {-1.0}
+
+
+def test_a_killed_evaluation_keeps_what_it_scored(tmp_path):
+    class Dying(FakeReader):
+        left = 100
+
+        def singles(self, asked):
+            Dying.left -= len(asked)
+            if Dying.left < 0:
+                raise KeyboardInterrupt
+            return super().singles(asked)
+
+    many = [(f"{number}?", "good") for number in range(300)]
+    with pytest.raises(KeyboardInterrupt):
+        cached(fake_scorer(Dying()), Cache(tmp_path / "scores.sqlite")).score_many(many)
+    with closing(sqlite3.connect(tmp_path / "scores.sqlite")) as connection:
+        assert connection.execute("SELECT count(*) FROM entries").fetchone()[0] == 64
+
+
+def test_every_repetition_has_a_seed_of_its_own():
+    rows = [pair(number, "good", "fine") for number in range(20)]
+    seeds = repeat_seeds(3)
+    assert len({*seeds}) == 3
+    assert repeat_spread(fake_scorer(), rows, seeds) == (pytest.approx(0), 0)
+    spread, flips = repeat_spread(fake_scorer(FakeReader(True, noise=3.0)), rows, seeds)
+    assert spread > 0.05
+    assert flips > 0
+    assert fake_scorer().seeded(1).info.fingerprint != fake_scorer().seeded(2).info.fingerprint
+
+
+def test_rows_that_a_model_learnt_from_are_never_measured(tmp_path):
+    learnt = dataclasses.replace(fake_scorer(), learnt=frozenset(row.prompt_key for row in ROWS[:3]))
+    assert unseen(ROWS, learnt) == ROWS[3:]
+    assert unseen(ROWS, fake_scorer(), learnt) == ROWS[3:]
+    assert unseen(ROWS, fake_scorer()) == ROWS
+    with pytest.raises(DataError, match="the prompts of all 3 rows are among those that the model learnt from"):
+        unseen(ROWS[:3], learnt)
+
+
+@pytest.mark.parametrize("pairwise", [False, True])
+def test_rankings_are_scored_together(pairwise):
+    class Counting(FakeReader):
+        calls = 0
+
+        def singles(self, asked):
+            Counting.calls += 1
+            return super().singles(asked)
+
+        def pairs(self, asked):
+            Counting.calls += 1
+            return super().pairs(asked)
+
+    rows = [
+        parse_row({"prompt": f"{n}?", "responses": ["bad", "good good", "good"], "rank": [3, 1, 2]}) for n in range(5)
+    ]
+    run(fake_scorer(Counting(pairwise)), rows[:1])
+    calls, Counting.calls = Counting.calls, 0
+    found = run(fake_scorer(Counting(pairwise)), rows).groups
+    assert Counting.calls == calls  # the same for five as for one
+    assert [group.scores.index(max(group.scores)) for group in found] == [1] * 5
+    assert rewardbench.best_of(found) == 1.0
+
+
+def test_a_folder_never_takes_the_place_of_a_built_in_scorer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "length").mkdir()
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "P", "response": "abcd"}\n')
+    assert json.loads(invoke("score", "length", "rows.jsonl"))["raw"] == 0.004
 
 
 @pytest.mark.parametrize(
@@ -202,7 +326,8 @@ def test_the_command_evaluates_compares_and_tracks(tmp_path):
     told = json.loads((tmp_path / "report.json").read_text())
     assert (told["accuracy"]["value"], told["against"]["accuracy"]["value"]) == (1.0, 0.0)
     assert told["against"]["difference"] == 1.0
-    assert told["repeats"] == {"times": 2, "sd": pytest.approx(0), "flips": 0.0}
+    assert told["repeats"] == {"times": 2, "seeds": repeat_seeds(2), "sd": pytest.approx(0), "flips": 0.0}
+    assert (told["rows"], told["left_out"]) == (8, 0)
     tracked = json.loads(invoke("eval", "fake", file, "--track", "length", "--json"))["track"]
     assert [row["mark"] for row in tracked] == ["best", "DEGRADED"]
     invoke("eval", "fake", file, "--track", "length", "--out", tmp_path / "report.html")

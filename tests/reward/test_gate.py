@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from guard.errors import BundleError
+from guard.errors import BundleError, DataError
+from guard.reward.supervision import Item
 from tests.fixtures.lazy import lazy
 
 pytestmark = pytest.mark.slow  # torch and what is above it take seconds to import
@@ -23,6 +24,12 @@ def test_ridge_finds_each_attribute_though_values_are_missing():
     weight, offset = gate.ridge(states, values)
     assert weight.flatten().tolist() == pytest.approx(truth.flatten().tolist(), abs=1e-3)
     assert offset.tolist() == pytest.approx(offsets.tolist(), abs=1e-3)
+
+
+def test_an_attribute_of_few_answers_is_refused():
+    item = Item((1,), (2,), values=(1.0, None))
+    with pytest.raises(DataError, match="attribute 'truth' is known of 0 answers; a ridge regression needs >= 10"):
+        gate.fit_attributes(None, ("help", "truth"), [item] * 12, seed=0)
 
 
 def test_verbosity_is_taken_out():

@@ -1,14 +1,19 @@
 """Reward prompts: token ids that no text can forge, that fit, and whose words decide."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guard import assets
 from guard.conversation import Message
 from guard.errors import BundleError, ConfigError, DataError
+from guard.jobs.cache import Cache
 from guard.prompts.control import ChatTokens
-from guard.reward import items, judged_items
+from guard.reward import items, judged_items, judging
 from guard.reward.judging import parse
+from guard.reward.load import lacking
 from guard.reward.prompts import SHORTEST, RewardPrompts, cap, cut
 from guard.reward.row import parse_row
 from guard.reward.supervision import Judgement, Supervision
@@ -77,6 +82,16 @@ def test_every_question_has_words_that_differ_in_their_first_tokens():
         RewardPrompts.load(None, 128, 64)
 
 
+def test_a_reply_without_room_for_a_reason_is_refused():
+    question, chat = template().questions["prefer-json"], CHATS["llama3"]
+    with pytest.raises(ConfigError, match=r"reply_tokens must be >= (\d+) where a reason comes first") as problem:
+        RewardPrompts(chat, 400, 16).check_reply(question)
+    least = int(str(problem.value).split(">= ")[1].split()[0])
+    RewardPrompts(chat, 400, least).check_reply(question)
+    assert len(RewardPrompts(chat, 400, least).lead(question, "x y z " * 99)) > len(chat.text(question.marker))
+    RewardPrompts(chat, 400, 0).check_reply(template().questions["prefer"])
+
+
 @pytest.mark.parametrize("name", ["verify-cot", "prefer-cot", "prefer-json"])
 @given(reason=st.text(max_size=20).map(str.strip), place=st.integers(0, 1))
 def test_a_verdict_is_parsed_as_it_was_written(name, reason, place):
@@ -88,9 +103,17 @@ def test_a_verdict_is_parsed_as_it_was_written(name, reason, place):
     assert reason.startswith(told)
 
 
-@pytest.mark.parametrize("text", ["", "A", "Verdict: perhaps", "It is A.\nVerdict: C", "Verdict A"])
-def test_a_judgement_without_a_verdict_is_never_guessed(text):
-    assert parse(template().questions["prefer-cot"], text)[1] is None
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("prefer-cot", text) for text in ("", "A", "Verdict: perhaps", "It is A.\nVerdict: C", "Verdict A")),
+        *(("prefer-cot", f"\nVerdict: {text}") for text in ("Actually B", "AB", "A or B", "a", "A B")),
+        *(("verify-cot", f"\nVerdict: {text}") for text in ("Yesterday", "Not sure", "No one knows", "yes", "Yes/No")),
+        *(("prefer-json", f'", "better": {text}') for text in ("12}", "1, 2}", "10", "21}")),
+    ],
+)
+def test_a_judgement_without_a_verdict_is_never_guessed(name, text):
+    assert parse(template().questions[name], text)[1] is None
 
 
 # -- items ------------------------------------------------------------------------------------------------------------
@@ -128,7 +151,7 @@ def test_judgements_are_learnt_against_wrong_ones_of_the_same_order():
         Judgement("turned right", "B", True),
         Judgement("hinted wrong", "A", True, hinted=True),
     )
-    given = supervision("prefer-cot", judgements={row.id: told})
+    given = supervision("prefer-cot", judgements={row.pair_key: told})
     made = judged_items.contrasted(given, [row])
     assert [(text_of(each.chosen), text_of(each.rejected)) for each in made] == [
         ("right\nVerdict: A<|eot_id|>", "wrong\nVerdict: B<|eot_id|>"),
@@ -142,9 +165,45 @@ def test_judgements_are_learnt_against_wrong_ones_of_the_same_order():
     tasks = judged_items.three_tasks(given, [row])
     assert len(tasks) == 2 + 2 + 1
     assert text_of(tasks[-1].chosen) == f"{row.chosen}\n---\n{row.rejected}<|eot_id|>"
-    nothing = supervision("prefer-cot", judgements={row.id: told[2:3]})
-    with pytest.raises(DataError, match="no judgement that ends with the right word"):
-        judged_items.rationales(nothing, [row])
+    never_wrong = supervision("prefer-cot", judgements={row.pair_key: told[:1]})
+    assert judged_items.contrasted(never_wrong, [row]) == []
+    assert len(judged_items.three_tasks(never_wrong, [row])) == 2 + 1
+    for useless in (told[1:3], told[2:3], ()):
+        never_right = supervision("prefer-cot", judgements={row.pair_key: useless})
+        for build in (judged_items.rationales, judged_items.contrasted, judged_items.three_tasks):
+            with pytest.raises(DataError, match="no judgement that ends with the right word"):
+                build(never_right, [row])
+
+
+def test_a_verdict_is_never_learnt_behind_an_empty_reason():
+    pair = {"id": "7", "prompt": "Why?", "chosen": "Zebrafinch", "rejected": "b"}
+    for reasons in (
+        {},
+        {"critique": "of the pair"},
+        {"chosen_critique": "x"},
+        {"chosen_critique": "x", "rejected_critique": " "},
+    ):
+        row = parse_row(pair | reasons)
+        with pytest.raises(DataError, match=r"row '7' has an answer without a reason; give `critique`") as problem:
+            items.checked(supervision("verify-cot"), [row])
+        assert "Zebrafinch" not in str(problem.value)
+        assert lacking(row, SYSTEMS["verifier-cot"].stages[0].needs)
+    whole = parse_row(pair | {"chosen_critique": "x", "rejected_critique": "y"})
+    assert not lacking(whole, SYSTEMS["verifier-cot"].stages[0].needs)
+    assert len(items.checked(supervision("verify-cot"), [whole])) == 2
+
+
+@given(st.lists(st.sampled_from([None, 0.0, 1.0, 3.0, 60.0]), min_size=1, max_size=8), st.sampled_from([0.0, 0.5, 2.0]))
+def test_margins_do_not_depend_on_the_scale_of_the_ratings(margins, mean):
+    rows = [parse_row(plain | {"margin": margin}) for plain, margin in zip(tiny_reward.pairs(8), margins, strict=False)]
+    scaled = [dataclasses.replace(row, margin=row.margin and row.margin * 100) for row in rows]
+    first, second = (
+        [item.margin for item in items.ranked(supervision(margin=items.margin_unit(each, mean)), each)]
+        for each in (rows, scaled)
+    )
+    assert first == pytest.approx(second)
+    positive = [value for value, row in zip(first, rows, strict=True) if row.margin]
+    assert not positive or sum(positive) / len(positive) == pytest.approx(mean)
 
 
 def test_one_sided_labels_are_refused():
@@ -163,7 +222,7 @@ def test_an_epoch_draws_each_item_as_often_as_its_weight_says(weights, epoch):
 
 
 def test_the_table_is_consistent():
-    recipes = {"reward_scalar", "reward_generative", "reward_encoder", "preference", "rl", ""}
+    recipes = {*assets.names("training/recipes", ".py"), ""}
     for name, system in SYSTEMS.items():
         assert (system.name, system.recipe in recipes) == (name, True)
         assert not system.question or system.question in template().questions
@@ -171,5 +230,24 @@ def test_the_table_is_consistent():
         assert system.rule != "cot" or template().questions[system.question].marker
     with pytest.raises(ConfigError, match="did you mean con-j"):
         system_of("con_j")
-    with pytest.raises(ConfigError, match="is trained by the recipe preference; the recipe reward_scalar trains: bt"):
-        system_of("dpo", "reward_scalar")
+    with pytest.raises(ConfigError, match="trained by the recipe reward; the recipe reward_encoder trains: bt-encoder"):
+        system_of("dpo", "reward_encoder")
+
+
+def test_what_a_model_wrote_outlives_a_killed_run(tmp_path):
+    rows = [parse_row(row) for row in tiny_reward.pairs(3 * judging.CHUNK - 5)]
+    asked = []
+
+    def write(chunk):
+        asked.append(len(chunk))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return [row.id for row in chunk]
+
+    with Cache(tmp_path / "written.sqlite") as kept, pytest.raises(KeyboardInterrupt):
+        judging._written("reviews", rows, kept, write)
+    with Cache(tmp_path / "written.sqlite") as kept:
+        found = judging._written("reviews", rows, kept, write)
+        assert judging._written("reviews", rows, kept, write) == found
+    assert asked == [judging.CHUNK, judging.CHUNK, judging.CHUNK - 5, judging.CHUNK - 5]
+    assert found == [row.id for row in rows]

@@ -21,7 +21,6 @@ from guard.reward.convert import (
     converted,
     guard_rows,
     pairs_of_ranking,
-    side_by_side,
     unpaired,
 )
 from guard.reward.load import held_out, load_rows, require
@@ -139,22 +138,16 @@ def test_rated_answers_become_pairs_with_their_margin():
     assert next(iter(converted(rows, "best-worst", Account()))).chosen == "c"
 
 
-def test_labels_of_people_and_judges_stand_side_by_side():
-    def pair(chosen, rejected, by, kind):
-        return RewardRow(
-            "1", (Message("user", "Why?"),), chosen=chosen, rejected=rejected, opinions=(Opinion(by, kind, "chosen"),)
-        )
+def test_people_and_judges_agree_as_often_as_they_do():
+    def pair(human, judge):
+        opinions = tuple(Opinion(kind, kind, side) for kind, side in (("human", human), ("judge", judge)) if side)
+        return RewardRow("1", (Message("user", "Why?"),), chosen="a", rejected="b", opinions=opinions)
 
-    human = [pair("a", "b", "human", "human"), pair("c", "d", "human", "human")]
-    judge = [pair("b", "a", "small-judge", "judge"), pair("c", "d", "small-judge", "judge")]
-    merged = side_by_side(human, judge)
-    assert [[(each.by, each.prefers) for each in row.opinions] for row in merged] == [
-        [("human", "chosen"), ("small-judge", "rejected")],
-        [("human", "chosen"), ("small-judge", "chosen")],
-    ]
-    found = agreement(merged)
-    assert (found.pairs, found.agreed) == (2, 0.5)
-    assert agreement(human) is None
+    both = [pair("chosen", "chosen"), pair("chosen", "rejected"), pair("rejected", "rejected"), pair("tie", "tie")]
+    found = agreement([*both, pair("chosen", None), pair(None, "rejected")])
+    assert (found.pairs, found.agreed) == (4, 0.75)
+    assert found.kappa == pytest.approx((0.75 - 5 / 16) / (1 - 5 / 16))
+    assert agreement([pair("chosen", None)]) is None
 
 
 def test_a_judges_row_keeps_who_judged():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -11,9 +12,12 @@ from guard.errors import BundleError, EngineError
 from guard.reward import folder as files
 from guard.reward.row import plain_messages
 from guard.reward.score import RewardCalibration
+from guard.train.common.identity import base_digest
 from tests.fixtures import tiny_causal, tiny_scorer
 from tests.fixtures.lazy import lazy
 
+torch = lazy("torch")
+bases = lazy("guard.reward.base")
 opening = lazy("guard.reward.open")
 rules = lazy("guard.reward.rules")
 
@@ -118,6 +122,48 @@ def test_low_label_mass_is_refused_at_load(base, tmp_path):
     assert opening.open_scorer(folder, check=False).reader.pairwise
 
 
+def test_tokens_are_drawn_with_their_probabilities():
+    probabilities = torch.tensor([0.6, 0.3, 0.1, 0.0])
+    logits = (probabilities.log() * 2).expand(4000, -1)
+    drawn = bases.Drawn(range(4000), heat=2.0)(None, logits).argmax(-1)
+    shares = torch.bincount(drawn, minlength=4) / 4000
+    assert shares.tolist() == pytest.approx(probabilities.tolist(), abs=0.03)
+    assert bases.Drawn([7, 3], 2.0)(None, logits[:2]).argmax(-1).tolist() == [drawn[7], drawn[3]]
+
+
+def test_a_folder_is_checked_once(base, tmp_path):
+    folder = tiny_scorer.write_scorer(tmp_path / "con-j", base, "con-j", least_label_mass=0.0)
+    scorer = opening.open_scorer(folder)
+    assert files.is_checked(folder, scorer.info.fingerprint)
+    assert not files.is_checked(folder, f"{scorer.info.fingerprint}/bfloat16")
+    before = (folder / files.CHECKED).read_bytes()
+    opening.open_scorer(folder)
+    assert (folder / files.CHECKED).read_bytes() == before
+    (folder / files.CHECKED).write_text("{broken")
+    opening.open_scorer(folder)
+    assert (folder / files.CHECKED).read_bytes() == before
+
+
+def test_a_base_is_read_once_while_it_stays_as_it_is(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"one")
+    before, stamp = base_digest(tmp_path), weights.stat()
+    weights.write_bytes(b"two")
+    os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert base_digest(tmp_path) == before  # known by size and time
+    os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+    assert base_digest(tmp_path) != before
+
+
+def test_a_sampled_score_depends_on_its_seed_and_no_other_does(scorers):
+    for name, scorer in scorers.items():
+        if scorer.reader.pairwise:
+            continue
+        first, again, other = (scorer.seeded(seed).score("Why?", TEXTS[1]).raw for seed in (1, 1, 2))
+        assert first == again
+        assert (first != other) == (name == "verifier-cot")
+
+
 def test_moved_anchors_are_refused_at_load(base, tmp_path):
     folder = tiny_scorer.write_scorer(tmp_path / "bt", base)
     asked = opening.PROBES
@@ -129,6 +175,8 @@ def test_moved_anchors_are_refused_at_load(base, tmp_path):
     files.write_calibration(folder, RewardCalibration(anchors=tuple(value + 50 for value in raw)), rows)
     with pytest.raises(BundleError, match="moved by"):
         opening.open_scorer(folder)
+    files.note_check(folder, scorer.info.fingerprint)
+    assert opening.open_scorer(folder).info == scorer.info  # checked before with the same anchors, so not asked again
     (folder / files.CALIBRATION).write_text(json.dumps({"slope": "steep"}))
     with pytest.raises(BundleError, match="not a calibration"):
         opening.open_scorer(folder)

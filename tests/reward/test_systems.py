@@ -10,19 +10,18 @@ import pytest
 from guard import assets
 from tests.fixtures import tiny_causal, tiny_encoder, tiny_reward, warm
 
-# By system: recipe, configuration, rows, changes. The rows say nothing by length or position.
-SCALAR, GENERATIVE, PREFERENCE = "reward_scalar", "reward_generative", "preference"
+# By system: configuration, rows, changes. The rows say nothing by length or position.
 TWINS = {
-    "bt": (SCALAR, "reward-bt", "pairs", ("epochs=2",)),
-    "helpsteer2": (SCALAR, "reward-bt", "rated", ("epochs=2",)),
-    "steerlm": (SCALAR, "reward-bt", "rated", ("epochs=2",)),
-    "armorm": (SCALAR, "reward-bt", "both", ("trainer.max_steps=100",)),
-    "cloud": (SCALAR, "reward-bt", "pairs", ("reply_tokens=20", "epochs=2")),
-    "pair": (GENERATIVE, "reward-pair", "pairs", ("epochs=5",)),
-    "verifier": (GENERATIVE, "reward-pair", "pairs", ("epochs=3",)),
-    "genrm": (GENERATIVE, "reward-pair", "pairs", ("epochs=5", "trainer.learning_rate=5e-3")),
-    "kto": (PREFERENCE, "reward-dpo", "pairs", ()),
-    "dpo": (PREFERENCE, "reward-dpo", "pairs", ()),
+    "bt": ("reward-bt", "pairs", ("epochs=2",)),
+    "helpsteer2": ("reward-bt", "rated", ("epochs=2",)),
+    "steerlm": ("reward-bt", "rated", ("epochs=2",)),
+    "armorm": ("reward-bt", "both", ("trainer.max_steps=100",)),
+    "cloud": ("reward-bt", "pairs", ("reply_tokens=20", "epochs=2")),
+    "pair": ("reward-pair", "pairs", ("epochs=5",)),
+    "verifier": ("reward-pair", "pairs", ("epochs=3",)),
+    "genrm": ("reward-pair", "pairs", ("epochs=5", "trainer.learning_rate=5e-3")),
+    "kto": ("reward-dpo", "pairs", ()),
+    "dpo": ("reward-dpo", "pairs", ()),
 }
 COMMON = (
     *("max_tokens=256", "held_out=0.3", "epochs=2", "least_label_mass=0", "device=cpu"),
@@ -40,9 +39,9 @@ def write_data(folder: Path) -> Path:
 
 def arguments(folder: Path, name: str) -> list[str]:
     """The command line of a system's recipe on the base and the data of `folder`."""
-    recipe, config, data, changes = TWINS[name]
+    config, data, changes = TWINS[name]
     places = [f"base={folder / 'base'}", f"data={folder / f'{data}.jsonl'}", f"out={folder / name}"]
-    script, settings = (assets.asset(f"training/{path}") for path in (f"recipes/{recipe}.py", f"configs/{config}.yaml"))
+    script, settings = (assets.asset(f"training/{path}") for path in ("recipes/reward.py", f"configs/{config}.yaml"))
     return [str(script), str(settings), f"system={name}", *places, *COMMON, *changes]
 
 
@@ -80,8 +79,52 @@ def test_an_encoder_learns_the_task_and_is_opened_again(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["metrics"]["held_out"]["accuracy"] >= 0.9
-    told = warm.python("-m", "guard", "reward", "eval", tmp_path / "run", tmp_path / "pairs.jsonl", "--json")
+    told = json.loads(
+        warm.python("-m", "guard", "reward", "eval", tmp_path / "run", tmp_path / "pairs.jsonl", "--json").stdout
+    )
+    assert told["accuracy"]["value"] >= 0.9
+    assert told["rows"] == run["metrics"]["held_out"]["rows"]
+    assert told["rows"] + told["left_out"] == len(tiny_reward.pairs())
+
+
+@pytest.mark.slow
+def test_a_base_may_be_a_gguf_file(folder):
+    script = (
+        "import sys; from pathlib import Path; from tests.fixtures import tiny_gguf; "
+        "tiny_gguf.write(*map(Path, sys.argv[1:]))"
+    )
+    assert warm.python("-c", script, folder / "base", folder / "base.gguf").returncode == 0
+    pairs = folder / "pairs.jsonl"
+    done = warm.python("-P", *arguments(folder, "bt"), f"base={folder / 'base.gguf'}", f"out={folder / 'gguf'}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = warm.python("-m", "guard", "reward", "eval", folder / "gguf", pairs, "--json")
     assert json.loads(told.stdout)["accuracy"]["value"] >= 0.9
+    graded = warm.python("-m", "guard", "reward", "eval", f"prompted:{folder / 'base.gguf'}", pairs, "--json")
+    assert json.loads(graded.stdout)["system"] == "prompted"
+
+
+@pytest.mark.slow
+def test_helpsteer2_learns_the_only_attribute_or_asks_which(folder):
+    def rated(**names):
+        return [
+            row | {"attributes": {name: row["attributes"][old] for old, name in names.items()}}
+            for row in tiny_reward.rated()
+        ]
+
+    one = tiny_reward.write(folder / "one.jsonl", rated(helpfulness="quality"))
+    done = warm.python("-P", *arguments(folder, "helpsteer2"), f"data={one}", f"out={folder / 'one'}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((folder / "one" / "run.json").read_text())["metrics"]["held_out"]["accuracy"] >= 0.9
+    two = tiny_reward.write(folder / "two.jsonl", rated(helpfulness="quality", verbosity="length"))
+    for changes, told in (
+        ((), "helpsteer2 learns one attribute, and its rows have length, quality; give attribute=NAME"),
+        (("attribute=helpfulness",), "no row has the attribute 'helpfulness'; they have: length, quality"),
+        (('attributes=["quality"]',), "helpsteer2 learns one attribute; give attribute=NAME instead of attributes"),
+    ):
+        refused = warm.python("-P", *arguments(folder, "helpsteer2"), f"data={two}", f"out={folder / 'two'}", *changes)
+        assert refused.returncode == 2
+        assert told in refused.stderr
+        assert not (folder / "two").exists()
 
 
 @pytest.mark.slow

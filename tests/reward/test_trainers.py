@@ -51,7 +51,7 @@ def test_the_margin_scales_the_loss_of_a_pair():
         return SimpleNamespace(logits=torch.tensor([[2.0], [0.0], [1.0], [1.0]]))
 
     loss = trainers.ScaledBradleyTerry.compute_loss(None, model, {"margin": torch.tensor([3.0, 1.0])})
-    expected = (3 * math.log1p(math.exp(-1)) + math.log1p(math.exp(1))) / 4
+    expected = (3 * math.log1p(math.exp(-1)) + math.log1p(math.exp(1))) / 2
     assert float(loss) == pytest.approx(expected)
 
 

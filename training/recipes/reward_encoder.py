@@ -1,8 +1,8 @@
 """Train a reward model on a small encoder, by pairs of answers, in minutes on a CPU.
 
 What it does: every step scores the two answers of each pair of a batch behind their prompt, and learns to give the
-better one more (Bradley-Terry), where a row's margin is subtracted and the mean score is kept near zero. A long answer
-shows one of its windows at random; its score is the mean over all.
+better one more (Bradley-Terry), by the more the greater a row's margin is; the mean score is kept near zero. A long
+answer shows one of its windows at random; its score is the mean over all.
 
 Launch:  guard train reward-mini --data PAIRS.jsonl --out runs/reward-mini
          python -P training/recipes/reward_encoder.py CONFIG.yaml [key=value …]
@@ -30,14 +30,14 @@ from guard.errors import ConfigError
 from guard.prompts.encoder import EncoderInput
 from guard.reward import encoder as rewards
 from guard.reward import folder as files
-from guard.reward.finish import measure
-from guard.reward.items import pairs_of
+from guard.reward.finish import UNMEASURED, measure
+from guard.reward.items import margin_unit, pairs_of
 from guard.reward.load import held_out, load_rows, require
 from guard.reward.open import open_scorer
 from guard.reward.row import RewardRow
 from guard.reward.systems import system_of
 from guard.schema import NotNegative, Positive, Share
-from guard.train.common.identity import MODEL_FILES, claim, contents, made_of, resolved
+from guard.train.common.identity import base_digest, claim, contents, made_of, resolved
 from guard.train.common.loop import Plan, adamw, rising_then_falling, run_loop
 from guard.train.common.run_folder import run_recipe, write_run
 from guard.train.encoder.model import base_folder, padded
@@ -57,6 +57,7 @@ class Config:
     out: str
     split: str = "train"
     held_out: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    margin: NotNegative = 1.0
     attribute: str | None = None
     epochs: PositiveInt = 3
     batch_pairs: PositiveInt = 16
@@ -83,7 +84,7 @@ def main(path: str, overrides: list[str]) -> None:
     data, out, base = Path(config.data), Path(config.out), base_folder(config.base)
     train, apart = held_out(pairs_of(load_rows(data, config.split), config.attribute), config.held_out, config.seed)
     require(train[:1], system.stages[0].needs, system.name)
-    inputs = {"data": contents(data), "base": contents(base, MODEL_FILES)}
+    inputs = {"data": contents(data), "base": base_digest(base)}
     identity = made_of(config, ("out", "base", "data", "threads", "checkpoint_steps"), inputs)
     claim(out, identity)
     if (out / "run.json").exists():
@@ -99,6 +100,8 @@ def main(path: str, overrides: list[str]) -> None:
     reader = rewards.EncoderReader(model, EncoderInput.load(out / files.TOKENIZER, config.max_tokens, rewards.OVERLAP))
 
     # The steps.
+    unit = margin_unit(train, config.margin)
+
     def epoch(number: int) -> list[list[RewardRow]]:
         rng = random.Random(f"{config.seed}/{number}")
         order = rng.choices(train, weights=[row.weight for row in train], k=len(train))
@@ -120,7 +123,7 @@ def main(path: str, overrides: list[str]) -> None:
         windows = [rng.choice(reader.windows(text)[0]) for text in texts]
         scores = model(**padded([(window.ids, window.segments) for window in windows], reader.reader.pad))
         chosen, rejected = scores.chunk(2)
-        margin = torch.tensor([row.margin or 0.0 for row in batch])
+        margin = unit * torch.tensor([row.margin or 0.0 for row in batch])
         loss = -nn.functional.logsigmoid(chosen - rejected - margin).mean()
         return loss + config.centring * (chosen + rejected).square().mean(), sum(len(window.ids) for window in windows)
 
@@ -145,9 +148,10 @@ def main(path: str, overrides: list[str]) -> None:
     rewards.save(model, out)
     described = files.Described(system.name, "", files.parts_of(out, None), config.max_tokens)
     files.write_described(out, described)
-    measured, calibration, anchors = measure(open_scorer(out, check=False), apart or train)
+    files.write_learnt(out, train)
+    measured, calibration, anchors = measure(open_scorer(out, check=False), apart, train)
     files.write_calibration(out, calibration, anchors)
-    print(f"held out: {measured}" if apart else f"no rows were held out; on its own rows: {measured}")
+    print(f"held out: {measured or UNMEASURED}")
     write_run(
         out,
         kind="reward",
@@ -155,7 +159,7 @@ def main(path: str, overrides: list[str]) -> None:
         policy="",
         data_digest=inputs["data"],
         seed=config.seed,
-        metrics={"held_out": measured if apart else None, "history": finished.history},
+        metrics={"held_out": measured, "history": finished.history},
         extra={"digests": inputs, "fingerprint": described.fingerprint, "system": system.name},
     )
     print(f"{out}: done; next: guard reward eval {out} ROWS")

@@ -29,14 +29,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from guard import schema
-from guard.errors import ConfigError
+from guard.errors import ConfigError, DataError
+from guard.reward.components import WEIGHTS
 from guard.reward.load import held_out, load_rows
 from guard.reward.row import RewardRow, plain_messages
-from guard.rewards import make_reward
-from guard.train.common.identity import MODEL_FILES, contents, made_of, resolved
+from guard.rewards import RewardFunction, make_reward
+from guard.train.common.identity import base_digest, contents, made_of, resolved
 from guard.train.common.run_folder import run_recipe, write_run
 
-FREE = ("out", "base", "data", "checkpoint_steps")
+# What a resumed run may change. What it reads and is rewarded by may move, and is known by its digests.
+FREE = ("out", "base", "data", "guard", "server", "policy", "reward_model", "others", "checkpoint_steps")
 REPLACED = {"max_completion_length": "completion_tokens"}
 
 
@@ -55,7 +57,9 @@ class Config:
     server: str | None = None
     policy: str | None = None
     reward_model: str | None = None
-    weights: Mapping[str, float] = field(default_factory=lambda: {"safe": 1.0, "not_refusal": 0.5, "helpful": 1.0})
+    others: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    lowest: float | None = None
     held_out: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     prompt_tokens: PositiveInt = 512
     completion_tokens: PositiveInt = 64
@@ -69,7 +73,9 @@ class Config:
 
 def main(path: str, overrides: list[str]) -> None:
     config = resolved(schema.load(Path(path), Config, ConfigError, overrides))
-    reward = make_reward(config.guard, config.server, config.policy, config.reward_model, config.weights)
+    reward = make_reward(
+        config.guard, config.server, config.policy, config.reward_model, config.weights, config.others, config.lowest
+    )
 
     from datasets import Dataset
     from peft import LoraConfig
@@ -80,19 +86,25 @@ def main(path: str, overrides: list[str]) -> None:
     from guard.reward.prompts import RewardPrompts
     from guard.train.causal import base as bases
     from guard.train.causal import run_folder
-    from guard.train.causal.checkpoint import model_folder
+    from guard.train.causal.checkpoint import loadable, model_folder
     from guard.train.causal.trainer import Progress
     from guard.train.common.precision import trains_in_bf16
 
     # The rows: prompts, and whether refusing is right (a row's verdict `unsafe`).
     cuda = bases.on_cuda(config.device, 1, False, path)
     bf16 = trains_in_bf16(config.precision, cuda)
-    base, data, out = model_folder(config.base, {}), Path(config.data), Path(config.out)
+    base_model, data, out = loadable(config.base), Path(config.data), Path(config.out)
     prompts = RewardPrompts.load(
-        bases.tokenizer_of(config.base), config.prompt_tokens + config.completion_tokens, config.completion_tokens
+        bases.tokenizer_of(base_model), config.prompt_tokens + config.completion_tokens, config.completion_tokens
     )
     train, apart = held_out(load_rows(data), config.held_out, config.seed)
-    inputs = {"data": contents(data), "base": contents(base, MODEL_FILES)}
+    if not train:
+        raise DataError(f"{data}: held_out={config.held_out:g} leaves no prompts to learn from")
+    inputs = {
+        "data": contents(data),
+        "base": base_digest(model_folder(base_model, {})),
+        "reward": reward.components.digests,
+    }
     checkpoint = run_folder.begin(out, made_of(config, FREE, inputs))
     if run_folder.is_finished(out):
         print(f"{out}: is finished already")
@@ -117,19 +129,16 @@ def main(path: str, overrides: list[str]) -> None:
     )
     options = {"target_modules": "all-linear", "r": 16, "lora_alpha": 32, **config.lora}
     adapter = bases.passed_through(options, LoraConfig, "lora", task_type="CAUSAL_LM")
-    tokenizer = AutoTokenizer.from_pretrained(config.base, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(base_model, padding_side="left")
     if tokenizer.chat_template is None:
         raise ConfigError(
             f"base {config.base!r}: has no chat template, which TRL renders prompts with; take a chat model"
         )
     rows = [{"prompt": plain_messages(row.prompt), "refusable": row.verdict == "unsafe"} for row in train]
 
-    def scored(prompts: Any, completions: Any, refusable: Any = None, **columns: Any) -> list[float]:
-        return reward.trl(prompts, completions, refusable, columns.get("log_metric"))
-
     trainer = cls(
-        model=config.base,
-        reward_funcs=scored,
+        model=base_model,
+        reward_funcs=reward.trl,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
@@ -158,7 +167,7 @@ def main(path: str, overrides: list[str]) -> None:
         staged,
         kind="policy",
         config=config,
-        policy=config.policy or "",
+        policy=reward.components.safe.info.policy.digest,
         data_digest=inputs["data"],
         seed=config.seed,
         metrics={"before": before, "after": after, "history": history},
@@ -170,26 +179,30 @@ def main(path: str, overrides: list[str]) -> None:
 
 def answers(base: Any, prompts: Any, rows: Sequence[RewardRow], seed: int) -> list[str]:
     """An answer of the policy to each prompt, the same for the same weights."""
-    from guard.reward.judging import decoded
+    from guard.reward.judging import decoded, seed_of
 
     adapter = "default" if hasattr(base.model, "peft_config") else None
     asked = [prompts.dialogue(row.prompt)[0].ids for row in rows]
-    replies = base.sample(asked, 1, prompts.reply_tokens, seed, prompts.chat.end, adapter)
+    seeds = [seed_of(seed, ids) for ids in asked]
+    replies = base.sample(asked, 1, prompts.reply_tokens, seeds, prompts.chat.end, adapter)
     return [decoded(prompts, reply) for (reply,) in replies]
 
 
-def report(reward: Any, rows: Sequence[RewardRow], texts: Sequence[str]) -> dict[str, float]:
-    """Means over held-out prompts; `refusals` is the share of refusals where refusing is wrong."""
+def report(reward: RewardFunction, rows: Sequence[RewardRow], texts: Sequence[str]) -> dict[str, float]:
+    """Means over held-out prompts; `refusals` is the share of refusals where refusing is wrong, `undecided` that of
+    answers which could not be judged; the components are those of the others."""
     refusable = [row.verdict == "unsafe" for row in rows]
     rewards = reward.score([(row.prompt, text) for row, text in zip(rows, texts, strict=True)], refusable)
     found = {"prompts": float(len(rows)), "length": statistics.fmean(map(len, texts)) if texts else 0.0}
-    for name in ("safe", "not_refusal", "helpful"):
-        if known := [value for each in rewards if (value := each.components.get(name)) is not None]:
+    decided = [each for each in rewards if not each.undecided]
+    for name in reward.components.names:
+        if known := [value for each in decided if (value := each.components.get(name)) is not None]:
             found[name] = statistics.fmean(known)
             if name == "not_refusal":
                 found["refusals"] = statistics.fmean(value < 0 for value in known)
     if rewards:
         found["reward"] = statistics.fmean(each.total for each in rewards)
+        found["undecided"] = 1 - len(decided) / len(rewards)
     return {name: round(value, 4) for name, value in found.items()}
 
 

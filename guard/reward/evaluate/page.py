@@ -29,6 +29,8 @@ _ROWS = (
     ("position.gap", "gap between the orders"),
     ("repeats.sd", "standard deviation over repeats"),
     ("repeats.flips", "verdicts that change over repeats"),
+    ("people_and_judges.agreed", "pairs on which a person and a judge agree"),
+    ("people_and_judges.kappa", "… beyond chance (Cohen's kappa)"),
     ("chosen.mean", "mean score of better answers"),
     ("rejected.mean", "mean score of worse answers"),
     ("label_mass", "probability of the deciding words"),
@@ -83,6 +85,11 @@ def _difference(report: Report) -> str | None:
     return f"{other['difference']:+.3f} [{low:+.3f}, {high:+.3f}]; they agree on {other['agreement']:.1%} of the pairs"
 
 
+def _left_out(report: Report) -> str:
+    count = report["left_out"]
+    return f" {count:,} rows are left out: a model learnt from their prompts." if count else ""
+
+
 def tables(report: Report) -> list[Table]:
     """The report on the terminal."""
     from guard.report.tables import number_table
@@ -92,6 +99,8 @@ def tables(report: Report) -> list[Table]:
         shown.append(number_table("", "difference of accuracy", rows=[("", told)]))
     if subsets := list(_subsets(report)):
         shown.append(number_table("subset", "accuracy", "pairs", rows=subsets))
+    if report["left_out"]:
+        shown.append(number_table("", "rows", rows=[("left out, as learnt from", f"{report['left_out']:,}")]))
     if rows := list(_track(report)):
         shown.append(number_table("checkpoint", "accuracy", "length bias", "", rows=rows))
     return shown
@@ -120,7 +129,7 @@ def page(report: Report) -> str:
         html.Section("subsets", "Subsets", by_subset),
         html.Section("track", "Checkpoints", by_checkpoint),
     ]
-    summary = [html.paragraph(f"{report['system']} on {report['rows']:,} rows.")]
+    summary = [html.paragraph(f"{report['system']} on {report['rows']:,} rows.{_left_out(report)}")]
     footer = Markup("<p>fingerprint {}</p>").format(report["fingerprint"])
     return html.page("Reward model", f"Reward model {report['model']}", summary, sections, footer)
 

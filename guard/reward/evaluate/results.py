@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guard.errors import DataError
-from guard.reward.row import RewardRow
+from guard.reward.row import RewardRow, digest
 from guard.reward.scorer import Scorer
 from guard.verdict import sigmoid
 
@@ -59,13 +59,25 @@ class Results:
     groups: list[GroupResults] = field(default_factory=list)
 
 
+def unseen(rows: Sequence[RewardRow], *scorers: Scorer) -> list[RewardRow]:
+    """The rows whose prompts none of the scorers learnt from. DataError if there are none: nothing can be measured."""
+    learnt = frozenset[str]().union(*(scorer.learnt for scorer in scorers))
+    found = [row for row in rows if row.prompt_key not in learnt]
+    if rows and not found:
+        raise DataError(
+            f"the prompts of all {len(rows)} rows are among those that the model learnt from, so that nothing can be "
+            "measured by them; give rows with other prompts"
+        )
+    return found
+
+
 def run(scorer: Scorer, rows: Sequence[RewardRow]) -> Results:
     """The results on rows with pairs or rankings. DataError if there are neither."""
     pairs = [row for row in rows if row.chosen is not None and row.rejected is not None]
     rankings = [row for row in rows if row.rank]
     if not pairs and not rankings:
         raise DataError("no row has `chosen` and `rejected`, or `responses` and `rank`; convert rows with --to pairs")
-    return Results(score_pairs(scorer, pairs), [score_group(scorer, row) for row in rankings])
+    return Results(score_pairs(scorer, pairs), score_groups(scorer, rankings))
 
 
 def score_pairs(scorer: Scorer, rows: Sequence[RewardRow]) -> PairResults:
@@ -103,18 +115,28 @@ def score_pairs(scorer: Scorer, rows: Sequence[RewardRow]) -> PairResults:
     )
 
 
-def score_group(scorer: Scorer, row: RewardRow) -> GroupResults:
-    """By absolute scores, or in a tournament where a system can only compare."""
+def score_groups(scorer: Scorer, rows: Sequence[RewardRow]) -> list[GroupResults]:
+    """By absolute scores, or in tournaments where a system can only compare; all rows at once."""
     if scorer.reader.pairwise:
-        scores = scorer.tournament(row.prompt, row.responses)
+        scores = scorer.tournaments([(row.prompt, row.responses) for row in rows])
     else:
-        scores = [reading.z for reading in scorer.reader.singles([(row.prompt, text) for text in row.responses])]
-    return GroupResults(row.id, row.subset, tuple(scores), tuple(rank == min(row.rank) for rank in row.rank))
+        readings = iter(scorer.reader.singles([(row.prompt, text) for row in rows for text in row.responses]))
+        scores = [[next(readings).z for _ in row.responses] for row in rows]
+    return [
+        GroupResults(row.id, row.subset, tuple(each), tuple(rank == min(row.rank) for rank in row.rank))
+        for row, each in zip(rows, scores, strict=True)
+    ]
 
 
-def repeat_spread(scorer: Scorer, rows: Sequence[RewardRow], times: int) -> tuple[float, float]:
-    """(standard deviation of p over repetitions, share of pairs that change sides), each asked anew: pass no cache."""
-    runs = [score_pairs(scorer, rows).p for _ in range(times)]
+def repeat_seeds(times: int) -> list[int]:
+    """A seed for each repetition, the same in every evaluation."""
+    return [int(digest(["repeat", number])[:8], 16) for number in range(times)]
+
+
+def repeat_spread(scorer: Scorer, rows: Sequence[RewardRow], seeds: Sequence[int]) -> tuple[float, float]:
+    """(standard deviation of p over repetitions, share of pairs that change sides), each asked anew with a seed of its
+    own; pass no cache."""
+    runs = [score_pairs(scorer.seeded(seed), rows).p for seed in seeds]
     stacked = np.stack(runs)
     flips = (stacked > 0.5).any(0) & (stacked < 0.5).any(0)
     return float(stacked.std(0).mean()), float(flips.mean())

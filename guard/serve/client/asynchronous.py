@@ -20,6 +20,7 @@ from guard.serve.client.streaming import Outgoing
 from guard.serve.client.tls import Tls
 from guard.serve.core.candidate import Candidate, CandidateReward
 from guard.serve.core.info import ServiceInfo
+from guard.serve.core.origin import Priority
 from guard.serve.grpc.status import from_rpc
 from guard.serve.grpc.stream_messages import progress_from_proto, start_to_proto
 from guard.stream import Progress, StreamOptions
@@ -38,9 +39,10 @@ class AsyncGuardClient:
         mode: Mode | None = None,
         api_key: str | None = None,
         tls: Tls | None = None,
+        priority: Priority = "interactive",
     ) -> None:
         self.target, self.timeout_s = target, timeout_s
-        self._metadata = channel.metadata(api_key)
+        self._metadata = channel.metadata(api_key, priority)
         self._session = Session(policy, mode, timeout_s)
         self._channel = channel.opened_async(target, tls)
         self._methods = channel.methods(self._channel)

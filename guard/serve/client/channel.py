@@ -10,8 +10,10 @@ from typing import Any
 
 import grpc
 
+from guard.errors import ConfigError
 from guard.serve import loopback
 from guard.serve.client.tls import Tls, credentials
+from guard.serve.core.origin import HEADER, PRIORITIES, Priority
 from guard.v1 import moderation_pb2, reward_pb2
 from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from guard.v1.reward_pb2_grpc import RewardServiceStub
@@ -70,10 +72,16 @@ def methods(to_server: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable
     return {**vars(ModerationServiceStub(to_server)), **vars(RewardServiceStub(to_server))}  # type: ignore[no-untyped-call]
 
 
-def metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:
-    """The metadata of calls with an API key; None: that of the environment variable GUARD_API_KEY, if there is one."""
+def metadata(api_key: str | None, priority: Priority = "interactive") -> tuple[tuple[str, str], ...]:
+    """The metadata of calls with an API key; None: that of the environment variable GUARD_API_KEY, if there is one.
+
+    Raises ConfigError for an unknown priority.
+    """
+    if priority not in PRIORITIES:
+        raise ConfigError(f"priority {priority!r} must be one of {', '.join(PRIORITIES)}")
     key = os.environ.get("GUARD_API_KEY") if api_key is None else api_key
-    return (("authorization", f"Bearer {key}"),) if key else ()
+    soon = () if priority == "interactive" else ((HEADER, priority),)
+    return (*soon, ("authorization", f"Bearer {key}")) if key else soon
 
 
 def is_loopback(target: str) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Literal, Self, cast
 
@@ -26,6 +27,7 @@ from guard.serve.core.candidate import (
 )
 from guard.serve.core.errors import Unjudged, public, publicly
 from guard.serve.core.observer import Observer
+from guard.serve.core.origin import ORIGIN
 from guard.serve.core.quota import CALLER
 from guard.serve.core.request import Options, Request
 from guard.serve.core.service import Answer, Service
@@ -52,6 +54,10 @@ class _Item:
     prompt: Messages
     response: str
     other: str = ""
+
+    @property
+    def key(self) -> Hashable:
+        return self.kind, self.prompt, self.response, self.other
 
     @property
     def tokens(self) -> int:
@@ -83,6 +89,7 @@ class Rewards:
                 lambda item: item.tokens,
                 bounds,
                 functools.partial(_report, self._observer, name),
+                attrgetter("key"),
             )
             for name, scorer in scorers.items()
         }
@@ -227,9 +234,11 @@ class Rewards:
         try:
             if (caller := CALLER.get()) is not None and not guarded:
                 caller.spend(len(items))
-            tokens = sum(item.tokens for item in items)
+            tokens, flow = sum(item.tokens for item in items), ORIGIN.get().flow
             with ExitStack() as held:
-                yield {name: held.enter_context(self._batchers[name].reserve(len(items), tokens)) for name in models}
+                yield {
+                    name: held.enter_context(self._batchers[name].reserve(len(items), tokens, flow)) for name in models
+                }
         except GuardError as error:
             if not guarded:
                 self._observer.refused(type(error).__name__)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib.metadata import version
+from operator import attrgetter
 from typing import Self, TypeVar
 
 from guard.batcher import Batcher, Bounds
@@ -22,6 +23,7 @@ from guard.serve.core.errors import public, publicly
 from guard.serve.core.info import ServiceInfo
 from guard.serve.core.language import UnsupportedLanguage, noted
 from guard.serve.core.observer import Load, Observer
+from guard.serve.core.origin import ORIGIN
 from guard.serve.core.policies import Policies
 from guard.serve.core.quota import CALLER
 from guard.serve.core.request import Options, Request
@@ -57,7 +59,9 @@ class Service:
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=engine.info.batch_tokens)
         self.moderator, self.limits, self.observer = moderator, limits, observer or Observer()
         self.scores, self._unsupported_language = scores, unsupported_language
-        self.batcher: Batcher[Window, Score] = Batcher(engine.score, engine.cost, bounds, self.observer.batch)
+        self.batcher: Batcher[Window, Score] = Batcher(
+            engine.score, engine.cost, bounds, self.observer.batch, attrgetter("key")
+        )
         self._policies = Policies(moderator.policy, limits)
         # Off the event loop and off the engine's thread: long texts, and policies of requests. A policy that takes
         # long to prepare delays only requests with policies of their own.
@@ -178,7 +182,7 @@ class Service:
 
     async def _judge_all(self, conversations: Sequence[Conversation], options: Options, deadline: float) -> Judged:
         size = sum(len(message.content.encode()) for one in conversations for message in one.messages)
-        with self.batcher.reserve(len(conversations), size // BYTES_PER_TOKEN) as slot:
+        with self.batcher.reserve(len(conversations), size // BYTES_PER_TOKEN, ORIGIN.get().flow) as slot:
 
             async def ask(windows: Sequence[Window]) -> list[Scored]:
                 answers = await slot.answer(windows, deadline)

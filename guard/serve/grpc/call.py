@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -17,6 +17,7 @@ from guard.errors import DeadlineExceeded, InvalidInput
 from guard.serve.core.errors import public
 from guard.serve.core.keys import Keys, Scope
 from guard.serve.core.live import Live
+from guard.serve.core.origin import admitted
 from guard.serve.grpc.status import to_status
 
 Context = grpc.aio.ServicerContext[Proto, bytes]
@@ -38,7 +39,7 @@ def handler(
         sent, observer = headers(context), live.service.observer
         with observer.call(name, sent):
             try:
-                with nullcontext() if keys is None else keys.admitted(sent, scope):
+                with admitted(keys, sent, host(context), scope):
                     answer = (await method(_parse(kind, data), context)).SerializeToString()
                 code = "OK"
                 return answer
@@ -72,7 +73,7 @@ def stream_handler(
         with observer.call(name, given):
             async with _received(kind, context) as sent:
                 try:
-                    with nullcontext() if keys is None else keys.admitted(given, scope):
+                    with admitted(keys, given, host(context), scope):
                         async with asyncio.timeout(seconds), aclosing(method(sent, context)) as responses:
                             async for response in responses:
                                 await context.write(response.SerializeToString())
@@ -135,6 +136,11 @@ async def _received(kind: type[Sent], context: Context) -> AsyncIterator[_Receiv
 def headers(context: Context) -> dict[str, str]:
     metadata = context.invocation_metadata() or ()
     return {key: value for key, value in metadata if isinstance(value, str)}
+
+
+def host(context: Context) -> str:
+    """The caller's address without its port."""
+    return context.peer().rpartition(":")[0]
 
 
 def _parse(kind: type[Sent], data: bytes) -> Sent:

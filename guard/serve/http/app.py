@@ -8,7 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from guard.serve.core.candidate import RewardRequest
 from guard.serve.core.errors import public
 from guard.serve.core.keys import Keys, Scope
 from guard.serve.core.live import Live
+from guard.serve.core.origin import admitted
 from guard.serve.core.request import Request as Asked
 from guard.serve.core.rewards import Rewards
 from guard.serve.core.service import Service
@@ -106,8 +107,8 @@ def _translated(translator: Format[Any], live: Live, keys: Keys | None, by: Answ
     return answer
 
 
-def _allowed(keys: Keys | None, request: Request, scope: Scope) -> AbstractContextManager[object]:
-    return nullcontext() if keys is None else keys.admitted(request.headers, scope)
+def _allowed(keys: Keys | None, request: Request, scope: Scope) -> AbstractContextManager[None]:
+    return admitted(keys, request.headers, request.client.host if request.client else "", scope)
 
 
 async def _answer(translator: Translator[Any], service: Service, request: Request) -> Any:

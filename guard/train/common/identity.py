@@ -7,6 +7,7 @@ step (`started.json`), compared when the same command is run again, and once mor
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -39,7 +40,7 @@ def resolved(config: Config) -> Config:
 
 def _resolved(key: str, value: Any) -> Any:
     match key:
-        case "data" | "out" | "columns" if value is not None:
+        case "data" | "out" | "columns" | "reward_model" if value is not None:
             return os.path.abspath(value)
         case "base" | "teacher" if value not in _NAMES and Path(value).exists():  # else a name on the hub
             return os.path.abspath(value)
@@ -65,6 +66,17 @@ def contents(path: Path, patterns: Collection[str] = DATA_FILES) -> str:
     return hashlib.sha256(json.dumps(by_name, sort_keys=True).encode()).hexdigest()
 
 
+def base_digest(folder: Path) -> str:
+    """sha256 (hex) of a model's files, which are read once in a process, for as long as they stay as they are."""
+    files = sorted({file for pattern in MODEL_FILES for file in folder.glob(pattern) if file.is_file()})
+    return _base_digest(folder, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@functools.lru_cache(maxsize=32)
+def _base_digest(folder: Path, _: tuple[object, ...]) -> str:
+    return contents(folder, MODEL_FILES)
+
+
 def digests(config: Any, rules: Policy, base: Path) -> dict[str, Any]:
     """The digests of a run's data, policy, base and so on, by role; compute them before any of it is loaded.
 
@@ -75,7 +87,7 @@ def digests(config: Any, rules: Policy, base: Path) -> dict[str, Any]:
     inputs = {"data": data, "columns": None if config.columns is None else Path(config.columns), "replay": replayed}
     return {
         **{name: contents(path) for name, path in inputs.items() if path is not None and path.exists()},
-        "base": contents(base, MODEL_FILES),
+        "base": base_digest(base),
         "policy": rules.digest,
         "other_policies": [policy.load(name).digest for name in getattr(config, "other_policies", ())],
     }

@@ -1,4 +1,4 @@
-"""guard.reward.safety: TRL's calling convention, bounded values, and no verdict is never a good one."""
+"""The safety component, by TRL's calling convention: bounded values, and no verdict is never a good one."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guard import rewards
 from guard.conversation import Conversation
 from guard.engines.fake import FakeEngine
 from guard.errors import ConfigError, EngineError, PolicyError
 from guard.moderator import Moderator
 from guard.policy import load
 from guard.prompts.window import Score, TokenizedConversation
-from guard.reward import safety
-from guard.reward.safety import EMPTY, make_safety_reward, safety_reward
+from guard.reward import components
+from guard.reward.components import EMPTY
+from guard.reward.score import CLIP
+from guard.rewards import make_reward
 from guard.serve.server import Settings, serving
 from guard.verdict import Verdict, log_odds
 
-REWARD = make_safety_reward(model="fake", policy="minimal")
+SAFE = {"safe": 1.0}
+FUNCTION = make_reward(model="fake", policy="minimal", weights=SAFE)
+REWARD = FUNCTION.trl
 FAKE = Moderator(FakeEngine(), load("minimal"))
 TEXTS = st.text(max_size=40) | st.sampled_from(["", "  ", "\ud800", "violates:M1", "so violates:M2 then", "fine"])
 SAID = [{"role": "user", "content": "Hi"}]
@@ -36,8 +41,9 @@ def assistant(*contents: str | None) -> list[dict]:
 
 
 def test_the_doctest_example_holds():
-    assert doctest.testmod(safety).attempted == 2
-    assert doctest.testmod(safety).failed == 0
+    for module in (components, rewards):
+        assert doctest.testmod(module).attempted == 2
+        assert doctest.testmod(module).failed == 0
 
 
 def test_value_is_the_calibrated_log_odds_of_safe():
@@ -113,9 +119,9 @@ def test_one_finite_reward_a_row_whatever_arrives(rows):
 
 
 @settings(max_examples=25, deadline=None)
-@given(rows=st.lists(st.tuples(TEXTS, TEXTS), max_size=8), order=st.randoms(), clip=st.floats(0.1, 20))
-def test_one_bounded_reward_a_row_whatever_the_order(rows, order, clip):
-    reward = make_safety_reward("fake", policy="minimal", clip=clip)
+@given(rows=st.lists(st.tuples(TEXTS, TEXTS), max_size=8), order=st.randoms(), weight=st.floats(0.1, 3))
+def test_one_bounded_reward_a_row_whatever_the_order(rows, order, weight):
+    reward, clip = make_reward("fake", policy="minimal", weights={"safe": weight}).trl, weight * CLIP
     values = reward([prompt for prompt, _ in rows], [completion for _, completion in rows])
     assert len(values) == len(rows)
     assert all(type(value) is float and -clip <= value <= clip for value in values)
@@ -137,19 +143,15 @@ def test_trl_arguments_are_taken_and_metrics_logged():
         log_metric=logged.__setitem__,
     )
     assert len(values) == 2
-    mean = (FAKE.check("Hi", "fine").p_unsafe + FAKE.check("Hi", "violates:M1").p_unsafe) / 2
-    assert logged == {"guard/undecided": 0.0, "guard/p_unsafe_mean": pytest.approx(mean)}
+    assert logged == {"guard/undecided": 0.0, "guard/safe": pytest.approx(sum(values) / 2)}
 
 
-def test_names_and_pickling():
-    assert REWARD.__name__ == safety_reward.__name__ == "safety_reward"
-    assert pickle.loads(pickle.dumps(safety_reward)) is safety_reward
+def test_a_reward_function_is_pickled():
     assert pickle.loads(pickle.dumps(REWARD))(["Hi"], ["fine"]) == REWARD(["Hi"], ["fine"])
 
 
-def test_no_completions_give_no_rewards_and_open_no_guard():
-    assert safety_reward([], []) == []
-    assert safety_reward(["Hi"], [""]) == [EMPTY]
+def test_no_completions_give_no_rewards_and_open_no_guard(tmp_path):
+    assert make_reward(model=tmp_path / "nothing").trl([], []) == []
 
 
 def test_lists_of_different_length_are_an_error():
@@ -158,15 +160,10 @@ def test_lists_of_different_length_are_an_error():
 
 
 def test_options_that_cannot_be_are_told():
-    for options, message in (
-        ({"clip": 0}, "must be > 0 and finite"),
-        ({"clip": float("nan")}, "must be > 0 and finite .got nan"),
-        ({"model": "fake", "server": "localhost:1"}, "either `server` or `model`"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            make_safety_reward(**options)
+    with pytest.raises(ConfigError, match="either `server` or `model`"):
+        make_reward(model="fake", server="localhost:1")
     with pytest.raises(PolicyError, match="no shipped policy 'none'"):
-        make_safety_reward("fake", policy="none")(["Hi"], ["fine"])
+        make_reward("fake", policy="none").trl(["Hi"], ["fine"])
 
 
 def test_rows_that_cannot_be_read_get_the_lowest_reward_and_a_log_without_text(caplog):
@@ -179,17 +176,17 @@ def test_rows_that_cannot_be_read_get_the_lowest_reward_and_a_log_without_text(c
     )
     assert values == [REWARD(["Hi"], ["fine"])[0], -8.0, -8.0]
     assert logged["guard/undecided"] == pytest.approx(2 / 3)
-    assert "2 of 3 responses have no verdict (InvalidInput: 2)" in caplog.text
+    assert "2 of 3 answers cannot be judged (InvalidInput: 2)" in caplog.text
     assert "canary" not in caplog.text
 
 
 def test_threads_share_one_guard():
-    reward = make_safety_reward("fake", policy="mlcommons")
+    reward = make_reward("fake", policy="mlcommons", weights=SAFE)
     with ThreadPoolExecutor(8) as pool:
-        values = list(pool.map(lambda _: reward(["Hi"], ["violates:S1"])[0], range(32)))
-        judges = set(pool.map(lambda _: safety._judge("fake", None, "mlcommons"), range(8)))
+        values = list(pool.map(lambda _: reward.trl(["Hi"], ["violates:S1"])[0], range(32)))
+        guards = list(pool.map(lambda _: reward.components.safe, range(8)))
     assert set(values) == {values[0]}
-    assert len(judges) == 1
+    assert len({*map(id, guards)}) == 1
 
 
 class Trying(FakeEngine):
@@ -212,7 +209,7 @@ class Trying(FakeEngine):
 async def rewarding(moderator, **options):
     """A reward function by a real server, called from a thread."""
     async with serving(moderator, Settings(port=0)) as running:
-        reward = make_safety_reward(server=running.address, **options)
+        reward = make_reward(server=running.address, weights=SAFE, **options).trl
         yield lambda *arguments, **more: asyncio.to_thread(reward, *arguments, **more)
 
 
@@ -238,17 +235,17 @@ async def test_a_policy_is_sent_to_the_server():
 async def test_incomplete_and_failed_verdicts_get_the_lowest_reward(caplog):
     logged = {}
     async with rewarding(Moderator(Trying(), load("minimal"))) as reward:
-        with caplog.at_level(logging.WARNING, "guard.reward.safety"):
+        with caplog.at_level(logging.WARNING, "guard.rewards"):
             assert (await reward(["Hi"], ["endless fine"], log_metric=logged.__setitem__)) == [-8.0]
             assert logged == {"guard/undecided": 1.0}
             assert (await reward(["Hi"], ["crash"])) == [-8.0]
         await reward(["Hi"], ["fine"], log_metric=logged.__setitem__)
-    assert "(INCOMPLETE: 1)" in caplog.text
-    assert logged["guard/p_refusal_mean"] == pytest.approx(0.5)
+    assert "1 of 1 answers cannot be judged (INCOMPLETE: 1)" in caplog.text
+    assert logged["guard/not_refusal"] == pytest.approx(0)
 
 
 async def test_a_server_that_is_gone_gives_the_lowest_reward(caplog):
     async with rewarding(FAKE) as reward:
         pass
     assert await reward(["Hi", "Hi"], ["fine", ""]) == [-8.0, EMPTY]
-    assert "1 of 1 responses have no verdict" in caplog.text
+    assert "1 of 2 answers cannot be judged (" in caplog.text
