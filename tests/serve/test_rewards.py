@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -27,12 +28,11 @@ from guard.errors import (
     Unauthenticated,
 )
 from guard.policy import load
-from guard.reward.components import Components, fake_safety
+from guard.reward.components import WEIGHTS, Components, fake_safety
 from guard.reward.fake import FakeReader, fake_scorer
 from guard.reward.score import CLIP
 from guard.serve.core.candidate import CandidateReward
 from guard.serve.core.keys import new_key
-from guard.serve.core.rewards import WEIGHTS
 from guard.serve.grpc.rewards import SERVICE
 from guard.serve.limits import Limits
 from guard.v1 import reward_pb2 as pb
@@ -101,7 +101,8 @@ async def test_a_candidate_that_cannot_be_judged_has_the_lowest_reward_and_fails
         InvalidInput,
         None,
     ]
-    lowest = -CLIP * (1 + 0.5 + 1)
+    lowest = Components(fake_safety(), fake_scorer()).bound
+    assert lowest == -20
     assert [each.total for each in rewards] == pytest.approx(
         [lowest, rewards[1].total, *[lowest] * 3, rewards[1].total]
     )
@@ -184,7 +185,7 @@ async def test_a_held_guard_does_not_delay_a_reward_model() -> None:
 async def test_the_queue_of_a_reward_model_is_bounded_and_clients_come_back() -> None:
     reader = HeldReader()
     async with (
-        serve(limits=Limits(queue_windows=2), scorers={"helpful": reader.scorer()}) as served,
+        serve(limits=Limits(queue_windows=2), scorers={"helpful": reader.scorer()}, rest=True) as served,
         grpc.aio.insecure_channel(served.running.address) as channel,
     ):
         ask = {"components": ["helpful"]}
@@ -209,6 +210,35 @@ async def test_the_queue_of_a_reward_model_is_bounded_and_clients_come_back() ->
         assert [each.total for each in await patient] == [1, -1]
         assert [(await each).total for each in accepted] == [1, 1]
         assert batcher.items == batcher.tokens == 0
+        async with httpx.AsyncClient(trust_env=False) as http:
+            page = (await http.get(f"{served.running.rest_url}/metrics")).text
+    assert 'guard_shed_total{reason="Overloaded"}' in page
+
+
+async def test_a_large_batch_of_one_client_lets_others_pass() -> None:
+    reader = HeldReader()
+    order: list[str] = []
+    async with (
+        serve(scorers={"helpful": reader.scorer()}) as served,
+        AsyncGuardClient(served.running.address, priority="batch") as patient,
+    ):
+
+        async def asked(name: str, client: AsyncGuardClient, candidates: list[Candidate]) -> None:
+            await client.score_each(candidates, ["helpful"])
+            order.append(name)
+
+        await served.client.info()
+        await patient.info()
+        many = asyncio.create_task(asked("many", patient, of(*(f"good {number}" for number in range(256)))))
+        while not reader.busy.is_set():
+            await asyncio.sleep(0.001)
+        one = asyncio.create_task(asked("one", served.client, of("good")))
+        async with asyncio.timeout(10):
+            while served.running.rewards._batchers["helpful"].items != 257:
+                await asyncio.sleep(0.001)
+        reader.gate.set()
+        await asyncio.gather(many, one)
+    assert order == ["one", "many"]
 
 
 async def test_a_deadline_ends_the_wait_and_the_answer_leaves_the_queue() -> None:

@@ -230,22 +230,28 @@ class Rewards:
         self, models: Sequence[str], items: Sequence[_Item], guarded: Sequence[str]
     ) -> Iterator[dict[str, Slot[_Item, Told]]]:
         """Room for the items in the queues of these models. Where the guard is not asked, which does both itself, the
-        caller's quota is spent and a refusal is counted here."""
-        try:
-            if (caller := CALLER.get()) is not None and not guarded:
-                caller.spend(len(items))
-            tokens, flow = sum(item.tokens for item in items), ORIGIN.get().flow
-            with ExitStack() as held:
-                yield {
+        caller's quota is spent and its leaving counted here."""
+        with ExitStack() as held:
+            with self._refusals_counted():
+                if (caller := CALLER.get()) is not None and not guarded:
+                    caller.spend(len(items))
+                tokens, flow = sum(item.tokens for item in items), ORIGIN.get().flow
+                slots = {
                     name: held.enter_context(self._batchers[name].reserve(len(items), tokens, flow)) for name in models
                 }
+            try:
+                yield slots
+            except asyncio.CancelledError:
+                if not guarded:
+                    self._observer.cancelled()
+                raise
+
+    @contextlib.contextmanager
+    def _refusals_counted(self) -> Iterator[None]:
+        try:
+            yield
         except GuardError as error:
-            if not guarded:
-                self._observer.refused(type(error).__name__)
-            raise
-        except asyncio.CancelledError:
-            if not guarded:
-                self._observer.cancelled()
+            self._observer.refused(type(error).__name__)
             raise
 
     async def _by_model(
@@ -258,10 +264,11 @@ class Rewards:
     async def _answers(
         self, slot: Slot[_Item, Told], items: Sequence[_Item], seconds: float
     ) -> list[Told | GuardError]:
-        try:
-            done = await slot.answer(items, asyncio.get_running_loop().time() + seconds)
-        except TimeoutError:
-            raise DeadlineExceeded(_LATE) from None
+        with self._refusals_counted():
+            try:
+                done = await slot.answer(items, asyncio.get_running_loop().time() + seconds)
+            except TimeoutError:
+                raise DeadlineExceeded(_LATE) from None
         return [public(one.answer) if isinstance(one.answer, Exception) else one.answer for one in done]
 
     def _reward(self, parts: Mapping[str, Part]) -> CandidateReward:
