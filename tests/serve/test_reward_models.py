@@ -47,6 +47,8 @@ def test_models_in_folders_score_as_they_do_in_process(folders: dict[str, Path],
         for name in folders:
             there = client.compare("Why?", ANSWERS[0], ANSWERS[1], component=name)
             assert there.p == pytest.approx(local[name].compare("Why?", *ANSWERS[:2]).p, abs=1e-4)
+        process.popen.terminate()
+        assert process.popen.wait(20) == 0
     assert "reward model better has no weight" in process.errors.read_text()
 
 
