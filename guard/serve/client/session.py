@@ -11,7 +11,7 @@ from google.protobuf.message import Message as Proto
 
 from guard.calibration import Mode
 from guard.conversation import Conversation
-from guard.errors import GuardError, Overloaded, PolicyError, ServiceError, TooLarge
+from guard.errors import DeadlineExceeded, GuardError, Overloaded, PolicyError, ServiceError, TooLarge
 from guard.policy import Policy
 from guard.reward.score import Comparison
 from guard.serve.core.candidate import Candidate, CandidateReward
@@ -189,10 +189,14 @@ class Session:
     def _patient(self, method: str, request: Proto) -> Steps[Any]:
         """The response; an overloaded server is retried after its delay, within the timeout."""
         end = time.monotonic() + self.timeout_s
+        refused: Overloaded | None = None
         while True:
             try:
                 return (yield Call(method, request, end - time.monotonic()))
+            except DeadlineExceeded as late:  # of a last try, for which hardly any time was left
+                raise refused or late from None
             except Overloaded as error:
+                refused = error
                 # Jitter: clients that were refused together must not come back together.
                 pause = max(error.retry_after_s, _LEAST_PAUSE_S) * random.uniform(1, 2)
                 if time.monotonic() + pause > end:
