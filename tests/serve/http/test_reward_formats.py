@@ -114,7 +114,7 @@ async def test_single_samples_share_batches() -> None:
 
 async def test_verify_is_the_one_of_guard_rewards() -> None:
     reward = make_reward(model="fake", policy="minimal")
-    body = rollout(HARM, [{"role": "user", "content": "Hi"}], task="sums", nested={"a": [1, None]})
+    body = rollout(HARM, [{"role": "user", "content": "Hi"}], task="sums", nested={"a": [1, None]}, _ng_task_index=3)
     refused = rollout("x")
     refused["response"]["output"] = [
         {"type": "reasoning", "summary": []},
@@ -132,8 +132,8 @@ async def test_verify_is_the_one_of_guard_rewards() -> None:
     assert {key: told[key] for key in body} == body
     expected = reward.verify(body)
     assert told["reward"] == pytest.approx(expected["reward"])
-    assert told["reward_components"] == {"safe": pytest.approx(-4, abs=1e-3), "not_refusal": None, "helpful": 0}
-    assert (told["undecided"], "error" in told) == (False, False)
+    assert told["reward_components"] == {"safe": pytest.approx(-4, abs=1e-3), "not_refusal": 0, "helpful": 0}
+    assert set(told) == {*body, "reward", "reward_components"}
     assert other["reward"] == pytest.approx(reward.verify(refused)["reward"])
 
 
@@ -151,13 +151,13 @@ async def test_a_rollout_that_cannot_be_judged_has_the_lowest_reward() -> None:
                 {**rollout("x"), "response": {}},
             )
         ]
-    for body, answer in zip(bad, answers, strict=True):
+    for body, answer, kind in zip(bad, answers, ("InternalError", "InvalidInput", "InvalidInput"), strict=True):
         told = answer.json()
-        assert (answer.status_code, told["reward"], told["undecided"]) == (200, -12, True)
-        assert told["reward_components"] == {"safe": None, "not_refusal": None}
+        assert (answer.status_code, told["reward"]) == (200, -12)
+        assert told["reward_components"] == {"safe": 0, "not_refusal": 0}
         assert {key: told[key] for key in body} == body
-        assert told["kind"] in ("InternalError", "InvalidInput")
-        assert CANARY not in told["error"]
+        assert (told["failure_kind"], told["mask_sample"]) == (f"guard:{kind}", kind == "InternalError")
+        assert CANARY not in told["failure_reason"]
     for answer in shapes:
         assert answer.status_code == 422
         assert set(answer.json()) == {"detail"}

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from guard.errors import InvalidInput, TooLarge
 from guard.serve.core.candidate import Candidate, CandidateReward
-from guard.serve.http.api import check, checks
+from guard.serve.http.api import checks
 from guard.serve.http.translator import RewardTranslator
 
 
@@ -48,13 +48,18 @@ def _texts(output: Sequence[Any]) -> Iterator[str]:
 
 
 def reply(sent: VerifyBody, rewards: Sequence[CandidateReward]) -> dict[str, Any]:
+    """`reward_components` are numbers and the same for each task: 0 where one does not apply. A sample is masked where
+    the judge failed; where nobody could judge what the model wrote, it counts, with the lowest reward."""
     (reward,) = rewards
-    told = {
+    told: dict[str, Any] = {
         "reward": reward.total,
-        "reward_components": {name: each.reward for name, each in reward.components.items()},
-        "undecided": reward.error is not None,
+        "reward_components": {name: each.reward or 0.0 for name, each in reward.components.items()},
     }
-    return {**sent.model_dump(), **told, **({} if reward.error is None else check.error(0, reward.error))}
+    if reward.error is not None:
+        told["mask_sample"] = not isinstance(reward.error, InvalidInput)
+        told["failure_kind"] = f"guard:{type(reward.error).__name__}"
+        told["failure_reason"] = str(reward.error)
+    return {**sent.model_dump(), **told}
 
 
 TRANSLATOR = RewardTranslator(
@@ -68,12 +73,12 @@ TRANSLATOR = RewardTranslator(
         "type": "object",
         "properties": {
             "reward": {"type": "number"},
-            "reward_components": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
-            "undecided": {"type": "boolean"},
-            "error": {"type": "string"},
-            "kind": {"type": "string"},
+            "reward_components": {"type": "object", "additionalProperties": {"type": "number"}},
+            "mask_sample": {"type": "boolean"},
+            "failure_kind": {"type": "string"},
+            "failure_reason": {"type": "string"},
         },
-        "required": ["reward", "reward_components", "undecided"],
+        "required": ["reward", "reward_components"],
     },
     statuses={TooLarge: 413, InvalidInput: 422},
 )
