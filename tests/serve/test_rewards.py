@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from guard import AsyncGuardClient, Candidate, Conversation, GuardClient, GuardError, Outcome
+from guard import AsyncGuardClient, Candidate, Conversation, GuardClient, GuardError, Moderator, Outcome
 from guard.engines.fake import FakeEngine
 from guard.errors import (
     Closed,
@@ -31,13 +34,14 @@ from guard.policy import load
 from guard.reward.components import WEIGHTS, Components, fake_safety
 from guard.reward.fake import FakeReader, fake_scorer
 from guard.reward.score import CLIP
+from guard.serve.core.audit import Audit
 from guard.serve.core.candidate import CandidateReward
 from guard.serve.core.keys import new_key
 from guard.serve.grpc.rewards import SERVICE
 from guard.serve.limits import Limits
 from guard.v1 import reward_pb2 as pb
 from guard.v1.reward_pb2_grpc import RewardServiceStub
-from tests.fixtures.served import BrokenEngine, HeldEngine, HeldReader, serve
+from tests.fixtures.served import BrokenEngine, HeldEngine, HeldReader, Process, serve
 from tests.serve.test_keys import write
 from tests.serve.test_language import GERMAN, English
 
@@ -375,3 +379,34 @@ async def test_the_blocking_client_and_a_server_that_is_gone() -> None:
     async with AsyncGuardClient(address, timeout_s=2) as client:
         (failed,) = await client.score_each(of("good"))
     assert isinstance(failed, ServiceError)
+
+
+async def test_verdicts_behind_rewards_are_in_the_audit_log(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    async with serve(policy=load("minimal"), audit=Audit(path), scorers={"helpful": fake_scorer()}) as served:
+        await served.client.score_each(of("good", HARM))
+        await served.client.score("Hi", "good", components=["helpful"])
+        await served.client.compare("Hi", "good", "bad", "safe")
+    assert [json.loads(line)["outcome"] for line in path.read_text().splitlines()] == ["SAFE", "UNSAFE", "SAFE", "SAFE"]
+
+
+async def test_a_reload_changes_the_guard_and_no_reward_model() -> None:
+    fresh = Moderator(FakeEngine(), load("mlcommons"))
+    async with serve(policy=load("minimal"), reopen=lambda: fresh, scorers={"helpful": fake_scorer()}) as served:
+        before = await served.client.score("Hi", "good violates:S1")
+        await served.running.live.reload()
+        after = await served.client.score("Hi", "good violates:S1")
+    assert before.components["safe"].reward > 0 > after.components["safe"].reward
+    assert before.components["helpful"] == after.components["helpful"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.sampled_from([*TEXTS, "x" * 6000]) | st.text(max_size=40), max_size=6))
+def test_a_reward_is_the_same_alone_and_in_any_batch(process: Process, answers: list[str]) -> None:
+    with GuardClient(process.address) as client:
+        together = client.score_each(of(*answers))
+        alone = [client.score_each(of(answer))[0] for answer in answers]
+    assert [(each.total, each.components, type(each.error)) for each in together] == [
+        (each.total, each.components, type(each.error)) for each in alone
+    ]
+    assert all(-12 <= each.total <= 12 for each in together)
