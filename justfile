@@ -22,7 +22,8 @@ slow:
 # regenerate committed files that are made from others; tests fail when one is stale
 gen:
     {{python}} -m grpc_tools.protoc -I proto -I "$({{python}} -c 'from google.rpc import status_pb2 as s; print(s.__file__.removesuffix("google/rpc/status_pb2.py"))')" \
-        --python_out=. --pyi_out=. --grpc_python_out=. guard/v1/moderation.proto guard/v1/admin.proto
+        --python_out=. --pyi_out=. --grpc_python_out=. guard/v1/moderation.proto guard/v1/admin.proto \
+        guard/v1/reward.proto
     guard policy schema > taxonomy/schema.json
     {{python}} -m tests.architecture
 

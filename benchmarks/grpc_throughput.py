@@ -32,16 +32,16 @@ CONCURRENCY, BATCH, BATCHES_IN_FLIGHT, ROUNDS = 64, 32, 4, 3
 
 
 @contextmanager
-def server(model: str | None, threads: int) -> Iterator[str]:
-    """The address of a `guard serve` that ends with the block."""
-    command = [sys.executable, "-m", "guard", "serve", "--port", "0", "--threads", str(threads)]
+def server(model: str | None, threads: int, *more: str) -> Iterator[tuple[str, str]]:
+    """The addresses of a `guard serve` that ends with the block: of gRPC, and the URL of HTTP if there is one."""
+    command = [sys.executable, "-m", "guard", "serve", "--port", "0", "--threads", str(threads), *more]
     process = subprocess.Popen([*command, "--model", model] if model else command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        ready = re.search(r"serving on (\S+)", process.stdout.readline())
+        ready = re.search(r"serving on (\S+)(?: and (http\S+))?", process.stdout.readline())
         if ready is None:
             raise SystemExit("the server did not start; its error is above")
-        yield ready[1]
+        yield ready[1], ready[2] or ""
     finally:
         process.terminate()
         process.wait()
@@ -86,7 +86,7 @@ async def measure(model: str | None, items: int, threads: int) -> dict[str, obje
     async def in_process() -> list[Verdict]:
         return moderator.moderate(texts)
 
-    with server(model, threads) as address:
+    with server(model, threads) as (address, _):
         async with AsyncGuardClient(address, timeout_s=300) as client:
             moderator.moderate(texts[:64])
             await unary(client, texts[:64])

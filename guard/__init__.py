@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from guard.serve.client import open_guard
     from guard.serve.client.asynchronous import AsyncGuardClient
     from guard.serve.client.blocking import GuardClient
+    from guard.serve.core.candidate import Candidate
     from guard.verdict import Outcome, Verdict
 
 _HOME = {
     "AsyncGuardClient": "guard.serve.client.asynchronous",
+    "Candidate": "guard.serve.core.candidate",
     "Category": "guard.policy",
     "Conversation": "guard.conversation",
     "GuardClient": "guard.serve.client.blocking",
@@ -36,6 +38,7 @@ _HOME = {
 }
 __all__ = [
     "AsyncGuardClient",
+    "Candidate",
     "Category",
     "Conversation",
     "GuardClient",

@@ -1,16 +1,21 @@
-"""`guard serve`: the moderation service, over gRPC and HTTP."""
+"""`guard serve`: the service of verdicts and rewards, over gRPC and HTTP."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from guard.calibration import MODES
+from guard.errors import ConfigError, need
+
+if TYPE_CHECKING:
+    from guard.reward.scorer import Scorer
 
 
 def serve(
@@ -50,6 +55,13 @@ def serve(
     mode: Annotated[
         str | None, typer.Option(help=f"The default thresholds: {', '.join(MODES)}; by default balanced.")
     ] = None,
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="A reward model to serve beside the guard under this name: its folder, or `fake`; give it for each.",
+        ),
+    ] = None,
     audit_log: Annotated[
         Path | None, typer.Option(help="Append a line of JSON for each judged conversation, without its text.")
     ] = None,
@@ -71,7 +83,7 @@ def serve(
         int | None, typer.Option(help="Longest accepted conversation, by default 262144 characters.")
     ] = None,
 ) -> None:
-    """Serve verdicts over gRPC, and over HTTP with --rest-port.
+    """Serve verdicts and rewards over gRPC, and over HTTP with --rest-port.
 
     At SIGTERM or SIGINT accepted requests are answered before shutdown; SIGHUP loads model and policies again.
     """
@@ -97,6 +109,7 @@ def serve(
         ("--mode", "mode"): mode,
         ("--unsupported-language", "unsupported_language"): unsupported_language,
         ("--threads", "threads"): threads,
+        ("--reward", "rewards"): _by_name(reward) if reward else None,
         ("--audit-log", "audit.path"): audit_log,
         ("--max-queue", "limits.queue_windows"): max_queue,
         ("--max-characters", "limits.conversation_characters"): max_characters,
@@ -106,6 +119,7 @@ def serve(
     settings = configuration.settings(config, given)
     if check_config:
         check(settings)
+        _check(settings.rewards)
         typer.echo(f"{config or 'the settings'}: valid")
         return
     logs.use(settings.logs)
@@ -125,4 +139,45 @@ def serve(
             warn_of_restart(settings, fresh)
             return open_served(fresh)
 
-        asyncio.run(run(moderator, settings, announce, reopen))
+        asyncio.run(run(moderator, settings, announce, reopen, _scorers(settings.rewards)))
+
+
+def _by_name(given: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in given:
+        name, equals, model = each.partition("=")
+        if not equals or name in found:
+            raise ConfigError(f"--reward {each[:80]!r}: must be NAME=MODEL, and each NAME another")
+        found[name] = model
+    return found
+
+
+def _scorers(rewards: Mapping[str, str]) -> dict[str, Scorer]:
+    """The reward models of these names, opened; those on one base share it. Raises BundleError or MissingExtra."""
+    folders = {name: model for name, model in rewards.items() if model != "fake"}
+    opened: dict[str, Scorer] = {}
+    if folders:
+        _need_models()
+        from guard.reward.open import open_scorers
+
+        opened = dict(zip(folders, open_scorers(list(folders.values())), strict=True))
+    if len(folders) < len(rewards):
+        from guard.reward.fake import fake_scorer
+
+        opened |= {name: fake_scorer() for name in rewards if name not in folders}
+    return {name: opened[name] for name in rewards}
+
+
+def _check(rewards: Mapping[str, str]) -> None:
+    """Raises BundleError for a folder whose parts are not those of its reward model, without loading it."""
+    for model in rewards.values():
+        if model != "fake":
+            _need_models()
+            from guard.reward.folder import read_described
+
+            read_described(Path(model))
+
+
+def _need_models() -> None:
+    for module in ("torch", "transformers", "peft"):
+        need(module, "train")

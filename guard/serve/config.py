@@ -20,6 +20,7 @@ from guard.policy import Code, Id
 from guard.serve.core.audit import Audit
 from guard.serve.core.disclosure import Scores
 from guard.serve.core.language import UnsupportedLanguage
+from guard.serve.core.rewards import OF_GUARD
 from guard.serve.limits import Count, Limits
 from guard.serve.logs import Format
 from guard.serve.loopback import is_loopback
@@ -28,6 +29,7 @@ from guard.serve.loopback import is_loopback
 PREFIX = "GUARD_SERVE_"
 Port = Annotated[int, Field(ge=0, le=65535)]
 Text = Annotated[str, Field(min_length=1)]
+_RESERVED = (*OF_GUARD, "undecided")  # the names under which answers list what is no reward model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Settings:
     api_keys: the file of the keys (guard.serve.core.keys) of which each call must have one; health needs none.
     lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
     monitor: by a policy's id the categories that are watched and never flagged, or `all` of them.
+    rewards: reward models by the names of their components: folders, or `fake`. reward_weights: of components in the
+    sum, where they differ from the usual ones (guard.serve.core.rewards).
     unsupported_language: whether a text in a language that the model was not trained for is INCOMPLETE, or judged as
     any other; languages are identified where the extra `language` is installed.
     hardened: insists on keys, and on TLS unless it listens on this machine alone; no reflection.
@@ -74,6 +78,8 @@ class Settings:
     threads: Annotated[int, Field(ge=1)] | None = None
     unsupported_language: UnsupportedLanguage = "incomplete"
     monitor: Mapping[Id, Literal["all"] | tuple[Code, ...]] = field(default_factory=dict)
+    rewards: Mapping[Text, Text] = field(default_factory=dict)
+    reward_weights: Mapping[str, Annotated[float, Field(allow_inf_nan=False)]] = field(default_factory=dict)
     host: Text = "127.0.0.1"
     port: Port = 50051
     rest_port: Port | None = None
@@ -169,6 +175,11 @@ def _agree(chosen: Settings) -> None:
         raise ConfigError(
             f"tls.{'certificate' if tls.key else 'key'} is missing; TLS needs tls.certificate and tls.key"
         )
+    if wrong := [name for name in chosen.rewards if name in _RESERVED or not name.isidentifier()]:
+        raise ConfigError(f"rewards.{wrong[0][:40]}: must be an identifier, and none of {', '.join(_RESERVED)}")
+    components = (*OF_GUARD, *chosen.rewards)
+    if unknown := [name for name in chosen.reward_weights if name not in components]:
+        raise ConfigError(f"reward_weights.{unknown[0][:40]}: no such component; known: {', '.join(components)}")
     if chosen.hardened and chosen.api_keys is None:
         raise ConfigError("hardened: api_keys is missing; make a file of keys with `guard keys new`")
     if chosen.hardened and tls.certificate is None and not is_loopback(chosen.host):

@@ -51,6 +51,20 @@ class Metrics(Observer):
         self._batch_size = histogram("batch_size", "Windows of a batch.", _COUNTS)
         self._batch_tokens = histogram("batch_tokens", "Tokens of a batch, without padding.", _TOKENS)
         self._padding = histogram("padding_ratio", "Tokens of a batch with padding, by those without.", _RATIOS)
+        self._unrewarded = counter("unrewarded", "Answers that got the lowest reward, by the kind of error.", "reason")
+        self._reward_size = Histogram(
+            "guard_reward_batch_size", "Answers of a batch.", ["component"], buckets=_COUNTS, registry=registry
+        )
+        self._reward_seconds = Histogram(
+            "guard_reward_seconds",
+            "A reward model's time for a batch.",
+            ["component"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._answers = Gauge(
+            "guard_reward_queue_depth", "Answers accepted and not yet scored.", ["component"], registry=registry
+        )
         self._windows = Gauge("guard_queue_depth", "Windows accepted and not yet answered.", registry=registry)
         self._tokens = Gauge("guard_queue_tokens", "Tokens accepted and not yet answered.", registry=registry)
         self._model = Gauge(
@@ -111,3 +125,13 @@ class Metrics(Observer):
         self._batch_size.observe(windows)
         self._batch_tokens.observe(tokens)
         self._padding.observe(padded / max(tokens, 1))
+
+    def reward_load(self, component: str, now: Callable[[], int]) -> None:
+        self._answers.labels(component).set_function(now)
+
+    def reward_batch(self, component: str, answers: int, seconds: float) -> None:
+        self._reward_size.labels(component).observe(answers)
+        self._reward_seconds.labels(component).observe(seconds)
+
+    def unrewarded(self, reason: str) -> None:
+        self._unrewarded.labels(reason).inc()

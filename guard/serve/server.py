@@ -6,16 +6,18 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import grpc
 
 from guard.errors import DISTRIBUTION, Closed, ServiceError, need
 from guard.moderator import Moderator
+from guard.reward.scorer import Scorer
 from guard.serve.config import Settings
 from guard.serve.core.audit import AuditLog
 from guard.serve.core.keys import Keys
@@ -23,6 +25,7 @@ from guard.serve.core.language import identifies
 from guard.serve.core.live import Live
 from guard.serve.core.observer import Observers
 from guard.serve.core.request import Options
+from guard.serve.core.rewards import WEIGHTS, Rewards
 from guard.serve.core.service import Service
 from guard.serve.grpc import server as grpc_server
 from guard.serve.signals import stopping
@@ -41,6 +44,7 @@ class Running:
 
     address: str
     live: Live
+    rewards: Rewards
     server: grpc.aio.Server
     listeners: tuple[asyncio.Task[object], ...]  # each ends with the loop of its listener
     rest_address: str | None = None
@@ -56,19 +60,24 @@ class Running:
         return None if self.rest_address is None else f"http{'s' * self.tls}://{self.rest_address}"
 
     async def stopped(self) -> None:
-        """Returns when it has stopped answering: its batcher or the loop of a listener has ended."""
-        service = asyncio.ensure_future(self.live.stopped())
+        """Returns when it has stopped answering: a batcher or the loop of a listener has ended."""
+        waits = [asyncio.ensure_future(each.stopped()) for each in (self.live, self.rewards)]
         try:
-            await asyncio.wait([*self.listeners, service], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*self.listeners, *waits], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            service.cancel()
+            for wait in waits:
+                wait.cancel()
 
 
 @asynccontextmanager
 async def serving(
-    moderator: Moderator, settings: Settings, reopen: Callable[[], Moderator] | None = None
+    moderator: Moderator,
+    settings: Settings,
+    reopen: Callable[[], Moderator] | None = None,
+    scorers: Mapping[str, Scorer] = MappingProxyType({}),
 ) -> AsyncIterator[Running]:
     """A running server. reopen: opens what it judges by after a reload; the moderator that it replaces is closed.
+    scorers: the reward models that the settings name, which a reload does not touch.
 
     On exit health reports NOT_SERVING, new requests get UNAVAILABLE or 503, accepted ones are answered, then it stops.
     Raises ServiceError if it cannot listen, ConfigError for broken files of keys or certificates, MissingExtra where
@@ -105,24 +114,28 @@ async def serving(
             return announce
 
         live = await open_files.enter_async_context(Live(made(moderator), reopen and (lambda: made(reopen())), prepare))
+        weights = {**WEIGHTS, **settings.reward_weights}
+        for name in scorers.keys() - weights.keys():
+            log.warning("reward model %s has no weight, so that sums leave it out; set reward_weights.%s", name, name)
+        rewards = await open_files.enter_async_context(Rewards(scorers, settings.limits, observer, weights))
         listener = await listeners.enter_async_context(
-            grpc_server.listening(live, keys, certificates, address, settings)
+            grpc_server.listening(live, rewards, keys, certificates, address, settings)
         )
         ends, rest_address = [listener.ended], None
         if settings.rest_port is not None and metrics is not None:
             from guard.serve.http.server import listening  # needs the extra
 
             rest = await listeners.enter_async_context(
-                listening(live, metrics, keys, certificates, settings.rest_port, settings)
+                listening(live, rewards, metrics, keys, certificates, settings.rest_port, settings)
             )
             ends.append(rest.ended)
             rest_address = _join(settings.host, rest.port)
         try:
             at = _join(settings.host, listener.port)
-            yield Running(at, live, listener.server, tuple(ends), rest_address, certificates is not None)
+            yield Running(at, live, rewards, listener.server, tuple(ends), rest_address, certificates is not None)
         finally:
             await listener.refuse()
-            await asyncio.gather(live.drain(), asyncio.sleep(settings.lame_duck_seconds))
+            await asyncio.gather(live.drain(), rewards.drain(), asyncio.sleep(settings.lame_duck_seconds))
 
 
 def _traces() -> Traces:
@@ -165,18 +178,19 @@ async def run(
     settings: Settings,
     announce: Callable[[Running], None],
     reopen: Callable[[], Moderator] | None = None,
+    scorers: Mapping[str, Scorer] = MappingProxyType({}),
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. SIGHUP reloads (`reopen`).
 
     Main thread only.
 
-    announce: called once requests are answered. Raises Closed if the batcher or the loop of a listener ends by itself,
+    announce: called once requests are answered. Raises Closed if a batcher or the loop of a listener ends by itself,
     so that a process without a listener ends. Draining takes no longer than the deadlines of the accepted requests,
     but an engine that hangs keeps the process alive.
     """
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # what it asks for is being loaded
-    async with serving(moderator, settings, reopen) as running:
+    async with serving(moderator, settings, reopen, scorers) as running:
         loop.add_signal_handler(signal.SIGHUP, running.live.reload_soon)
         ending = stopping()
         announce(running)

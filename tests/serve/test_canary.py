@@ -9,14 +9,14 @@ import socket
 import grpc
 import pytest
 
-from guard import Conversation
+from guard import Candidate, Conversation
 from guard.engines.fake import FakeEngine
 from guard.errors import GuardError
 from guard.serve.grpc.servicer import SERVICE
 from guard.serve.limits import Limits
 from guard.v1 import moderation_pb2 as pb
 from tests.fixtures import http2
-from tests.fixtures.served import BrokenEngine, HeldEngine, Process, serve
+from tests.fixtures.served import BrokenEngine, HeldEngine, HeldReader, Process, serve
 
 CANARY = "kumquat"
 
@@ -41,12 +41,20 @@ async def test_calls(
     caplog.set_level(logging.DEBUG)
     answers: list[object] = []
     limits = Limits(conversation_characters=700, request_bytes=700_000)
-    async with serve(engine(), limits) as served:
-        try:
-            answers.append(await served.client.moderate(Conversation.of("hello", text)))
-        except GuardError as error:
-            answers += [error, error.__cause__, error.__context__]
-        answers += await served.client.moderate_each([Conversation.of(text), Conversation.of("hello")])
+    async with serve(engine(), limits, scorers={"helpful": HeldReader(held=False).scorer()}) as served:
+        client = served.client
+        for call in (
+            client.moderate(Conversation.of("hello", text)),
+            client.score("hello", f"{text} breaks"),
+            client.compare("hello", text, "hello", "safe"),
+            client.compare(text, "breaks", f"{text} again", "helpful"),
+        ):
+            try:
+                answers.append(await call)
+            except GuardError as error:
+                answers += [error, error.__cause__, error.__context__]
+        answers += await client.moderate_each([Conversation.of(text), Conversation.of("hello")])
+        answers += await client.score_each([Candidate.of("hello", text), Candidate.of(text, "breaks", text)])
     assert_clean(answers, caplog, capfd)
 
 

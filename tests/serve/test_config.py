@@ -67,6 +67,7 @@ def test_every_setting_has_a_variable_of_its_own_and_a_default() -> None:
         ("mode: lenient\n", ":1: mode: must be 'strict', 'balanced' or 'permissive' (given: 'lenient')"),
         ("limits: {queue_windows: 0}\n", ":1: limits.queue_windows: must be greater than or equal to 1 (given: 0)"),
         ("limits: {request_seconds: .inf}\n", ":1: limits.request_seconds: must be a finite number"),
+        ("reward_weights: {safe: .nan}\n", ":1: reward_weights.safe: must be a finite number"),
         ("- port\n", ":1: the document: must be a mapping (key: value)"),
         ("port: [", ":1: "),
     ],
@@ -75,6 +76,25 @@ def test_a_mistake_in_the_file_has_its_line_and_what_is_allowed(file: Path, text
     file.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(f"{file}{said}")):
         settings(file, [])
+
+
+def test_reward_models_and_weights_agree() -> None:
+    given = environment({"GUARD_SERVE_REWARDS": "{helpful: runs/bt}", "GUARD_SERVE_REWARD_WEIGHTS": "{helpful: 2}"})
+    assert (settings(None, given).rewards, settings(None, given).reward_weights) == (
+        {"helpful": "runs/bt"},
+        {"helpful": 2},
+    )
+    for key, value, said in (
+        (
+            "rewards",
+            {"safe": "fake"},
+            "rewards.safe: must be an identifier, and none of safe, not_refusal, undecided",
+        ),
+        ("rewards", {"a b": "fake"}, "rewards.a b: must be an identifier"),
+        ("reward_weights", {"kind": 1.0}, "reward_weights.kind: no such component; known: safe, not_refusal"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            settings(None, [Given("--reward", key, value)])
 
 
 def test_mistakes_name_the_variable_or_option() -> None:
@@ -106,6 +126,10 @@ def test_check_config_opens_what_the_settings_name(
     assert (code, "did you mean 'minimal'" in said) == (2, True)
     code, said = run("serve", "--config", file, "--check-config", "--model", tmp_path / "none", capsys=capsys)
     assert (code, "no such folder" in said) == (2, True)
+    assert run("serve", "--config", file, "--check-config", "--reward", "helpful=fake", capsys=capsys)[0] == 0
+    for reward, told in (("helpful", "must be NAME=MODEL"), ("safe=fake", "must be an identifier")):
+        code, said = run("serve", "--config", file, "--check-config", "--reward", reward, capsys=capsys)
+        assert (code, told in said) == (2, True)
     monkeypatch.setenv("GUARD_SERVE_API_KEYS", str(tmp_path / "keys.yaml"))
     code, said = run("serve", "--config", file, "--check-config", capsys=capsys)
     assert (code, "keys.yaml" in said) == (2, True)

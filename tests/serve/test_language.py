@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import httpx
 import pytest
 
-from guard import Conversation, Outcome
+from guard import Conversation, Outcome, Policy
 from guard.engines.fake import FakeEngine
+from guard.errors import DeadlineExceeded
+from guard.prompts.window import TokenizedConversation
 from guard.serve.http.table import TRANSLATORS
+from guard.serve.limits import Limits
 from tests.fixtures.served import serve
 from tests.serve.http.test_app import SOUND
 from tests.serve.test_monitor import passes
@@ -40,6 +45,41 @@ async def test_an_unsupported_language_is_incomplete_unless_it_is_flagged() -> N
     assert said[:3] == [("en", True), ("de", False), ("de", False)]
     assert said[4] is None
     assert [each.unjudged for each in verdicts] == [(), ("language: de",), ("language: de",), (), ()]
+
+
+async def test_a_language_that_is_not_identified_in_time_is_no_verdict() -> None:
+    gate = threading.Event()
+    async with serve(English(), Limits(request_seconds=0.3)) as served:
+        service = served.running.service
+        service._identifying.submit(gate.wait, 20)  # the thread is busy with what others have sent
+        began = asyncio.get_running_loop().time()
+        late = await asyncio.gather(*(served.client.moderate(of(ENGLISH)) for _ in range(8)), return_exceptions=True)
+        assert asyncio.get_running_loop().time() - began < 5
+        assert [type(each) for each in late] == [DeadlineExceeded] * 8
+        assert service.batcher.items == 0
+        gate.set()
+        verdict = await served.client.moderate(of(GERMAN))
+    assert (verdict.outcome, verdict.unjudged) == (Outcome.INCOMPLETE, ("language: de",))
+
+
+async def test_a_long_text_that_is_tokenized_delays_no_other_language() -> None:
+    reading, gate = threading.Event(), threading.Event()
+
+    class Slow(English):
+        def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
+            if len(conversation.judged.content) > 3000:
+                reading.set()
+                assert gate.wait(20)
+            return super().tokenize(conversation, policy)
+
+    async with serve(Slow()) as served:
+        waiting = asyncio.create_task(served.client.moderate(of(ENGLISH * 40)))
+        await asyncio.to_thread(reading.wait, 20)
+        verdict = await asyncio.wait_for(served.client.moderate(of(GERMAN)), 10)
+        assert verdict.outcome is Outcome.INCOMPLETE
+        assert not waiting.done()
+        gate.set()
+        assert (await waiting).outcome is Outcome.SAFE
 
 
 async def test_judge_says_the_language_and_judges() -> None:

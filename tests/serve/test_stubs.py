@@ -17,9 +17,8 @@ def test_stubs_are_generated_from_the_proto(tmp_path: Path) -> None:
     outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
     google = str(Path(status_pb2.__file__).parents[2])
     command = ["-m", "grpc_tools.protoc", "-I", "proto", "-I", google, *outputs]
-    subprocess.run(
-        [sys.executable, *command, "guard/v1/moderation.proto", "guard/v1/admin.proto"], cwd=ROOT, check=True
-    )
+    protos = [str(path.relative_to(ROOT / "proto")) for path in sorted((ROOT / "proto").rglob("*.proto"))]
+    subprocess.run([sys.executable, *command, *protos], cwd=ROOT, check=True)
     made = sorted((tmp_path / "guard" / "v1").iterdir())
     committed = [path for path in sorted((ROOT / "guard" / "v1").glob("*.py*")) if path.name != "__init__.py"]
     assert [path.name for path in made] == [path.name for path in committed] != []

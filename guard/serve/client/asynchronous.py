@@ -12,17 +12,19 @@ from guard.calibration import Mode
 from guard.conversation import Conversation, Message
 from guard.errors import GuardError
 from guard.policy import Policy
+from guard.reward.score import Comparison
+from guard.reward.scorer import Prompt
 from guard.serve.client import channel
 from guard.serve.client.fail_open import FailOpen, OnError, blocked_by, check_on_error, is_blocked
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
 from guard.serve.client.streaming import Outgoing
 from guard.serve.client.tls import Tls
+from guard.serve.core.candidate import Candidate, CandidateReward
 from guard.serve.core.info import ServiceInfo
 from guard.serve.core.origin import Priority
 from guard.serve.grpc.status import from_rpc
 from guard.serve.grpc.stream_messages import progress_from_proto, start_to_proto
 from guard.stream import Progress, StreamOptions
-from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from guard.verdict import Verdict
 
 
@@ -48,7 +50,7 @@ class AsyncGuardClient:
         self._metadata = channel.metadata(api_key, priority)
         self._session = Session(policy, mode, timeout_s, keep)
         self._channel = channel.opened_async(target, tls)
-        self._stub = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._methods = channel.methods(self._channel)
 
     async def __aenter__(self) -> AsyncGuardClient:
         return self
@@ -96,6 +98,46 @@ class AsyncGuardClient:
         """See GuardClient.moderate_each."""
         return await self._drive(self._session.moderate_each(conversations, policy, exclude, mode))
 
+    async def score(
+        self,
+        prompt: Prompt,
+        response: str,
+        reference: str | None = None,
+        refusable: bool = False,
+        components: Sequence[str] = (),
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> CandidateReward:
+        """See GuardClient.score."""
+        candidate = Candidate.of(prompt, response, reference, refusable)
+        return await self._drive(self._session.score(candidate, components, policy, exclude, mode))
+
+    async def score_each(
+        self,
+        candidates: Sequence[Candidate],
+        components: Sequence[str] = (),
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> list[CandidateReward | GuardError]:
+        """See GuardClient.score_each."""
+        return await self._drive(self._session.score_each(candidates, components, policy, exclude, mode))
+
+    async def compare(
+        self,
+        prompt: Prompt,
+        first: str,
+        second: str,
+        component: str | None = None,
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> Comparison:
+        """See GuardClient.compare."""
+        candidate = Candidate.of(prompt, first)
+        return await self._drive(self._session.compare(candidate, second, component, policy, exclude, mode))
+
     async def stream(
         self,
         deltas: AsyncIterable[str | bytes],
@@ -109,7 +151,7 @@ class AsyncGuardClient:
         """See GuardClient.stream. Close it (contextlib.aclosing) where it is left early."""
         start = start_to_proto(context, self._session.options(policy, exclude, mode), stream)
         outgoing = Outgoing(start)
-        call = self._stub.StreamModerate(outgoing.of_async(deltas), timeout=timeout_s, metadata=self._metadata)
+        call = self._methods["StreamModerate"](outgoing.of_async(deltas), timeout=timeout_s, metadata=self._metadata)
         try:
             async for response in call:
                 yield (progress := progress_from_proto(response))
@@ -129,7 +171,7 @@ class AsyncGuardClient:
                     await asyncio.sleep(step.seconds)
                 else:
                     try:
-                        response = await getattr(self._stub, step.method)(
+                        response = await self._methods[step.method](
                             step.request, timeout=step.timeout_s, metadata=self._metadata
                         )
                     except grpc.RpcError as error:

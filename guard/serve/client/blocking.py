@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,17 +15,19 @@ from guard.calibration import Mode
 from guard.conversation import Conversation, Message
 from guard.errors import GuardError
 from guard.policy import Policy
+from guard.reward.score import Comparison
+from guard.reward.scorer import Prompt
 from guard.serve.client import channel
 from guard.serve.client.fail_open import FailOpen, OnError, blocked_by, check_on_error, is_blocked
 from guard.serve.client.session import TIMEOUT_S, Pause, Session, Steps, T
 from guard.serve.client.streaming import Outgoing
 from guard.serve.client.tls import Tls
+from guard.serve.core.candidate import Candidate, CandidateReward
 from guard.serve.core.info import ServiceInfo
 from guard.serve.core.origin import Priority
 from guard.serve.grpc.status import from_rpc
 from guard.serve.grpc.stream_messages import progress_from_proto, start_to_proto
 from guard.stream import Progress, StreamOptions
-from guard.v1.moderation_pb2_grpc import ModerationServiceStub
 from guard.verdict import Verdict
 
 
@@ -74,12 +76,12 @@ class GuardClient:
 
     def _connect(self) -> None:
         self._channel = channel.opened(self.target, self._tls)
-        self._connected = ModerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._connected = channel.methods(self._channel)
         self._process = os.getpid()
 
     @property
-    def _stub(self) -> Any:
-        """That of a connection of this process: a fork has its parent's, of which it can make no use."""
+    def _methods(self) -> Mapping[str, Any]:
+        """Those of a connection of this process: a fork has its parent's, of which it can make no use."""
         if self._process != os.getpid():
             self._connect()
         return self._connected
@@ -150,6 +152,59 @@ class GuardClient:
         """
         return self._drive(self._session.moderate_each(conversations, policy, exclude, mode))
 
+    def score(
+        self,
+        prompt: Prompt,
+        response: str,
+        reference: str | None = None,
+        refusable: bool = False,
+        components: Sequence[str] = (),
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> CandidateReward:
+        """The reward of an answer, by the server's guard and reward models.
+
+        reference: an answer to beat, which reward models that only compare need. refusable: refusing is right, so that
+        `not_refusal` does not apply. components: those to compute; none: all. policy, exclude, mode: of the guard.
+        Raises as `moderate` does where the answer cannot be judged.
+        """
+        candidate = Candidate.of(prompt, response, reference, refusable)
+        return self._drive(self._session.score(candidate, components, policy, exclude, mode))
+
+    def score_each(
+        self,
+        candidates: Sequence[Candidate],
+        components: Sequence[str] = (),
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> list[CandidateReward | GuardError]:
+        """For each candidate, in order, its reward; one that cannot be judged has an `error` and the lowest reward.
+
+        They are sent as `moderate_each` sends conversations, and so a failed call is the error of the candidates in
+        it. Raises PolicyError or ConfigError for invalid options.
+        """
+        return self._drive(self._session.score_each(candidates, components, policy, exclude, mode))
+
+    def compare(
+        self,
+        prompt: Prompt,
+        first: str,
+        second: str,
+        component: str | None = None,
+        policy: Policy | str | None = None,
+        exclude: Collection[str] = (),
+        mode: Mode | None = None,
+    ) -> Comparison:
+        """Which of two answers is better: `p` is the probability that the first one is.
+
+        component: `safe`, or a reward model of the server's; None: its first reward model, or `safe` if it has none.
+        Raises as `moderate` does.
+        """
+        candidate = Candidate.of(prompt, first)
+        return self._drive(self._session.compare(candidate, second, component, policy, exclude, mode))
+
     def stream(
         self,
         deltas: Iterable[str | bytes],
@@ -169,7 +224,7 @@ class GuardClient:
         """
         start = start_to_proto(context, self._session.options(policy, exclude, mode), stream)
         outgoing = Outgoing(start)
-        call = self._stub.StreamModerate(outgoing.of(deltas), timeout=timeout_s, metadata=self._metadata)
+        call = self._methods["StreamModerate"](outgoing.of(deltas), timeout=timeout_s, metadata=self._metadata)
         try:
             for response in call:
                 yield (progress := progress_from_proto(response))
@@ -189,7 +244,7 @@ class GuardClient:
                     time.sleep(step.seconds)
                 else:
                     try:
-                        response = getattr(self._stub, step.method)(
+                        response = self._methods[step.method](
                             step.request, timeout=step.timeout_s, metadata=self._metadata
                         )
                     except grpc.RpcError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import grpc
 
@@ -12,12 +14,18 @@ from guard.errors import ConfigError
 from guard.serve import loopback
 from guard.serve.client.tls import Tls, credentials
 from guard.serve.core.origin import HEADER, PRIORITIES, Priority
-from guard.v1 import moderation_pb2 as pb
+from guard.v1 import moderation_pb2, reward_pb2
+from guard.v1.moderation_pb2_grpc import ModerationServiceStub
+from guard.v1.reward_pb2_grpc import RewardServiceStub
 
 _RETRIES = {
     "methodConfig": [
         {
-            "name": [{"service": pb.DESCRIPTOR.services_by_name["ModerationService"].full_name}],
+            "name": [
+                {"service": service.full_name}
+                for descriptor in (moderation_pb2.DESCRIPTOR, reward_pb2.DESCRIPTOR)
+                for service in descriptor.services_by_name.values()
+            ],
             "retryPolicy": {  # never RESOURCE_EXHAUSTED: immediate retries would increase the overload
                 "maxAttempts": 3,
                 "initialBackoff": "0.05s",
@@ -59,6 +67,11 @@ def opened_async(target: str, tls: Tls | None) -> grpc.aio.Channel:
     if secret is None:
         return grpc.aio.insecure_channel(target, options=options(target))
     return grpc.aio.secure_channel(target, secret, options=options(target))
+
+
+def methods(to_server: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[..., Any]]:
+    """The methods of all services on a channel, by name; no two services have one of the same name."""
+    return {**vars(ModerationServiceStub(to_server)), **vars(RewardServiceStub(to_server))}  # type: ignore[no-untyped-call]
 
 
 def metadata(api_key: str | None, priority: Priority = "interactive") -> tuple[tuple[str, str], ...]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf.message import Message as Proto
 
 from guard.calibration import Mode
 from guard.conversation import Conversation
-from guard.errors import GuardError, Overloaded, PolicyError, ServiceError, TooLarge
+from guard.errors import DeadlineExceeded, GuardError, Overloaded, PolicyError, ServiceError, TooLarge
 from guard.policy import Policy
+from guard.reward.score import Comparison
 from guard.serve.client.kept import KeptVerdicts
+from guard.serve.core.candidate import Candidate, CandidateReward
 from guard.serve.core.info import ServiceInfo
-from guard.serve.grpc import messages
+from guard.serve.grpc import messages, reward_messages
 from guard.serve.limits import BYTES_PER_TOKEN, Limits
 from guard.v1 import moderation_pb2 as pb
+from guard.v1 import reward_pb2
 from guard.verdict import Verdict
 
 CHUNK_BYTES = 256 << 10  # of one BatchModerate call: large enough to be cheap, small enough to be answered in seconds
@@ -25,6 +28,7 @@ TIMEOUT_S = 60.0  # the default time limit of a server's requests
 _LEAST_PAUSE_S = 0.05
 T = TypeVar("T")
 Answer = TypeVar("Answer", bound=Verdict | GuardError)
+Item = TypeVar("Item", bound=Proto)
 
 
 class Call(NamedTuple):
@@ -69,7 +73,7 @@ class Session:
         request = pb.ModerateRequest(conversation=messages.conversation_to_proto(conversation), options=options)
         if (kept := self._kept.get(request.conversation, options)) is not None:
             return kept
-        _bounded(request, Limits() if self._known is None else self._known.limits)
+        _bounded(request, self._limits)
         response = yield Call("Moderate", request, self.timeout_s)
         return self._seen(request.conversation, options, messages.verdict_from_proto(response.verdict))
 
@@ -98,31 +102,94 @@ class Session:
             return [error] * len(conversations)
         answers: list[Verdict | GuardError] = []
         for chunk in chunks(conversations, limits):
-            answers += yield from self._chunk(chunk, options, limits)
+            items = yield from self._chunk(
+                chunk, lambda part: pb.BatchModerateRequest(conversations=part, options=options), limits
+            )
+            for one, item in zip(chunk, items, strict=True):
+                answer = item if isinstance(item, GuardError) else messages.item_from_proto(item)
+                answers.append(self._seen(one, options, answer))
         return answers
 
+    def score(
+        self,
+        candidate: Candidate,
+        components: Sequence[str],
+        policy: Policy | str | None,
+        exclude: Collection[str],
+        mode: Mode | None,
+    ) -> Steps[CandidateReward]:
+        options = reward_messages.options_to_proto(components, self.options(policy, exclude, mode))
+        request = reward_pb2.ScoreRequest(candidate=reward_messages.candidate_to_proto(candidate), options=options)
+        _bounded(request, self._limits)
+        response = yield Call("Score", request, self.timeout_s)
+        return reward_messages.reward_from_proto(response.reward)
+
+    def score_each(
+        self,
+        candidates: Sequence[Candidate],
+        components: Sequence[str],
+        policy: Policy | str | None,
+        exclude: Collection[str],
+        mode: Mode | None,
+    ) -> Steps[list[CandidateReward | GuardError]]:
+        options = reward_messages.options_to_proto(components, self.options(policy, exclude, mode))
+        if not candidates:
+            return []
+        try:
+            limits = (yield from self.info()).limits
+        except ServiceError as error:
+            return [error] * len(candidates)
+        rewards: list[CandidateReward | GuardError] = []
+        for chunk in chunks(map(reward_messages.candidate_to_proto, candidates), limits):
+            for item in (
+                yield from self._chunk(
+                    chunk, lambda part: reward_pb2.BatchScoreRequest(candidates=part, options=options), limits
+                )
+            ):
+                rewards.append(item if isinstance(item, GuardError) else reward_messages.item_from_proto(item))
+        return rewards
+
+    def compare(
+        self,
+        first: Candidate,
+        second: str,
+        component: str | None,
+        policy: Policy | str | None,
+        exclude: Collection[str],
+        mode: Mode | None,
+    ) -> Steps[Comparison]:
+        request = reward_messages.compare_to_proto(first, second, component, self.options(policy, exclude, mode))
+        _bounded(request, self._limits)
+        response = yield Call("Compare", request, self.timeout_s)
+        return reward_messages.comparison_from_proto(response)
+
+    @property
+    def _limits(self) -> Limits:
+        """Those of the server, as far as they are known."""
+        return Limits() if self._known is None else self._known.limits
+
     def _chunk(
-        self, chunk: Sequence[pb.Conversation], options: pb.ModerationOptions, limits: Limits
-    ) -> Steps[list[Verdict | GuardError]]:
-        """The answers of one call, or of two if the server accepts only its halves."""
-        request = pb.BatchModerateRequest(conversations=chunk, options=options)
+        self, chunk: Sequence[Any], request_of: Callable[[Sequence[Any]], Proto], limits: Limits
+    ) -> Steps[list[Any]]:
+        """The items of one call, or of two if the server accepts only its halves; an error stands for each item of a
+        call that failed."""
+        request = request_of(chunk)
         try:
             _bounded(request, limits)
-            response = yield from self._patient("BatchModerate", request)
+            response = yield from self._patient(request.DESCRIPTOR.name.removesuffix("Request"), request)
             if len(response.items) != len(chunk):
-                raise ServiceError(f"the server sent {len(response.items)} answers for {len(chunk)} conversations")
+                raise ServiceError(f"the server sent {len(response.items)} answers for a batch of {len(chunk)}")
         except TooLarge as error:
             if len(chunk) == 1:
                 return [error]
             half = len(chunk) // 2
-            first = yield from self._chunk(chunk[:half], options, limits)
-            return first + (yield from self._chunk(chunk[half:], options, limits))
+            first = yield from self._chunk(chunk[:half], request_of, limits)
+            return first + (yield from self._chunk(chunk[half:], request_of, limits))
         except PolicyError:
-            raise  # an error of the options concerns all conversations
+            raise  # an error of the options concerns all
         except GuardError as error:
             return [error] * len(chunk)
-        answers = map(messages.item_from_proto, response.items)
-        return [self._seen(one, options, answer) for one, answer in zip(chunk, answers, strict=True)]
+        return list(response.items)
 
     def _seen(self, conversation: pb.Conversation, options: pb.ModerationOptions, answer: Answer) -> Answer:
         """The answer, which is kept if it is a verdict. Where it is by another model or policy than the server had
@@ -138,10 +205,14 @@ class Session:
     def _patient(self, method: str, request: Proto) -> Steps[Any]:
         """The response; an overloaded server is retried after its delay, within the timeout."""
         end = time.monotonic() + self.timeout_s
+        refused: Overloaded | None = None
         while True:
             try:
                 return (yield Call(method, request, end - time.monotonic()))
+            except DeadlineExceeded as late:  # of a last try, for which hardly any time was left
+                raise refused or late from None
             except Overloaded as error:
+                refused = error
                 # Jitter: clients that were refused together must not come back together.
                 pause = max(error.retry_after_s, _LEAST_PAUSE_S) * random.uniform(1, 2)
                 if time.monotonic() + pause > end:
@@ -153,18 +224,18 @@ class Session:
         return messages.options_to_proto(policy or self.policy, exclude, mode or self.mode)
 
 
-def chunks(conversations: Iterable[pb.Conversation], limits: Limits) -> Iterator[list[pb.Conversation]]:
-    """The conversations in order, cut so that a chunk of several takes no more than half of the server's queue."""
+def chunks(items: Iterable[Item], limits: Limits) -> Iterator[list[Item]]:
+    """Conversations or candidates in order, cut so that several take no more than half of the server's queue."""
     most = max(1, min(limits.batch_conversations, limits.queue_windows // 2))
     most_bytes = min(CHUNK_BYTES, limits.request_bytes // 2, limits.queue_tokens * BYTES_PER_TOKEN // 2)
-    chunk: list[pb.Conversation] = []
+    chunk: list[Item] = []
     total = 0
-    for conversation in conversations:
-        size = conversation.ByteSize()
+    for item in items:
+        size = item.ByteSize()
         if chunk and (total + size > most_bytes or len(chunk) == most):
             yield chunk
             chunk, total = [], 0
-        chunk.append(conversation)
+        chunk.append(item)
         total += size
     if chunk:
         yield chunk

@@ -55,6 +55,15 @@ class Observer:
     def batch(self, windows: int, tokens: int, padded: int, seconds: float) -> None:
         """The engine has answered a batch of so many tokens, with and without padding."""
 
+    def reward_load(self, component: str, now: Callable[[], int]) -> None:
+        """How to ask for how many answers a reward model has accepted and not yet scored."""
+
+    def reward_batch(self, component: str, answers: int, seconds: float) -> None:
+        """A reward model has scored a batch of answers."""
+
+    def unrewarded(self, reason: str) -> None:
+        """An answer that could not be judged, for this kind of error, has the lowest reward."""
+
 
 class Observers(Observer):
     """Reports to several."""
@@ -100,6 +109,18 @@ class Observers(Observer):
     def batch(self, windows: int, tokens: int, padded: int, seconds: float) -> None:
         for one in self.each:
             one.batch(windows, tokens, padded, seconds)
+
+    def reward_load(self, component: str, now: Callable[[], int]) -> None:
+        for one in self.each:
+            one.reward_load(component, now)
+
+    def reward_batch(self, component: str, answers: int, seconds: float) -> None:
+        for one in self.each:
+            one.reward_batch(component, answers, seconds)
+
+    def unrewarded(self, reason: str) -> None:
+        for one in self.each:
+            one.unrewarded(reason)
 
 
 @contextmanager

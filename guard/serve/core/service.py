@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib.metadata import version
 from operator import attrgetter
@@ -19,7 +19,7 @@ from guard.policy import Policy
 from guard.prompts.window import Score, Window
 from guard.serve.core.audit import AuditLog
 from guard.serve.core.disclosure import Scores, disclosed
-from guard.serve.core.errors import public
+from guard.serve.core.errors import public, publicly
 from guard.serve.core.info import ServiceInfo
 from guard.serve.core.language import UnsupportedLanguage, noted
 from guard.serve.core.observer import Load, Observer
@@ -67,11 +67,13 @@ class Service:
         # long to prepare delays only requests with policies of their own.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="guard-tokenizer")
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="guard-policies")
+        # Not behind long texts that are tokenized: the verdicts on short ones wait for it.
+        self._identifying = ThreadPoolExecutor(1, thread_name_prefix="guard-languages")
 
     async def __aenter__(self) -> Self:
         await self._run(self._preparing, self.moderator.engine.warm)
         if self._unsupported_language is not None:
-            await self._run(self._preparing, identify, "warm")
+            await self._run(self._identifying, identify, "warm")
         await self.batcher.__aenter__()
         return self
 
@@ -79,6 +81,7 @@ class Service:
         await self.drain()
         self._tokenizing.shutdown(wait=False)
         self._preparing.shutdown(wait=False)
+        self._identifying.shutdown(wait=False)
 
     async def drain(self) -> None:
         """Refuses new requests, and returns when the accepted ones are answered."""
@@ -99,7 +102,7 @@ class Service:
 
     async def info(self, options: Options) -> ServiceInfo:
         """What it judges by under these options. Raises InvalidInput or PolicyError."""
-        return await self._public(self._info(options))
+        return await publicly(self._info(options))
 
     @property
     def policy_names(self) -> tuple[str, ...]:
@@ -114,7 +117,7 @@ class Service:
         """The policy of these options. Raises InvalidInput, PolicyError, or UnknownPolicy."""
         if options == Options():
             return self.moderator.policy
-        return await self._public(self._run(self._preparing, self._policies.of, options))
+        return await publicly(self._run(self._preparing, self._policies.of, options))
 
     async def judge(self, request: Request) -> list[Answer]:
         """A verdict or error for each conversation, in order, with scores as exact as callers may know them.
@@ -133,7 +136,7 @@ class Service:
         try:
             if (caller := CALLER.get()) is not None:
                 caller.spend(len(request.conversations))
-            answers = await self._public(self._judge(request))
+            answers = await publicly(self._judge(request))
         except GuardError as error:
             self.observer.refused(type(error).__name__)
             if not isinstance(error, Overloaded):  # a flood must not push lines of verdicts out of the log
@@ -150,18 +153,7 @@ class Service:
 
     async def _log(self, request: Request, answers: Sequence[Answer]) -> None:
         if self._audit is not None:
-            await self._public(self._audit.judged(request, answers))
-
-    async def _public(self, answering: Awaitable[T]) -> T:
-        try:
-            return await answering
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # the caller is gone
-                raise
-            raise public(error) from None  # from inside, where it would leave the caller without an answer
-        except Exception as error:  # noqa: BLE001 - passed on to the caller
-            raise public(error) from None
+            await publicly(self._audit.judged(request, answers))
 
     async def _info(self, options: Options) -> ServiceInfo:
         policy = await self._run(self._preparing, self._policies.of, options)
@@ -205,7 +197,7 @@ class Service:
             if self._unsupported_language is None:
                 return await run_async(steps, request, ask)
             # While the engine works, and within the same deadline.
-            identifying = asyncio.ensure_future(self._run(self._tokenizing, _identified, conversations))
+            identifying = asyncio.ensure_future(self._run(self._identifying, _identified, conversations))
             try:
                 judged = await run_async(steps, request, ask)
                 return list(map(self._noted, conversations, judged, await identifying))

@@ -16,7 +16,9 @@ from guard.errors import ServiceError
 from guard.serve.config import Settings
 from guard.serve.core.keys import Keys
 from guard.serve.core.live import Live
+from guard.serve.core.rewards import Rewards
 from guard.serve.grpc import admin
+from guard.serve.grpc import rewards as reward_service
 from guard.serve.grpc.servicer import SERVICE, handlers
 from guard.serve.tls import Certificates
 
@@ -39,18 +41,25 @@ class Listener:
 
 @asynccontextmanager
 async def listening(
-    live: Live, keys: Keys | None, certificates: Certificates | None, address: str, settings: Settings
+    live: Live,
+    rewards: Rewards,
+    keys: Keys | None,
+    certificates: Certificates | None,
+    address: str,
+    settings: Settings,
 ) -> AsyncIterator[Listener]:
     """A listener at host:port. Raises ServiceError if it cannot listen."""
     server = grpc.aio.server(options=_options(settings))
-    server.add_generic_rpc_handlers((handlers(live, keys),))
+    server.add_generic_rpc_handlers((handlers(live, keys), reward_service.handlers(live, rewards, keys)))
     if keys is not None:
         server.add_generic_rpc_handlers((admin.handlers(live, keys),))
     health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    for name in (SERVICE, reward_service.SERVICE):
+        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     if settings.reflection and not settings.hardened:
-        names = [SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
+        names = [SERVICE, reward_service.SERVICE, reflection.SERVICE_NAME]
+        names.append(health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         names += [] if keys is None else [admin.SERVICE]
         reflection.enable_server_reflection(names, server)
     try:

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -19,33 +20,39 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from guard.errors import DeadlineExceeded, ServiceError, TooLarge
+from guard.serve.core.candidate import RewardRequest
 from guard.serve.core.errors import public
 from guard.serve.core.keys import Keys, Scope
 from guard.serve.core.live import Live
 from guard.serve.core.origin import admitted
 from guard.serve.core.request import Request as Asked
+from guard.serve.core.rewards import Rewards
 from guard.serve.core.service import Service
 from guard.serve.http.body import parse
 from guard.serve.http.openapi import document
 from guard.serve.http.status import retry_after, status
-from guard.serve.http.table import TRANSLATORS
-from guard.serve.http.translator import Context, Judged, Translator
+from guard.serve.http.table import REWARD_TRANSLATORS, TRANSLATORS
+from guard.serve.http.translator import Context, Format, Judged, RewardTranslator, Translator
 from guard.serve.metrics import CONTENT_TYPE, Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _NOBODY = 499  # reads the answer: what nginx logs for a caller that is gone
 T = TypeVar("T")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Answering = Callable[[Service, Request], Awaitable[Any]]
+FORMATS: tuple[Format[Any], ...] = (*TRANSLATORS, *REWARD_TRANSLATORS)
 
 
 class _Gone(Exception):
     """The caller has closed its connection."""
 
 
-def app(live: Live, metrics: Metrics, keys: Keys | None) -> ASGIApp:
+def app(live: Live, rewards: Rewards, metrics: Metrics, keys: Keys | None) -> ASGIApp:
     """The application of a service, for any ASGI server. keys: None where no key is needed."""
-    routes = [Route(each.path, _translated(each, live, keys), methods=["POST"]) for each in TRANSLATORS]
-    described = _json(document(TRANSLATORS))
+    answering: list[tuple[Format[Any], Answering]] = [(each, partial(_answer, each)) for each in TRANSLATORS]
+    answering += [(each, partial(_reward, each, rewards)) for each in REWARD_TRANSLATORS]
+    routes = [Route(each.path, _translated(each, live, keys, by), methods=["POST"]) for each, by in answering]
+    described = _json(document(FORMATS))
 
     async def health(_: Request) -> Response:
         return Response(_json({"status": "ok"}), media_type="application/json")
@@ -71,8 +78,9 @@ def app(live: Live, metrics: Metrics, keys: Keys | None) -> ASGIApp:
     return Starlette(routes=routes, exception_handlers=errors)
 
 
-def _translated(translator: Translator[Any], live: Live, keys: Keys | None) -> Handler:
-    """The endpoint of a wire format. Whatever goes wrong is an answer in the format's own shape."""
+def _translated(translator: Format[Any], live: Live, keys: Keys | None, by: Answering) -> Handler:
+    """The endpoint of a wire format. by: how the core answers it. Whatever goes wrong is an answer in the format's own
+    shape."""
 
     async def answer(request: Request) -> Response:
         started = time.perf_counter()
@@ -83,7 +91,7 @@ def _translated(translator: Translator[Any], live: Live, keys: Keys | None) -> H
         with observer.call(translator.path, request.headers):
             try:
                 with _allowed(keys, request, "moderate"), live.use() as service:
-                    number, body = 200, await _answer(translator, service, request)
+                    number, body = 200, await by(service, request)
             except (_Gone, ClientDisconnect):
                 pass
             except Exception as problem:  # noqa: BLE001 - passed on to the caller
@@ -110,6 +118,12 @@ async def _answer(translator: Translator[Any], service: Service, request: Reques
     work = translator.plan(sent, context)
     judging = asyncio.gather(*(_judged(translator, service, each) for each in work.requests))
     return work.reply(await _unless_gone(request, judging))
+
+
+async def _reward(translator: RewardTranslator[Any], rewards: Rewards, service: Service, request: Request) -> Any:
+    sent = await _sent(translator.body, service, request)
+    scoring = rewards.score(service, RewardRequest(tuple(translator.candidates(sent))))
+    return translator.reply(sent, await _unless_gone(request, scoring))
 
 
 async def _sent(kind: type[BaseModel], service: Service, request: Request) -> BaseModel:
@@ -152,7 +166,7 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
 
 
 async def _no_such_path(request: Request, _: Exception) -> Response:
-    paths = ", ".join(each.path for each in TRANSLATORS)
+    paths = ", ".join(each.path for each in FORMATS)
     return _plain(404, f"no such path; known: {paths}, /healthz, /readyz, /metrics, /openapi.json")
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from guard.errors import DISTRIBUTION
-from guard.serve.http.translator import Translator
+from guard.serve.http.translator import Format
 
 _ERRORS = {
     "400": "The request cannot be judged; the message says why.",
@@ -19,11 +19,11 @@ _ERRORS = {
 }
 
 
-def document(translators: Sequence[Translator[Any]]) -> dict[str, Any]:
+def document(formats: Sequence[Format[Any]]) -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     schemas: dict[str, Any] = {}
     paths: dict[str, Any] = {}
-    for each in translators:
+    for each in formats:
         schema = each.body.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {})
         schemas[each.body.__name__] = schema
@@ -37,12 +37,12 @@ def document(translators: Sequence[Translator[Any]]) -> dict[str, Any]:
     info = {
         "title": "guard",
         "version": version(DISTRIBUTION),
-        "description": "Verdicts of a safety guard, in the wire formats of the clients that ask for them.",
+        "description": "Verdicts of a safety guard and rewards, in the wire formats of the clients that ask for them.",
     }
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
 
 
-def _operation(translator: Translator[Any]) -> dict[str, Any]:
+def _operation(translator: Format[Any]) -> dict[str, Any]:
     name = translator.body.__name__
     answers: dict[str, Any] = {code: {"description": text} for code, text in _ERRORS.items()}
     answers["200"] = {"description": "Judged.", "content": {"application/json": {"schema": translator.response}}}

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from guard.serve.config import Settings
 from guard.serve.core.keys import Keys
 from guard.serve.core.live import Live
+from guard.serve.core.rewards import Rewards
 from guard.serve.core.service import Service
 from guard.serve.http import listener
 from guard.serve.http.app import app
@@ -28,6 +29,7 @@ async def prepare(service: Service) -> None:
 
 def listening(
     live: Live,
+    rewards: Rewards,
     metrics: Metrics,
     keys: Keys | None,
     certificates: Certificates | None,
@@ -36,7 +38,7 @@ def listening(
 ) -> AbstractAsyncContextManager[Listener]:
     """A listener on the port. Raises ServiceError if it cannot listen."""
     return listener.listening(
-        app(live, metrics, keys),
+        app(live, rewards, metrics, keys),
         settings.host,
         port,
         option="--rest-port",

@@ -17,15 +17,7 @@ from guard.errors import (
     Unauthenticated,
     UnknownPolicy,
 )
-
-
-class Unjudged(InvalidInput):
-    """A verdict INCOMPLETE in a format that has no word for it: failing must not pass for safe."""
-
-    def __init__(self, unjudged: tuple[str, ...] = ()) -> None:
-        what = f": {', '.join(unjudged)[:500]}" if unjudged else ", for example a script it does not know"
-        super().__init__(f"a part of the content cannot be judged{what}")
-
+from guard.serve.core.errors import Unjudged
 
 # The first kind that fits counts.
 _TABLE: Mapping[type[GuardError], int] = {

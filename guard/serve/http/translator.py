@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from guard.errors import GuardError
+from guard.errors import GuardError, InvalidInput
 from guard.policy import Policy
+from guard.serve.core.candidate import Candidate, CandidateReward
 from guard.serve.core.request import Request
 from guard.serve.core.service import Answer
 from guard.verdict import Verdict
@@ -66,9 +67,9 @@ class Work:
     reply: Callable[[Sequence[Judged]], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Translator(Generic[Sent]):
-    """A wire format: a row of `table`. `plan` and the reply raise GuardErrors, which `error` renders.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format(Generic[Sent]):
+    """A wire format: the body that its clients send, and the bodies that they understand.
 
     error: the HTTP status and the error to the body. statuses: where they differ from the usual ones (`status`).
     """
@@ -76,8 +77,22 @@ class Translator(Generic[Sent]):
     path: str
     summary: str
     body: type[Sent]
-    plan: Callable[[Sent, Context], Work]
     error: Callable[[int, GuardError], Any]
     response: Mapping[str, Any]  # a JSON Schema
     statuses: Mapping[type[GuardError], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translator(Format[Sent]):
+    """A format of moderation: a row of `table`. `plan` and the reply raise GuardErrors, which `error` renders."""
+
+    plan: Callable[[Sent, Context], Work]
     prepare: Callable[[Policy], None] | None = None  # what `plan` and the reply need of a policy; may take a second
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardTranslator(Format[Sent]):
+    """A format of rewards: a row of `table`. `candidates` and the reply raise GuardErrors, which `error` renders."""
+
+    candidates: Callable[[Sent], Sequence[Candidate | InvalidInput]]
+    reply: Callable[[Sent, Sequence[CandidateReward]], Any]

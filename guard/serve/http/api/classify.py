@@ -11,9 +11,9 @@ from pydantic import WithJsonSchema
 
 from guard.conversation import Conversation
 from guard.errors import GuardError, InvalidInput
+from guard.serve.core.errors import Unjudged
 from guard.serve.core.request import Request
 from guard.serve.http import models
-from guard.serve.http.status import Unjudged
 from guard.serve.http.translator import Body, Context, Judged, Translator, Work
 from guard.verdict import Outcome, Verdict
 

@@ -10,9 +10,9 @@ from pydantic import Field
 from guard.conversation import Conversation
 from guard.errors import GuardError, InvalidInput, TooLarge
 from guard.policy import Policy
+from guard.serve.core.errors import Unjudged
 from guard.serve.core.request import Request
 from guard.serve.http import models
-from guard.serve.http.status import Unjudged
 from guard.serve.http.translator import Body, Context, Judged, Translator, Work
 from guard.verdict import Outcome, Verdict
 

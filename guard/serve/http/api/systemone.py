@@ -10,6 +10,7 @@ from pydantic import Field, WithJsonSchema
 
 from guard.conversation import Conversation
 from guard.errors import InvalidInput
+from guard.serve.core.errors import Unjudged
 from guard.serve.http import models
 from guard.serve.http.api.openai_error import error
 from guard.serve.http.api.questions import (
@@ -22,7 +23,6 @@ from guard.serve.http.api.questions import (
     requests,
     tokens,
 )
-from guard.serve.http.status import Unjudged
 from guard.serve.http.translator import Body, Context, Judged, Translator, Work
 
 _ANY = {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array"}]}
