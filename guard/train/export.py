@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,8 +52,8 @@ def export(
         data = Path(record["config"]["data"])
         if data.exists():  # else reported below
             check_unchanged(record, "data", contents(data), str(data), "restore it, or name dev rows with --data")
-    columns = record["config"].get("columns")
-    dev = None if data is None else _dev_rows(data, _policy(run, as_released), columns)  # before what takes long
+    # Before what takes long.
+    dev = None if data is None else _dev_rows(data, _policy(run, as_released), record["config"])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         folder = Path(scratch) / "bundle"
@@ -99,11 +99,13 @@ def _policy(run: Path, as_released: AsReleased | None) -> Policy:
     return policy_of(str(run), as_released)
 
 
-def _dev_rows(data: Path, rules: Policy, columns: str | None) -> list[Example]:
-    from guard.data.dataset.examples import load_examples
+def _dev_rows(data: Path, rules: Policy, config: Mapping[str, Any]) -> list[Example]:
+    """Those of the languages that the guard was trained for."""
+    from guard.data.dataset.examples import load_examples, of_languages
 
     try:
-        return load_examples(data, "dev", rules, columns)
+        examples = load_examples(data, "dev", rules, config.get("columns"))
+        return of_languages(examples, config.get("languages") or (), str(data))
     except DataError as problem:
         raise BundleError(f"no dev rows to calibrate on: {problem}; name them with --data") from None
 

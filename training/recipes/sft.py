@@ -50,7 +50,7 @@ def main(path: str, overrides: list[str]) -> None:
     from transformers import EarlyStoppingCallback
     from trl import SFTConfig
 
-    from guard.data.dataset.examples import load_examples, load_rules
+    from guard.data.dataset.examples import load_examples, load_rules, of_languages
     from guard.policy.route import between
     from guard.train.augment.padding import benign
     from guard.train.causal import base as bases
@@ -60,7 +60,7 @@ def main(path: str, overrides: list[str]) -> None:
     from guard.train.causal.groups import EpochBatches, Sizes
     from guard.train.causal.other_policies import OtherPolicies
     from guard.train.causal.qlora import four_bits
-    from guard.train.causal.rows import check_codes, count_windowed, of_languages, replay_rows, rule_rows, training_rows
+    from guard.train.causal.rows import check_codes, count_windowed, replay_rows, rule_rows, training_rows
     from guard.train.causal.trainer import DevSet, VerdictTrainer
     from guard.train.common.plot import draw_history
     from guard.train.common.precision import trains_in_bf16

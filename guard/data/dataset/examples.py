@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -102,3 +102,14 @@ def _policy_of(domain: str, rules: tuple[tuple[str, str], ...]) -> Policy:
 @functools.cache
 def _category(place: int, name: str, definition: str) -> Category:
     return Category(code(place), name, definition)
+
+
+def of_languages(examples: Sequence[Example], languages: Sequence[str], where: str) -> list[Example]:
+    """The examples of these languages, all where none are given. DataError if none is left."""
+    if not languages:
+        return list(examples)
+    kept = [example for example in examples if example.language in languages]
+    if not kept:
+        there = ", ".join(sorted({example.language for example in examples})) or "none"
+        raise DataError(f"{where}: no row is of the languages {', '.join(languages)}; there are: {there}")
+    return kept

@@ -91,17 +91,6 @@ def rule_rows(
     return found
 
 
-def of_languages(examples: Sequence[Example], languages: Sequence[str], where: str) -> list[Example]:
-    """The examples of these languages, all where none are given. DataError if none is left."""
-    if not languages:
-        return list(examples)
-    kept = [example for example in examples if example.language in languages]
-    if not kept:
-        there = ", ".join(sorted({example.language for example in examples})) or "none"
-        raise DataError(f"{where}: no row is of the languages {', '.join(languages)}; there are: {there}")
-    return kept
-
-
 def check_codes(examples: Sequence[Example], rules: Policy, data: Path) -> None:
     """DataError if categories of the rows are unknown to the policy; tells which policy the data was built for."""
     strange: dict[str, int] = {}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from guard import policy
 from guard.conversation import Conversation, Example
+from guard.data.dataset.examples import of_languages
 from guard.errors import DataError
 from guard.policy import Category, Policy
 from guard.policy.route import between
@@ -27,7 +28,7 @@ from guard.train.augment.padding import benign
 from guard.train.causal import groups as grouping
 from guard.train.causal.groups import EpochBatches, Group, Sizes, draws, together
 from guard.train.causal.other_policies import OtherPolicies
-from guard.train.causal.rows import DETAILS, TrainingRow, answer, count_windowed, of_languages
+from guard.train.causal.rows import DETAILS, TrainingRow, answer, count_windowed
 from tests.fixtures import tiny_causal, tiny_released
 
 RULES = policy.load("minimal")
