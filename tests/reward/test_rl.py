@@ -42,7 +42,7 @@ def train(folder: Path, *changes: str):
     script, config = (assets.asset(f"training/{path}") for path in ("recipes/rl.py", "configs/rl.yaml"))
     places = [f"base={folder / 'base.gguf'}", f"data={folder / 'prompts.jsonl'}", f"out={folder / 'run'}"]
     given = ["guard=fake", "policy=minimal", f"reward_model={folder / 'helpful-1'}", "held_out=0.3", "device=cpu"]
-    short = ["completion_tokens=8", "prompt_tokens=200", "trainer.max_steps=2", "trainer.num_generations=4"]
+    short = ["completion_tokens=8", "trainer.max_steps=2", "trainer.num_generations=4"]
     small = ["trainer.per_device_train_batch_size=4", "checkpoint_steps=1"]
     return warm.python("-P", script, config, *places, *given, *short, *small, *changes)
 

@@ -61,7 +61,6 @@ class Config:
     weights: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     lowest: float | None = None
     held_out: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    prompt_tokens: PositiveInt = 512
     completion_tokens: PositiveInt = 64
     checkpoint_steps: PositiveInt = 50
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -83,7 +82,6 @@ def main(path: str, overrides: list[str]) -> None:
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
     from guard.reward.base import Base
-    from guard.reward.prompts import RewardPrompts
     from guard.train.causal import base as bases
     from guard.train.causal import run_folder
     from guard.train.causal.checkpoint import loadable, model_folder
@@ -94,9 +92,7 @@ def main(path: str, overrides: list[str]) -> None:
     cuda = bases.on_cuda(config.device, 1, False, path)
     bf16 = trains_in_bf16(config.precision, cuda)
     base_model, data, out = loadable(config.base), Path(config.data), Path(config.out)
-    prompts = RewardPrompts.load(
-        bases.tokenizer_of(base_model), config.prompt_tokens + config.completion_tokens, config.completion_tokens
-    )
+    bases.tokenizer_of(base_model)  # a base that is none is told before the rows are read
     train, apart = held_out(load_rows(data), config.held_out, config.seed)
     if not train:
         raise DataError(f"{data}: held_out={config.held_out:g} leaves no prompts to learn from")
@@ -150,7 +146,8 @@ def main(path: str, overrides: list[str]) -> None:
 
     def measured(model: Any) -> dict[str, float]:
         """The components on held-out prompts, each answered once."""
-        return report(reward, apart, answers(Base(model, prompts.pad), prompts, apart, config.seed))
+        base = Base(model, trainer.processing_class.pad_token_id)
+        return report(reward, apart, answers(base, tokenizer, apart, config.completion_tokens, config.seed))
 
     before = measured(trainer.accelerator.unwrap_model(trainer.model))
     print(f"held out before: {before}", flush=True)
@@ -177,15 +174,19 @@ def main(path: str, overrides: list[str]) -> None:
     print(f"{out}: done; {json.dumps({'before': before, 'after': after})}")
 
 
-def answers(base: Any, prompts: Any, rows: Sequence[RewardRow], seed: int) -> list[str]:
-    """An answer of the policy to each prompt, the same for the same weights."""
-    from guard.reward.judging import decoded, seed_of
+def answers(base: Any, tokenizer: Any, rows: Sequence[RewardRow], tokens: int, seed: int) -> list[str]:
+    """An answer of the policy to each prompt, rendered as TRL renders what it learns from; the same for the same
+    weights."""
+    from guard.reward.judging import seed_of
 
     adapter = "default" if hasattr(base.model, "peft_config") else None
-    asked = [prompts.dialogue(row.prompt)[0].ids for row in rows]
+    asked = [
+        tuple(tokenizer.apply_chat_template(plain_messages(row.prompt), add_generation_prompt=True, return_dict=False))
+        for row in rows
+    ]
     seeds = [seed_of(seed, ids) for ids in asked]
-    replies = base.sample(asked, 1, prompts.reply_tokens, seeds, prompts.chat.end, adapter)
-    return [decoded(prompts, reply) for (reply,) in replies]
+    replies = base.sample(asked, 1, tokens, seeds, [tokenizer.eos_token_id], adapter)
+    return [tokenizer.decode(reply, skip_special_tokens=True) for (reply,) in replies]
 
 
 def report(reward: RewardFunction, rows: Sequence[RewardRow], texts: Sequence[str]) -> dict[str, float]:
