@@ -89,5 +89,5 @@ def prefix_of(past: Any) -> list[tuple[Tensor, Tensor]]:
 
 def shares_prefix(model: nn.Module) -> bool:
     """Whether a model, whatever it is wrapped in, has this attention."""
-    config: Any = getattr(model, "config", None)
+    config: Any = getattr(getattr(model, "module", model), "config", None)  # that of a parallel model is inside
     return getattr(config, "_attn_implementation", None) == NAME

@@ -54,7 +54,16 @@ def test_the_run_learns_and_tells_what_made_it(run: Path) -> None:
     assert 0 < record["trained_parameters"] < record["parameters"]
     assert record["config"]["trainer"]["learning_rate"] == pytest.approx(1e-2)
     assert record["config"]["augmentation"]["drop"] == pytest.approx(0.1)
-    names = {"adapter", "tokenizer.json", "policy.yaml", "run.json", "started.json", "history.png", "checkpoints"}
+    names = {
+        ".lock",
+        "adapter",
+        "tokenizer.json",
+        "policy.yaml",
+        "run.json",
+        "started.json",
+        "history.png",
+        "checkpoints",
+    }
     assert {path.name for path in run.iterdir()} == names
     assert (run / "adapter" / "adapter_model.safetensors").is_file()
     assert (run / "history.png").read_bytes().startswith(b"\x89PNG")

@@ -131,6 +131,7 @@ def test_the_run_learns_and_tells_what_made_it(world: World, run: Path) -> None:
         "model.safetensors",
         "policy.yaml",
         "run.json",
+        ".lock",
         "started.json",
         "tokenizer.json",
     }
