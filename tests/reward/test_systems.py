@@ -10,8 +10,6 @@ import pytest
 from guard import assets
 from tests.fixtures import tiny_causal, tiny_encoder, tiny_reward, warm
 
-# Reasons are imitated for long; of what the model then writes itself, little is enough.
-JUDGED = ("reply_tokens=40", "judgements=2", "epochs=1", "stages.imitate.epochs=6")
 # By system: configuration, rows, changes. The rows say nothing by length or position.
 TWINS = {
     "bt": ("reward-bt", "pairs", ("epochs=2",)),
@@ -24,14 +22,6 @@ TWINS = {
     "genrm": ("reward-pair", "pairs", ("epochs=5", "trainer.learning_rate=5e-3")),
     "kto": ("reward-dpo", "pairs", ()),
     "dpo": ("reward-dpo", "pairs", ()),
-    "verifier-cot": ("reward-judge", "pairs", ("reply_tokens=48", "epochs=6")),
-    "cot-genrm": (
-        "reward-judge",
-        "pairs",
-        (*JUDGED, "stages.star.learning_rate=2e-3", "stages.star-dpo.learning_rate=5e-4"),
-    ),
-    "con-j": ("reward-judge", "pairs", (*JUDGED, "stages.contrast.learning_rate=5e-4")),
-    "djpo": ("reward-judge", "pairs", (*JUDGED, "stages.judge.learning_rate=5e-4")),
 }
 COMMON = (
     *("max_tokens=256", "held_out=0.3", "epochs=2", "least_label_mass=0", "device=cpu"),
