@@ -193,7 +193,8 @@ async def overload(scale: float) -> dict[str, Any]:
 
 
 async def shutdown(scale: float) -> dict[str, Any]:
-    """SIGTERM under load: every call that was accepted is answered, every other one is told to go elsewhere."""
+    """SIGTERM under load: how calls end. A call that was accepted and whose connection then broke is a ServiceError,
+    as is one that came too late, so that `lost` counts only what hung or ended otherwise."""
     calls: Counter[str] = Counter()
     seconds = []
     for _ in range(max(3, round(50 * scale))):
