@@ -23,7 +23,8 @@ from guard.data.dataset.examples import load_examples
 from guard.train.augment.augmentation import Augmentation
 from guard.train.augment.padding import Pool
 from guard.train.causal.base import prompts_of, tokenizer_of
-from guard.train.causal.groups import EpochBatches, Group, Sizes
+from guard.train.causal.group import Group, Sizes
+from guard.train.causal.groups import EpochBatches
 from guard.train.causal.rows import training_rows
 from guard.train.causal.step import tensors, verdict_loss
 from guard.train.causal.trainer import freeze

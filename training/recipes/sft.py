@@ -57,7 +57,8 @@ def main(path: str, overrides: list[str]) -> None:
     from guard.train.causal import run_folder as folder
     from guard.train.causal.checkpoint import loadable
     from guard.train.causal.dev_eval import dev_sample
-    from guard.train.causal.groups import EpochBatches, Sizes
+    from guard.train.causal.group import Sizes
+    from guard.train.causal.groups import EpochBatches
     from guard.train.causal.other_policies import OtherPolicies
     from guard.train.causal.qlora import four_bits
     from guard.train.causal.rows import check_codes, count_windowed, replay_rows, rule_rows, training_rows

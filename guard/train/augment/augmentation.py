@@ -47,7 +47,10 @@ class Augmentation:
     prefixes: Annotated[tuple[Prefix, ...], Field(min_length=1)] = ("S",)
     """Prefixes of new codes, of which one is drawn. Letters only."""
     drop: Share = 0.5
-    """A random subset of the categories is not in force; what violates only those is safe."""
+    """A random subset of the categories, of any size, is not in force; what violates only those is safe."""
+    contrast: Share = 0.0
+    """The same rows are shown under a random part of the categories and under the rest, in one step, so that nothing
+    but the policy tells their labels apart. (Instead of `drop`.)"""
     incomplete: frozenset[str] = frozenset()
     """Sources that may not list all categories that a row violates: nothing is left out for their rows."""
     names_only: Share = 0.2

@@ -2,8 +2,9 @@
 
 The rows of a group share the policy's words, which a step so computes once (guard.train.causal.step). Which part of a
 policy is in force, in which order, under which codes and in how much detail is drawn for each group, and the labels of
-its rows follow: a row that violates only what was left out is safe there. Groups are put together into batches of like
-numbers of rows, as some policies have few rows.
+its rows follow: a row that violates only what was left out is safe there. In a pair of groups the same rows stand under
+a part of the categories and under the rest, so that nothing but the policy tells their labels apart. Groups are put
+together into batches of like numbers of rows, as some policies have few rows.
 
 A batch depends on the seed and its place alone, so a resumed run is shown what the killed one would have been. Heavy
 rows come several times instead of with a larger loss: each draw has another disguise, policy and window, and no single
@@ -26,58 +27,16 @@ from guard.prompts.window import Ids
 from guard.train.augment import policy_views as views
 from guard.train.augment.augmentation import Augmentation, Augmented, augment
 from guard.train.augment.padding import Pool
+from guard.train.causal.group import Batch, Group, Sizes, together
 from guard.train.causal.other_policies import OtherPolicies
 from guard.train.causal.rows import DETAILS, TrainingRow, answer
 from guard.train.common.sampling import holding
 
 CHUNK = 8192  # draws among which groups of near lengths are made
-PACK = 12  # draws that stay together where a policy has few rows
+PACK = 16  # draws that stay together where a policy has few rows: two groups of eight
 JITTER = 1.1
 LEAST_ROOM = 128  # tokens for a row; a policy whose definitions leave less is shown by its names
-LEAST_IN_FORCE = 1 / 3  # of the categories of a policy of which a part is left out
 MOST_DRAWS = 1000  # more than one row can have in an epoch
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Group:
-    """Rows under one policy: the prefix that all share, and of each what follows it, up to the verdict and the verdict
-    to learn."""
-
-    prefix: Ids
-    rows: tuple[tuple[Ids, Ids], ...]
-
-    @property
-    def tokens(self) -> int:
-        """Without padding, the prefix counted once."""
-        return len(self.prefix) + sum(len(asked) + len(verdict) for asked, verdict in self.rows)
-
-    @property
-    def width(self) -> int:
-        """Tokens of its longest row."""
-        return max(len(asked) + len(verdict) for asked, verdict in self.rows)
-
-
-Batch = tuple[Group, ...]  # what a step sees on one device
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """The most rows of a batch and of a group, and the most tokens of either as a step computes them; a single row may
-    have more.
-
-    row: the most tokens of a row behind the prefix, the verdict not counted; a longer text is cut into more windows
-    (None: as many as the prompt has). shared: whether a step computes the prefix of a group once, or for each row.
-    """
-
-    batch_rows: int
-    group_rows: int
-    tokens: int
-    row: int | None = None
-    shared: bool = True
-
-    def cost(self, prefix: int, rows: int, width: int) -> int:
-        """Tokens that a step computes of rows of one prefix, with padding."""
-        return (1 if self.shared else rows) * prefix + rows * width
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +108,9 @@ class EpochBatches:
         """The batches of a chunk, in their order."""
         rng = random.Random(f"{self._seed}/{number}/groups")
         scopes = mixed(self._scopes(number), rng)
-        groups = [group for scope, shown in scopes.items() for group in self._cut(scope, shown, rng)]
-        rng.shuffle(groups)
-        made = together(groups, self._sizes)
+        units = [unit for scope, shown in scopes.items() for unit in self._cut(scope, shown, rng)]
+        rng.shuffle(units)
+        made = together(units, self._sizes)
         rng.shuffle(made)
         return made
 
@@ -190,7 +149,8 @@ class EpochBatches:
         complete = violated.issubset(policy.codes) and example.source not in self._settings.incomplete
         return _Scope(policy, views.decided(policy.codes, violated, example.undecided), complete, row.least)
 
-    def _cut(self, scope: _Scope, shown: list[Augmented], rng: random.Random) -> list[Group]:
+    def _cut(self, scope: _Scope, shown: list[Augmented], rng: random.Random) -> list[Batch]:
+        """The rows in units that stay in one batch: single groups, and pairs of groups of the same rows."""
         # Jitter, because labels hang together with lengths: rows of one length alone would often be of one label.
         encode = self._prompts[self._detail].chat.tokenizer.encode_batch
         texts = [[message.content for message in one.example.conversation.messages] for one in shown]
@@ -198,12 +158,21 @@ class EpochBatches:
         order = [shown[index] for index in sorted(range(len(shown)), key=sizes.__getitem__)]
         size, made = self._sizes.group_rows, []
         for start in range(0, len(order), size):
-            made += self._groups_of(scope, order[start : start + size], rng)
+            rows = order[start : start + size]
+            if scope.any_part and len(scope.codes) > 1 and rng.random() < self._settings.contrast:
+                part, rest = _parted(scope.codes, rng)
+                for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+                    both = [group for codes in (part, rest) for group in self._groups_of(scope, codes, half, rng)]
+                    made += [tuple(both)] if both else []
+            else:
+                made += [(group,) for group in self._groups_of(scope, self._kept(scope, rng), rows, rng)]
         return made
 
-    def _groups_of(self, scope: _Scope, shown: Sequence[Augmented], rng: random.Random) -> list[Group]:
-        """The rows under a view of their policy: one group, or more where they are too long for one."""
-        names = self._in_force(scope, rng)
+    def _groups_of(
+        self, scope: _Scope, codes: Sequence[str], shown: Sequence[Augmented], rng: random.Random
+    ) -> list[Group]:
+        """The rows under a view of these categories: one group, or more where they are too long for one."""
+        names = self._told(codes, rng)
         drawn = max(scope.least, _detail(self._settings, rng), key=DETAILS.index)
         prompt = self._prompts[min(self._detail, drawn, key=DETAILS.index)]  # never more than the guard will be told
         policy = views.view(scope.policy, names, drawn)
@@ -221,18 +190,21 @@ class EpochBatches:
                 pieces.append([])
                 longest = len(row[0]) + len(row[1])
             pieces[-1].append(row)
-        return [Group(prefix, tuple(piece)) for piece in pieces]
+        return [Group(prefix, tuple(piece)) for piece in pieces if piece]
 
     def _whole(self, prompt: Prompt, policy: Policy, room: int) -> int:
         """Tokens of a prompt that leaves so many to a row."""
         return len(prompt.prefix_ids(policy)) + prompt.grammar(policy).longest + room
 
-    def _in_force(self, scope: _Scope, rng: random.Random) -> dict[str, str]:
-        """The codes in force and in their order, with those that the group is told instead."""
-        settings, codes = self._settings, list(scope.codes)
-        if scope.any_part and len(codes) > 1 and rng.random() < settings.drop:
-            kept = rng.sample(codes, rng.randint(max(1, round(len(codes) * LEAST_IN_FORCE)), len(codes) - 1))
-            codes = sorted(kept, key=codes.index)
+    def _kept(self, scope: _Scope, rng: random.Random) -> Sequence[str]:
+        """The categories in force: all, or a part of any size."""
+        if scope.any_part and len(scope.codes) > 1 and rng.random() < self._settings.drop:
+            return _parted(scope.codes, rng)[0]
+        return scope.codes
+
+    def _told(self, codes: Sequence[str], rng: random.Random) -> dict[str, str]:
+        """The codes in their order, with those that the group is told instead."""
+        settings, codes = self._settings, list(codes)
         if rng.random() < settings.shuffle:
             rng.shuffle(codes)
         if rng.random() < settings.renumber:
@@ -276,23 +248,6 @@ def mixed(scopes: Mapping[_Scope, Sequence[Augmented]], rng: random.Random) -> d
     return found
 
 
-def together(groups: Sequence[Group], sizes: Sizes) -> list[Batch]:
-    """The groups in batches of no more than the most rows and tokens, each in the first that has room for it."""
-    made: list[list[Group]] = []
-    room: list[tuple[int, int]] = []  # rows and tokens
-    for group in groups:
-        rows = len(group.rows)
-        tokens = sizes.cost(len(group.prefix), rows, group.width)
-        at = next((n for n, (r, t) in enumerate(room) if rows <= r and tokens <= t), None)
-        if at is None:
-            at = len(made)
-            made.append([])
-            room.append((sizes.batch_rows, sizes.tokens))
-        made[at].append(group)
-        room[at] = (room[at][0] - rows, room[at][1] - tokens)
-    return [tuple(members) for members in made]
-
-
 def draws(weights: np.ndarray[tuple[int], np.dtype[np.float64]], rng: np.random.Generator) -> list[tuple[int, int]]:
     """(index, which draw of it) in random order. An index of weight w comes w times, rounded up or down at random so
     that the mean is w; the number of all draws is the sum of the weights, a whole number (systematic sampling)."""
@@ -308,3 +263,9 @@ def _detail(settings: Augmentation, rng: random.Random) -> Detail:
     if drawn < settings.names_only:
         return "names"
     return "short" if drawn < settings.names_only + settings.short else "full"
+
+
+def _parted(codes: Sequence[str], rng: random.Random) -> tuple[list[str], list[str]]:
+    """A part of any size, and the rest, both in order; neither is empty."""
+    part = set(rng.sample(codes, rng.randint(1, len(codes) - 1)))
+    return [code for code in codes if code in part], [code for code in codes if code not in part]

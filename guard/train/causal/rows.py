@@ -21,7 +21,7 @@ from guard.train.common.teaching import teaching
 
 IGNORED = -100  # the label of a token that is not learnt, as torch's cross-entropy has it
 DETAILS: tuple[Detail, ...] = ("names", "short", "full")
-BESIDE = 0.25  # of rows under several rules, the share that is shown all of them
+BESIDE = 0.1  # of rows under several rules, the share that is shown all of them: each has a prefix of its own
 _MARKS = 128  # more tokens than mark a turn, or ask and answer the question
 
 
@@ -82,7 +82,7 @@ def rule_rows(
     found = []
     for example, rules in kept:
         rng = random.Random(f"{seed}/{example.id}/rules")
-        if len(rules.categories) > 1 and rng.random() >= BESIDE:
+        if rng.random() >= BESIDE:
             code = min(example.categories) if example.categories else rng.choice(rules.codes)
             rules = _alone(next(category for category in rules.categories if category.code == code))
             if example.label == "unsafe":

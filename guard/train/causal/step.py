@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from guard.prompts.window import Ids
 from guard.train.causal.attention import prefix_of, shares_prefix
-from guard.train.causal.groups import Batch, Group
+from guard.train.causal.group import Batch, Group
 from guard.train.causal.rows import IGNORED
 
 

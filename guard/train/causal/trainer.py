@@ -74,7 +74,8 @@ class VerdictTrainer(SFTTrainer):
                 if weight.requires_grad:
                     weight.data = weight.data.float()
             keep_stored(adapted)
-        freeze(adapted, frozen_layers)
+        self._narrowed = bool(self.args.bf16 and self.args.use_cpu and not isinstance(adapted, PeftModel))
+        freeze(adapted, frozen_layers, narrow=self._narrowed)
         if share_prefix:
             bare: Any = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
             use_shared_prefix(bare, self.args.device.type)
@@ -178,6 +179,14 @@ class VerdictTrainer(SFTTrainer):
             found.odds[batch], found.mass[batch] = part.odds, part.mass
         return found
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Weights of one precision, whatever the frozen ones were kept in."""
+        if self._narrowed:
+            given = self.model.state_dict() if state_dict is None else state_dict  # type: ignore[union-attr]
+            wide: dict[int, Tensor] = {}  # by place, as tied weights are one
+            state_dict = {name: wide.setdefault(weight.data_ptr(), weight.float()) for name, weight in given.items()}
+        super()._save(output_dir, state_dict)  # type: ignore[no-untyped-call]
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """A checkpoint counts once its trainer_state.json, which is written last, is whole (see causal_folder)."""
         trained = [weight.detach() for weight in model.parameters() if weight.requires_grad]
@@ -195,8 +204,12 @@ class VerdictTrainer(SFTTrainer):
             ) from problem
 
 
-def freeze(model: nn.Module, layers: int) -> None:
-    """Stops the lowest layers of a model, and its embeddings, from learning; does nothing for none."""
+def freeze(model: nn.Module, layers: int, narrow: bool = False) -> None:
+    """Stops the lowest layers of a model, and its embeddings, from learning; does nothing for none.
+
+    narrow: keeps them in bf16. A CPU that computes in bf16 would round them anew in each step, and with embeddings in
+    fp32 all states between layers are as wide.
+    """
     if not layers:
         return
     count = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr, operator]
@@ -204,6 +217,8 @@ def freeze(model: nn.Module, layers: int) -> None:
     embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
     for part in (embeddings, *stack[:layers]):
         part.requires_grad_(False)
+        if narrow:
+            part.to(torch.bfloat16)
 
 
 class Progress(TrainerCallback):

@@ -26,7 +26,8 @@ from guard.prompts.window import Ids
 from guard.train.augment.augmentation import Augmentation
 from guard.train.augment.padding import benign
 from guard.train.causal import groups as grouping
-from guard.train.causal.groups import EpochBatches, Group, Sizes, draws, together
+from guard.train.causal.group import Group, Sizes, together
+from guard.train.causal.groups import EpochBatches, draws
 from guard.train.causal.other_policies import OtherPolicies
 from guard.train.causal.rows import DETAILS, TrainingRow, answer, count_windowed
 from tests.fixtures import tiny_causal, tiny_released
@@ -116,13 +117,13 @@ def test_batches_are_full_though_groups_are_small() -> None:
     groups = [group(1 + n % 5, 9 + n % 3) for n in range(60)]
     for shared in (True, False):
         sizes = Sizes(8, 5, 70, shared=shared)
-        batches = together(groups, sizes)
+        batches = together([(one,) for one in groups], sizes)
         assert sorted(map(id, (one for batch in batches for one in batch))) == sorted(map(id, groups))
         assert all(sum(len(one.rows) for one in batch) <= 8 for batch in batches)
         costs = [sizes.cost(1, len(one.rows), one.width) for one in groups]
         assert all(sum(costs[groups.index(one)] for one in batch) <= 70 for batch in batches)
         assert len(batches) <= 1.3 * sum(costs) / 70
-    assert together([group(4, 99)], Sizes(8, 5, 70)) == [(group(4, 99),)]
+    assert together([(group(4, 99),)], Sizes(8, 5, 70)) == [(group(4, 99),)]
 
 
 def test_a_row_longer_than_is_allowed_shows_one_of_its_windows(prompts) -> None:
@@ -140,8 +141,7 @@ def test_groups_are_of_both_labels_where_the_rows_are(prompts) -> None:
     harmful = [example(n, same, "M1") for n in range(20)]
     unknown = [example(20 + n, same, categories=None) for n in range(20)]
     harmless = [example(40 + n, same) for n in range(40)]
-    settings = dataclasses.replace(PLAIN, drop=0.5)
-    groups = epoch(made(prompts, harmful + unknown + harmless, settings, "names", sizes=Sizes(8, 8, 4096)), 0)
+    groups = epoch(made(prompts, harmful + unknown + harmless, detail="names", sizes=Sizes(8, 8, 4096)), 0)
     safe = answer(prompts["names"], harmless[0], RULES)
     labels = [{verdict == safe for _, verdict in group.rows} for group in groups if len(group.rows) == 8]
     assert len(labels) > 5
@@ -176,8 +176,26 @@ def test_labels_follow_the_part_of_the_policy_that_is_in_force(prompts) -> None:
     assert all(seen["M1", named, count] for named, count in ((True, 1), (False, 1), (True, 2)))
 
 
+def test_a_contrast_shows_the_same_rows_under_a_part_of_the_policy_and_under_the_rest(prompts) -> None:
+    rows = [example(n, f"I will hit number {n}.", "M1") for n in range(10)]
+    rows += [example(10 + n, f"Give me password {n}.", "M2") for n in range(10)]
+    prompt, settings = prompts["full"], dataclasses.replace(PLAIN, contrast=1.0)
+    batches = made(prompts, rows, settings, sizes=Sizes(8, 4, 4096)).chunk(0)
+    shown_under = Counter()
+    for batch in batches:
+        for one, other in zip(batch[::2], batch[1::2], strict=True):
+            assert {told(prompt, one.prefix), told(prompt, other.prefix)} == {("M1",), ("M2",)}
+            assert [before for before, _ in one.rows] == [before for before, _ in other.rows]
+            for (before, first), (_, second) in zip(one.rows, other.rows, strict=True):
+                shown_under[before] += 1
+                assert {first, second} == {prompt.grammar(RULES).ids((), safe=True), prompt.grammar(RULES).ids(
+                    {"M1"} if "hit" in text(prompt, before) else {"M2"})}  # fmt: skip
+    assert set(shown_under.values()) == {1}
+    assert len(shown_under) == 20
+
+
 def test_rows_of_incomplete_sources_are_never_made_safe(prompts) -> None:
-    settings = dataclasses.replace(PLAIN, drop=1.0, incomplete=frozenset({"s"}))
+    settings = dataclasses.replace(PLAIN, drop=1.0, contrast=0.5, incomplete=frozenset({"s"}))
     rows = [example(n, f"I will hit number {n}.", "M1") for n in range(20)]
     assert all(set(told(prompts["full"], g.prefix)) == {"M1", "M2"} for g in epoch(made(prompts, rows, settings), 0))
 

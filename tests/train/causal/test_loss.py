@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.train.causal.attention import shares_prefix, use_shared_prefix
-from guard.train.causal.groups import Group
+from guard.train.causal.group import Group
 from guard.train.causal.rows import IGNORED
 from tests.fixtures.lazy import lazy
 
@@ -112,6 +112,17 @@ def test_frozen_layers_and_the_embeddings_do_not_learn() -> None:
     learning = {name for name, weight in model.named_parameters() if weight.grad is not None}
     assert all(name.startswith(("model.layers.2.", "model.norm.")) for name in learning)
     assert len(learning) == 10
+
+
+def test_what_is_frozen_is_kept_in_bf16_where_it_is_computed_in_bf16() -> None:
+    torch, model = trainer.torch, tiny("llama").float()
+    trainer.freeze(model, 2, narrow=True)
+    narrow = {name for name, weight in model.named_parameters() if weight.dtype is torch.bfloat16}
+    assert narrow == {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    given = step.tensors(group(1), 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        step.verdict_loss(model, model.model, given, True, 1.0).tokens.sum().backward()
+    assert {weight.grad.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}
 
 
 def test_the_labels_of_a_batch_count_what_its_groups_learn() -> None:
