@@ -39,8 +39,9 @@ def export(
     form: precision of a causal guard's weights, None for fp32. head: which part of its output layer is kept.
     most_flips: share of the verdicts that the form may change, None for the default.
     data: the dev rows to calibrate on; None takes the run's own for an encoder, and leaves a causal guard, whose
-    scoring is slow, uncalibrated. Raises BundleError if the run is not finished, this version has another input layout,
-    `out` exists, or torch and ONNX disagree.
+    scoring is slow, uncalibrated. The form int4 is rounded with regard to a sample of them.
+    Raises BundleError if the run is not finished, this version has another input layout, `out` exists, or torch and
+    ONNX disagree.
     """
     record: dict[str, Any] = {"kind": "causal", "config": {}} if as_released is not None else run_record(run)
     if out.exists():
@@ -66,9 +67,11 @@ def export(
             if as_released is not None:
                 from guard.train.causal.untrained import bundle_as_released
 
-                fields, parity = bundle_as_released(str(run), folder, as_released, form or "fp32", head, allowed)
+                fields, parity = bundle_as_released(
+                    str(run), folder, as_released, form or "fp32", head, allowed, dev or ()
+                )
             else:
-                fields, parity = bundle_causal(run, record, folder, form or "fp32", head, allowed)
+                fields, parity = bundle_causal(run, record, folder, form or "fp32", head, allowed, rows=dev or ())
         else:
             from guard.train.encoder.export import bundle_encoder
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from torch import nn
 
 from guard.bundle import Bundle
+from guard.conversation import Example
 from guard.engines.base import all_scores
 from guard.engines.causal_onnx import SETTINGS, CausalOnnxEngine, CausalSettings
 from guard.errors import BundleError
@@ -29,13 +31,15 @@ from guard.train.causal.graph import write_graph
 from guard.train.causal.hollow import empty_model
 from guard.train.causal.merged import ADAPTER, MergedWeights
 from guard.train.causal.quantise import BLOCK, Form, Role, form_of
-from guard.train.causal.reference import stored_model, torch_log_odds
+from guard.train.causal.reference import nudge, stored_model, torch_log_odds
+from guard.train.causal.rounding import Compensated, Rounding, input_moments, moments_needed, nearest
 from guard.train.common.draft import common_fields, sealed
 from guard.train.common.identity import MODEL_FILES, check_unchanged, contents
 from guard.train.common.parity import BAND, PARITY_TEXTS, THRESHOLD, Floats, difference
 
 REPORT = "parity.json"
 FURTHEST_MERGED = 1e-3  # largest |Δp| that folding in an adapter may cost
+SHOWN = 48  # rows that say what layers are given
 MOST_FLIPS = 0.1  # share of the verdicts that a rounded form may change before it is another guard
 
 Head = Literal["full", "verdict"]
@@ -49,12 +53,14 @@ def bundle_causal(
     head: Head = "full",
     most_flips: float = MOST_FLIPS,
     weights: MergedWeights | None = None,
+    rows: Sequence[Example] = (),
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Fills the folder `made` from the run; the manifest's fields and the measured parity.
 
     form: of the weights, see quantise.py. head: the whole output layer, or only the ids of verdicts under the
     run's policy, parts of it included. most_flips: share of the verdicts that the form may change. weights: what to
-    write, None for the run's own. Raises BundleError
+    write, None for the run's own. rows: of which a sample says what the layers of int4 are given, so that they are
+    rounded with regard to it; without any, to the nearest level. Raises BundleError
     if the run was rendered in another way than this version renders, if torch and ONNX disagree, if the form changes
     too many verdicts, or if the check would not fit into memory; EngineError if the model has not learnt to answer with
     a verdict.
@@ -91,8 +97,9 @@ def bundle_causal(
         languages=tuple(config.get("languages") or ()),
     )
     (made / SETTINGS).write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n", encoding="utf-8")
-    write_graph(weights.config, weights.tensor, chosen, made / "model.onnx", settings.head)
-    report = checked(sealed(made, fields), weights, chosen, settings, most_flips)
+    rounding = _rounding(weights, chosen, prompt, rules, rows)
+    write_graph(weights.config, weights.tensor, chosen, made / "model.onnx", settings.head, rounding)
+    report = checked(sealed(made, fields), weights, chosen, settings, most_flips, rounding)
     (made / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return fields, {
         "torch_vs_onnx_alone": report["alone"]["furthest"],
@@ -102,6 +109,23 @@ def bundle_causal(
         "form_flips": float(report["cost"]["flips"]),
         "texts": float(report["texts"]),
     }
+
+
+def _rounding(weights: MergedWeights, form: Form, prompt: Prompt, rules: Policy, rows: Sequence[Example]) -> Rounding:
+    """As GPTQ rounds where the form has 4 bits and there are rows; as the nearest level is elsewhere."""
+    if form.bits != 4 or not rows:
+        return nearest
+    model = stored_model(weights.config, weights.tensor)
+    needed, available = moments_needed(model, form), available_memory()
+    if available is not None and needed > available:
+        raise BundleError(
+            f"rounding this model with regard to rows takes {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} "
+            "GB are free; export it without --data, which rounds to the nearest levels, or on a larger machine"
+        )
+    prefix = prompt.prefix_ids(rules)
+    drawn = random.Random(0).sample(list(rows), min(SHOWN, len(rows)))
+    shown = [window.ids for row in drawn for window in prompt.tokenize(row.conversation, rules).windows[:1]]
+    return Compensated(input_moments(model, form, [[*prefix, *ids] for ids in shown], len(prefix)))
 
 
 def trained_folder(run: Path) -> Path:
@@ -162,14 +186,21 @@ def _check_memory(needed: int, form: Form, available: int | None) -> None:
 
 
 def checked(
-    draft: Bundle, weights: MergedWeights, form: Form, settings: CausalSettings, most_flips: float = MOST_FLIPS
+    draft: Bundle,
+    weights: MergedWeights,
+    form: Form,
+    settings: CausalSettings,
+    most_flips: float = MOST_FLIPS,
+    rounding: Rounding = nearest,
 ) -> dict[str, Any]:
     """The parity report of a bundle that is not sealed yet. BundleError if it may not be shipped.
 
     alone, batch: torch on the weights as stored against ONNX on the cached policy, each window by itself and together;
     no verdict may flip. cost: the model as it was trained, called by peft and transformers, against ONNX, of whose
     verdicts `most_flips`, a share, may. In fp32 with the full output layer, which stores what was trained, that model
-    is what alone and batch compare with; in other forms the merged weights are compared with it first.
+    is what alone and batch compare with; in other forms the merged weights are compared with it first. nudged: of a
+    form that rounds between layers, torch against itself after a change of a part in a million. ONNX may be twice as
+    far away, since it adds up in another order, and verdicts within that of the threshold may flip.
     """
     started = time.monotonic()
     prompt = load_prompt(
@@ -184,23 +215,28 @@ def checked(
             f"the trained model gives the words of a verdict a probability of {mass.min():.3f} together, at least "
             f"{settings.least_label_mass} is due: untrained, or trained on another prompt"
         )
-    stored = trained
+    stored, nudged = trained, None
     if form.name != "fp32" or settings.head is not None:
         if weights.adapted:
             _check_merge(trained, torch_log_odds(stored_model(weights.config, weights.tensor), prompts, words)[0])
         columns = words if settings.head is None else tuple(map(settings.head.index, words))
-        model = stored_model(weights.config, weights.tensor, form, settings.head)
+        model = stored_model(weights.config, weights.tensor, form, settings.head, rounding)
         stored, _ = torch_log_odds(model, prompts, columns)
+        if form.bits is not None:
+            nudge(model)
+            nudged = difference(stored, torch_log_odds(model, prompts, columns)[0])
     engine = CausalOnnxEngine(draft)
     alone = np.array([all_scores(engine, [window])[0].unsafe for window in windows])
     batch = np.array([score.unsafe for score in all_scores(engine, windows)])
-    found = {name: difference(stored, odds) for name, odds in (("alone", alone), ("batch", batch))}
+    allowed = max(form.furthest, 0.0 if nudged is None else 2 * nudged.furthest)
+    band = BAND if allowed == form.furthest else allowed
+    found = {name: difference(stored, odds, band) for name, odds in (("alone", alone), ("batch", batch))}
     cost = difference(trained, batch)
     for name, each in found.items():
-        if not each.furthest <= form.furthest or each.flips:
+        if not each.furthest <= allowed or each.flips:
             raise BundleError(
                 f"torch and ONNX ({form.name}, {name}): probabilities differ by {each.furthest:.2g}, allowed is "
-                f"{form.furthest:g}; {each.flips} of {each.windows} verdicts flip, allowed is none; do not ship this"
+                f"{allowed:.2g}; {each.flips} of {each.windows} verdicts flip, allowed is none; do not ship this"
             )
     if cost.flips > most_flips * cost.windows:
         raise BundleError(
@@ -211,10 +247,12 @@ def checked(
         "form": form.name,
         "head": "full" if settings.head is None else f"verdict, {len(settings.head)} rows",
         "texts": len(PARITY_TEXTS),
-        "allowed": form.furthest,
+        "allowed": allowed,
         "threshold": THRESHOLD,
-        "band": BAND,
+        "band": band,
+        "rounding": "compensated" if isinstance(rounding, Compensated) else "nearest",
         **{name: dataclasses.asdict(each) for name, each in {**found, "cost": cost}.items()},
+        **({} if nudged is None else {"nudged": dataclasses.asdict(nudged)}),
         "least_label_mass": float(mass.min()),
         "seconds": round(time.monotonic() - started, 1),
     }

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from guard.errors import BundleError
 from guard.train.causal.hollow import HEAD, Source, cut_output, empty_model, persistent_buffers
 from guard.train.causal.quantise import Form
+from guard.train.causal.rounding import Rounding, nearest
 from guard.train.causal.weights_file import WeightsFile
 
 OPSET = 23  # the first that has Attention, RMSNormalization and RotaryEmbedding as operators of their own
@@ -71,7 +72,14 @@ class FlatModel(nn.Module):
         return log_probs, [tensor for layer in layers for tensor in (layer.keys, layer.values)]
 
 
-def write_graph(config: Any, tensor: Source, form: Form, out: Path, head: Sequence[int] | None = None) -> None:
+def write_graph(
+    config: Any,
+    tensor: Source,
+    form: Form,
+    out: Path,
+    head: Sequence[int] | None = None,
+    rounding: Rounding = nearest,
+) -> None:
     """Writes the graph of a model to `out`, its weights to `out`.data beside it, and checks both.
 
     head: the ids whose rows of the output layer are kept, in this order; None keeps all. Needs the memory of the
@@ -92,7 +100,7 @@ def write_graph(config: Any, tensor: Source, form: Form, out: Path, head: Sequen
         return tensor(name)
 
     with out.with_name(f"{out.name}.data").open("wb") as file:
-        store = WeightsFile(model, file, out.parent, form, cut=head is not None)
+        store = WeightsFile(model, file, out.parent, form, rounding, cut=head is not None)
         for weight in _weights(model):
             store.add(weight, value(str(weight.name).removeprefix("model.")))
     for node in model.graph:

@@ -4,7 +4,8 @@ Linear layers of int8 and int4 are multiplied in integers: their weights have on
 into them one scale a token and 8 bits. Nothing in it depends on the batch, it needs no calibration rows, and the sums
 of two products fit the 16 bits in which CPUs without VNNI add them. int8 keeps these weights as they are. int4 keeps
 blocks of `BLOCK` inputs with 4 bits and a scale and a zero point a block, which become 7 bits an output when a session
-opens. Both keep the embedding in blocks; a full output layer that is tied to it is those same bytes.
+opens. Both keep the embedding in blocks of 8 bits, as it has the most to lose; a full output layer that is tied to it
+is those same bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from guard.errors import BundleError
 
-BLOCK = 32  # inputs that share a scale
+BLOCK = 64  # inputs that share a scale
 TOP = 63  # of a weight in 7 bits and a sign: twice 255 times it fits 16 bits
 LEAST_SCALE = 1e-30  # of a token whose inputs all are 0
 Role = Literal["linear", "head", "table", "other"]  # head: the output layer; table: the embedding
@@ -45,9 +46,9 @@ class Form:
         """Bits of a tensor that is kept in blocks, None for one that is not."""
         if self.bits is None or rows < BLOCK or role == "other":
             return None
-        if role == "linear":
-            return 4 if self.bits == 4 and inputs % BLOCK == 0 else None
-        return self.bits if inputs % (2 * BLOCK) == 0 else None  # the zero points of a row fill whole bytes
+        if inputs % BLOCK:
+            return None
+        return 8 if role != "linear" else 4 if self.bits == 4 else None
 
     def type_of(self, role: Role) -> torch.dtype:
         """The type of a tensor that is neither in blocks nor multiplied in integers."""
@@ -115,13 +116,20 @@ def in_blocks(weight: Tensor, bits: int) -> Blocks:
     The range of a block always holds 0. BundleError if the weight holds numbers that are not finite.
     """
     values = _finite(weight).reshape(len(weight), -1, BLOCK)
+    scales, zeros = block_scales(weight, bits)
+    wide = np.maximum(scales.astype(np.float32), np.finfo(np.float16).tiny)
+    levels = (np.rint(values / wide[..., None]) + zeros[..., None]).clip(0, 2**bits - 1)
+    return Blocks(bits, levels.reshape(weight.shape).astype(np.uint8), scales, zeros)
+
+
+def block_scales(weight: Tensor, bits: int) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8]]:
+    """What a level of each block stands for, and the level of 0; both [outputs, inputs / BLOCK]."""
+    values = _finite(weight).reshape(len(weight), -1, BLOCK)
     top = 2**bits - 1
     low, high = values.min(-1).clip(max=0), values.max(-1).clip(min=0)
     scales = ((high - low) / top).astype(np.float16)
     wide = np.maximum(scales.astype(np.float32), np.finfo(np.float16).tiny)
-    zeros = np.rint(-low / wide).clip(0, top)
-    levels = (np.rint(values / wide[..., None]) + zeros[..., None]).clip(0, top)
-    return Blocks(bits, levels.reshape(weight.shape).astype(np.uint8), scales, zeros.astype(np.uint8))
+    return scales, np.rint(-low / wide).clip(0, top).astype(np.uint8)
 
 
 def in_channels(weight: Tensor) -> Channels:
@@ -142,18 +150,6 @@ def _finite(weight: Tensor) -> npt.NDArray[np.float32]:
         raise BundleError("a weight is not a finite number; this run cannot be quantised, look at its training")
     values: npt.NDArray[np.float32] = weight.float().numpy()
     return values
-
-
-def kept(weight: Tensor, form: Form, role: Role) -> Tensor:
-    """What is left of a tensor once it is stored in a form and opened: fp32 of the same shape."""
-    if weight.dim() != 2:
-        return weight.to(form.type_of(role)).float()
-    bits = form.blocks(role, *weight.shape)
-    if bits is not None:
-        weight = in_blocks(weight, bits).weight
-    if form.integer(role, len(weight)):
-        return in_channels(weight).weight
-    return weight if bits is not None else weight.to(form.type_of(role)).float()
 
 
 def rounded_tokens(values: Tensor) -> Tensor:

@@ -17,13 +17,21 @@ from torch import Tensor, nn
 from guard.engines.base import padded_batches
 from guard.errors import BundleError
 from guard.train.causal.hollow import HEAD, Hollow, Source, fill_while_running, hollow
-from guard.train.causal.quantise import Form, Role, kept, rounded_tokens
+from guard.train.causal.quantise import Form, Role, rounded_tokens
+from guard.train.causal.rounding import Rounding, kept, nearest
 from guard.train.common.parity import Floats
 
 BATCH_TOKENS = 16384  # a batch reads all weights once
+NUDGE = 1e-6
 
 
-def stored_model(config: Any, source: Source, form: Form | None = None, head: Sequence[int] | None = None) -> Any:
+def stored_model(
+    config: Any,
+    source: Source,
+    form: Form | None = None,
+    head: Sequence[int] | None = None,
+    rounding: Rounding = nearest,
+) -> Any:
     """The model of `config` on these weights (fp32), or on what a form keeps of them.
 
     head: the ids that the output layer is cut to. Layers hold weights only while they run, and where the form is
@@ -37,7 +45,7 @@ def stored_model(config: Any, source: Source, form: Form | None = None, head: Se
         if head is not None and name == HEAD:
             found = found[list(head)]
         role = roles.get(name.rpartition(".")[0], "other") if name.endswith(".weight") else "other"
-        return found if form is None else kept(found, form, role)
+        return found if form is None else kept(name, found, form, role, rounding)
 
     fill_while_running(made, value)
     if form is not None:
@@ -45,6 +53,19 @@ def stored_model(config: Any, source: Source, form: Form | None = None, head: Se
             if isinstance(module, nn.Linear) and form.integer(roles[path], module.out_features):
                 module.register_forward_pre_hook(_round_input)
     return made.model
+
+
+def nudge(model: Any) -> None:
+    """Changes the embeddings that the layers of a model see by a part in a million, at random.
+
+    Where numbers are rounded within a model, what is computed in another order ends as far away as this.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def hook(_: nn.Module, __: Any, found: Tensor) -> Tensor:
+        return found * (1 + NUDGE * torch.randn(found.shape, generator=generator))
+
+    model.get_input_embeddings().register_forward_hook(hook)
 
 
 def _round_input(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:

@@ -185,7 +185,7 @@ class VerdictTrainer(SFTTrainer):
             given = self.model.state_dict() if state_dict is None else state_dict  # type: ignore[union-attr]
             wide: dict[int, Tensor] = {}  # by place, as tied weights are one
             state_dict = {name: wide.setdefault(weight.data_ptr(), weight.float()) for name, weight in given.items()}
-        super()._save(output_dir, state_dict)  # type: ignore[no-untyped-call]
+        super()._save(output_dir, state_dict)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """A checkpoint counts once its trainer_state.json, which is written last, is whole (see causal_folder)."""

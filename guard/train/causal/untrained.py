@@ -6,11 +6,13 @@ It is exported as a finished run is, through the same graph and the same checks,
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from guard import policy as policies
+from guard.conversation import Example
 from guard.errors import BundleError
 from guard.policy import Detail, Policy
 from guard.prompts.prompted import Judging, PromptedTemplate
@@ -44,7 +46,7 @@ def policy_of(base: str, use: AsReleased) -> Policy:
 
 
 def bundle_as_released(
-    base: str, made: Path, use: AsReleased, form: str, head: Head, most_flips: float
+    base: str, made: Path, use: AsReleased, form: str, head: Head, most_flips: float, rows: Sequence[Example] = ()
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Fills the folder `made` as `bundle_causal` does; the manifest's fields and the measured parity.
 
@@ -68,7 +70,7 @@ def bundle_as_released(
         }
         record = {"config": config, "renderer": prompt.digest, "data": None}
         weights = MergedWeights(where, model_folder(where, {}))
-        return bundle_causal(run, record, made, form, head, most_flips, weights)
+        return bundle_causal(run, record, made, form, head, most_flips, weights, rows)
 
 
 def _policy(prompt: ReleasedPrompt, use: AsReleased) -> Policy:

@@ -19,9 +19,9 @@ from guard.train.causal.quantise import (
     Form,
     Role,
     channel_scales,
-    in_blocks,
     in_channels,
 )
+from guard.train.causal.rounding import Rounding
 
 PAGE = 4096  # ONNX Runtime maps external data into memory where its offset is a multiple of this
 
@@ -29,8 +29,11 @@ PAGE = 4096  # ONNX Runtime maps external data into memory where its offset is a
 class WeightsFile:
     """The file of external data, and the initialisers that point into it. cut: the output layer has few rows left."""
 
-    def __init__(self, model: ir.Model, file: BinaryIO, folder: Path, form: Form, cut: bool) -> None:
+    def __init__(
+        self, model: ir.Model, file: BinaryIO, folder: Path, form: Form, rounding: Rounding, cut: bool
+    ) -> None:
         self._model, self._file, self._folder, self._form = model, file, folder, form
+        self._rounding = rounding
         self._output: Role = "other" if cut else "head"
         self._tokens: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}  # what goes into layers: levels and scales
 
@@ -54,7 +57,7 @@ class WeightsFile:
             return
         blocks = None
         if bits is not None:
-            blocks = in_blocks(value, bits)
+            blocks = self._rounding(name.removeprefix("model."), value, bits)
             value = blocks.weight
             stored = self._blocks(name, blocks)
         if products and self._form.integer(role, len(value)):
@@ -72,7 +75,7 @@ class WeightsFile:
                 turned.outputs[0].replace_all_uses_with(last)
                 self._model.graph.remove(turned, safe=True)
         if tables and blocks is not None:
-            self._table_in_blocks(weight, tables, stored, blocks.bits)
+            self._table_in_blocks(weight, tables, stored)
         elif tables:
             self._table(weight, tables, value)
 
@@ -163,16 +166,13 @@ class WeightsFile:
 
     # -- embeddings ---------------------------------------------------------------------------------------------------
 
-    def _table_in_blocks(
-        self, weight: ir.Value, lookups: Sequence[ir.Node], stored: Sequence[ir.Value], bits: int
-    ) -> None:
-        """An embedding in blocks, of which rows are looked up and unpacked. A contrib operator."""
+    def _table_in_blocks(self, weight: ir.Value, lookups: Sequence[ir.Node], stored: Sequence[ir.Value]) -> None:
+        """An embedding in blocks of 8 bits, of which rows are looked up and unpacked. A contrib operator."""
         self._model.opset_imports.setdefault("com.microsoft", 1)
         levels, scales, zeros = stored
-        packed = self._as_bytes(levels, bits)
         for node in lookups:
-            inputs = [packed, node.inputs[1], scales, self._as_bytes(zeros, bits)]
-            options = {"bits": bits, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
+            inputs = [levels, node.inputs[1], scales, zeros]
+            options = {"bits": 8, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
             found = self._before(
                 node, "GatherBlockQuantized", inputs, options, f"{node.outputs[0].name}.narrow", "com.microsoft"
             )
@@ -180,27 +180,6 @@ class WeightsFile:
             wide.shape, wide.type = node.outputs[0].shape, node.outputs[0].type
             node.outputs[0].replace_all_uses_with(wide, replace_graph_outputs=True)
             self._model.graph.remove(node, safe=True)
-
-    def _as_bytes(self, levels: ir.Value, bits: int) -> ir.Value:
-        """The same bytes of the file as uint8, two levels each where they have 4 bits."""
-        if bits == 8:
-            return levels
-        name = f"{levels.name}.bytes"
-        if name not in self._model.graph.initializers:
-            place: Any = levels.const_value
-            rows, columns = place.shape.numpy()
-            same = ir.ExternalTensor(
-                place.location,
-                place.offset,
-                place.length,
-                ir.DataType.UINT8,
-                shape=ir.Shape((rows, columns // 2)),
-                name=name,
-                base_dir=self._folder,
-            )
-            made = ir.Value(name=name, shape=same.shape, type=ir.TensorType(same.dtype), const_value=same)
-            self._model.graph.register_initializer(made)
-        return self._model.graph.initializers[name]
 
     def _table(self, weight: ir.Value, lookups: Sequence[ir.Node], value: Tensor) -> None:
         """An embedding: what is looked up is cast, not the whole."""

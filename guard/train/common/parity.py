@@ -49,12 +49,12 @@ class Difference:
     flips: int
 
 
-def difference(expected: Floats, actual: Floats) -> Difference:
-    """The difference of `actual` from `expected`, both log-odds [windows]."""
+def difference(expected: Floats, actual: Floats, band: float = BAND) -> Difference:
+    """The difference of `actual` from `expected`, both log-odds [windows]; `band` in place of BAND."""
     not_finite = ~(np.isfinite(expected) & np.isfinite(actual))
     one, other = np.where(not_finite, 0.0, expected), np.where(not_finite, 0.0, actual)
     before, after = probabilities(one), probabilities(other)
-    flipped = ((one >= 0) != (other >= 0)) & (np.abs(before - THRESHOLD) > BAND)
+    flipped = ((one >= 0) != (other >= 0)) & (np.abs(before - THRESHOLD) > band)
     return Difference(
         len(expected),
         float(np.where(not_finite, 1.0, np.abs(before - after)).max()),

@@ -17,7 +17,8 @@ from guard.train.causal.tensorrt import Input, Sizes, options, require
 from guard.train.common.parity import BAND, difference, probabilities
 from tests.fixtures.lazy import lazy
 
-torch, quantise = lazy("torch"), lazy("guard.train.causal.quantise")
+torch = lazy("torch")
+quantise, rounding = lazy("guard.train.causal.quantise"), lazy("guard.train.causal.rounding")
 
 ODDS = arrays(np.float64, 6, elements=st.floats(-30, 30))
 CACHE = Path("engines")
@@ -60,13 +61,13 @@ def test_a_tokens_rounding_does_not_depend_on_its_neighbours(values: np.ndarray)
 
 
 def test_more_bits_keep_more() -> None:
-    weight = torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
     lost = {bits: float((quantise.in_blocks(weight, bits).weight - weight).abs().max()) for bits in (4, 8)}
     assert 0 < lost[8] < lost[4] / 8
 
 
 def test_what_is_not_a_number_cannot_be_rounded() -> None:
-    weight = torch.zeros(4, 32)
+    weight = torch.zeros(4, quantise.BLOCK)
     weight[1, 2] = float("nan")
     for rounded in (quantise.in_channels, lambda tensor: quantise.in_blocks(tensor, 8)):
         with pytest.raises(BundleError, match="not a finite number"):
@@ -77,24 +78,55 @@ def test_a_weight_of_zeros_stays_one() -> None:
     weight = torch.zeros(64, 64)
     for form in quantise.FORMS.values():
         for role in ("linear", "head", "table", "other"):
-            assert torch.equal(quantise.kept(weight, form, role), weight)
+            assert torch.equal(rounding.kept("w", weight, form, role), weight)
 
 
 def test_each_form_keeps_what_it_says() -> None:
     weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
     for form in quantise.FORMS.values():
-        linear, table, head, cut = (quantise.kept(weight, form, role) for role in ("linear", "table", "head", "other"))
+        linear, table, head, cut = (
+            rounding.kept("w", weight, form, role) for role in ("linear", "table", "head", "other")
+        )
         assert torch.equal(linear, weight) == (form.name == "fp32")
         assert torch.equal(table, weight) == (form.name == "fp32")
         assert torch.equal(cut, weight) == (form.name != "fp16")
         if form.bits:
-            blocks = quantise.in_blocks(weight, form.bits).weight
-            assert torch.equal(table, blocks)
-            assert torch.equal(head, quantise.in_channels(blocks).weight)
-            assert torch.equal(linear, quantise.in_channels(weight if form.bits == 8 else blocks).weight)
+            fine, coarse = (quantise.in_blocks(weight, bits).weight for bits in (8, 4))
+            assert torch.equal(table, fine)
+            assert torch.equal(head, quantise.in_channels(fine).weight)
+            assert torch.equal(linear, quantise.in_channels(weight if form.bits == 8 else coarse).weight)
             # Where blocks do not come out even, an embedding is kept in halves.
             odd = weight[:, :40]
-            assert torch.equal(quantise.kept(odd, form, "table"), odd.half().float())
+            assert torch.equal(rounding.kept("w", odd, form, "table"), odd.half().float())
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
+def test_what_is_rounded_with_regard_to_its_inputs_gives_more_like_products(seed: int, count: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    inputs = count * quantise.BLOCK
+    few = torch.randn(400, 12, generator=draw) @ torch.randn(12, inputs, generator=draw)  # inputs that hang together
+    given = few + 0.1 * torch.randn(400, inputs, generator=draw)
+    weight = torch.randn(8, inputs, generator=draw)
+    blocks = rounding.compensated(weight, 4, given.T @ given)
+    assert blocks.levels.max() < 16
+    lost = [float((given @ (each.weight - weight).T).pow(2).sum()) for each in (blocks, quantise.in_blocks(weight, 4))]
+    assert lost[0] < 0.6 * lost[1]
+
+
+def test_inputs_that_do_not_hang_together_are_rounded_to_the_nearest_level() -> None:
+    weight = torch.randn(8, 2 * quantise.BLOCK, generator=torch.Generator().manual_seed(0))
+    found, nearest = rounding.compensated(weight, 4, torch.eye(2 * quantise.BLOCK)), quantise.in_blocks(weight, 4)
+    for each in ("levels", "scales", "zeros"):
+        assert np.array_equal(getattr(found, each), getattr(nearest, each))
+
+
+def test_an_input_that_is_always_0_needs_no_regard() -> None:
+    weight = torch.randn(8, quantise.BLOCK, generator=torch.Generator().manual_seed(0))
+    found = rounding.compensated(weight, 4, torch.zeros(quantise.BLOCK, quantise.BLOCK)).weight
+    assert bool(torch.isfinite(found).all())
+    with pytest.raises(BundleError, match="not a finite number"):
+        rounding.compensated(weight * float("nan"), 4, torch.eye(quantise.BLOCK))
 
 
 def test_the_command_offers_the_forms_that_there_are() -> None:
