@@ -72,7 +72,12 @@ def serve(
             "`judge` them as any other. Languages are identified where the extra `language` is installed."
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the model; default: one per core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the model in each worker; default: the cores shared among them.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that score, by default one; each holds the model in memory.")
+    ] = None,
     max_queue: Annotated[
         int | None,
         typer.Option(
@@ -109,6 +114,7 @@ def serve(
         ("--mode", "mode"): mode,
         ("--unsupported-language", "unsupported_language"): unsupported_language,
         ("--threads", "threads"): threads,
+        ("--workers", "workers"): workers,
         ("--reward", "rewards"): _by_name(reward) if reward else None,
         ("--audit-log", "audit.path"): audit_log,
         ("--max-queue", "limits.queue_windows"): max_queue,

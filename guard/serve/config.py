@@ -50,7 +50,8 @@ class TlsFiles:
 class Settings:
     """What a server judges by, where it listens, and its limits; `serve.yaml` holds the same keys.
 
-    model, policy, mode, threads: as `guard.moderator.open_moderator` takes them.
+    model, policy, mode, threads, workers: as `guard.moderator.open_moderator` takes them. threads: of each worker;
+    None: they share the cores.
     port, rest_port: 0 is a free one; rest_port None: no HTTP.
     api_keys: the file of the keys (guard.serve.core.keys) of which each call must have one; health needs none.
     lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
@@ -76,6 +77,7 @@ class Settings:
     policy: Text | None = None
     mode: Mode = "balanced"
     threads: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=1)] = 1
     unsupported_language: UnsupportedLanguage = "incomplete"
     monitor: Mapping[Id, Literal["all"] | tuple[Code, ...]] = field(default_factory=dict)
     rewards: Mapping[Text, Text] = field(default_factory=dict)

@@ -60,7 +60,7 @@ def app(live: Live, rewards: Rewards, metrics: Metrics, keys: Keys | None) -> AS
     async def readiness(_: Request) -> Response:
         if live.service.ready:
             return Response(_json({"status": "ready"}), media_type="application/json")
-        return Response(_json({"status": "stopping"}), 503, media_type="application/json")
+        return Response(_json({"status": "not ready"}), 503, media_type="application/json")
 
     async def measures(request: Request) -> Response:
         try:
