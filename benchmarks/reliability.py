@@ -1,4 +1,5 @@
-"""What `guard serve` does when it is overloaded, killed, reloaded, cancelled, fed garbage and not read from.
+"""What `guard serve` does when it is overloaded, loses its engine, is shut down, reloaded, cancelled, fed garbage and not
+read from.
 
     python benchmarks/reliability.py [SCENARIO …] [--scale 0.02] [--out FILE]
 
@@ -31,12 +32,14 @@ from typing import Any
 import grpc
 import httpx
 import psutil
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from guards import core_count
 from page import publish
 from texts import made_up
 
 from guard import AsyncGuardClient, Conversation, GuardError, document
-from guard.errors import Closed, Overloaded, ServiceError
+from guard.errors import Overloaded
+from guard.serve.core.audit import digest
 from guard.serve.core.keys import new_key
 from guard.v1 import moderation_pb2 as pb
 
@@ -56,7 +59,14 @@ class Server:
 
     @property
     def rss_mb(self) -> float:
+        """Of the server's own process, in which callers' data lie."""
         return float(psutil.Process(self.process.pid).memory_info().rss) / 2**20
+
+    @property
+    def engine(self) -> psutil.Process:
+        """The process that scores."""
+        children = psutil.Process(self.process.pid).children()
+        return next(child for child in children if "spawn_main" in " ".join(child.cmdline()))
 
     def end(self) -> float:
         """Seconds from SIGTERM to the end; it must end well."""
@@ -193,21 +203,75 @@ async def overload(scale: float) -> dict[str, Any]:
 
 
 async def shutdown(scale: float) -> dict[str, Any]:
-    """SIGTERM under load: how calls end. A call that was accepted and whose connection then broke is a ServiceError,
-    as is one that came too late, so that `lost` counts only what hung or ended otherwise."""
+    """SIGTERM under load: how calls end. The audit log says which texts were judged; whoever asked about one of those
+    and got no verdict has lost an accepted call. A call of which it says nothing came too late."""
     calls: Counter[str] = Counter()
-    seconds = []
+    seconds, judged, lost = [], 0, 0
     for _ in range(max(3, round(50 * scale))):
-        with server("fake") as one:
-            async with loaded(one.address, 32) as found:
-                while found["ok"] < 200:
+        with tempfile.TemporaryDirectory() as folder:
+            audit, answered = Path(folder) / "audit.jsonl", set[str]()
+            with server("fake", "--audit-log", str(audit)) as one:
+                async with AsyncGuardClient(one.address, ANSWER_S) as client:
+
+                    async def ask(
+                        number: int, client: AsyncGuardClient = client, answered: set[str] = answered
+                    ) -> None:
+                        turn = 0
+                        while True:
+                            turn += 1
+                            text = Conversation.of(f"text {number} {turn}")
+                            before = calls["ok"]
+                            await counted(calls, client.moderate(text))
+                            if calls["ok"] > before:
+                                answered.add(digest(text))
+                            else:
+                                await asyncio.sleep(0.05)
+
+                    tasks = [asyncio.create_task(ask(number)) for number in range(32)]
+                    while len(answered) < 200:
+                        await asyncio.sleep(0.01)
+                    seconds.append(await asyncio.get_running_loop().run_in_executor(None, one.end))
+                    await asyncio.sleep(1)  # for the answers that are on their way
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
+            lines = map(json.loads, audit.read_text(encoding="utf-8").splitlines())
+            verdicts = {line["sha256"] for line in lines if line["outcome"] != "ERROR"}
+            judged += len(verdicts)
+            lost += len(verdicts - answered)
+    return {
+        "shutdowns": len(seconds),
+        "answers": dict(calls),
+        "judged": judged,
+        "lost": lost,
+        "longest_s": max(seconds),
+    }
+
+
+async def engine_kills(scale: float) -> dict[str, Any]:
+    """kill -9 of the process that scores, under load: how calls end, and how soon health tells of it."""
+    down, back = [], []
+    with server() as one:
+        async with loaded(one.address, 32) as calls, grpc.aio.insecure_channel(one.address) as channel:
+            states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            await states.read()
+            for _ in range(max(3, round(20 * scale))):
+                goal = calls["ok"] + 64
+                while calls["ok"] < goal:
                     await asyncio.sleep(0.01)
-                ending = asyncio.get_running_loop().run_in_executor(None, one.end)
-                seconds.append(await ending)
-            calls += found
-    told = {Closed.__name__, ServiceError.__name__}  # shutting down, or no longer there
-    lost = sum(count for name, count in calls.items() if name != "ok" and name not in told)
-    return {"shutdowns": len(seconds), "answers": dict(calls), "lost": lost, "longest_s": max(seconds)}
+                one.engine.kill()
+                killed = time.monotonic()
+                for times in (down, back):
+                    await states.read()
+                    times.append(time.monotonic() - killed)
+            states.cancel()
+        one.end()
+    return {
+        "kills": len(down),
+        "answers": dict(calls),
+        "not_serving_s": {"median": statistics.median(down), "longest": max(down)},
+        "serving_again_s": {"median": statistics.median(back), "longest": max(back)},
+    }
 
 
 async def reload(scale: float) -> dict[str, Any]:
@@ -397,7 +461,8 @@ async def soak(scale: float) -> dict[str, Any]:
 
 
 SCENARIOS: Mapping[str, Callable[[float], Awaitable[dict[str, Any]]]] = {
-    each.__name__.replace("_", "-"): each for each in (overload, shutdown, reload, cancels, garbage, slow_readers, soak)
+    each.__name__.replace("_", "-"): each
+    for each in (overload, engine_kills, shutdown, reload, cancels, garbage, slow_readers, soak)
 }
 
 
@@ -416,11 +481,19 @@ def _overload(found: Mapping[str, Any]) -> str:
 
 TOLD: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "overload": ("five times what the model can do, from one key", _overload),
+    "engine-kills": (
+        "kill -9 of the engine's process with 32 callers at work",
+        lambda found: (
+            f"{found['kills']} times: {_answers(found['answers'])}; health said so after at most "
+            f"{found['not_serving_s']['longest']:.2f} s, and SERVING again after "
+            f"{found['serving_again_s']['median']:.1f} s (at most {found['serving_again_s']['longest']:.1f})"
+        ),
+    ),
     "shutdown": (
         "SIGTERM with 32 callers at work",
         lambda found: (
-            f"{found['shutdowns']} times: {_answers(found['answers'])}; {found['lost']} lost; at most "
-            f"{found['longest_s']:.1f} s to the end"
+            f"{found['shutdowns']} times: {_answers(found['answers'])}; of {found['judged']:,} that were judged "
+            f"{found['lost']} lost their answer; at most {found['longest_s']:.1f} s to the end"
         ),
     ),
     "reload": (
@@ -475,6 +548,8 @@ def main() -> None:
         command = f"python benchmarks/reliability.py {name} --scale {given.scale:g}"
         report[name] = {"command": command, "cores": core_count(), **found}
         print(name, json.dumps(found, indent=2), flush=True)
+        if found.get("answers", {}).get("hang") or found.get("lost"):
+            raise SystemExit(f"{name}: calls hung, or accepted ones were lost")
         report = {each: report[each] for each in SCENARIOS if each in report}
         given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if given.out == RESULTS:
