@@ -1,5 +1,5 @@
-"""What `guard serve` does when it is overloaded, loses its engine, is shut down, reloaded, cancelled, fed garbage and not
-read from.
+"""What `guard serve` does when it is overloaded, loses its engine, is shut down, reloaded, cancelled, fed garbage and
+not read from.
 
     python benchmarks/reliability.py [SCENARIO …] [--scale 0.02] [--out FILE]
 

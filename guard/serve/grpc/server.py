@@ -19,7 +19,9 @@ from guard.serve.core.live import Live
 from guard.serve.core.rewards import Rewards
 from guard.serve.grpc import admin
 from guard.serve.grpc import rewards as reward_service
+from guard.serve.grpc.call import Shared
 from guard.serve.grpc.servicer import SERVICE, handlers
+from guard.serve.grpc.unread import Unread
 from guard.serve.tls import Certificates
 
 FLUSH_SECONDS = 1.0  # for responses in flight after the last answer; health watchers are disconnected then
@@ -51,9 +53,10 @@ async def listening(
 ) -> AsyncIterator[Listener]:
     """A listener at host:port. Raises ServiceError if it cannot listen."""
     server = grpc.aio.server(options=_options(settings))
-    server.add_generic_rpc_handlers((handlers(live, keys), reward_service.handlers(live, rewards, keys)))
+    shared = Shared(live, keys, Unread(settings.unread_bytes))
+    server.add_generic_rpc_handlers((handlers(shared), reward_service.handlers(shared, rewards)))
     if keys is not None:
-        server.add_generic_rpc_handlers((admin.handlers(live, keys),))
+        server.add_generic_rpc_handlers((admin.handlers(shared),))
     health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if settings.reflection and not settings.hardened:
