@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -32,11 +32,13 @@ from typing import Any
 
 import httpx
 import psutil
+from page import publish
 from texts import made_up
 
 from guard import AsyncGuardClient, Conversation, Moderator, Verdict, open_moderator
 
 RESULTS = Path(__file__).parent / "results" / "grpc_throughput.json"
+PAGE = Path(__file__).parent.parent / "docs" / "serving.md"
 CONCURRENCY, BATCH, BATCHES_IN_FLIGHT, ROUNDS = 64, 32, 4, 3
 SINGLE, LOADED_S, IDLE_S = 64, 15.0, 3.0  # calls one by one; seconds at 0.8 of the unary rate; seconds without any
 
@@ -226,6 +228,43 @@ async def measure(model: str | None, items: int, threads: int, workers: int) -> 
     }
 
 
+NAMES = {
+    "in_process": "the engine in process, all texts at once",
+    "unary": f"`Moderate`, {CONCURRENCY} at a time",
+    "batch": f"`BatchModerate` of {BATCH}, {BATCHES_IN_FLIGHT} at a time",
+    "rest": f"`POST /v1/check`, {CONCURRENCY} at a time",
+}
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The speed table of docs/serving.md."""
+    rows = []
+    for way, name in NAMES.items():
+        spent = result["cpu_ms_per_text"][way]
+        server_ms = spent["in_process" if way == "in_process" else "server_and_engine"]
+        client_ms, share = (
+            ("", "") if way == "in_process" else (f"{spent['client']:.1f}", f"{result['cpu_ratio'][way]:.0%}")
+        )
+        rate, ratio = result["texts_per_second"][way], result["ratio_to_in_process"][way]
+        rows.append(f"| {name} | {rate:.0f} | {ratio:.0%} | {server_ms:.1f} | {share} | {client_ms} |")
+    alone, added, loaded = result["one_by_one_ms"], result["added_ms_p50"], result["at_0.8_of_unary_ms"]
+    return "\n".join(
+        [
+            f"`{result['command']}`, {result['machine']['cores']} cores:",
+            "",
+            "| way | texts/s | of the engine's | CPU ms a text, server and engine | the engine's by that | client |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"One call after the other: p50 {alone['in_process']['p50']:.1f} ms in process, "
+            f"{alone['unary']['p50']:.1f} by `Moderate` ({added['unary']:+.1f} text by text), "
+            f"{alone['rest']['p50']:.1f} over HTTP ({added['rest']:+.1f}). At 0.8 of the unary rate: p50 "
+            f"{loaded['p50']:.0f} ms, p99 {loaded['p99']:.0f} ms. Without calls: {result['idle_cpu_share']:.1%} of a "
+            "core.",
+        ]
+    )
+
+
 def processor() -> str:
     """The processor's name where the system tells it."""
     info = Path("/proc/cpuinfo")
@@ -243,7 +282,10 @@ def main() -> None:
     given = options.parse_args()
     result = asyncio.run(measure(given.model, given.items, given.threads, given.workers))
     command = f"python benchmarks/grpc_throughput.py --items {given.items} --threads {given.threads}"
-    given.out.write_text(json.dumps({"command": command, **result}, indent=2) + "\n")
+    result = {"command": command, **result}
+    given.out.write_text(json.dumps(result, indent=2) + "\n")
+    if given.out == RESULTS:
+        publish(PAGE, "speed", table(result))
     for way, rate in result["texts_per_second"].items():
         ratio = result["cpu_ratio"].get(way, 1.0)
         share = result["ratio_to_in_process"][way]

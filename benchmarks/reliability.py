@@ -149,14 +149,18 @@ async def timed(client: AsyncGuardClient, seconds: float, calls: Counter[str]) -
     return found
 
 
+def keys_of(folder: Path, *names: str) -> tuple[Path, dict[str, str]]:
+    """A file of keys of these names, and the keys."""
+    file, made = folder / "keys.yaml", {name: new_key(name, ("moderate",)) for name in names}
+    file.write_text(document.dump({"keys": [{"name": name, "sha256": key.sha256} for name, (_, key) in made.items()]}))
+    return file, {name: clear for name, (clear, _) in made.items()}
+
+
 async def overload(scale: float) -> dict[str, Any]:
     """Five times what the model can do, from one client; what it still does, and what another client notices."""
     seconds = max(6.0, 60 * scale)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "keys.yaml"
-        made = {name: new_key(name, ("moderate",)) for name in ("flood", "other")}
-        file.write_text(document.dump({"keys": [{"name": n, "sha256": key.sha256} for n, (_, key) in made.items()]}))
-        keys = {name: clear for name, (clear, _) in made.items()}
+        file, keys = keys_of(Path(folder), "flood", "other")
         with server(None, "--api-keys", str(file), "--max-queue", "256") as one:
             async with AsyncGuardClient(one.address, ANSWER_S, api_key=keys["other"]) as other:
                 alone = await timed(other, seconds / 3, Counter())
@@ -413,8 +417,10 @@ async def slow_readers(scale: float) -> dict[str, Any]:
                         await call.write(text)
 
             tasks = [asyncio.create_task(write()) for _ in range(streams)]
-            beside = await timed(client, seconds, calls)
-            growth = one.rss_mb - before
+            beside, growth = [], []
+            for _ in range(2):
+                beside += await timed(client, seconds / 2, calls)
+                growth.append(one.rss_mb - before)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -425,6 +431,44 @@ async def slow_readers(scale: float) -> dict[str, Any]:
         "p99_ms_alone": percentile(alone, 0.99),
         "p99_ms_beside": percentile(beside, 0.99),
         "answers": dict(calls),
+    }
+
+
+async def unread(scale: float) -> dict[str, Any]:
+    """Batches whose answers nobody reads, over one connection after the other, beside a client that reads."""
+    connections, each = max(3, round(16 * scale)), 400
+    request = pb.BatchModerateRequest(
+        conversations=[{"messages": [{"role": "ROLE_USER", "content": f"text {number}"}]} for number in range(200)]
+    ).SerializeToString()
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
+    growth, answers = [], Counter[str]()
+    with tempfile.TemporaryDirectory() as folder:
+        file, keys = keys_of(Path(folder), "slow", "other")
+        with server("fake", "--api-keys", str(file)) as one:
+            async with AsyncGuardClient(one.address, ANSWER_S, api_key=keys["other"]) as other:
+                beside: Counter[str] = Counter()
+                await counted(beside, other.moderate(HELLO))
+                before = one.rss_mb
+                channels = [grpc.aio.insecure_channel(one.address, options=options) for _ in range(connections)]
+                held = []
+                for channel in channels:
+                    for _ in range(each):
+                        call = channel.unary_stream(f"{SERVICE}BatchModerate")(
+                            request, metadata=[("authorization", f"Bearer {keys['slow']}")]
+                        )
+                        await call.initial_metadata()  # comes with the answer, or with the status of a refusal
+                        answers[(await call.code()).name if call.done() else "unread"] += 1
+                        held.append(call)
+                    growth.append(one.rss_mb - before)
+                    await counted(beside, other.moderate(HELLO))
+                for channel in channels:
+                    await channel.close()
+            one.end()
+    return {
+        "connections": connections,
+        "answers": dict(answers),
+        "rss_growth_mb": [growth[0], growth[-1]],
+        "other_client": dict(beside),
     }
 
 
@@ -472,7 +516,7 @@ async def soak(scale: float) -> dict[str, Any]:
 
 SCENARIOS: Mapping[str, Callable[[float], Awaitable[dict[str, Any]]]] = {
     each.__name__.replace("_", "-"): each
-    for each in (overload, engine_kills, shutdown, reload, cancels, garbage, slow_readers, soak)
+    for each in (overload, engine_kills, shutdown, reload, cancels, garbage, slow_readers, unread, soak)
 }
 
 
@@ -527,8 +571,17 @@ TOLD: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "slow-readers": (
         "streams that write and never read",
         lambda found: (
-            f"{found['streams']} for {found['seconds']:.0f} s: memory {found['rss_growth_mb']:+.0f} MB; another "
-            f"client's p99 {found['p99_ms_alone']:.0f} → {found['p99_ms_beside']:.0f} ms"
+            f"{found['streams']} for {found['seconds']:.0f} s: memory {found['rss_growth_mb'][0]:+.0f} MB at half "
+            f"time, {found['rss_growth_mb'][1]:+.0f} MB at the end; another client's p99 {found['p99_ms_alone']:.0f} → "
+            f"{found['p99_ms_beside']:.0f} ms"
+        ),
+    ),
+    "unread": (
+        "batches whose answers nobody reads, from one key",
+        lambda found: (
+            f"{found['connections']} connections: {_answers(found['answers'])}; memory "
+            f"{found['rss_growth_mb'][0]:+.0f} MB after the first, {found['rss_growth_mb'][1]:+.0f} MB after the last; "
+            f"another key's calls: {_answers(found['other_client'])}"
         ),
     ),
     "soak": (

@@ -54,7 +54,8 @@ def handler(
                     caller = ORIGIN.get().client
                     shared.unread.check(caller)
                     answer = (await method(_parse(kind, data), context)).SerializeToString()
-                context.add_done_callback(shared.unread.hold(caller, len(answer)))
+                taken = shared.unread.hold(caller, len(answer))
+                context.add_done_callback(lambda ctx: taken())
                 code = "OK"
                 return answer
             except Exception as error:  # noqa: BLE001 - passed on to the caller

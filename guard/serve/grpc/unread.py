@@ -24,11 +24,11 @@ class Unread:
         if (held := self._held[caller]) >= self.most:
             raise Overloaded(f"{held} bytes of answers wait to be read, of at most {self.most}; read them first")
 
-    def hold(self, caller: str, size: int) -> Callable[[object], None]:
+    def hold(self, caller: str, size: int) -> Callable[[], None]:
         """Counts an answer; what is returned is called when it is taken, or nobody is left to take it."""
         self._held[caller] += size
 
-        def taken(_: object) -> None:
+        def taken() -> None:
             self._held[caller] -= size
             if not self._held[caller]:
                 del self._held[caller]
