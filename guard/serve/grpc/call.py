@@ -54,8 +54,7 @@ def handler(
                     caller = ORIGIN.get().client
                     shared.unread.check(caller)
                     answer = (await method(_parse(kind, data), context)).SerializeToString()
-                taken = shared.unread.hold(caller, len(answer))
-                context.add_done_callback(lambda ctx: taken())
+                context.add_done_callback(shared.unread.hold(caller, len(answer)))  # type: ignore[arg-type]
                 code = "OK"
                 return answer
             except Exception as error:  # noqa: BLE001 - passed on to the caller

@@ -24,11 +24,11 @@ class Unread:
         if (held := self._held[caller]) >= self.most:
             raise Overloaded(f"{held} bytes of answers wait to be read, of at most {self.most}; read them first")
 
-    def hold(self, caller: str, size: int) -> Callable[[], None]:
-        """Counts an answer; what is returned is called when it is taken, or nobody is left to take it."""
+    def hold(self, caller: str, size: int) -> Callable[[object], None]:
+        """Counts an answer, until its call is done: it is taken, or nobody is left to take it."""
         self._held[caller] += size
 
-        def taken() -> None:
+        def taken(_: object) -> None:
             self._held[caller] -= size
             if not self._held[caller]:
                 del self._held[caller]
