@@ -161,10 +161,11 @@ def speed() -> str:
                 ),
                 *(
                     (name, figure(grpc["texts_per_second"][way], 0), f"{grpc['ratio_to_in_process'][way]:.0%} of the "
-                     f"library in the same run ({grpc['texts_per_second']['in_process']:.0f} texts/s)",
-                     f"`python benchmarks/grpc_throughput.py --items {grpc['items']}`")
+                     f"library in the same run ({grpc['texts_per_second']['in_process']:.0f} texts/s); "
+                     f"{grpc['cpu_ratio'][way]:.0%} by the server's CPU time", f"`{grpc['command']}`")
                     for way, name in (("unary", f"gRPC `Moderate`, {grpc['unary_concurrency']} at a time"),
-                                      ("batch", f"gRPC `BatchModerate` of {grpc['batch_size']}"))
+                                      ("batch", f"gRPC `BatchModerate` of {grpc['batch_size']}"),
+                                      ("rest", f"HTTP `POST /v1/check`, {grpc['unary_concurrency']} at a time"))
                 ),
             ),
         ]

@@ -1,4 +1,5 @@
-"""What `guard serve` does when it is overloaded, killed, reloaded, cancelled, fed garbage and not read from.
+"""What `guard serve` does when it is overloaded, loses its engine, is shut down, reloaded, cancelled, fed garbage and
+not read from.
 
     python benchmarks/reliability.py [SCENARIO …] [--scale 0.02] [--out FILE]
 
@@ -31,12 +32,14 @@ from typing import Any
 import grpc
 import httpx
 import psutil
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from guards import core_count
 from page import publish
 from texts import made_up
 
 from guard import AsyncGuardClient, Conversation, GuardError, document
-from guard.errors import Closed, Overloaded, ServiceError
+from guard.errors import Overloaded
+from guard.serve.core.audit import digest
 from guard.serve.core.keys import new_key
 from guard.v1 import moderation_pb2 as pb
 
@@ -45,7 +48,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 SERVICE = "/guard.v1.ModerationService/"
 HELLO = Conversation.of("How do I bake bread?")
 START_S, END_S = 60, 60
-ANSWER_S = 20.0  # a call that has no answer after so long hangs
+ANSWER_S = 20.0  # the deadline of a call
+HANG_S = 10.0  # a call that has not ended so long after its deadline hangs
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,14 @@ class Server:
 
     @property
     def rss_mb(self) -> float:
+        """Of the server's own process, in which callers' data lie."""
         return float(psutil.Process(self.process.pid).memory_info().rss) / 2**20
+
+    @property
+    def engine(self) -> psutil.Process:
+        """The process that scores."""
+        children = psutil.Process(self.process.pid).children()
+        return next(child for child in children if "spawn_main" in " ".join(child.cmdline()))
 
     def end(self) -> float:
         """Seconds from SIGTERM to the end; it must end well."""
@@ -87,9 +98,9 @@ def server(model: str | None = None, *options: str) -> Iterator[Server]:
 
 
 async def counted(calls: Counter[str], call: Awaitable[object]) -> None:
-    """Counts how a call ended. An answer that does not come within ANSWER_S is a hang."""
+    """Counts how a call ended. One that does not end, by its deadline at the latest, is a hang."""
     try:
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(ANSWER_S + HANG_S):
             await call
         calls["ok"] += 1
     except TimeoutError:
@@ -138,14 +149,18 @@ async def timed(client: AsyncGuardClient, seconds: float, calls: Counter[str]) -
     return found
 
 
+def keys_of(folder: Path, *names: str) -> tuple[Path, dict[str, str]]:
+    """A file of keys of these names, and the keys."""
+    file, made = folder / "keys.yaml", {name: new_key(name, ("moderate",)) for name in names}
+    file.write_text(document.dump({"keys": [{"name": name, "sha256": key.sha256} for name, (_, key) in made.items()]}))
+    return file, {name: clear for name, (clear, _) in made.items()}
+
+
 async def overload(scale: float) -> dict[str, Any]:
     """Five times what the model can do, from one client; what it still does, and what another client notices."""
     seconds = max(6.0, 60 * scale)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "keys.yaml"
-        made = {name: new_key(name, ("moderate",)) for name in ("flood", "other")}
-        file.write_text(document.dump({"keys": [{"name": n, "sha256": key.sha256} for n, (_, key) in made.items()]}))
-        keys = {name: clear for name, (clear, _) in made.items()}
+        file, keys = keys_of(Path(folder), "flood", "other")
         with server(None, "--api-keys", str(file), "--max-queue", "256") as one:
             async with AsyncGuardClient(one.address, ANSWER_S, api_key=keys["other"]) as other:
                 alone = await timed(other, seconds / 3, Counter())
@@ -193,34 +208,97 @@ async def overload(scale: float) -> dict[str, Any]:
 
 
 async def shutdown(scale: float) -> dict[str, Any]:
-    """SIGTERM under load: how calls end. A call that was accepted and whose connection then broke is a ServiceError,
-    as is one that came too late, so that `lost` counts only what hung or ended otherwise."""
+    """SIGTERM under load: how calls end. The audit log says which texts were judged; whoever asked about one of those
+    and got no verdict has lost an accepted call. A call of which it says nothing came too late."""
     calls: Counter[str] = Counter()
-    seconds = []
+    seconds, judged, lost = [], 0, 0
     for _ in range(max(3, round(50 * scale))):
-        with server("fake") as one:
-            async with loaded(one.address, 32) as found:
-                while found["ok"] < 200:
+        with tempfile.TemporaryDirectory() as folder:
+            audit, answered = Path(folder) / "audit.jsonl", set[str]()
+            with server("fake", "--audit-log", str(audit)) as one:
+                async with AsyncGuardClient(one.address, ANSWER_S) as client:
+
+                    async def ask(
+                        number: int, client: AsyncGuardClient = client, answered: set[str] = answered
+                    ) -> None:
+                        turn = 0
+                        while True:
+                            turn += 1
+                            text = Conversation.of(f"text {number} {turn}")
+                            before = calls["ok"]
+                            await counted(calls, client.moderate(text))
+                            if calls["ok"] > before:
+                                answered.add(digest(text))
+                            else:
+                                await asyncio.sleep(0.05)
+
+                    tasks = [asyncio.create_task(ask(number)) for number in range(32)]
+                    while len(answered) < 200:
+                        await asyncio.sleep(0.01)
+                    seconds.append(await asyncio.get_running_loop().run_in_executor(None, one.end))
+                    await asyncio.sleep(1)  # for the answers that are on their way
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
+            lines = map(json.loads, audit.read_text(encoding="utf-8").splitlines())
+            verdicts = {line["sha256"] for line in lines if line["outcome"] != "ERROR"}
+            judged += len(verdicts)
+            lost += len(verdicts - answered)
+    return {
+        "shutdowns": len(seconds),
+        "answers": dict(calls),
+        "judged": judged,
+        "lost": lost,
+        "longest_s": max(seconds),
+    }
+
+
+async def engine_kills(scale: float) -> dict[str, Any]:
+    """kill -9 of the process that scores, under load: how calls end, and how soon health tells of it."""
+    down, back = [], []
+    with server() as one:
+        async with loaded(one.address, 32) as calls, grpc.aio.insecure_channel(one.address) as channel:
+            states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            await states.read()
+            for _ in range(max(3, round(20 * scale))):
+                goal = calls["ok"] + 64
+                while calls["ok"] < goal:
                     await asyncio.sleep(0.01)
-                ending = asyncio.get_running_loop().run_in_executor(None, one.end)
-                seconds.append(await ending)
-            calls += found
-    told = {Closed.__name__, ServiceError.__name__}  # shutting down, or no longer there
-    lost = sum(count for name, count in calls.items() if name != "ok" and name not in told)
-    return {"shutdowns": len(seconds), "answers": dict(calls), "lost": lost, "longest_s": max(seconds)}
+                one.engine.kill()
+                killed = time.monotonic()
+                for times in (down, back):
+                    await states.read()
+                    times.append(time.monotonic() - killed)
+            states.cancel()
+        one.end()
+    return {
+        "kills": len(down),
+        "answers": dict(calls),
+        "not_serving_s": {"median": statistics.median(down), "longest": max(down)},
+        "serving_again_s": {"median": statistics.median(back), "longest": max(back)},
+    }
 
 
 async def reload(scale: float) -> dict[str, Any]:
-    """SIGHUP under load: no call notices."""
+    """SIGHUP under load, again when the last reload has ended: no call notices."""
     count = max(5, round(100 * scale))
     with server("fake") as one:
-        async with loaded(one.address, 32) as calls:
-            for _ in range(count):
+        async with httpx.AsyncClient(base_url=one.url, trust_env=False) as http, loaded(one.address, 32) as calls:
+
+            async def done(result: str) -> float:
+                page = (await http.get("/metrics")).text
+                found = re.search(rf'^guard_reloads_total{{result="{result}"}} (\S+)', page, re.MULTILINE)
+                return float(found[1]) if found else 0.0
+
+            begun = time.monotonic()
+            for number in range(count):
                 one.process.send_signal(signal.SIGHUP)
-                await asyncio.sleep(0.2)
+                while await done("ok") + await done("failed") <= number:
+                    await asyncio.sleep(0.05)
+            seconds, failed = (time.monotonic() - begun) / count, await done("failed")
         answers = dict(calls)
         one.end()
-    return {"reloads": count, "answers": answers}
+    return {"reloads": count, "failed": failed, "seconds_each": seconds, "answers": answers}
 
 
 async def cancels(scale: float) -> dict[str, Any]:
@@ -339,8 +417,10 @@ async def slow_readers(scale: float) -> dict[str, Any]:
                         await call.write(text)
 
             tasks = [asyncio.create_task(write()) for _ in range(streams)]
-            beside = await timed(client, seconds, calls)
-            growth = one.rss_mb - before
+            beside, growth = [], []
+            for _ in range(2):
+                beside += await timed(client, seconds / 2, calls)
+                growth.append(one.rss_mb - before)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -351,6 +431,44 @@ async def slow_readers(scale: float) -> dict[str, Any]:
         "p99_ms_alone": percentile(alone, 0.99),
         "p99_ms_beside": percentile(beside, 0.99),
         "answers": dict(calls),
+    }
+
+
+async def unread(scale: float) -> dict[str, Any]:
+    """Batches whose answers nobody reads, over one connection after the other, beside a client that reads."""
+    connections, each = max(3, round(16 * scale)), 400
+    request = pb.BatchModerateRequest(
+        conversations=[{"messages": [{"role": "ROLE_USER", "content": f"text {number}"}]} for number in range(200)]
+    ).SerializeToString()
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
+    growth, answers = [], Counter[str]()
+    with tempfile.TemporaryDirectory() as folder:
+        file, keys = keys_of(Path(folder), "slow", "other")
+        with server("fake", "--api-keys", str(file)) as one:
+            async with AsyncGuardClient(one.address, ANSWER_S, api_key=keys["other"]) as other:
+                beside: Counter[str] = Counter()
+                await counted(beside, other.moderate(HELLO))
+                before = one.rss_mb
+                channels = [grpc.aio.insecure_channel(one.address, options=options) for _ in range(connections)]
+                held = []
+                for channel in channels:
+                    for _ in range(each):
+                        call = channel.unary_stream(f"{SERVICE}BatchModerate")(
+                            request, metadata=[("authorization", f"Bearer {keys['slow']}")]
+                        )
+                        await call.initial_metadata()  # comes with the answer, or with the status of a refusal
+                        answers[(await call.code()).name if call.done() else "unread"] += 1
+                        held.append(call)
+                    growth.append(one.rss_mb - before)
+                    await counted(beside, other.moderate(HELLO))
+                for channel in channels:
+                    await channel.close()
+            one.end()
+    return {
+        "connections": connections,
+        "answers": dict(answers),
+        "rss_growth_mb": [growth[0], growth[-1]],
+        "other_client": dict(beside),
     }
 
 
@@ -397,7 +515,8 @@ async def soak(scale: float) -> dict[str, Any]:
 
 
 SCENARIOS: Mapping[str, Callable[[float], Awaitable[dict[str, Any]]]] = {
-    each.__name__.replace("_", "-"): each for each in (overload, shutdown, reload, cancels, garbage, slow_readers, soak)
+    each.__name__.replace("_", "-"): each
+    for each in (overload, engine_kills, shutdown, reload, cancels, garbage, slow_readers, unread, soak)
 }
 
 
@@ -416,16 +535,27 @@ def _overload(found: Mapping[str, Any]) -> str:
 
 TOLD: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "overload": ("five times what the model can do, from one key", _overload),
+    "engine-kills": (
+        "kill -9 of the engine's process with 32 callers at work",
+        lambda found: (
+            f"{found['kills']} times: {_answers(found['answers'])}; health said so after at most "
+            f"{found['not_serving_s']['longest']:.2f} s, and SERVING again after "
+            f"{found['serving_again_s']['median']:.1f} s (at most {found['serving_again_s']['longest']:.1f})"
+        ),
+    ),
     "shutdown": (
         "SIGTERM with 32 callers at work",
         lambda found: (
-            f"{found['shutdowns']} times: {_answers(found['answers'])}; {found['lost']} lost; at most "
-            f"{found['longest_s']:.1f} s to the end"
+            f"{found['shutdowns']} times: {_answers(found['answers'])}; of {found['judged']:,} that were judged "
+            f"{found['lost']} lost their answer; at most {found['longest_s']:.1f} s to the end"
         ),
     ),
     "reload": (
         "SIGHUP with 32 callers at work",
-        lambda found: f"{found['reloads']} times: {_answers(found['answers'])}",
+        lambda found: (
+            f"{found['reloads']} times ({found['failed']:.0f} failed), {found['seconds_each']:.1f} s each: "
+            f"{_answers(found['answers'])}"
+        ),
     ),
     "cancels": (
         "calls given up after a moment",
@@ -441,8 +571,17 @@ TOLD: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "slow-readers": (
         "streams that write and never read",
         lambda found: (
-            f"{found['streams']} for {found['seconds']:.0f} s: memory {found['rss_growth_mb']:+.0f} MB; another "
-            f"client's p99 {found['p99_ms_alone']:.0f} → {found['p99_ms_beside']:.0f} ms"
+            f"{found['streams']} for {found['seconds']:.0f} s: memory {found['rss_growth_mb'][0]:+.0f} MB at half "
+            f"time, {found['rss_growth_mb'][1]:+.0f} MB at the end; another client's p99 {found['p99_ms_alone']:.0f} → "
+            f"{found['p99_ms_beside']:.0f} ms"
+        ),
+    ),
+    "unread": (
+        "batches whose answers nobody reads, from one key",
+        lambda found: (
+            f"{found['connections']} connections: {_answers(found['answers'])}; memory "
+            f"{found['rss_growth_mb'][0]:+.0f} MB after the first, {found['rss_growth_mb'][1]:+.0f} MB after the last; "
+            f"another key's calls: {_answers(found['other_client'])}"
         ),
     ),
     "soak": (
@@ -475,6 +614,8 @@ def main() -> None:
         command = f"python benchmarks/reliability.py {name} --scale {given.scale:g}"
         report[name] = {"command": command, "cores": core_count(), **found}
         print(name, json.dumps(found, indent=2), flush=True)
+        if found.get("answers", {}).get("hang") or found.get("lost"):
+            raise SystemExit(f"{name}: calls hung, or accepted ones were lost")
         report = {each: report[each] for each in SCENARIOS if each in report}
         given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if given.out == RESULTS:

@@ -70,8 +70,8 @@ def measure(model: str | None, items: int, threads: int) -> dict[str, object]:
     moderator = open_moderator(model, threads=threads)
     seconds: dict[str, list[float]] = {"offline": [], "get_reward": []}
     rewards: dict[str, list[float]] = {}
-    with server(model, threads, "--rest-port", "0") as (_, url):
-        clients = Clients(url)
+    with server(model, threads, "--rest-port", "0") as one:
+        clients = Clients(one.url)
         ways = {"offline": lambda: offline(moderator, answers), "get_reward": lambda: clients.rewards(answers)}
         offline(moderator, answers[:CLIENTS])
         clients.rewards(answers[:CLIENTS])

@@ -1,6 +1,6 @@
-"""A batcher: many callers' items become few calls of one worker thread. It knows no model and no text.
+"""A batcher: many callers' items become few calls of a worker or several. It knows no model and no text.
 
-One task owns the queue. It cuts a batch as soon as the worker is free, so batches form while the worker is busy and
+One task owns the queue. It cuts a batch as soon as a worker is free, so batches form while they are busy and
 no timer is needed. The queue is fair between flows, the requests of one client and priority: each item has a place in
 virtual time, which passes as its flow is served (start-time fair queueing, Goyal et al. 1996). A flow's jobs start in
 their order; the items of one job follow one another as far apart as all of its flow's jobs need, so that a long job
@@ -117,11 +117,12 @@ class Slot(Generic[Item, Answer]):
 
 
 class Batcher(Generic[Item, Answer]):
-    """Runs `work` on batches of items in one thread of its own. Use as `async with`: leaving it drains the queue.
+    """Runs `work` on batches of items in threads of its own. Use as `async with`: leaving it drains the queue.
 
     work: items -> as many answers, in order, of which some may be errors; batch-mates must not matter. If it raises
     for several items, each is tried alone, so that a bad one fails alone. cost: the tokens of an item in a batch. key:
     of items with equal keys in a batch, `work` gets one; None: all items differ.
+    parallel: how many batches `work` is called with at a time, each in a thread.
     report: called after each batch with its items, their tokens without and with padding, and the seconds of its work.
     """
 
@@ -132,6 +133,7 @@ class Batcher(Generic[Item, Answer]):
         bounds: Bounds | None = None,
         report: Callable[[int, int, int, float], None] | None = None,
         key: Callable[[Item], Hashable] | None = None,
+        parallel: int = 1,
     ) -> None:
         self.bounds = bounds or Bounds()
         self.items = self.tokens = 0  # accepted and not yet answered
@@ -146,7 +148,8 @@ class Batcher(Generic[Item, Answer]):
         self._closing = False
         self._arrived = asyncio.Event()
         self._drained = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="guard-engine")
+        self._parallel = parallel
+        self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="guard-engine")
 
     async def __aenter__(self) -> Batcher[Item, Answer]:
         self._task = asyncio.create_task(self._run(), name="guard-batcher")
@@ -190,7 +193,7 @@ class Batcher(Generic[Item, Answer]):
                 await self._drained.wait()
         finally:
             self._task.cancel()
-            self._thread.shutdown(wait=False)
+            self._threads.shutdown(wait=False)
         await self.stopped()
 
     async def stopped(self) -> None:
@@ -259,7 +262,7 @@ class Batcher(Generic[Item, Answer]):
 
     def _check_hope(self, first: _Entry[Item, Answer], job: _Job[Answer]) -> None:
         """Raises Overloaded where even the job's first item would hardly be reached before the deadline."""
-        wait = self._item_s * bisect_left(self._waiting, first.place, key=_place)
+        wait = self._item_s * bisect_left(self._waiting, first.place, key=_place) / self._parallel
         left = job.deadline - job.submitted
         if 0 < HOPELESS * left < wait:
             raise Overloaded(
@@ -275,12 +278,17 @@ class Batcher(Generic[Item, Answer]):
 
     async def _run(self) -> None:
         try:
-            while True:
-                if not self._waiting:
-                    self._arrived.clear()
-                    await self._arrived.wait()
-                if batch := self._cut():
-                    await self._process(batch)
+            async with asyncio.TaskGroup() as busy:
+                free = asyncio.Semaphore(self._parallel)
+                while True:
+                    if not self._waiting:
+                        self._arrived.clear()
+                        await self._arrived.wait()
+                    await free.acquire()
+                    if batch := self._cut():
+                        busy.create_task(self._process(batch)).add_done_callback(lambda _: free.release())
+                    else:
+                        free.release()
         finally:
             self._closing = True
             for job in self._jobs:
@@ -311,7 +319,7 @@ class Batcher(Generic[Item, Answer]):
         """Whether the batch is answered. An error answers only an entry that was alone."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        answers = await loop.run_in_executor(self._thread, self._call, [entry.item for entry in batch])
+        answers = await loop.run_in_executor(self._threads, self._call, [entry.item for entry in batch])
         work_ms = (loop.time() - started) * 1e3
         item_s = work_ms / 1e3 / len(batch)
         self._item_s += (item_s - self._item_s) * (_SMOOTHING if self._item_s else 1.0)

@@ -11,6 +11,7 @@ GuardError
 │   └── NoBundle        ... because the given path does not exist (caller's mistake)
 ├── VerdictError        generated text that is not a verdict of the grammar
 ├── EngineError         an engine that could not score (wrong template, short answer, dead session)
+│   └── EngineDown      ... because its process has ended, and another is not ready yet
 ├── AssetError          a file that ships with the package is missing
 ├── MissingExtra        a package of an optional extra is not installed
 ├── OutputError         a command's standard output that cannot be written
@@ -81,6 +82,15 @@ class VerdictError(GuardError, ValueError):
 
 class EngineError(GuardError, RuntimeError):
     """An engine that could not score."""
+
+
+class EngineDown(EngineError):
+    """An engine whose process has ended, and the next one is not ready yet: try again in a few seconds."""
+
+    def __init__(
+        self, message: str = "the engine's process has ended, and another is being started; try again in a few seconds"
+    ) -> None:
+        super().__init__(message)
 
 
 class AssetError(GuardError, FileNotFoundError):

@@ -83,6 +83,18 @@ async def test_work_runs_in_one_thread_that_is_not_the_event_loop() -> None:
     assert threading.get_ident() not in worker.threads
 
 
+async def test_so_many_batches_at_a_time_as_there_are_workers() -> None:
+    worker = Worker()
+    async with Batcher(worker, cost, Bounds(batch_items=1), parallel=2) as batcher:
+        tasks = await started(batcher, [1], [2], [3])
+        while len(worker.batches) < 2:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        assert sorted(worker.batches) == [[1], [2]]
+        worker.gate.set()
+        assert [await task for task in tasks] == [[-1], [-2], [-3]]
+
+
 async def test_batches_are_cut_by_padded_tokens_and_by_count() -> None:
     worker = Worker()
     worker.gate.set()

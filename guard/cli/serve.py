@@ -33,6 +33,9 @@ def serve(
     rest_port: Annotated[
         int | None, typer.Option(help="The port for HTTP; left out, there is none. 0: any free port.")
     ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="A port for metrics and health alone, over HTTP; --rest-port has them as well.")
+    ] = None,
     host: Annotated[
         str | None, typer.Option(help="The address to listen on, by default 127.0.0.1; 0.0.0.0: all addresses.")
     ] = None,
@@ -72,7 +75,12 @@ def serve(
             "`judge` them as any other. Languages are identified where the extra `language` is installed."
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the model; default: one per core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the model in each worker; default: the cores shared among them.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that score, by default one; each holds the model in memory.")
+    ] = None,
     max_queue: Annotated[
         int | None,
         typer.Option(
@@ -98,6 +106,7 @@ def serve(
     options: dict[tuple[str, str], Any] = {
         ("--port", "port"): port,
         ("--rest-port", "rest_port"): rest_port,
+        ("--metrics-port", "metrics_port"): metrics_port,
         ("--host", "host"): host,
         ("--api-keys", "api_keys"): api_keys,
         ("--tls-certificate", "tls.certificate"): tls_certificate,
@@ -109,6 +118,7 @@ def serve(
         ("--mode", "mode"): mode,
         ("--unsupported-language", "unsupported_language"): unsupported_language,
         ("--threads", "threads"): threads,
+        ("--workers", "workers"): workers,
         ("--reward", "rewards"): _by_name(reward) if reward else None,
         ("--audit-log", "audit.path"): audit_log,
         ("--max-queue", "limits.queue_windows"): max_queue,
@@ -132,7 +142,8 @@ def serve(
 
         def announce(running: Running) -> None:
             also = "" if running.rest_url is None else f" and {running.rest_url}"
-            typer.echo(f"guard serving on {running.address}{also} ({what})")
+            metrics = "" if running.metrics_url is None else f"; metrics at {running.metrics_url}/metrics"
+            typer.echo(f"guard serving on {running.address}{also} ({what}){metrics}")
 
         def reopen() -> Moderator:
             fresh = configuration.settings(config, given)

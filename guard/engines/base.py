@@ -25,12 +25,8 @@ class EngineInfo:
     batch_tokens: int  # padded tokens, in units of `cost`, beyond which a larger batch is not faster
 
 
-class Engine(Protocol):
-    """Loads a bundle once and scores batches.
-
-    Thread-safe: every method may be called from several threads. Batch-invariant: a window's score does not depend on
-    its batch-mates (|Δp| ≤ 1e-3). Nothing is truncated.
-    """
+class Renderer(Protocol):
+    """The half of an engine that needs no weights: it makes windows. Thread-safe. Nothing is truncated."""
 
     @property
     def info(self) -> EngineInfo: ...
@@ -41,16 +37,33 @@ class Engine(Protocol):
         Raises InvalidInput where the conversation cannot be tokenized, PolicyError where the policy cannot be applied.
         """
 
-    def prepare(self, policy: Policy) -> None:
-        """Computes and caches what scoring needs of a policy, so that `score` need not; free if cached."""
-
     def cost(self, window: Window) -> int:
         """The tokens that a window takes in a batch, before padding."""
+
+
+class Engine(Renderer, Protocol):
+    """Loads a bundle once and scores batches.
+
+    Thread-safe: every method may be called from several threads. Batch-invariant: a window's score does not depend on
+    its batch-mates (|Δp| ≤ 1e-3).
+    """
+
+    @property
+    def renderer(self) -> Renderer:
+        """What makes its windows: itself, unless it scores in other processes (guard.engines.pool)."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can score; an engine in another process cannot while that is started again."""
+
+    def prepare(self, policy: Policy) -> None:
+        """Computes and caches what scoring needs of a policy, so that `score` need not; free if cached."""
 
     def score(self, windows: Sequence[Window]) -> list[Score | EngineError]:
         """The scores of windows, in order; they may belong to several policies.
 
-        A window that cannot be scored gets its own error. Raises EngineError where none can be scored.
+        A window that cannot be scored gets its own error. Raises EngineError where none can be scored, EngineDown
+        where its process ends meanwhile.
         """
 
     def warm(self) -> None:

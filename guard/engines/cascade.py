@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from guard import assets, schema
 from guard.bundle import Bundle, open_bundle
 from guard.calibration import Calibration
 from guard.conversation import Conversation, Target
-from guard.engines.base import Engine, EngineInfo
+from guard.engines.base import Engine, EngineInfo, Renderer
 from guard.errors import BundleError, DocumentError, EngineError
 from guard.policy import Policy
 from guard.prompts.window import Score, TokenizedConversation, Window
@@ -64,19 +64,23 @@ class CascadeSettings:
         return self.bands["prompt" if target is Target.PROMPT else "response"]
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stage's engine, with the calibration that puts both on one scale, and the name of its bundle."""
+Part = TypeVar("Part", bound=Renderer)
 
-    engine: Engine
+
+@dataclass(frozen=True)
+class Stage(Generic[Part]):
+    """A stage's engine, or its renderer alone, with the calibration that puts both on one scale, and the name of its
+    bundle."""
+
+    engine: Part
     calibration: Calibration
     name: str
 
 
-class CascadeEngine:
-    """Thread-safe and batch-invariant where both of its engines are."""
+class CascadeRenderer(Generic[Part]):
+    """Thread-safe where those of its stages are."""
 
-    def __init__(self, first: Stage, second: Stage, bands: Mapping[Target, Band], digest: str) -> None:
+    def __init__(self, first: Stage[Part], second: Stage[Part], bands: Mapping[Target, Band], digest: str) -> None:
         self.stages, self.bands = (first, second), dict(bands)
         infos = [stage.engine.info for stage in self.stages]
         known = [set(info.languages) for info in infos]
@@ -92,12 +96,22 @@ class CascadeEngine:
     def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
         return self.stages[0].engine.tokenize(conversation, policy)
 
+    def cost(self, window: Window) -> int:
+        return self.stages[window.stage].engine.cost(window)
+
+
+class CascadeEngine(CascadeRenderer[Engine]):
+    """Thread-safe and batch-invariant where both of its engines are."""
+
+    ready = True
+
+    @property
+    def renderer(self) -> Renderer:
+        return self
+
     def prepare(self, policy: Policy) -> None:
         for stage in self.stages:
             stage.engine.prepare(policy)
-
-    def cost(self, window: Window) -> int:
-        return self.stages[window.stage].engine.cost(window)
 
     def score(self, windows: Sequence[Window]) -> list[Score | EngineError]:
         """Each stage scores its own windows; where all of one stage fail, those of the other have their scores."""
@@ -129,7 +143,7 @@ class CascadeEngine:
 class SecondStage:
     """The renderer of the second stage: its windows say that they are of it."""
 
-    engine: Engine
+    engine: Renderer
 
     def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
         tokenized = self.engine.tokenize(conversation, policy)
@@ -143,25 +157,40 @@ def open_cascade(bundle: Bundle, threads: int | None = None) -> CascadeEngine:
     Raises BundleError if a stage's bundle is missing, damaged, another model than the cascade was fitted with, or
     itself a cascade.
     """
+    from guard.engines.registry import open_engine
+
+    inner, bands = _parts(bundle)
+    opened: list[Stage[Engine]] = []
     try:
-        settings = schema.load(bundle.path(SETTINGS), CascadeSettings)
-    except DocumentError as problem:
-        raise BundleError(f"{'; '.join(str(problem).splitlines())}; fit the cascade again") from None
-    bands = {target: settings.band(target) for target in Target}
-    opened: list[Stage] = []
-    try:
-        for stage in (settings.first, settings.second):
-            opened.append(_open_stage(bundle, stage, threads))
+        for one in inner:
+            opened.append(Stage(open_engine(one, threads), one.calibration, one.manifest.name))
     except BaseException:
-        for one in opened:
-            one.engine.close()
+        for stage in opened:
+            stage.engine.close()
         raise
     return CascadeEngine(opened[0], opened[1], bands, bundle.manifest.model)
 
 
-def _open_stage(bundle: Bundle, stage: StageSettings, threads: int | None) -> Stage:
-    from guard.engines.registry import open_engine
+def open_cascade_renderer(bundle: Bundle) -> CascadeRenderer[Renderer]:
+    """The renderer of a cascade's bundle. Raises as `open_cascade` does."""
+    from guard.engines.registry import open_renderer
 
+    inner, bands = _parts(bundle)
+    first, second = (Stage(open_renderer(one), one.calibration, one.manifest.name) for one in inner)
+    return CascadeRenderer(first, second, bands, bundle.manifest.model)
+
+
+def _parts(bundle: Bundle) -> tuple[tuple[Bundle, Bundle], Mapping[Target, Band]]:
+    """The verified bundles of its stages, and its bands."""
+    try:
+        settings = schema.load(bundle.path(SETTINGS), CascadeSettings)
+    except DocumentError as problem:
+        raise BundleError(f"{'; '.join(str(problem).splitlines())}; fit the cascade again") from None
+    inner = _stage_bundle(bundle, settings.first), _stage_bundle(bundle, settings.second)
+    return inner, {target: settings.band(target) for target in Target}
+
+
+def _stage_bundle(bundle: Bundle, stage: StageSettings) -> Bundle:
     root = assets.default_bundle() if stage.at == SHIPPED else bundle.root / stage.at
     inner = open_bundle(root)
     if inner.manifest.kind == "cascade":
@@ -171,4 +200,4 @@ def _open_stage(bundle: Bundle, stage: StageSettings, threads: int | None) -> St
             f"{bundle.root}: fitted with model {stage.model[:12]}, but {stage.at} is {inner.manifest.model[:12]}; "
             "restore that bundle, or fit the cascade again with `guard cascade`"
         )
-    return Stage(open_engine(inner, threads), inner.calibration, inner.manifest.name)
+    return inner

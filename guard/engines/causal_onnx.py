@@ -22,7 +22,7 @@ from pydantic import Field, NonNegativeInt
 from guard import schema
 from guard.bundle import Bundle, same_renderer
 from guard.conversation import Conversation
-from guard.engines.base import EngineInfo, padded_batches, sound
+from guard.engines.base import EngineInfo, Renderer, padded_batches, sound
 from guard.engines.causal_graph import Cache, CausalGraph, Floats
 from guard.engines.codes import Answer, CodeWalk, Request
 from guard.engines.fields import field_steps
@@ -83,11 +83,10 @@ class _Prefix:
         return sum(layer.nbytes for layer in self.cache)
 
 
-class CausalOnnxEngine:
-    """Thread-safe. Scores are those of fp32 arithmetic and do not depend on the batch."""
+class CausalRenderer:
+    """Thread-safe. BundleError if this version renders the model's input differently from its training."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, graph: CausalGraph | None = None) -> None:
-        """graph: the bundle's, opened in another way than for serving on the CPU."""
+    def __init__(self, bundle: Bundle) -> None:
         manifest = bundle.manifest
         self._settings = settings_of(bundle)
         languages = self._settings.languages
@@ -98,16 +97,7 @@ class CausalOnnxEngine:
         words = (self._prompt.safe, self._prompt.unsafe, self._prompt.chat.end[0])
         if words != (self._settings.safe, self._settings.unsafe, self._settings.end):
             raise BundleError(f"{tokenizer}: encodes the verdict words as {words}, unlike at export; export it again")
-        self._policy = bundle.policy
-        self._open: CausalGraph | None = graph or CausalGraph.open(bundle.path("model.onnx"), threads)
         self._rows = None if self._settings.head is None else {id_: row for row, id_ in enumerate(self._settings.head)}
-        self._prefixes: PolicyCache[str, _Prefix] = PolicyCache(PREFIX_BYTES, lambda _, prefix: prefix.bytes)
-
-    @property
-    def _graph(self) -> CausalGraph:
-        if self._open is None:
-            raise EngineError(CLOSED)
-        return self._open
 
     def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
         if self._rows is not None:
@@ -119,11 +109,34 @@ class CausalOnnxEngine:
                 )
         return self._prompt.tokenize(conversation, policy)
 
-    def prepare(self, policy: Policy) -> None:
-        self._prefix(policy)
-
     def cost(self, window: Window) -> int:
         return len(self._prompt.prefix_ids(window.policy)) + len(window.ids)
+
+
+class CausalOnnxEngine(CausalRenderer):
+    """Thread-safe. Scores are those of fp32 arithmetic and do not depend on the batch."""
+
+    ready = True
+
+    def __init__(self, bundle: Bundle, threads: int | None = None, graph: CausalGraph | None = None) -> None:
+        """graph: the bundle's, opened in another way than for serving on the CPU."""
+        super().__init__(bundle)
+        self._policy = bundle.policy
+        self._open: CausalGraph | None = graph or CausalGraph.open(bundle.path("model.onnx"), threads)
+        self._prefixes: PolicyCache[str, _Prefix] = PolicyCache(PREFIX_BYTES, lambda _, prefix: prefix.bytes)
+
+    @property
+    def _graph(self) -> CausalGraph:
+        if self._open is None:
+            raise EngineError(CLOSED)
+        return self._open
+
+    @property
+    def renderer(self) -> Renderer:
+        return self
+
+    def prepare(self, policy: Policy) -> None:
+        self._prefix(policy)
 
     def warm(self) -> None:
         self.score(self.tokenize(Conversation.of("hello"), self._policy).windows)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from guard.conversation import Conversation
-from guard.engines.base import EngineInfo
+from guard.engines.base import EngineInfo, Renderer
 from guard.errors import EngineError
 from guard.policy import Policy
 from guard.prompts.layout import spans
@@ -31,6 +31,12 @@ class FakeEngine:
         device="cpu",
         batch_tokens=2048,
     )
+
+    ready = True
+
+    @property
+    def renderer(self) -> Renderer:
+        return self
 
     def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
         text = conversation.judged.content

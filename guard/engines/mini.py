@@ -13,20 +13,23 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from guard.bundle import Bundle, same_renderer
 from guard.conversation import Conversation
-from guard.engines.base import EngineInfo, padded_batches, sound
+from guard.engines.base import EngineInfo, Renderer, padded_batches, sound
 from guard.engines.policy_cache import PolicyCache
 from guard.engines.session import CLOSED, session
 from guard.errors import BundleError, EngineError
 from guard.policy import Policy
 from guard.prompts.encoder import LAYOUT_DIGEST, EncoderInput, category_text
 from guard.prompts.window import Score, TokenizedConversation, Window
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 # On a CPU a batch of 8 × 128 tokens already uses the cores fully; larger ones only delay the first answer.
 MAX_BATCH_TOKENS = 2048
@@ -38,14 +41,29 @@ OUTPUTS = ["vector", "logits", "refusal"]
 Floats = npt.NDArray[np.float32]
 
 
-class MiniEngine:
-    """Thread-safe. Scores are those of fp32 arithmetic and do not depend on the batch."""
+class MiniRenderer:
+    """Thread-safe. BundleError if this version renders the model's input differently from its training."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         manifest = bundle.manifest
         same_renderer(bundle, LAYOUT_DIGEST)
         self.info = EngineInfo(manifest.kind, manifest.model, LANGUAGES, 1, "cpu", MAX_BATCH_TOKENS)
         self.input = EncoderInput.load(bundle.path("tokenizer.json"), manifest.max_tokens, manifest.overlap)
+
+    def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
+        return self.input.tokenize(conversation, policy)
+
+    def cost(self, window: Window) -> int:
+        return len(window.ids)
+
+
+class MiniEngine(MiniRenderer):
+    """Thread-safe. Scores are those of fp32 arithmetic and do not depend on the batch."""
+
+    ready = True
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        super().__init__(bundle)
         graph = bundle.path("model.onnx")
         self._policy = bundle.policy
         self._trained = len(set(_words(bundle.policy)))
@@ -62,14 +80,12 @@ class MiniEngine:
             raise BundleError(f"{graph}: input `categories` has no fixed width; export it again")
         self._none: Floats = np.zeros((1, width), np.float32)
 
-    def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:
-        return self.input.tokenize(conversation, policy)
+    @property
+    def renderer(self) -> Renderer:
+        return self
 
     def prepare(self, policy: Policy) -> None:
         self.category_vectors(policy)
-
-    def cost(self, window: Window) -> int:
-        return len(window.ids)
 
     def warm(self) -> None:
         self.score(self.tokenize(Conversation.of("hello"), self._policy).windows)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-
-import onnxruntime
+from typing import TYPE_CHECKING
 
 from guard.errors import BundleError
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 CLOSED = "the engine is closed; open the guard again"
 
@@ -22,6 +24,8 @@ def session(path: str, threads: int | None) -> onnxruntime.InferenceSession:
 
     BundleError if the file is not a model that this ONNX Runtime reads.
     """
+    import onnxruntime  # not by a process that only makes windows: 30 MB
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1

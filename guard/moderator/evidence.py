@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from guard.calibration import TargetCalibration
 from guard.conversation import Conversation, Target
 from guard.engines.base import sound
-from guard.engines.cascade import CascadeEngine, SecondStage
+from guard.engines.cascade import CascadeRenderer, SecondStage
 from guard.errors import EngineError
 from guard.moderator.steps import Scored, Steps
 from guard.policy import Policy
@@ -44,7 +44,7 @@ def evidence(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
     Raises InvalidInput or PolicyError where it cannot be tokenized, before anything is scored; the error of a window
     that has one; EngineError unless every window has a sound score.
     """
-    if not isinstance(renderer, CascadeEngine):
+    if not isinstance(renderer, CascadeRenderer):
         return (yield from _evidence(renderer, conversation, policy))
     first, second = renderer.stages
     one = yield from _evidence(renderer, conversation, policy)

@@ -11,7 +11,8 @@ from guard.bundle import open_bundle
 from guard.calibration import MODES, Calibration, Mode
 from guard.conversation import Conversation, Target
 from guard.engines.base import Engine
-from guard.engines.registry import open_engine
+from guard.engines.pool import EnginePool
+from guard.engines.registry import open_engine, open_pool
 from guard.errors import ConfigError, GuardError
 from guard.moderator.evidence import Evidence, evidence
 from guard.moderator.guard import GuardInfo
@@ -120,7 +121,7 @@ class Moderator:
         self, conversation: Conversation, policy: Policy | None = None, mode: Mode | None = None
     ) -> Steps[Verdict]:
         """The steps of one verdict; they raise the conversation's error."""
-        scored = yield from evidence(self.engine, conversation, policy or self.policy)
+        scored = yield from evidence(self.engine.renderer, conversation, policy or self.policy)
         return self.conclude(scored, mode)
 
     def conclude(self, evidence: Evidence, mode: Mode | None = None) -> Verdict:
@@ -192,15 +193,20 @@ def open_moderator(
     policy: str | Path | None = None,
     mode: Mode = "balanced",
     threads: int | None = None,
+    workers: int = 0,
 ) -> Moderator:
     """A moderator for a bundle folder (None: the shipped guard; `fake`: no model at all).
 
-    policy: a shipped name or a file; None: the bundle's own. Raises BundleError or PolicyError.
+    policy: a shipped name or a file; None: the bundle's own. workers: processes that score (guard.engines.pool), which
+    `engine.warm` starts; 0: this process scores. Raises BundleError or PolicyError.
     """
     if model == "fake":
         from guard.engines.fake import FakeEngine
 
-        return Moderator(FakeEngine(), load(policy or "mlcommons"), mode=mode)
+        fake = FakeEngine()
+        chosen = EnginePool(fake, FakeEngine, workers) if workers else fake
+        return Moderator(chosen, load(policy or "mlcommons"), mode=mode)
     bundle = open_bundle(model)
     applied = bundle.policy if policy is None else load(policy)
-    return Moderator(open_engine(bundle, threads), applied, bundle.calibration, mode)
+    engine = open_pool(bundle, threads, workers) if workers else open_engine(bundle, threads)
+    return Moderator(engine, applied, bundle.calibration, mode)

@@ -50,8 +50,10 @@ class TlsFiles:
 class Settings:
     """What a server judges by, where it listens, and its limits; `serve.yaml` holds the same keys.
 
-    model, policy, mode, threads: as `guard.moderator.open_moderator` takes them.
-    port, rest_port: 0 is a free one; rest_port None: no HTTP.
+    model, policy, mode, threads, workers: as `guard.moderator.open_moderator` takes them. threads: of each worker;
+    None: they share the cores.
+    port, rest_port, metrics_port: 0 is a free one; rest_port None: no HTTP; metrics_port: for /metrics, /healthz and
+    /readyz alone, which rest_port has as well.
     api_keys: the file of the keys (guard.serve.core.keys) of which each call must have one; health needs none.
     lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
     monitor: by a policy's id the categories that are watched and never flagged, or `all` of them.
@@ -64,6 +66,7 @@ class Settings:
     logs: lines of text, or JSON objects (guard.serve.logs).
     traces: whether calls are exported as OpenTelemetry spans (guard.serve.traces; extra `otel`).
     connections: of each listener, at most; streams: calls that a gRPC connection may have open at a time.
+    unread_bytes: of answers over gRPC that one client (a key, or a host where there are none) has not yet taken.
     connection_age_seconds: after which a gRPC connection is closed, when its calls have ended or an hour has passed, so
     that clients spread over new servers; None: never. Idle ones are closed after 10 minutes.
     least_ping_seconds: a client that pings its gRPC connection more often than that, three times, is disconnected.
@@ -76,6 +79,7 @@ class Settings:
     policy: Text | None = None
     mode: Mode = "balanced"
     threads: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=1)] = 1
     unsupported_language: UnsupportedLanguage = "incomplete"
     monitor: Mapping[Id, Literal["all"] | tuple[Code, ...]] = field(default_factory=dict)
     rewards: Mapping[Text, Text] = field(default_factory=dict)
@@ -83,6 +87,7 @@ class Settings:
     host: Text = "127.0.0.1"
     port: Port = 50051
     rest_port: Port | None = None
+    metrics_port: Port | None = None
     tls: TlsFiles = TlsFiles()
     api_keys: Path | None = None
     hardened: bool = False
@@ -90,6 +95,7 @@ class Settings:
     scores: Scores = "exact"
     connections: Count = 4096
     streams: Count = 1024
+    unread_bytes: Count = 32 << 20
     connection_age_seconds: schema.Positive | None = None
     audit: Audit = field(default_factory=Audit)
     logs: Format = "text"

@@ -67,6 +67,7 @@ class Metrics(Observer):
         )
         self._windows = Gauge("guard_queue_depth", "Windows accepted and not yet answered.", registry=registry)
         self._tokens = Gauge("guard_queue_tokens", "Tokens accepted and not yet answered.", registry=registry)
+        self._ready = Gauge("guard_ready", "1 where requests are accepted, else 0.", registry=registry)
         self._model = Gauge(
             "guard_model_info",
             "The model and its default policy.",
@@ -90,6 +91,7 @@ class Metrics(Observer):
     def load(self, now: Callable[[], Load]) -> None:
         self._windows.set_function(lambda: now().windows)
         self._tokens.set_function(lambda: now().tokens)
+        self._ready.set_function(lambda: now().ready)
 
     def called(self, method: str, code: str, seconds: float) -> None:
         self._requests.labels(method, code).inc()

@@ -40,7 +40,8 @@ log = logging.getLogger("guard.serve")
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers gRPC at `address` and HTTP at `rest_address` (host:port)."""
+    """A server that answers gRPC at `address`, HTTP at `rest_address`, and HTTP for metrics and health alone at
+    `metrics_address` (host:port)."""
 
     address: str
     live: Live
@@ -48,6 +49,7 @@ class Running:
     server: grpc.aio.Server
     listeners: tuple[asyncio.Task[object], ...]  # each ends with the loop of its listener
     rest_address: str | None = None
+    metrics_address: str | None = None
     tls: bool = False
 
     @property
@@ -57,7 +59,14 @@ class Running:
 
     @property
     def rest_url(self) -> str | None:
-        return None if self.rest_address is None else f"http{'s' * self.tls}://{self.rest_address}"
+        return self._url(self.rest_address)
+
+    @property
+    def metrics_url(self) -> str | None:
+        return self._url(self.metrics_address)
+
+    def _url(self, address: str | None) -> str | None:
+        return None if address is None else f"http{'s' * self.tls}://{address}"
 
     async def stopped(self) -> None:
         """Returns when it has stopped answering: a batcher or the loop of a listener has ended."""
@@ -86,7 +95,7 @@ async def serving(
     address = _free_address(settings.host, settings.port)
     keys = None if settings.api_keys is None else Keys(settings.api_keys)
     certificates = None if settings.tls.certificate is None else Certificates(settings.tls)
-    metrics = None if settings.rest_port is None else _metrics()
+    metrics = None if settings.rest_port is None and settings.metrics_port is None else _metrics()
     traces = _traces() if settings.traces else None
     observer = Observers(*(each for each in (metrics, traces) if each is not None))
     async with AsyncExitStack() as open_files, AsyncExitStack() as listeners:
@@ -101,7 +110,7 @@ async def serving(
             return Service(of, settings.limits, observer, settings.scores, rule, audit)
 
         async def prepare(fresh: Service) -> Callable[[], None]:
-            if metrics is not None:
+            if settings.rest_port is not None:
                 from guard.serve.http.server import prepare  # needs the extra
 
                 await prepare(fresh)
@@ -121,18 +130,30 @@ async def serving(
         listener = await listeners.enter_async_context(
             grpc_server.listening(live, rewards, keys, certificates, address, settings)
         )
-        ends, rest_address = [listener.ended], None
-        if settings.rest_port is not None and metrics is not None:
-            from guard.serve.http.server import listening  # needs the extra
+        rest = operations = None
+        if metrics is not None:
+            from guard.serve.http import server as http  # needs the extra
 
-            rest = await listeners.enter_async_context(
-                listening(live, rewards, metrics, keys, certificates, settings.rest_port, settings)
-            )
-            ends.append(rest.ended)
-            rest_address = _join(settings.host, rest.port)
+            if settings.rest_port is not None:
+                rest = await listeners.enter_async_context(
+                    http.listening(live, rewards, metrics, keys, certificates, settings.rest_port, settings)
+                )
+            if settings.metrics_port is not None:
+                operations = await listeners.enter_async_context(
+                    http.listening_for_operations(live, metrics, keys, certificates, settings.metrics_port, settings)
+                )
+        ends = listener.ended, *(each.ended for each in (rest, operations) if each is not None)
         try:
-            at = _join(settings.host, listener.port)
-            yield Running(at, live, rewards, listener.server, tuple(ends), rest_address, certificates is not None)
+            yield Running(
+                _join(settings.host, listener.port),
+                live,
+                rewards,
+                listener.server,
+                ends,
+                None if rest is None else _join(settings.host, rest.port),
+                None if operations is None else _join(settings.host, operations.port),
+                certificates is not None,
+            )
         finally:
             await listener.refuse()
             await asyncio.gather(live.drain(), rewards.drain(), asyncio.sleep(settings.lame_duck_seconds))

@@ -7,6 +7,7 @@ import logging
 
 from guard import policy as policies
 from guard.bundle import open_bundle
+from guard.engines.session import usable_cores
 from guard.errors import ConfigError, nearest
 from guard.moderator import Moderator, open_moderator
 from guard.policy import Policy
@@ -15,12 +16,16 @@ from guard.serve.core.keys import Keys
 from guard.serve.tls import Certificates
 
 log = logging.getLogger("guard.serve")
-RELOADED = {"model", "policy", "mode", "threads", "monitor"}  # what open_served uses
+RELOADED = {"model", "policy", "mode", "threads", "workers", "monitor"}  # what open_served uses
 
 
 def open_served(settings: Settings) -> Moderator:
-    """The moderator that the settings choose. Raises BundleError, PolicyError or ConfigError."""
-    moderator = open_moderator(settings.model, settings.policy, settings.mode, settings.threads)
+    """The moderator that the settings choose, whose engine scores in processes of its own.
+
+    Raises BundleError, PolicyError or ConfigError.
+    """
+    threads = settings.threads or max(1, usable_cores() // settings.workers)
+    moderator = open_moderator(settings.model, settings.policy, settings.mode, threads, settings.workers)
     try:
         return dataclasses.replace(moderator, monitor=_monitor(settings, moderator.policy))
     except ConfigError:

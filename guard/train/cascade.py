@@ -18,6 +18,7 @@ from guard import bundle, calibration, policy
 from guard.assets import default_bundle
 from guard.bundle import Bundle, open_bundle
 from guard.conversation import Example, Target
+from guard.engines.base import Engine
 from guard.engines.cascade import SETTINGS, SHIPPED, Band, CascadeEngine, CascadeSettings, Stage, StageSettings
 from guard.engines.registry import open_engine
 from guard.errors import BundleError, DataError, InvalidInput
@@ -150,7 +151,7 @@ def _dev(data: Path, rules: policy.Policy) -> list[Example]:
     return [example for example in load_examples(data, "dev", rules) if example.kind in KINDS]
 
 
-def _measure(stages: Sequence[Stage], examples: Sequence[Example], rules: policy.Policy) -> _Measured:
+def _measure(stages: Sequence[Stage[Engine]], examples: Sequence[Example], rules: policy.Policy) -> _Measured:
     columns: list[Floats] = []
     seconds: list[float] = []
     targets = [example.conversation.target for example in examples]

@@ -22,9 +22,10 @@ print(guard.open_moderator({str(tiny_guard.BUNDLE)!r}).check("hello").outcome.na
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_has_its_opener(kind: str) -> None:
-    module, name = KINDS[kind]
-    assert callable(getattr(importlib.import_module(module), name))
+def test_every_kind_has_its_openers(kind: str) -> None:
+    module = importlib.import_module(KINDS[kind].module)
+    assert callable(getattr(module, KINDS[kind].engine))
+    assert callable(getattr(module, KINDS[kind].renderer))
 
 
 def test_opening_one_kind_loads_no_other() -> None:

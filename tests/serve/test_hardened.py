@@ -18,9 +18,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard import Conversation, Outcome, Verdict, document
+from guard import AsyncGuardClient, Conversation, Outcome, Verdict, document
 from guard.conversation import Target
-from guard.errors import ConfigError, InvalidInput
+from guard.errors import ConfigError, InvalidInput, Overloaded
 from guard.policy import load
 from guard.serve.config import Given, settings
 from guard.serve.core.disclosure import disclosed
@@ -223,3 +223,35 @@ def resets(address: str, stop: threading.Event) -> int:
                 raw.sendall(opened + http2.frame(http2.RST_STREAM, stream=stream, payload=(8).to_bytes(4)))
                 count += 1
     return count
+
+
+async def test_answers_that_nobody_reads_are_bounded(tmp_path: Path) -> None:
+    file = tmp_path / "keys.yaml"
+    (slow, key), (other, another) = new_key("slow", ("moderate",)), new_key("other", ("moderate",))
+    file.write_text(document.dump({"keys": [{"name": each.name, "sha256": each.sha256} for each in (key, another)]}))
+    async with (
+        serve(api_keys=file, api_key=other, unread_bytes=100_000) as served,
+        AsyncGuardClient(served.running.address, api_key=slow) as itself,
+    ):
+        with http2.connection(served.running.address, window=0) as raw:
+            assert 2 < await asyncio.to_thread(answers_until_refused, raw, slow.encode()) < 100
+            with pytest.raises(Overloaded, match="bytes of answers wait to be read, of at most 100000"):
+                await itself.moderate(HELLO)
+            assert (await served.client.moderate(HELLO)).outcome is Outcome.SAFE
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(Overloaded):
+                    assert (await itself.moderate(HELLO)).outcome is Outcome.SAFE
+                    break
+                await asyncio.sleep(0.01)
+
+
+def answers_until_refused(raw: socket.socket, key: bytes) -> int:
+    """How many calls are answered on a connection that takes no byte of an answer, one after the other."""
+    frames = iter(http2.frames(raw))
+    for count in range(1000):
+        path, credentials = b"/guard.v1.ModerationService/GetInfo", (b"authorization", b"Bearer " + key)
+        raw.sendall(http2.request(path, credentials, stream=2 * count + 1, message=b""))
+        if next(flags for kind, flags, _ in frames if kind == http2.HEADERS) & http2.END_STREAM:  # a status alone
+            return count
+    raise AssertionError("never refused")

@@ -11,6 +11,7 @@ from typing import TypeVar
 from guard.errors import (
     Closed,
     DeadlineExceeded,
+    EngineDown,
     EngineError,
     GuardError,
     InvalidInput,
@@ -40,6 +41,7 @@ class Unjudged(InvalidInput):
 _PUBLIC = (
     Closed,
     DeadlineExceeded,
+    EngineDown,
     InternalError,
     InvalidInput,
     Overloaded,

@@ -12,10 +12,11 @@ from guard.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is accepted and not yet answered."""
+    """What is accepted and not yet answered, and whether more is accepted."""
 
     windows: int
     tokens: int
+    ready: bool
 
 
 class Observer:

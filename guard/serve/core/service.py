@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 from guard.batcher import Batcher, Bounds
 from guard.conversation import Conversation
 from guard.data.ingest.language import identify
-from guard.errors import DISTRIBUTION, DeadlineExceeded, GuardError, InvalidInput, Overloaded, TooLarge
+from guard.errors import DISTRIBUTION, DeadlineExceeded, EngineDown, GuardError, InvalidInput, Overloaded, TooLarge
 from guard.moderator import Moderator
 from guard.moderator.steps import Scored, advance, run_async
 from guard.policy import Policy
@@ -60,7 +60,7 @@ class Service:
         self.moderator, self.limits, self.observer = moderator, limits, observer or Observer()
         self.scores, self._unsupported_language = scores, unsupported_language
         self.batcher: Batcher[Window, Score] = Batcher(
-            engine.score, engine.cost, bounds, self.observer.batch, attrgetter("key")
+            engine.score, engine.cost, bounds, self.observer.batch, attrgetter("key"), engine.info.parallel_calls
         )
         self._policies = Policies(moderator.policy, limits)
         # Off the event loop and off the engine's thread: long texts, and policies of requests. A policy that takes
@@ -89,12 +89,12 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether new requests are accepted, as far as the queue has room."""
-        return self.batcher.open
+        """Whether new requests are accepted, as far as the queue has room: not while its engine is started again."""
+        return self.batcher.open and self.moderator.engine.ready
 
     @property
     def load(self) -> Load:
-        return Load(self.batcher.items, self.batcher.tokens)
+        return Load(self.batcher.items, self.batcher.tokens, self.ready)
 
     async def stopped(self) -> None:
         """Returns when it has stopped answering, drained or failed."""
@@ -162,6 +162,8 @@ class Service:
         return ServiceInfo(info.model, info.kind, policy, mode, info.thresholds, version(DISTRIBUTION), self.limits)
 
     async def _judge(self, request: Request) -> list[Answer]:
+        if not self.moderator.engine.ready:
+            raise EngineDown
         allowed = min(self.limits.request_seconds, request.seconds)
         deadline = asyncio.get_running_loop().time() + allowed
         if len(request.conversations) > self.limits.batch_conversations:

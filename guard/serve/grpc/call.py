@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
@@ -17,18 +18,28 @@ from guard.errors import DeadlineExceeded, InvalidInput
 from guard.serve.core.errors import public
 from guard.serve.core.keys import Keys, Scope
 from guard.serve.core.live import Live
-from guard.serve.core.origin import admitted
+from guard.serve.core.origin import ORIGIN, admitted
 from guard.serve.grpc.status import to_status
+from guard.serve.grpc.unread import Unread
 
 Context = grpc.aio.ServicerContext[Proto, bytes]
 Sent = TypeVar("Sent", bound=Proto)
 _QUIET_SECONDS, _DRAIN_SECONDS = 0.05, 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the calls of a listener have in common. keys: those of which each must have one; None: no key is needed."""
+
+    live: Live
+    keys: Keys | None
+    unread: Unread
+
+
 def handler(
-    live: Live, keys: Keys | None, scope: Scope, method: Callable[[Sent, Context], Awaitable[Proto]], kind: type[Sent]
+    shared: Shared, scope: Scope, method: Callable[[Sent, Context], Awaitable[Proto]], kind: type[Sent]
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
-    """The handler of a method. Its errors become statuses (`status.py`). keys: None where no key is needed."""
+    """The handler of a method. Its errors become statuses (`status.py`)."""
     name = kind.DESCRIPTOR.name.removesuffix("Request")
 
     # Not the generated registration: grpc.aio answers an error of a handler, or of a malformed message, with the
@@ -36,11 +47,14 @@ def handler(
     async def call(data: bytes, context: Context) -> bytes:
         started = time.perf_counter()
         code = "CANCELLED"
-        sent, observer = headers(context), live.service.observer
+        sent, observer = headers(context), shared.live.service.observer
         with observer.call(name, sent):
             try:
-                with admitted(keys, sent, host(context), scope):
+                with admitted(shared.keys, sent, host(context), scope):
+                    caller = ORIGIN.get().client
+                    shared.unread.check(caller)
                     answer = (await method(_parse(kind, data), context)).SerializeToString()
+                context.add_done_callback(shared.unread.hold(caller, len(answer)))  # type: ignore[arg-type]
                 code = "OK"
                 return answer
             except Exception as error:  # noqa: BLE001 - passed on to the caller
@@ -55,8 +69,7 @@ def handler(
 
 
 def stream_handler(
-    live: Live,
-    keys: Keys | None,
+    shared: Shared,
     scope: Scope,
     method: Callable[[AsyncIterator[Sent], Context], AsyncGenerator[Proto, None]],
     kind: type[Sent],
@@ -67,13 +80,13 @@ def stream_handler(
 
     async def call(_: object, context: Context) -> None:
         started = time.perf_counter()
-        seconds, observer = live.service.limits.stream_seconds, live.service.observer
+        seconds, observer = shared.live.service.limits.stream_seconds, shared.live.service.observer
         code = "CANCELLED"
         given = headers(context)
         with observer.call(name, given):
             async with _received(kind, context) as sent:
                 try:
-                    with admitted(keys, given, host(context), scope):
+                    with admitted(shared.keys, given, host(context), scope):
                         async with asyncio.timeout(seconds), aclosing(method(sent, context)) as responses:
                             async for response in responses:
                                 await context.write(response.SerializeToString())

@@ -7,19 +7,17 @@ from collections.abc import Awaitable, Callable
 import grpc
 from google.protobuf.message import Message as Proto
 
-from guard.serve.core.keys import Keys
-from guard.serve.core.live import Live
 from guard.serve.core.rewards import Rewards
 from guard.serve.core.service import Service
 from guard.serve.grpc import reward_messages as messages
-from guard.serve.grpc.call import Context, Sent, handler
+from guard.serve.grpc.call import Context, Sent, Shared, handler
 from guard.v1 import reward_pb2 as pb
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["RewardService"].full_name
 
 
-def handlers(live: Live, rewards: Rewards, keys: Keys | None = None) -> grpc.GenericRpcHandler[Proto, bytes]:
-    """The handlers of the RewardService, which ask for the scope `moderate`. keys: None where no key is needed."""
+def handlers(shared: Shared, rewards: Rewards) -> grpc.GenericRpcHandler[Proto, bytes]:
+    """The handlers of the RewardService, which ask for the scope `moderate`."""
 
     async def score(service: Service, sent: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         asked = messages.request_from_proto([sent.candidate], sent.options, context.time_remaining())
@@ -41,10 +39,10 @@ def handlers(live: Live, rewards: Rewards, keys: Keys | None = None) -> grpc.Gen
         method: Callable[[Service, Sent, Context], Awaitable[Proto]], kind: type[Sent]
     ) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def answer(sent: Sent, context: Context) -> Proto:
-            with live.use() as service:
+            with shared.live.use() as service:
                 return await method(service, sent, context)
 
-        return handler(live, keys, "moderate", answer, kind)
+        return handler(shared, "moderate", answer, kind)
 
     return grpc.method_handlers_generic_handler(
         SERVICE,

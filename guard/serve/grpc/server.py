@@ -19,10 +19,13 @@ from guard.serve.core.live import Live
 from guard.serve.core.rewards import Rewards
 from guard.serve.grpc import admin
 from guard.serve.grpc import rewards as reward_service
+from guard.serve.grpc.call import Shared
 from guard.serve.grpc.servicer import SERVICE, handlers
+from guard.serve.grpc.unread import Unread
 from guard.serve.tls import Certificates
 
 FLUSH_SECONDS = 1.0  # for responses in flight after the last answer; health watchers are disconnected then
+HEALTH_SECONDS = 0.2  # between looks at whether the engine is ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,12 @@ async def listening(
 ) -> AsyncIterator[Listener]:
     """A listener at host:port. Raises ServiceError if it cannot listen."""
     server = grpc.aio.server(options=_options(settings))
-    server.add_generic_rpc_handlers((handlers(live, keys), reward_service.handlers(live, rewards, keys)))
+    shared = Shared(live, keys, Unread(settings.unread_bytes))
+    server.add_generic_rpc_handlers((handlers(shared), reward_service.handlers(shared, rewards)))
     if keys is not None:
-        server.add_generic_rpc_handlers((admin.handlers(live, keys),))
+        server.add_generic_rpc_handlers((admin.handlers(shared),))
     health = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    for name in (SERVICE, reward_service.SERVICE):
-        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     if settings.reflection and not settings.hardened:
         names = [SERVICE, reward_service.SERVICE, reflection.SERVICE_NAME]
         names.append(health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
@@ -69,13 +71,32 @@ async def listening(
             port = server.add_secure_port(address, certificates.credentials())
     except RuntimeError:
         raise ServiceError(f"cannot listen on {address}; give another --host or --port") from None
+    await _tell(health, live.service.ready)
     await server.start()
     ended = asyncio.create_task(server.wait_for_termination())
+    telling = asyncio.create_task(_follow(live, health))
     try:
         yield Listener(port, server, ended, health)
     finally:
+        telling.cancel()
         await server.stop(FLUSH_SECONDS)
         await asyncio.wait([ended])
+
+
+async def _follow(live: Live, health: health_service.aio.HealthServicer) -> None:  # type: ignore[name-defined]
+    """Lets health report whether the service that is live is ready, until it is cancelled."""
+    told = True
+    while True:
+        await asyncio.sleep(HEALTH_SECONDS)
+        if (ready := live.service.ready) != told:
+            told = ready
+            await _tell(health, ready)
+
+
+async def _tell(health: health_service.aio.HealthServicer, ready: bool) -> None:  # type: ignore[name-defined]
+    statuses = health_pb2.HealthCheckResponse
+    for name in ("", SERVICE, reward_service.SERVICE):
+        await health.set(name, statuses.SERVING if ready else statuses.NOT_SERVING)
 
 
 def _options(settings: Settings) -> tuple[tuple[str, int], ...]:

@@ -11,13 +11,11 @@ from google.protobuf.message import Message as Proto
 
 from guard import policy as policies
 from guard.errors import GuardError
-from guard.serve.core.keys import Keys
-from guard.serve.core.live import Live
 from guard.serve.core.request import Options, Request
 from guard.serve.core.service import Answer, Service
 from guard.serve.core.streams import Streams
 from guard.serve.grpc import messages
-from guard.serve.grpc.call import Context, Sent, handler, stream_handler
+from guard.serve.grpc.call import Context, Sent, Shared, handler, stream_handler
 from guard.serve.grpc.streaming import stream_moderate
 from guard.v1 import moderation_pb2 as pb
 
@@ -65,25 +63,22 @@ class Servicer:
         )
 
 
-def handlers(live: Live, keys: Keys | None = None) -> grpc.GenericRpcHandler[Proto, bytes]:
-    """The service's handlers for a grpc.aio server; every error of a call becomes a status (`status.py`).
-
-    keys: those of which each call must have one; None: no key is needed.
-    """
+def handlers(shared: Shared) -> grpc.GenericRpcHandler[Proto, bytes]:
+    """The service's handlers for a grpc.aio server; every error of a call becomes a status (`status.py`)."""
 
     def unary(
         method: Callable[[Servicer, Sent, Context], Awaitable[Proto]], kind: type[Sent]
     ) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def answer(sent: Sent, context: Context) -> Proto:
-            with live.use() as service:
+            with shared.live.use() as service:
                 return await method(Servicer(service), sent, context)
 
-        return handler(live, keys, "moderate", answer, kind)
+        return handler(shared, "moderate", answer, kind)
 
     streams = Streams()
 
     async def stream(sent: AsyncIterator[pb.StreamModerateRequest], context: Context) -> AsyncGenerator[Proto, None]:
-        with live.use() as service, streams.one_more(service.limits):
+        with shared.live.use() as service, streams.one_more(service.limits):
             async with aclosing(stream_moderate(service, sent)) as responses:
                 async for response in responses:
                     yield response
@@ -93,7 +88,7 @@ def handlers(live: Live, keys: Keys | None = None) -> grpc.GenericRpcHandler[Pro
         {
             "Moderate": unary(Servicer.moderate, pb.ModerateRequest),
             "BatchModerate": unary(Servicer.batch_moderate, pb.BatchModerateRequest),
-            "StreamModerate": stream_handler(live, keys, "moderate", stream, pb.StreamModerateRequest),
+            "StreamModerate": stream_handler(shared, "moderate", stream, pb.StreamModerateRequest),
             "GetInfo": unary(Servicer.get_info, pb.GetInfoRequest),
             "ListPolicies": unary(Servicer.list_policies, pb.ListPoliciesRequest),
             "GetPolicy": unary(Servicer.get_policy, pb.GetPolicyRequest),

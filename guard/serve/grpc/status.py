@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from guard.errors import (
     Closed,
     DeadlineExceeded,
+    EngineDown,
     EngineError,
     GuardError,
     InvalidInput,
@@ -45,6 +46,7 @@ _TABLE: dict[type[GuardError], grpc.StatusCode] = {
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     ReloadFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    EngineDown: grpc.StatusCode.UNAVAILABLE,
     EngineError: grpc.StatusCode.INTERNAL,
 }
 _KINDS = {kind.__name__: kind for kind in _TABLE}

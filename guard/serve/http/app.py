@@ -7,7 +7,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
@@ -54,13 +54,40 @@ def app(live: Live, rewards: Rewards, metrics: Metrics, keys: Keys | None) -> AS
     routes = [Route(each.path, _translated(each, live, keys, by), methods=["POST"]) for each, by in answering]
     described = _json(document(FORMATS))
 
+    async def openapi(_: Request) -> Response:
+        return Response(described, media_type="application/json")
+
+    return _with_pages(routes, {**_operations(live, metrics, keys), "/openapi.json": openapi})
+
+
+def operations(live: Live, metrics: Metrics, keys: Keys | None) -> ASGIApp:
+    """The application that tells how a service is, and answers no request."""
+    return _with_pages([], _operations(live, metrics, keys))
+
+
+def _with_pages(routes: list[Route], pages: Mapping[str, Handler]) -> ASGIApp:
+    """The routes, and pages to GET."""
+    known = ", ".join([route.path for route in routes] + list(pages))
+
+    async def no_such_path(request: Request, _: Exception) -> Response:
+        return _plain(404, f"no such path; known: {known}")
+
+    errors: Any = {404: no_such_path, 405: _wrong_method}
+    return Starlette(
+        routes=routes + [Route(path, page, methods=["GET"]) for path, page in pages.items()], exception_handlers=errors
+    )
+
+
+def _operations(live: Live, metrics: Metrics, keys: Keys | None) -> Mapping[str, Handler]:
+    """Pages by their paths."""
+
     async def health(_: Request) -> Response:
         return Response(_json({"status": "ok"}), media_type="application/json")
 
     async def readiness(_: Request) -> Response:
         if live.service.ready:
             return Response(_json({"status": "ready"}), media_type="application/json")
-        return Response(_json({"status": "stopping"}), 503, media_type="application/json")
+        return Response(_json({"status": "not ready"}), 503, media_type="application/json")
 
     async def measures(request: Request) -> Response:
         try:
@@ -69,13 +96,7 @@ def app(live: Live, rewards: Rewards, metrics: Metrics, keys: Keys | None) -> AS
         except ServiceError as problem:
             return _plain(status(problem, {}), str(problem))
 
-    async def openapi(_: Request) -> Response:
-        return Response(described, media_type="application/json")
-
-    pages = {"/healthz": health, "/readyz": readiness, "/metrics": measures, "/openapi.json": openapi}
-    routes += [Route(path, page, methods=["GET"]) for path, page in pages.items()]
-    errors: Any = {404: _no_such_path, 405: _wrong_method}
-    return Starlette(routes=routes, exception_handlers=errors)
+    return {"/healthz": health, "/readyz": readiness, "/metrics": measures}
 
 
 def _translated(translator: Format[Any], live: Live, keys: Keys | None, by: Answering) -> Handler:
@@ -163,11 +184,6 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
     finally:
         for task in (working, gone):
             task.cancel()
-
-
-async def _no_such_path(request: Request, _: Exception) -> Response:
-    paths = ", ".join(each.path for each in FORMATS)
-    return _plain(404, f"no such path; known: {paths}, /healthz, /readyz, /metrics, /openapi.json")
 
 
 async def _wrong_method(request: Request, problem: Any) -> Response:

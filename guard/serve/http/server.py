@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager
 
+from starlette.types import ASGIApp
+
 from guard.serve.config import Settings
 from guard.serve.core.keys import Keys
 from guard.serve.core.live import Live
 from guard.serve.core.rewards import Rewards
 from guard.serve.core.service import Service
 from guard.serve.http import listener
-from guard.serve.http.app import app
+from guard.serve.http.app import app, operations
 from guard.serve.http.listener import Listener
 from guard.serve.http.table import TRANSLATORS
 from guard.serve.metrics import Metrics
@@ -37,11 +39,24 @@ def listening(
     settings: Settings,
 ) -> AbstractAsyncContextManager[Listener]:
     """A listener on the port. Raises ServiceError if it cannot listen."""
+    return _listening(app(live, rewards, metrics, keys), "--rest-port", certificates, port, settings)
+
+
+def listening_for_operations(
+    live: Live, metrics: Metrics, keys: Keys | None, certificates: Certificates | None, port: int, settings: Settings
+) -> AbstractAsyncContextManager[Listener]:
+    """A listener for metrics and health alone. Raises ServiceError if it cannot listen."""
+    return _listening(operations(live, metrics, keys), "--metrics-port", certificates, port, settings)
+
+
+def _listening(
+    of: ASGIApp, option: str, certificates: Certificates | None, port: int, settings: Settings
+) -> AbstractAsyncContextManager[Listener]:
     return listener.listening(
-        app(live, rewards, metrics, keys),
+        of,
         settings.host,
         port,
-        option="--rest-port",
+        option=option,
         connections=settings.connections,
         head_seconds=settings.head_seconds,
         drain_seconds=FLUSH_SECONDS,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from guard.errors import (
     Closed,
     DeadlineExceeded,
+    EngineDown,
     EngineError,
     GuardError,
     InvalidInput,
@@ -31,6 +32,7 @@ _TABLE: Mapping[type[GuardError], int] = {
     TooLarge: 413,
     Unjudged: 422,
     InvalidInput: 400,
+    EngineDown: 503,
     EngineError: 500,
 }
 
@@ -48,4 +50,4 @@ def retry_after(error: GuardError) -> str | None:
     """The seconds of a Retry-After header, where it may help to try again."""
     if isinstance(error, Overloaded):
         return f"{max(1, round(error.retry_after_s))}"
-    return "1" if isinstance(error, Closed) else None
+    return "1" if isinstance(error, Closed | EngineDown) else None

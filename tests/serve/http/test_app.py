@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard import Moderator
+from guard import Conversation, Moderator
 from guard.engines.fake import FakeEngine
 from guard.errors import ServiceError
 from guard.policy import load
@@ -243,6 +243,25 @@ def test_health_metrics_and_openapi(http: httpx.Client) -> None:
 def client_of(served: Served) -> httpx.AsyncClient:
     assert served.running.rest_address is not None
     return httpx.AsyncClient(base_url=f"http://{served.running.rest_address}", trust_env=False, timeout=20)
+
+
+async def test_a_port_for_metrics_and_health_alone() -> None:
+    async with (
+        serve(metrics_port=0) as served,
+        httpx.AsyncClient(base_url=str(served.running.metrics_url), trust_env=False, timeout=20) as http,
+    ):
+        assert served.running.rest_url is None
+        await served.client.moderate(Conversation.of("hello"))
+        page = (await http.get("/metrics")).text
+        assert 'guard_requests_total{code="OK",method="Moderate"} 1.0' in page
+        assert "guard_ready 1.0" in page
+        assert [(await http.get(path)).status_code for path in ("/healthz", "/readyz", "/openapi.json")] == [
+            200,
+            200,
+            404,
+        ]
+        told = (await http.post("/v1/check", json={"prompt": "hello"})).json()["error"]["message"]
+        assert told == "no such path; known: /healthz, /readyz, /metrics"
 
 
 async def test_overload_deadline_and_internal_errors_of_every_format() -> None:
