@@ -17,6 +17,8 @@ from guard.jobs.atomic import UNFINISHED, atomic
 from guard.jobs.lock import locked
 
 _SETTINGS = "settings.json"
+_ABSENT = "(absent)"
+_DIGEST = 64  # characters; the first few tell two apart
 _log = logging.getLogger(__name__)
 
 
@@ -112,11 +114,32 @@ def open_ledger(
 
 
 def _differing(manifest: Path, settings: Mapping[str, Any]) -> list[str]:
-    """The settings that differ from those of the ledger; none where there is no ledger yet."""
+    """How the settings differ from those of the ledger; empty where there is no ledger yet."""
     try:
         stored = json.loads(manifest.read_bytes())
     except FileNotFoundError:
         return []
     except ValueError:  # damaged
         return list(settings)
-    return [name for name in settings if name not in stored or stored[name] != settings[name]]
+    return _changes(stored, json.loads(json.dumps(settings)), "")
+
+
+def _changes(stored: Any, given: Any, name: str) -> list[str]:
+    """Each changed value by its dotted name, with what it was and is now."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        names = [key for key in given if key not in stored or stored[key] != given[key]]
+        names += [key for key in stored if key not in given and name]  # a newer version may know more settings
+        return [
+            change
+            for key in names
+            for change in _changes(stored.get(key, _ABSENT), given.get(key, _ABSENT), f"{name}.{key}" if name else key)
+        ]
+    return [f"{name} (was {_shown(stored)}, now {_shown(given)})"]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and len(value) == _DIGEST:
+        return f"{value[:12]}…"
+    if isinstance(value, dict):
+        return "present"
+    return "absent" if value == _ABSENT else json.dumps(value)
