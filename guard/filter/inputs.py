@@ -72,7 +72,7 @@ def _sources(inputs: Sequence[str | Path], out: Path) -> list[Source]:
                 raise DataError(
                     f"{out}: lies inside the input {path}, so that the next run would read it; write elsewhere"
                 )
-            below = list(_below(path))
+            below = sorted(_below(path), key=lambda source: source.name.parts)
             if not below:
                 raise DataError(f"{path}: holds no file of rows; allowed are the suffixes of `guard filter --help`")
         elif glob.has_magic(str(given)) and not path.exists():
@@ -102,9 +102,8 @@ def _below(folder: Path) -> Iterator[Source]:
             folders.clear()
             continue
         entered.add(real)
-        folders.sort()
         here = Path(parent)
-        names = _data_files(here) if DATASET_STATE in files else sorted(files)
+        names = _data_files(here) if DATASET_STATE in files else files
         for name in names:
             path = here / name
             if DATASET_STATE in files or _is_rows(path):

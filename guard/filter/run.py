@@ -163,7 +163,7 @@ class _Run:
                     progress(done.read, done.outcomes.get(Outcome.UNSAFE.value, 0))
                     continue
                 waiting.append(self._start(part, place, shard, owners))
-                if len(waiting) > ahead:
+                while waiting and (len(waiting) > ahead or all(batch.done() for batch in waiting[0].batches)):
                     finish()
             while waiting:
                 finish()

@@ -393,14 +393,12 @@ def test_a_damaged_shard_is_redone_on_resume(damage, tmp_path):
 def test_a_shard_that_is_damaged_while_the_job_runs_does_not_reach_the_output(tmp_path):
     wanted = job(write(tmp_path / "in.jsonl", *made_up_rows(20)), shard_rows=5)
 
-    class Damaging(FakeEngine):
-        def score(self, windows):
-            if (path := wanted.parts / "000000.kept").exists():
-                os.truncate(path, 1)
-            return super().score(windows)
+    def damage(*_):
+        if (path := wanted.parts / "000000.kept").exists():
+            os.truncate(path, 1)
 
     with pytest.raises(DataError, match="run again to redo the changed parts"):
-        filter_rows(wanted, with_engine(Damaging()))
+        filter_rows(wanted, FAKE, progress=damage)
     assert not wanted.out.exists()
     assert filter_rows(wanted, FAKE).read == 20
 
