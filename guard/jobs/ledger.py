@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def open_ledger(
     settings: Mapping[str, Any],
     restart: bool = False,
     *,
-    outputs: Iterable[Path] = (),
+    outputs: Sequence[Path] = (),
     discard: bool = False,
 ) -> Iterator[Ledger]:
     """The ledger in `folder` of a job with these `settings` (JSON data), locked against other processes.
@@ -110,6 +111,9 @@ def open_ledger(
         if not manifest.is_file():
             with atomic(manifest) as file:
                 file.write(json.dumps(settings, indent=2).encode())
+        for path in (*outputs, manifest):  # what a killed run had not finished to write: nobody else writes it now
+            for unfinished in path.parent.glob(f"{glob.escape(path.name)}.*{UNFINISHED}"):
+                unfinished.unlink(missing_ok=True)
         yield Ledger(folder)
 
 
