@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from guard.errors import ConfigError, InvalidInput
 from guard.filter.columns import JudgedColumns, Turns, parse_columns
 from guard.filter.job import SHARD_ROWS, Job, Keep
 from guard.filter.tally import Tally
+from guard.moderator import Guard
 from guard.report.progress import progress_bar
 
 NOTHING_JUDGED = 3
@@ -65,6 +66,13 @@ def filter_rows(
     ] = False,
     model: Annotated[str | None, typer.Option(metavar="BUNDLE", help="A bundle; default: the shipped guard.")] = None,
     server: Annotated[str | None, typer.Option(help="HOST:PORT of a running `guard serve` to use instead.")] = None,
+    on: Annotated[
+        Literal["local", "ray", "server"] | None,
+        typer.Option(help="Where texts are scored: here, on a Ray cluster, or by --server.", show_default="local"),
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the Ray cluster; default: this machine's, or a new one.")
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the scores of texts in FILE, for later runs.")
     ] = None,
@@ -85,10 +93,12 @@ def filter_rows(
     none could be judged.
     """
     from guard.filter.run import filter_rows as run
-    from guard.serve.client import open_guard
 
     if server is not None and model is not None:
         raise InvalidInput("--model and --server exclude each other: the server has its own model")
+    on = on or ("local" if server is None else "server")
+    if (on == "server") != (server is not None):
+        raise InvalidInput(f"--on {on} {'needs' if server is None else 'excludes'} --server HOST:PORT")
     codes = tuple(code.strip() for code in exclude.split(",") if code.strip())
     job = Job(
         inputs,
@@ -103,7 +113,10 @@ def filter_rows(
         by,
         shard_rows,
     )
-    with open_guard(model, server, policy, mode) as guard, progress_bar(_label(inputs), unit="rows") as bar:
+    with (
+        _opened(on, model, server, policy, mode, ray_address) as guard,
+        progress_bar(_label(inputs), unit="rows") as bar,
+    ):
         seen = unsafe = 0
 
         def show(rows: int, more: int) -> None:
@@ -118,12 +131,24 @@ def filter_rows(
             show,
             total=(lambda rows: bar.advance(0, total=rows)) if bar.shown else None,
             cache=cache,
-            parallel=1 if server is None else _SERVER_CALLS,
-            patience_s=0.0 if server is None else _PATIENCE_S,
+            parallel=_SERVER_CALLS if on == "server" else getattr(guard, "parallel", 1),
+            patience_s=_PATIENCE_S if on == "server" else 0.0,
         )
     _summarise(job, tally)
     if 0 < tally.read == tally.quarantined:
         raise typer.Exit(NOTHING_JUDGED)
+
+
+def _opened(
+    on: str, model: str | None, server: str | None, policy: str | None, mode: Mode | None, ray_address: str | None
+) -> Guard:
+    if on == "ray":
+        from guard.filter.ray import RayGuard
+
+        return RayGuard(model, policy, mode or "balanced", ray_address)
+    from guard.serve.client import open_guard
+
+    return open_guard(model, server, policy, mode, priority="batch")
 
 
 def _columns(mapping: str, text_column: str | None, turns: Turns) -> JudgedColumns:
