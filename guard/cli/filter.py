@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +15,9 @@ from guard.filter.job import SHARD_ROWS, Job, Keep
 from guard.filter.tally import Tally
 from guard.moderator import Guard
 from guard.report.progress import progress_bar
+
+if TYPE_CHECKING:
+    from guard.filter.run import Page
 
 NOTHING_JUDGED = 3
 _SERVER_CALLS = 4
@@ -82,6 +86,9 @@ def filter_rows(
     quarantine: Annotated[
         Path | None, typer.Option(help="For broken and undecided rows; default: OUT.quarantine.jsonl.")
     ] = None,
+    report: Annotated[
+        bool | None, typer.Option(help="Write OUT.report.html; default: if matplotlib is installed.")
+    ] = None,
     shard_rows: Annotated[int, typer.Option(min=1, help="Rows that are committed together.")] = SHARD_ROWS,
     restart: Annotated[bool, typer.Option("--restart", help="Discard an unfinished run of OUT.")] = False,
 ) -> None:
@@ -92,14 +99,15 @@ def filter_rows(
     Every row is kept, dropped or quarantined; the counts are in OUT.report.json. Exit code 3 if there were rows and
     none could be judged.
     """
-    from guard.filter.run import filter_rows as run
-
     if server is not None and model is not None:
         raise InvalidInput("--model and --server exclude each other: the server has its own model")
+    from guard.filter.run import filter_rows as run
+
     on = on or ("local" if server is None else "server")
     if (on == "server") != (server is not None):
         raise InvalidInput(f"--on {on} {'needs' if server is None else 'excludes'} --server HOST:PORT")
     codes = tuple(code.strip() for code in exclude.split(",") if code.strip())
+    report = report if report is not None else importlib.util.find_spec("matplotlib") is not None
     job = Job(
         inputs,
         out,
@@ -129,6 +137,7 @@ def filter_rows(
             guard,
             restart,
             show,
+            page=_page(guard) if report else None,
             total=(lambda rows: bar.advance(0, total=rows)) if bar.shown else None,
             cache=cache,
             parallel=_SERVER_CALLS if on == "server" else getattr(guard, "parallel", 1),
@@ -149,6 +158,13 @@ def _opened(
     from guard.serve.client import open_guard
 
     return open_guard(model, server, policy, mode, priority="batch")
+
+
+def _page(guard: Guard) -> Page:
+    from guard.filter.report import page
+
+    names = {category.code: category.name for category in guard.info.policy.categories}
+    return lambda report, examples: page(report, examples, names)
 
 
 def _columns(mapping: str, text_column: str | None, turns: Turns) -> JudgedColumns:
@@ -172,3 +188,5 @@ def _summarise(job: Job, tally: Tally) -> None:
         for name, count in sorted(counts.items()):
             typer.echo(f"  {title} {name}: {count}")
     typer.echo(f"kept rows: {job.out}  quarantine: {job.quarantine}  report: {job.report}")
+    if job.page.exists():
+        typer.echo(f"page: {job.page}")

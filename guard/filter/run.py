@@ -35,6 +35,8 @@ from guard.moderator import Guard
 from guard.verdict import Outcome
 
 Progress = Callable[[int, int], None]
+Page = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], str]
+_EXAMPLES = 40  # of UNSAFE rows in the page
 _END: Any = object()
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ def filter_rows(
     restart: bool = False,
     progress: Progress | None = None,
     *,
+    page: Page | None = None,
     total: Callable[[int], None] | None = None,
     cache: Path | None = None,
     parallel: int = 1,
@@ -53,18 +56,19 @@ def filter_rows(
     """Writes the kept rows to `job.out`, broken and undecided ones to `job.quarantine`, and the report.
 
     restart: discard the finished shards, or the output, of an earlier run. progress: called with the rows finished, and
-    those of them that are UNSAFE, since its last call. total: called with about how many rows there are. cache: a file
-    that keeps the scores of texts for later runs; None: they are kept for this job. parallel: calls of the guard at a
-    time. patience_s: how long to wait for a service that is gone. Raises DataError where a file cannot be read or
-    written, finished shards belong to another job, the output already exists, or another process writes it;
-    ServiceError where the guard is a service that cannot be reached, after which the job can resume.
+    those of them that are UNSAFE, since its last call. page: makes `job.page` of the report and of examples. total:
+    called with about how many rows there are. cache: a file that keeps the scores of texts for later runs; None: they
+    are kept for this job. parallel: calls of the guard at a time. patience_s: how long to wait for a service that is
+    gone. Raises DataError where a file cannot be read or written, finished shards belong to another job, the output
+    already exists, or another process writes it; ServiceError where the guard is a service that cannot be reached,
+    after which the job can resume.
     """
     try:
         with inputs.opened(job.inputs, job.out) as sources, ExitStack() as stack:
             run = _open(job, guard, sources, restart, cache, parallel, patience_s, stack)
             if total is not None:
                 total(sum(each.total() for each in run.rows))
-            return run.work(progress or (lambda rows, unsafe: None))
+            return run.work(progress or (lambda rows, unsafe: None), page)
     except OSError as problem:
         reason = problem.strerror or type(problem).__name__
         raise DataError(
@@ -137,7 +141,7 @@ class _Run:
     keys: _Keys
     scoring: Scoring
 
-    def work(self, progress: Progress) -> Tally:
+    def work(self, progress: Progress, page: Page | None) -> Tally:
         tally = Tally()
         places: list[int] = []  # by part, the source
         waiting: deque[_Waiting] = deque()
@@ -170,7 +174,7 @@ class _Run:
             if written is not None:
                 written.result()
         self._check_unchanged(len(places))
-        self._finish(places, tally)
+        self._finish(places, tally, page)
         return tally
 
     def _shards(self) -> Iterator[tuple[int, Shard]]:
@@ -249,7 +253,7 @@ class _Run:
         if not all(map(self.ledger.finished, range(parts))):
             raise DataError(f"{self.job.parts}: changed during the run; run again to redo the changed parts")
 
-    def _finish(self, places: Sequence[int], tally: Tally) -> None:
+    def _finish(self, places: Sequence[int], tally: Tally, page: Page | None) -> None:
         """Joins the parts; the output appears last, so that its presence means that everything is complete."""
         job, ledger = self.job, self.ledger
         several = len(self.sources) > 1
@@ -258,8 +262,14 @@ class _Run:
                 where = {"file": str(self.sources[place].path)} if several else {}
                 for entry in ledger.record(part)["quarantine"]:
                     file.write(json.dumps({**where, **entry}, ensure_ascii=False).encode() + b"\n")
+        report = {**self.settings, **tally.report()}
         with atomic(job.report) as file:
-            file.write(json.dumps({**self.settings, **tally.report()}, indent=2, sort_keys=True).encode() + b"\n")
+            file.write(json.dumps(report, indent=2, sort_keys=True).encode() + b"\n")
+        if page is not None:
+            every = max(1, len(places) // _EXAMPLES)  # from all over the data
+            examples = [each for part in range(0, len(places), every) for each in ledger.record(part)["examples"]]
+            with atomic(job.page, private=True) as file:
+                file.write(page(report, examples[:_EXAMPLES]).encode())
         for each in self.outputs:
             parts = (ledger.path(part, "kept") for part, place in enumerate(places) if place in each.sources)
             output.write(each, self.rows[each.sources[0]], parts)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from guard.conversation import Conversation
+from guard.data.ingest.language import MIN_CHARACTERS, MIN_CONFIDENCE, identify
 from guard.errors import InvalidInput
 from guard.filter.columns import parts_of
 from guard.filter.job import Job
@@ -19,7 +22,9 @@ from guard.jobs.rows import Shard, reason_kind
 from guard.verdict import Outcome
 
 _KEPT: Mapping[str, set[str]] = {"safe": {"SAFE"}, "unsafe": {"UNSAFE"}, "all": {"SAFE", "UNSAFE"}}
+_SPREADS = ("groups", "lengths", "languages")
 _GROUP_CHARACTERS = 80
+_UNSURE = "unsure"
 _EXAMPLES, _EXCERPT = 3, 400  # of the UNSAFE rows of a shard, and their characters
 
 
@@ -82,10 +87,8 @@ def judge_shard(
     """scores: by digest those of all texts, or why a text has none. `scored` of the tally is left to the caller."""
     kept: dict[int, str] = {}
     reasons = dict(parsed.reasons)
-    counts: dict[str, Counter[str]] = {
-        name: Counter()
-        for name in ("outcomes", "flagged", "groups", "groups_flagged", "scores", "lengths", "lengths_flagged")
-    }
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("outcomes", "flagged", "scores", *_SPREADS)}
+    counts |= {f"{spread}_flagged": Counter() for spread in _SPREADS}
     examples: list[tuple[str, dict[str, Any]]] = []
     for index, parts in parsed.parts.items():
         mine = [(name, scores[digest]) for name, digest in parts]
@@ -107,9 +110,11 @@ def judge_shard(
         for spread, key in (
             ("groups", parsed.groups[index]),
             ("lengths", str(length.bit_length())),
+            ("languages", _language(judged.judged.content)),
         ):
-            counts[spread][key] += 1
-            counts[f"{spread}_flagged"][key] += outcome == Outcome.UNSAFE.value
+            if key is not None:
+                counts[spread][key] += 1
+                counts[f"{spread}_flagged"][key] += outcome == Outcome.UNSAFE.value
         counts["scores"][str(min(int(columns["guard_p_unsafe"] * BINS), BINS - 1))] += 1
         if outcome == Outcome.UNSAFE.value:
             examples.append((parts[-1][1], _example(columns, parsed.groups[index], judged)))
@@ -129,6 +134,21 @@ def judge_shard(
     )
     examples.sort(key=lambda each: each[0])
     return JudgedShard(kept, reasons, tally, [example for _, example in examples[:_EXAMPLES]])
+
+
+def _language(text: str) -> str | None:
+    """None where no identifier is installed; `unsure` of a short text, or an uncertain answer."""
+    if not _identifies():
+        return None
+    if len(text) < MIN_CHARACTERS:
+        return _UNSURE
+    code, probability = identify(text)
+    return code if probability >= MIN_CONFIDENCE else _UNSURE
+
+
+@cache
+def _identifies() -> bool:
+    return importlib.util.find_spec("py3langid") is not None
 
 
 def _example(columns: Mapping[str, Any], group: str, conversation: Conversation) -> dict[str, Any]:

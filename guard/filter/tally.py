@@ -25,6 +25,8 @@ class Tally:
     reasons: Mapping[str, int] = field(default_factory=dict)  # of the quarantined rows
     groups: Mapping[str, int] = field(default_factory=dict)  # by file, or by the values of a column
     groups_flagged: Mapping[str, int] = field(default_factory=dict)
+    languages: Mapping[str, int] = field(default_factory=dict)  # of the judged message, where they can be identified
+    languages_flagged: Mapping[str, int] = field(default_factory=dict)
     scores: Mapping[str, int] = field(default_factory=dict)  # by bin of p_unsafe, 0 to BINS - 1
     lengths: Mapping[str, int] = field(default_factory=dict)  # by number of binary digits of the characters
     lengths_flagged: Mapping[str, int] = field(default_factory=dict)

@@ -13,7 +13,7 @@ import pytest
 
 from guard.cli import main
 
-FAKE = ["--model", "fake", "--policy", "minimal"]
+FAKE = ["--model", "fake", "--policy", "minimal", "--no-report"]
 ROWS = '{"prompt": "good morning"}\n{"prompt": "please violates:M1 now"}\n{"prompt": ""}\n'
 
 

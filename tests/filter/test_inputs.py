@@ -75,7 +75,7 @@ def test_globs_and_overlapping_inputs_give_each_file_once(folder, tmp_path):
 
 def test_standard_input_is_read_to_the_end_and_no_copy_stays(tmp_path):
     command = [sys.executable, "-m", "guard", "filter", "-", str(tmp_path / "k.jsonl")]
-    command += ["--model", "fake", "--policy", "minimal"]
+    command += ["--model", "fake", "--policy", "minimal", "--no-report"]
     done = subprocess.run(command, input=(SAFE + UNSAFE).encode(), capture_output=True, check=True)
     assert done.stdout.startswith(b"read 2 = kept 1 + dropped 1")
     assert sorted(path.name for path in tmp_path.glob("k.jsonl*")) == [
@@ -210,7 +210,17 @@ def test_a_full_disk_loses_no_finished_shard(tmp_path):
         "".join(json.dumps({"prompt": f"text {n}", "x": "y" * 500}) + "\n" for n in range(400))
     )
     command = [sys.executable, "-m", "guard", "filter", str(tmp_path / "a.jsonl"), str(tmp_path / "k.jsonl")]
-    command += ["--model", "fake", "--policy", "minimal", "--shard-rows", "50", "--cache", str(tmp_path / "cache")]
+    command += [
+        "--model",
+        "fake",
+        "--policy",
+        "minimal",
+        "--shard-rows",
+        "50",
+        "--no-report",
+        "--cache",
+        str(tmp_path / "cache"),
+    ]
     full = subprocess.run(
         ["bash", "-c", 'ulimit -f 150; trap "" XFSZ; exec "$@"', "bash", *command], capture_output=True, check=False
     )
