@@ -8,14 +8,14 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any, Self
 
 from guard.calibration import Mode
 from guard.conversation import Conversation
 from guard.errors import ConfigError, GuardError, ServiceError, need
-from guard.moderator import GuardInfo, open_moderator
+from guard.moderator import GuardInfo, Moderator, open_moderator
 from guard.policy import Policy, load
 from guard.verdict import Verdict
 
@@ -26,11 +26,15 @@ _log = logging.getLogger(__name__)
 
 
 class _Judge:
-    """What an actor runs."""
+    """What an actor runs. The guard is opened by the first call, so that its errors are those of a call."""
 
     def __init__(self, model: str | None, policy: Policy | None, mode: Mode) -> None:
-        moderator = open_moderator(model, None, mode, threads=1)
-        self._moderator = moderator if policy is None else dataclasses.replace(moderator, policy=policy)
+        self._model, self._policy, self._mode = model, policy, mode
+
+    @cached_property
+    def _moderator(self) -> Moderator:
+        moderator = open_moderator(self._model, None, self._mode, threads=1)
+        return moderator if self._policy is None else dataclasses.replace(moderator, policy=self._policy)
 
     def info(self) -> GuardInfo:
         return self._moderator.info
@@ -59,6 +63,7 @@ class RayGuard:
         if actors is not None and actors < 1:
             raise ConfigError(f"actors must be >= 1 (got {actors})")
         self._ray = need("ray", "ray")
+        self._ours = not self._ray.is_initialized()
         try:
             if address and (at := address.removeprefix("ray://")).rpartition(":")[2].isdigit():
                 host, _, port = at.rpartition(":")
@@ -77,10 +82,11 @@ class RayGuard:
         remote = self._ray.remote(_Judge)
         named = None if policy is None else load(policy)
         options = remote.options(num_cpus=1, num_gpus=1 if gpus and not actors else 0)
-        self._create = lambda: options.remote(model, named, mode)
+        self._create: Callable[[], Any] = lambda: options.remote(model, named, mode)
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._starting: dict[Any, Any] = {}  # by the reference that is ready when the actor is
         self._lock = threading.Lock()
+        self._failed_starts = 0
         for _ in range(self.parallel):
             self._start()
 
@@ -91,7 +97,11 @@ class RayGuard:
         self.close()
 
     def close(self) -> None:
-        self._ray.shutdown()
+        """Ends the actors and, unless the program was connected before, leaves the cluster."""
+        while not self._idle.empty():
+            self._ray.kill(self._idle.get())
+        if self._ours:
+            self._ray.shutdown()
 
     @cached_property
     def info(self) -> GuardInfo:
@@ -118,6 +128,7 @@ class RayGuard:
                 self._ray.kill(actor)
                 self._start()
             except self._ray.exceptions.RayTaskError as problem:
+                self._idle.put(actor)
                 raise problem.cause if isinstance(problem.cause, GuardError) else problem from None
             else:
                 self._idle.put(actor)
@@ -137,11 +148,11 @@ class RayGuard:
             try:
                 return self._idle.get(timeout=0.1)
             except queue.Empty:
-                if (actor := self._started()) is not None:
-                    return actor
+                self._gather()
         raise ServiceError(f"no Ray actor started in {_START_S:.0f} s; are there free cores? See `ray status`")
 
-    def _started(self) -> Any | None:
+    def _gather(self) -> None:
+        """Adds the actors that have started since to the idle ones."""
         with self._lock:
             ready, _ = self._ray.wait(list(self._starting), timeout=0) if self._starting else ([], [])
             actors = [(reference, self._starting.pop(reference)) for reference in ready]
@@ -149,13 +160,14 @@ class RayGuard:
             try:
                 self._ray.get(reference)
             except self._ray.exceptions.RayActorError as problem:
-                cause = getattr(problem, "cause", None) or problem
-                _log.warning("a Ray actor did not start (%s)", type(cause).__name__)
-                if "creation task" in str(problem) or "__init__" in str(problem):
-                    raise ServiceError("Ray actors cannot open the guard; is it installed on every node?") from None
+                self._failed_starts += 1
+                if self._failed_starts > _DEATHS * self.parallel:
+                    raise ServiceError(
+                        f"Ray actors do not start ({type(problem).__name__}); is guard installed on every node? See "
+                        "Ray's logs"
+                    ) from None
                 self._start()
             except self._ray.exceptions.RayTaskError as problem:
                 raise problem.cause if isinstance(problem.cause, GuardError) else problem from None
             else:
                 self._idle.put(actor)
-        return None

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
@@ -244,7 +244,7 @@ class _Run:
             for index in sorted(judged.reasons)
         ]
         record = {"tally": asdict(judged.tally), "quarantine": quarantine, "examples": list(judged.examples)}
-        self.ledger.commit(part, record)
+        self.ledger.commit(part, record, ["kept"])
 
     def _check_unchanged(self, parts: int) -> None:
         before, after = self.settings["inputs"], inputs.fingerprints(self.sources)
@@ -278,7 +278,7 @@ class _Run:
         ledger.remove()
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
+def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """The items, of which the next one is made in a thread of its own."""
     with ThreadPoolExecutor(1, "reading") as reader:
         following = reader.submit(next, items, _END)

@@ -123,6 +123,7 @@ def judge_shard(
         elif job.annotate or outcome in _KEPT[job.keep]:
             kept[index] = json.dumps(columns)
     rows = len(parsed.shard)
+    spread: dict[str, Any] = {name: dict(count) for name, count in counts.items()}
     tally = Tally(
         read=rows,
         kept=len(kept),
@@ -130,7 +131,7 @@ def judge_shard(
         quarantined=len(reasons),
         judged=sum(map(len, parsed.parts.values())),
         reasons=dict(Counter(map(reason_kind, reasons.values()))),
-        **{name: dict(count) for name, count in counts.items()},
+        **spread,
     )
     examples.sort(key=lambda each: each[0])
     return JudgedShard(kept, reasons, tally, [example for _, example in examples[:_EXAMPLES]])

@@ -54,9 +54,14 @@ class Ledger:
         record: dict[str, Any] = entry["record"]
         return record
 
-    def commit(self, part: int, record: Mapping[str, Any]) -> None:
-        """Finishes the part, all of whose files are written."""
-        paths = [path for path in self.folder.glob(f"{part:06d}.*") if path.suffix not in (".json", UNFINISHED)]
+    def commit(self, part: int, record: Mapping[str, Any], names: Sequence[str] | None = None) -> None:
+        """Finishes the part, all of whose files are written. names: of these files; None: they are looked for, which
+        takes the longer the more parts there are.
+        """
+        if names is not None:
+            paths = [self.path(part, name) for name in names]
+        else:
+            paths = [path for path in self.folder.glob(f"{part:06d}.*") if path.suffix not in (".json", UNFINISHED)]
         files = {path.name.partition(".")[2]: file_digest(path) for path in sorted(paths)}
         with atomic(self.path(part, "json")) as file:
             file.write(json.dumps({"files": files, "record": record}).encode())

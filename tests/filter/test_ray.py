@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from guard.errors import ServiceError
+from guard.errors import NoBundle, ServiceError
 from guard.filter.job import Job
 from guard.filter.ray import RayGuard
 from guard.filter.run import filter_rows
@@ -112,3 +112,9 @@ def test_options_of_the_guard_reach_the_actors(cluster):
     with RayGuard("fake", "minimal", "strict", started.address) as guard:
         expected = dataclasses.replace(open_moderator("fake", "minimal"), mode="strict").info
         assert guard.info == expected
+
+
+def test_a_bundle_that_the_nodes_do_not_have_is_the_error_of_any_guard(cluster, tmp_path):
+    started, _ = cluster
+    with RayGuard(str(tmp_path / "none"), address=started.address) as guard, pytest.raises(NoBundle):
+        _ = guard.info
