@@ -19,6 +19,7 @@ import typer
 
 from guard.cli import (
     admin,
+    audit,
     cascade,
     check,
     data,
@@ -58,6 +59,9 @@ app.command("cascade")(cascade.cascade)
 app.command("redteam")(redteam.redteam)
 app.command("doctor")(doctor.doctor)
 app.command("filter")(filter.filter_rows)
+app.add_typer(
+    audit.app, name="audit", help="Have a sample of filtered rows labelled, and estimate precision and recall."
+)
 app.add_typer(evaluation.app, name="eval", help="Evaluate a guard on labelled sets, or a recipe on sources held out.")
 app.add_typer(data.app, name="data", help="Build labelled training data from described sources.")
 app.add_typer(admin.app, name="admin", help="Administer a running server.")

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from guard.cli import audit, data_card, data_diff, data_inspect
 from guard.cli import convert as conversion
-from guard.cli import data_card, data_diff, data_inspect
 from guard.cli.confounds import confounds
 from guard.cli.fetch import fetch
 from guard.cli.judge import judge
@@ -25,6 +25,7 @@ app.command("convert")(conversion.convert)
 app.command("card")(data_card.card)
 app.command("inspect")(data_inspect.inspect)
 app.command("diff")(data_diff.diff)
+app.command("from-filter")(audit.from_filter)
 _MISMATCH = 2
 
 Root = Annotated[Path, typer.Option("--root", help="The folder of `raw/` and the fingerprints.")]

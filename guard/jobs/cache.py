@@ -14,6 +14,7 @@ from typing import Any, Self
 from guard.errors import DataError
 
 _FORMAT = 2
+_UNWRITTEN = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_FSYNC")
 _BUSY_S = 30.0  # how long to wait for another process that writes to the same file
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, tag TEXT NOT NULL, value TEXT NOT NULL)",
@@ -131,4 +132,5 @@ class Cache:
 
     def _unusable(self, error: sqlite3.Error) -> DataError:
         kind = getattr(error, "sqlite_errorname", type(error).__name__)
-        return DataError(f"{self.path}: cannot be used as a cache ({kind}); choose another file")
+        remedy = "free space on its disk, or " if kind in _UNWRITTEN else ""
+        return DataError(f"{self.path}: cannot be used as a cache ({kind}); {remedy}choose another file")

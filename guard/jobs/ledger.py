@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from guard.jobs.atomic import UNFINISHED, atomic
 from guard.jobs.lock import locked
 
 _SETTINGS = "settings.json"
+_ABSENT = "(absent)"
+_DIGEST = 64  # characters; the first few tell two apart
 _log = logging.getLogger(__name__)
 
 
@@ -51,9 +54,14 @@ class Ledger:
         record: dict[str, Any] = entry["record"]
         return record
 
-    def commit(self, part: int, record: Mapping[str, Any]) -> None:
-        """Finishes the part, all of whose files are written."""
-        paths = [path for path in self.folder.glob(f"{part:06d}.*") if path.suffix not in (".json", UNFINISHED)]
+    def commit(self, part: int, record: Mapping[str, Any], names: Sequence[str] | None = None) -> None:
+        """Finishes the part, all of whose files are written. names: of these files; None: they are looked for, which
+        takes the longer the more parts there are.
+        """
+        if names is not None:
+            paths = [self.path(part, name) for name in names]
+        else:
+            paths = [path for path in self.folder.glob(f"{part:06d}.*") if path.suffix not in (".json", UNFINISHED)]
         files = {path.name.partition(".")[2]: file_digest(path) for path in sorted(paths)}
         with atomic(self.path(part, "json")) as file:
             file.write(json.dumps({"files": files, "record": record}).encode())
@@ -80,7 +88,7 @@ def open_ledger(
     settings: Mapping[str, Any],
     restart: bool = False,
     *,
-    outputs: Iterable[Path] = (),
+    outputs: Sequence[Path] = (),
     discard: bool = False,
 ) -> Iterator[Ledger]:
     """The ledger in `folder` of a job with these `settings` (JSON data), locked against other processes.
@@ -108,15 +116,39 @@ def open_ledger(
         if not manifest.is_file():
             with atomic(manifest) as file:
                 file.write(json.dumps(settings, indent=2).encode())
+        for path in (*outputs, manifest):  # what a killed run had not finished to write: nobody else writes it now
+            for unfinished in path.parent.glob(f"{glob.escape(path.name)}.*{UNFINISHED}"):
+                unfinished.unlink(missing_ok=True)
         yield Ledger(folder)
 
 
 def _differing(manifest: Path, settings: Mapping[str, Any]) -> list[str]:
-    """The settings that differ from those of the ledger; none where there is no ledger yet."""
+    """How the settings differ from those of the ledger; empty where there is no ledger yet."""
     try:
         stored = json.loads(manifest.read_bytes())
     except FileNotFoundError:
         return []
     except ValueError:  # damaged
         return list(settings)
-    return [name for name in settings if name not in stored or stored[name] != settings[name]]
+    return _changes(stored, json.loads(json.dumps(settings)), "")
+
+
+def _changes(stored: Any, given: Any, name: str) -> list[str]:
+    """Each changed value by its dotted name, with what it was and is now."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        names = [key for key in given if key not in stored or stored[key] != given[key]]
+        names += [key for key in stored if key not in given and name]  # a newer version may know more settings
+        return [
+            change
+            for key in names
+            for change in _changes(stored.get(key, _ABSENT), given.get(key, _ABSENT), f"{name}.{key}" if name else key)
+        ]
+    return [f"{name} (was {_shown(stored)}, now {_shown(given)})"]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and len(value) == _DIGEST:
+        return f"{value[:12]}…"
+    if isinstance(value, dict):
+        return "present"
+    return "absent" if value == _ABSENT else json.dumps(value)

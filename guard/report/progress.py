@@ -18,6 +18,7 @@ class ProgressBar:
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
+        self.shown = not progress.disable
         self._task = task
 
     def advance(self, count: float = 1, label: str | None = None, total: float | None = None) -> None:
@@ -29,22 +30,38 @@ class ProgressBar:
 def progress_bar(
     label: str = "",
     total: float | Callable[[], float | None] | None = None,
-    unit: Literal["items", "bytes"] = "items",
+    unit: Literal["items", "bytes", "rows"] = "items",
 ) -> Iterator[ProgressBar]:
-    """A bar that disappears when the block ends. total: None if unknown; a function is called only if the bar shows."""
+    """A bar that disappears when the block ends; `rows` have a rate and an estimate of the time left.
+
+    total: None if unknown; a function is called only if the bar shows.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
+        TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s")
 
     console = Console(stderr=True)
-    amount = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
+    amounts: dict[str, tuple[ProgressColumn, ...]] = {
+        "items": (MofNCompleteColumn(),),
+        "bytes": (DownloadColumn(), TransferSpeedColumn()),
+        "rows": (MofNCompleteColumn(), Rate(), TimeRemainingColumn()),
+    }
+    amount = amounts[unit]
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amount, TimeElapsedColumn())
     shown = console.is_terminal and _log.isEnabledFor(logging.WARNING)
     if callable(total):

@@ -13,7 +13,7 @@ import pytest
 
 from guard.cli import main
 
-FAKE = ["--model", "fake", "--policy", "minimal"]
+FAKE = ["--model", "fake", "--policy", "minimal", "--no-report"]
 ROWS = '{"prompt": "good morning"}\n{"prompt": "please violates:M1 now"}\n{"prompt": ""}\n'
 
 
@@ -68,7 +68,7 @@ def test_mistakes_are_one_line_and_exit_code_2(source, capsys):
     out = source.with_name("out.jsonl")
     for arguments, message in (
         ([source.with_name("none.jsonl"), out], "no such file"),
-        ([source, source], "four different files"),
+        ([source, source], "which must not be replaced"),
         ([source, out, "--exclude", "M9"], "has no category M9"),
     ):
         assert run(*arguments, *FAKE) == 2

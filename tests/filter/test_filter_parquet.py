@@ -1,4 +1,4 @@
-"""guard.filter.job on Parquet files: types stay, rows are accounted for, resuming gives the same bytes."""
+"""guard.filter.run on Parquet files: types stay, rows are accounted for, resuming gives the same bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import pytest
 
 from guard.engines.fake import FakeEngine
 from guard.errors import DataError
-from guard.filter.job import ADDED, Job, filter_file
+from guard.filter.columns import parse_columns
+from guard.filter.job import Job
+from guard.filter.run import filter_rows
+from guard.filter.scores import ADDED
 from guard.moderator import Moderator, open_moderator
 from guard.policy import load
 
@@ -39,13 +42,13 @@ def table(count: int = 9) -> pa.Table:
 def job(folder: Path, rows: pa.Table, **options) -> Job:
     source = folder / "in.parquet"
     pq.write_table(rows, source, row_group_size=4)
-    return Job(source, folder / "out.parquet", folder / "q.jsonl", **options)
+    return Job([source], folder / "out.parquet", folder / "q.jsonl", **options)
 
 
 def test_columns_keep_values_types_order_and_metadata(tmp_path):
     rows = table()
     wanted = job(tmp_path, rows, shard_rows=2)
-    tally = filter_file(wanted, FAKE)
+    tally = filter_rows(wanted, FAKE)
     out = pq.read_table(wanted.out)
     assert out.schema.names == [*rows.schema.names, *ADDED]
     assert [out.schema.field(name).type for name in rows.schema.names] == rows.schema.types
@@ -57,13 +60,13 @@ def test_columns_keep_values_types_order_and_metadata(tmp_path):
 
 def test_added_columns_and_their_types(tmp_path):
     wanted = job(tmp_path, pa.table({"prompt": ["violates:M2", "hi"]}), keep="all")
-    filter_file(wanted, FAKE)
+    filter_rows(wanted, FAKE)
     out = pq.read_table(wanted.out)
     assert [str(out.schema.field(name).type) for name in ADDED] == [
         "string",
         "double",
         "list<element: string>",
-        "string",
+        *["string"] * 4,
     ]
     first = out.to_pylist()[0]
     assert first["guard_outcome"] == "UNSAFE"
@@ -74,14 +77,14 @@ def test_added_columns_and_their_types(tmp_path):
 def test_messages_as_lists_of_structs(tmp_path):
     messages = [[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "violates:M1"}], None]
     wanted = job(tmp_path, pa.table({"messages": messages}), keep="unsafe")
-    tally = filter_file(wanted, FAKE)
+    tally = filter_rows(wanted, FAKE)
     assert (tally.kept, tally.quarantined) == (1, 1)
     assert pq.read_table(wanted.out)["messages"].to_pylist() == messages[:1]
 
 
 def test_quarantine_holds_the_whole_row(tmp_path):
     wanted = job(tmp_path, table())
-    filter_file(wanted, FAKE)
+    filter_rows(wanted, FAKE)
     entries = [json.loads(line) for line in wanted.quarantine.read_text().splitlines()]
     assert [entry["line"] for entry in entries] == [5]
     assert entries[0]["reason"] == "the row has no value for `messages`, `prompt`, `text` or `response`"
@@ -99,7 +102,7 @@ def test_quarantine_holds_the_whole_row(tmp_path):
 
 def test_no_rows_give_a_table_of_no_rows(tmp_path):
     wanted = job(tmp_path, table().slice(0, 0))
-    assert filter_file(wanted, FAKE).read == 0
+    assert filter_rows(wanted, FAKE).read == 0
     out = pq.read_table(wanted.out)
     assert (out.num_rows, out.schema.names) == (0, [*table().schema.names, *ADDED])
 
@@ -118,16 +121,16 @@ def test_interrupted_job_ends_with_the_same_bytes(tmp_path):
     for name in ("whole", "broken"):
         (tmp_path / name).mkdir()
     whole = job(tmp_path / "whole", table(12), shard_rows=3)
-    filter_file(whole, FAKE)
+    filter_rows(whole, FAKE)
     broken = job(tmp_path / "broken", table(12), shard_rows=3)
     with pytest.raises(KeyboardInterrupt):
-        filter_file(broken, Moderator(Mortal(), load("minimal")))
+        filter_rows(broken, Moderator(Mortal(), load("minimal")))
     assert [path.name for path in sorted(broken.parts.glob("*.json"))] == [
         "000000.json",
         "000001.json",
         "settings.json",
     ]
-    filter_file(broken, FAKE)
+    filter_rows(broken, FAKE)
     assert broken.out.read_bytes() == whole.out.read_bytes()
 
 
@@ -135,21 +138,25 @@ def test_columns_that_are_missing_or_in_the_way_are_named(tmp_path):
     for rows, options, message in (
         (pa.table({"prompt": ["x"], "guard_flagged": ["y"]}), {}, "has a column `guard_flagged` already"),
         (pa.table({"body": ["x"]}), {}, "has no column `messages`, .* or `response`; its columns are: body. --text"),
-        (pa.table({"prompt": ["x"]}), {"text_column": "body"}, "has no column `body`; its columns are: prompt"),
+        (
+            pa.table({"prompt": ["x"]}),
+            {"columns": parse_columns("text=body")},
+            "has no column `body`; its columns are: prompt",
+        ),
     ):
         with pytest.raises(DataError, match=message):
-            filter_file(job(tmp_path, rows, **options), FAKE)
-    assert filter_file(job(tmp_path, pa.table({"body": ["x"]}), text_column="body"), FAKE).kept == 1
+            filter_rows(job(tmp_path, rows, **options), FAKE)
+    assert filter_rows(job(tmp_path, pa.table({"body": ["x"]}), columns=parse_columns("text=body")), FAKE).kept == 1
 
 
 def test_damaged_files_are_told(tmp_path):
     wanted = job(tmp_path, table())
-    wanted.source.write_bytes(b"PAR1 not really")
+    wanted.inputs[0].write_bytes(b"PAR1 not really")
     with pytest.raises(DataError, match=r"in.parquet: cannot be read as Parquet \(ArrowInvalid\)"):
-        filter_file(wanted, FAKE)
+        filter_rows(wanted, FAKE)
     wanted = job(tmp_path, pa.table({"prompt": [f"row {n} {n * n}" for n in range(3000)]}))
-    damaged = bytearray(wanted.source.read_bytes())
+    damaged = bytearray(wanted.inputs[0].read_bytes())
     damaged[200:1500] = bytes(1300)
-    wanted.source.write_bytes(damaged)
+    wanted.inputs[0].write_bytes(damaged)
     with pytest.raises(DataError, match=r"in\.parquet: damaged after row"):
-        filter_file(wanted, FAKE)
+        filter_rows(wanted, FAKE)

@@ -49,7 +49,7 @@ def test_parts_outlive_the_process_until_they_are_removed(folder):
 @pytest.mark.parametrize("other", [{"input": "abd"}, {"column": "text"}, {"keep": None}])
 def test_other_settings_are_refused_by_name_or_throw_the_parts_away(other, folder):
     with_parts(folder)
-    with pytest.raises(DataError, match=f"differs in: {next(iter(other))};"), open_ledger(folder, SETTINGS | other):
+    with pytest.raises(DataError, match=f"differs in: {next(iter(other))} "), open_ledger(folder, SETTINGS | other):
         pass
     assert finished(folder)
     with open_ledger(folder, SETTINGS | other, discard=True) as ledger:

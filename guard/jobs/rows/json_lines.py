@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import codecs
+import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,17 +14,17 @@ from typing import Any, BinaryIO
 
 from guard.errors import DataError, InvalidInput
 from guard.jobs.rows.limits import ROW_BYTES, SHARD_BYTES
-from guard.jobs.rows.text_file import lines, open_bytes, too_long
+from guard.jobs.rows.text_file import lines, open_utf8, too_long
 from guard.strict_json import parse
 
 _SPACE = b" \t\r\n"  # what JSON calls white space
 
 
 class JsonLines:
-    """path: None reads standard input, once."""
+    """path: None reads standard input, once. replacing: the rows end with the added columns already."""
 
-    def __init__(self, path: Path | None, adding: Iterable[str] = ()) -> None:
-        self.path, self.adding = path, tuple(adding)
+    def __init__(self, path: Path | None, adding: Iterable[str] = (), replacing: bool = False) -> None:
+        self.path, self.adding, self.replacing = path, tuple(adding), replacing
         self.where = "standard input" if path is None else str(path)
 
     def total(self) -> int:
@@ -31,7 +32,7 @@ class JsonLines:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
 
     def _open(self) -> Any:
-        return nullcontext(sys.stdin.buffer) if self.path is None else open_bytes(self.path, self.where)
+        return nullcontext(sys.stdin.buffer) if self.path is None else open_utf8(self.path, self.where)
 
     def shards(self, size: int) -> Iterator[JsonShard]:
         try:
@@ -49,6 +50,10 @@ class JsonLines:
                     yield shard
         except OSError as problem:
             raise DataError(f"{self.where}: cannot be read: {problem.strerror or type(problem).__name__}") from None
+
+    def difference(self, other: JsonLines) -> str:
+        """Rows of any columns may follow each other."""
+        return ""
 
     def join(self, parts: Iterable[Path], file: BinaryIO) -> None:
         for part in parts:
@@ -82,10 +87,21 @@ class JsonShard:
             raise InvalidInput("not valid UTF-8") from None
         if not isinstance(row, dict):
             raise InvalidInput(f"a row must be a JSON object, not {type(row).__name__}")
+        if self.rows.replacing:
+            self._before(row, line)
+            return row
         for name in self.rows.adding:
             if name in row:
                 raise DataError(f"{self.rows.where} line {number}: {taken(name)}")
         return row
+
+    def _before(self, row: Mapping[str, Any], line: bytes) -> bytes:
+        """The raw row as far as the columns that were added to it, which it ends with."""
+        added = {name: row[name] for name in self.rows.adding if name in row}
+        tail = appended(json.dumps(added))
+        if len(added) < len(self.rows.adding) or not line.endswith(tail):
+            raise InvalidInput(absent(self.rows.adding))
+        return line.removesuffix(tail)
 
     def raw(self, index: int) -> dict[str, Any]:
         _, line, length = self.lines[index]
@@ -100,9 +116,20 @@ class JsonShard:
         for index, columns in added.items():
             # Not parsed and serialised again, which would change numbers and escapes.
             line = self.lines[index][1].lstrip(_SPACE)
-            file.write(line[:-1].rstrip(_SPACE) + b", " + columns[1:].encode() + b"\n")
+            own = self._before(parse(line.decode()), line) if self.rows.replacing else line[:-1].rstrip(_SPACE)
+            file.write(own + appended(columns) + b"\n")
+
+
+def appended(columns: str) -> bytes:
+    """The members of a JSON object as they follow those of a row."""
+    return b", " + columns[1:].encode()
 
 
 def taken(name: str) -> str:
     """The message about a file that already has a column which the caller adds."""
     return f"has a column `{name}` already, which this command adds; rename or remove it"
+
+
+def absent(names: Iterable[str]) -> str:
+    """The message about rows that do not end with the columns which an earlier run adds."""
+    return f"does not end with the columns of an earlier run: {', '.join(names)}"

@@ -8,12 +8,14 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 from guard.conversation import USUAL_COLUMNS, ConversationColumns
 from guard.errors import ConfigError
+from guard.jobs.rows.arrow import ArrowTable
 from guard.jobs.rows.json_lines import JsonLines
-from guard.jobs.rows.parquet import ParquetRows
+from guard.jobs.rows.parquet import ParquetTable
 from guard.jobs.rows.separated import SeparatedRows
-from guard.jobs.rows.text_file import GZIP
+from guard.jobs.rows.table import TableRows
+from guard.jobs.rows.text_file import PACKED
 
-Format = Literal["jsonl", "csv", "tsv", "parquet"]
+Format = Literal["jsonl", "csv", "tsv", "parquet", "arrow"]
 Kind = Literal["text", "number", "texts", "object"]
 SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl",
@@ -21,7 +23,9 @@ SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
+    ".arrow": "arrow",
 }
+_TABLES: dict[Format, type[ParquetTable | ArrowTable]] = {"parquet": ParquetTable, "arrow": ArrowTable}
 
 
 class Shard(Protocol):
@@ -51,18 +55,26 @@ class RowFile(Protocol):
     def shards(self, size: int) -> Iterator[Shard]:
         """All rows in order, `size` at a time, or fewer where they are long. DataError if the file is damaged."""
 
+    def difference(self, other: Any) -> str:
+        """Why the rows of `other`, a file of this format, cannot follow these in one file; empty if they can."""
+
     def join(self, parts: Iterable[Path], file: BinaryIO) -> None:
         """Writes the rows of `parts`, which Shard.write made, as one file."""
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file by its suffix, before .gz if it is packed text; JSONL without one, such as /dev/stdin."""
-    name = path.with_suffix("") if path.suffix.lower() == GZIP else path
+    """The format of a file by its suffix, before .gz or .zst if it is packed text; JSONL without one, such as
+    /dev/stdin.
+    """
+    name = path.with_suffix("") if path.suffix.lower() in PACKED else path
     suffix = name.suffix.lower()
     format = SUFFIXES.get(suffix) if suffix else "jsonl"
-    if format is None or (format == "parquet" and name is not path):
+    if format is None or (format in _TABLES and name is not path):
+        text = ", ".join(each for each, known in SUFFIXES.items() if known not in _TABLES)
+        tables = ", ".join(each for each, known in SUFFIXES.items() if known in _TABLES)
         raise ConfigError(
-            f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}, and {GZIP} after all but .parquet"
+            f"{path}: unknown suffix {path.suffix!r}; allowed: {text}, each also with {' or '.join(PACKED)} after it, "
+            f"and {tables}"
         )
     return format
 
@@ -72,16 +84,19 @@ def open_rows(
     columns: ConversationColumns = USUAL_COLUMNS,
     also: Iterable[str] | None = (),
     adding: Mapping[str, Kind] | None = None,
+    replacing: bool = False,
 ) -> RowFile:
     """The rows of a file; None: JSONL from standard input, once.
 
     columns: which hold the conversation. also: others that the caller reads, None for all of them. adding: columns that
-    Shard.write will add, with what they hold. ConfigError for an unknown suffix; DataError if the file is damaged or
-    has a column that is added and, unless it is JSONL, if it has two of one name or none that holds a conversation.
+    Shard.write will add, with what they hold. replacing: the rows end with these already, which get new values.
+    ConfigError for an unknown suffix; DataError if the file is damaged or has a column that is added and, unless it is
+    JSONL, if it has two of one name or none that holds a conversation.
     """
     format = "jsonl" if path is None else format_of(path)
     if path is None or format == "jsonl":
-        return JsonLines(path, adding or ())
-    if format == "parquet":
-        return ParquetRows(path, columns, None if also is None else [*columns.names, *also], adding)
-    return SeparatedRows(path, "," if format == "csv" else "\t", columns, adding)
+        return JsonLines(path, adding or (), replacing)
+    if table := _TABLES.get(format):
+        selected = None if also is None else [*columns.names, *also]
+        return TableRows(path, table(path), columns, selected, adding, replacing)
+    return SeparatedRows(path, "," if format == "csv" else "\t", columns, adding, replacing)

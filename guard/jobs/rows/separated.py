@@ -15,9 +15,9 @@ from typing import Any, BinaryIO, TextIO
 
 from guard.conversation import ConversationColumns
 from guard.errors import DataError, InvalidInput
-from guard.jobs.rows.json_lines import taken
+from guard.jobs.rows.json_lines import absent, taken
 from guard.jobs.rows.limits import ROW_BYTES, SHARD_BYTES
-from guard.jobs.rows.text_file import lines, open_bytes, too_long
+from guard.jobs.rows.text_file import lines, open_bytes, open_utf8, too_long
 
 _UNDECODED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as they are escaped
 _BOM = "\ufeff"
@@ -91,9 +91,14 @@ class _Lines:
 
 class SeparatedRows:
     def __init__(
-        self, path: Path, delimiter: str, columns: ConversationColumns, adding: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        delimiter: str,
+        columns: ConversationColumns,
+        adding: Mapping[str, str] | None = None,
+        replacing: bool = False,
     ) -> None:
-        self.path, self.delimiter, self.adding = path, delimiter, dict(adding or {})
+        self.path, self.delimiter, self.adding, self.replacing = path, delimiter, dict(adding or {}), replacing
         self.where = str(path)
         try:
             with self._open() as file:
@@ -109,8 +114,10 @@ class SeparatedRows:
         for place, name in enumerate(self.names, 1):
             if (other := self.names.index(name) + 1) < place:
                 raise DataError(f"{path}: columns {other} and {place} have the same name; rename one of them")
+        if replacing and self.names[-len(self.adding) :] != list(self.adding):
+            raise DataError(f"{path}: {absent(self.adding)}")
         for name in self.adding:
-            if name in self.names:
+            if name in self.names and not replacing:
                 raise DataError(f"{path}: {taken(name)}")
         if not set(columns.names).intersection(self.names):
             raise DataError(
@@ -119,7 +126,7 @@ class SeparatedRows:
             )
 
     def _open(self) -> TextIO:
-        return io.TextIOWrapper(open_bytes(self.path, self.where), "utf-8", "surrogateescape", newline="")
+        return io.TextIOWrapper(open_utf8(self.path, self.where), "utf-8", "surrogateescape", newline="")
 
     def total(self) -> int:
         with open_bytes(self.path, self.where) as file:
@@ -145,8 +152,14 @@ class SeparatedRows:
         except OSError as problem:
             raise DataError(f"{self.where}: cannot be read: {problem.strerror or type(problem).__name__}") from None
 
+    def difference(self, other: SeparatedRows) -> str:
+        """The first row may be user text, so no name of a column is shown."""
+        if self.names == other.names:
+            return ""
+        return f"its header names {len(other.names)} columns, not the same {len(self.names)} in the same order"
+
     def join(self, parts: Iterable[Path], file: BinaryIO) -> None:
-        file.write(_encoded(self.extended(self.header, list(self.adding))))
+        file.write(_encoded(self.header if self.replacing else self.extended(self.header, list(self.adding))))
         for part in parts:
             with part.open("rb") as rows:
                 shutil.copyfileobj(rows, file)
@@ -154,9 +167,20 @@ class SeparatedRows:
     def extended(self, text: str, cells: list[str]) -> str:
         """The raw text of a row with more cells."""
         body = text.rstrip("\r\n")
+        return body + self._appended(cells, text[len(body) :] or "\n")
+
+    def before(self, text: str, cells: list[str]) -> str:
+        """The raw text of a row without the last `cells`, as `extended` wrote them."""
+        body = text.rstrip("\r\n")
+        tail = self._appended(cells, "")
+        if not body.endswith(tail):
+            raise InvalidInput(absent(self.adding))
+        return body.removesuffix(tail) + text[len(body) :]
+
+    def _appended(self, cells: list[str], end: str) -> str:
         more = io.StringIO()
-        csv.writer(more, delimiter=self.delimiter, lineterminator=text[len(body) :] or "\n").writerow(cells)
-        return f"{body}{self.delimiter}{more.getvalue()}"
+        csv.writer(more, delimiter=self.delimiter, lineterminator=end).writerow(cells)
+        return f"{self.delimiter}{more.getvalue()}"
 
 
 class SeparatedShard:
@@ -178,7 +202,10 @@ class SeparatedShard:
             raise InvalidInput(mismatch(len(record.cells), len(names)))
         if _UNDECODED.search(record.text):
             raise InvalidInput("not valid UTF-8")
-        return {name: cell or None for name, cell in zip(names, record.cells, strict=True)}
+        if self.rows.replacing:
+            self.rows.before(record.text, record.cells[-len(self.rows.adding) :])
+        row: dict[str, Any] = {name: cell or None for name, cell in zip(names, record.cells, strict=True)}
+        return row
 
     def raw(self, index: int) -> dict[str, Any]:
         text = self.records[index].text.rstrip("\r\n")
@@ -190,7 +217,9 @@ class SeparatedShard:
         for index, columns in added.items():
             values = json.loads(columns)
             cells = [_cell(values[name], kind) for name, kind in self.rows.adding.items()]
-            file.write(_encoded(self.rows.extended(self.records[index].text, cells)))
+            record = self.records[index]
+            own = self.rows.before(record.text, record.cells[-len(cells) :]) if self.rows.replacing else record.text
+            file.write(_encoded(self.rows.extended(own, cells)))
 
 
 def mismatch(cells: int, names: int) -> str:

@@ -13,6 +13,7 @@ from guard.calibration import Mode
 from guard.errors import ConfigError
 from guard.moderator import Guard, open_moderator
 from guard.serve.client.fail_open import is_blocked
+from guard.serve.core.origin import Priority
 
 __all__ = ["is_blocked", "open_guard"]
 
@@ -23,12 +24,14 @@ def open_guard(
     policy: str | Path | None = None,
     mode: Mode | None = None,
     threads: int | None = None,
+    priority: Priority = "interactive",
 ) -> Guard:
     """The guard of a bundle in this process, or that of the service at `server` (host:port). Close it after use.
 
     model: a bundle folder; None: the shipped guard; `fake`: no model at all. policy: a name or a file; None: the
     bundle's or the server's own. A server resolves names among its own policies; a file is sent to it.
     mode: None for `balanced`, or the server's own. threads: of the model; None: all cores of this process.
+    priority: of the calls to a server, `batch` for work that nobody waits for.
 
     A server is first contacted when its `info` or a verdict is needed. Raises BundleError, PolicyError, or ConfigError
     if `server` is combined with `model` or `threads`.
@@ -40,4 +43,4 @@ def open_guard(
     from guard.serve.client.blocking import GuardClient  # a guard in this process needs no gRPC
 
     sent = policy if policy is None or policies.is_name(policy) else policies.load(policy)
-    return GuardClient(server, policy=sent, mode=mode)
+    return GuardClient(server, policy=sent, mode=mode, priority=priority)

@@ -85,7 +85,11 @@ def test_messages_are_the_same_from_every_format(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("a.txt", b"x", r"a\.txt: unknown suffix '\.txt'; allowed: \.jsonl, .*\.parquet, and \.gz after all but"),
+        (
+            "a.txt",
+            b"x",
+            r"a\.txt: unknown suffix '\.txt'; allowed: \.jsonl, .*also with \.gz or \.zst after it, and \.parquet",
+        ),
         ("a.parquet.gz", b"x", r"unknown suffix '\.gz'"),
         ("a.parquet", b"PAR1 not really", r"a\.parquet: cannot be read as Parquet \(ArrowInvalid\)"),
         ("a.csv", b"", r"a\.csv: has no header; its first line must hold the names"),
