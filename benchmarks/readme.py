@@ -168,6 +168,9 @@ def speed() -> str:
                                       ("rest", f"HTTP `POST /v1/check`, {grpc['unary_concurrency']} at a time"))
                 ),
             ),
+            "",
+            "The last three rows are of a machine that trained a model meanwhile: their ratios count "
+            "([docs/serving.md](docs/serving.md#speed)).",
         ]
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from itertools import count
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 from guard import errors
@@ -95,8 +96,8 @@ class Worker:
                 pipe.send(None)
             self._thread.join(_END_S)
         while self._thread.is_alive():  # it opens an engine, or something holds it
-            if self._process is not None:
-                self._process.kill()
+            if (process := self._process) is not None:
+                process.kill()
             self._thread.join(0.1)
 
     def _run(self) -> None:
@@ -126,7 +127,7 @@ class Worker:
             while True:
                 self._answer(*pipe.recv())
                 answered = True
-        except (EOFError, OSError):
+        except (EOFError, OSError, UnpicklingError):
             return answered
         finally:
             self._end(pipe)
@@ -139,11 +140,11 @@ class Worker:
             self._opened.set_exception(problem)
 
     def _begin(self, pipe: Connection) -> None:
-        with self._lock:
-            self._pipe = pipe
         if self._opened.done():
             log.warning("an engine is ready again in place of one whose process ended")
-        else:
+        with self._lock:
+            self._pipe = pipe
+        if not self._opened.done():
             self._opened.set_result(None)
         self._changed()
 
@@ -157,7 +158,7 @@ class Worker:
 
     def _end(self, pipe: Connection) -> None:
         with self._lock:
-            was_ready, self._pipe = self._pipe is not None, None
+            self._pipe = None
             asked, self._asked = self._asked, {}
         self._changed()
         for future in asked.values():
@@ -171,7 +172,7 @@ class Worker:
         if process.exitcode is None:
             process.kill()
             process.join()
-        if was_ready and not self._closing.is_set():
+        if process.exitcode and not self._closing.is_set():  # 0: it has said why
             log.error("the process of an engine has ended with code %s; another is started", process.exitcode)
 
 
@@ -194,8 +195,11 @@ def _serve(pipe: Connection, opener: Callable[[], Engine]) -> None:
             found = getattr(engine, method)(what)
         except Exception as problem:  # noqa: BLE001 - the parent raises it
             found = _plain(problem)
-        with sending:
-            pipe.send((number, found))
+        try:
+            with sending:
+                pipe.send((number, found))
+        except Exception:  # noqa: BLE001 - whoever waits for the answer hears of the end
+            os._exit(1)
 
     threads = {method: ThreadPoolExecutor(1) for method in ("score", "prepare")}
     with suppress(EOFError, OSError):

@@ -32,7 +32,7 @@ TEXTS = [Conversation.of(text) for text in ("how do I bake bread?", "violates:M2
 
 
 def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not true():
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -125,6 +125,12 @@ def test_signals_to_the_whole_group_do_not_end_it(pool: EnginePool, what: signal
 def test_errors_travel_without_the_text(pool: EnginePool) -> None:
     with pytest.raises(EngineError, match=r"^the engine failed with RuntimeError$"):
         moderator(pool).check("kumquat breaks score")
+    assert len(moderator(pool).moderate(TEXTS)) == 3
+
+
+def test_an_answer_that_cannot_be_sent_hangs_nobody(pool: EnginePool) -> None:
+    with pytest.raises(EngineDown):
+        moderator(pool).check("this cannot be sent")
     assert len(moderator(pool).moderate(TEXTS)) == 3
 
 
