@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from page import publish
+
 from guard.filter.audit.estimate import estimate
 from guard.filter.audit.labels import Label
 from guard.filter.audit.sample import draw
@@ -27,6 +29,7 @@ from guard.filter.run import filter_rows
 from guard.moderator import open_moderator
 
 RESULTS = Path(__file__).parent / "results" / "filter_audit.json"
+PAGE = Path(__file__).parents[1] / "docs" / "filtering.md"
 
 
 def main() -> None:
@@ -71,7 +74,26 @@ def main() -> None:
         "share_of_intervals_that_hold_the_truth": {name: count / given.samples for name, count in covered.items()},
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    publish(PAGE, "audit", table(result))
     print(json.dumps(result, indent=1))
+
+
+def table(result: dict) -> str:
+    lines = [
+        f"`{result['command']}`: {result['samples']} samples of {result['labels_per_sample']} labels each, of "
+        f"{result['rows']} labelled rows.",
+        "",
+        "| | true | mean estimate | first sample | intervals that hold the truth |",
+        "|---|---|---|---|---|",
+    ]
+    for name, true in result["true"].items():
+        value, low, high = result["first_sample"][name]
+        held = result["share_of_intervals_that_hold_the_truth"][name]
+        lines.append(
+            f"| {name.replace('_', ' ')} | {true:.3f} | {result['mean_estimate'][name]:.3f} | {value:.3f} "
+            f"({low:.3f} to {high:.3f}) | {held:.0%} |"
+        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
