@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's spelling; its default gives way to all other work
 
 from page import publish
 
