@@ -34,6 +34,7 @@ class JudgedColumns:
     conversation: ConversationColumns = USUAL_COLUMNS
     answers: Mapping[str, str] | None = None  # role -> column
     turns: Turns = "last"
+    named: tuple[str, ...] = ()  # columns that were named one by one: rows without them would be judged by the others
 
     def __post_init__(self) -> None:
         if self.turns not in get_args(Turns):
@@ -74,11 +75,11 @@ def parse_columns(mapping: str, turns: Turns = "last") -> JudgedColumns:
         raise ConfigError("columns: response is not combined with chosen or rejected, which are answers themselves")
     prompt = named.get("text", named.get("prompt"))
     if answers and prompt is None and "messages" not in named:
-        return JudgedColumns(ConversationColumns(response=None), answers, turns)
+        return JudgedColumns(ConversationColumns(response=None), answers, turns, tuple(named.values()))
     conversation = ConversationColumns(
         named.get("messages"), () if prompt is None else (prompt,), named.get("response")
     )
-    return JudgedColumns(conversation, answers or None, turns)
+    return JudgedColumns(conversation, answers or None, turns, tuple(named.values()))
 
 
 def parts_of(row: Mapping[str, Any], columns: JudgedColumns) -> list[Part]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from guard.errors import ConfigError
+from guard.errors import ConfigError, DataError
 from guard.filter.columns import JudgedColumns
 from guard.filter.scores import ADDED, PARTS
 from guard.jobs.rows import Kind, RowFile, open_rows
@@ -53,9 +53,16 @@ class Job:
 
     def rows(self, path: Path) -> RowFile:
         also = () if self.by is None else (self.by,)
-        return open_rows(
-            path, self.columns.read, also=None if self.scored else also, adding=self.adding, replacing=self.scored
+        rows = open_rows(
+            path,
+            self.columns.read,
+            also=None if self.scored else also,
+            adding=self.adding,
+            replacing=self.scored,
         )
+        if problem := rows.missing((*self.columns.named, *also)):
+            raise DataError(f"{path}: {problem}")
+        return rows
 
     def settings(self) -> dict[str, Any]:
         """What the results depend on besides the inputs and the guard."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,6 +39,7 @@ Progress = Callable[[int, int], None]
 Page = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], str]
 _EXAMPLES = 40  # of UNSAFE rows in the page
 _END: Any = object()
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -174,6 +176,9 @@ class _Run:
             if written is not None:
                 written.result()
         self._check_unchanged(len(places))
+        for name in self.job.columns.named:
+            if tally.read and not tally.columns.get(name):
+                _log.warning("no row has a value in the column `%s`; is that its name?", name)
         self._finish(places, tally, page)
         return tally
 

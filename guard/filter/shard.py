@@ -33,7 +33,7 @@ class ParsedShard:
     """A shard's rows by what they need to be judged. repr shows no text.
 
     parts: index -> of each part its name and its text's digest. reasons: why a row cannot be judged. scores: those that
-    the rows have already.
+    the rows have already. columns: rows with a value in each column that was named.
     """
 
     shard: Shard
@@ -42,6 +42,7 @@ class ParsedShard:
     groups: Mapping[int, str]
     reasons: Mapping[int, str]
     scores: Mapping[str, Scores]
+    columns: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -61,9 +62,11 @@ def parse_shard(shard: Shard, job: Job, group: str, model: str, policy: str) -> 
     groups: dict[int, str] = {}
     reasons: dict[int, str] = {}
     known: dict[str, Scores] = {}
+    columns: Counter[str] = Counter()
     for index in range(len(shard)):
         try:
             row = shard.row(index)
+            columns.update(name for name in job.columns.named if row.get(name) is not None)
             mine = parts_of(row, job.columns)
             digests = [_digest(part.conversation) for part in mine]
             if job.scored:
@@ -78,7 +81,7 @@ def parse_shard(shard: Shard, job: Job, group: str, model: str, policy: str) -> 
         texts.update(zip(digests, (part.conversation for part in mine), strict=True))
         parts[index] = list(zip((part.name for part in mine), digests, strict=True))
         groups[index] = group if job.by is None else str(row.get(job.by))[:_GROUP_CHARACTERS]
-    return ParsedShard(shard, texts, parts, groups, reasons, known)
+    return ParsedShard(shard, texts, parts, groups, reasons, known, columns)
 
 
 def judge_shard(
@@ -123,15 +126,16 @@ def judge_shard(
         elif job.annotate or outcome in _KEPT[job.keep]:
             kept[index] = json.dumps(columns)
     rows = len(parsed.shard)
-    spread: dict[str, Any] = {name: dict(count) for name, count in counts.items()}
+    spreads: dict[str, Any] = {name: dict(count) for name, count in counts.items()}
     tally = Tally(
         read=rows,
         kept=len(kept),
         dropped=rows - len(kept) - len(reasons),
         quarantined=len(reasons),
         judged=sum(map(len, parsed.parts.values())),
+        columns=dict(parsed.columns),
         reasons=dict(Counter(map(reason_kind, reasons.values()))),
-        **spread,
+        **spreads,
     )
     examples.sort(key=lambda each: each[0])
     return JudgedShard(kept, reasons, tally, [example for _, example in examples[:_EXAMPLES]])

@@ -20,6 +20,7 @@ class Tally:
     quarantined: int = 0
     judged: int = 0  # parts of rows
     scored: int = 0  # texts that went to the guard, which depends on the cache
+    columns: Mapping[str, int] = field(default_factory=dict)  # rows with a value, of the columns that were named
     outcomes: Mapping[str, int] = field(default_factory=dict)
     flagged: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)  # of the quarantined rows

@@ -258,6 +258,24 @@ def test_columns_of_every_form(tmp_path):
     assert [part["part"] for part in row["guard_parts"]] == ["messages[0]", "messages[1]"]
 
 
+def test_columns_that_a_file_does_not_have_are_named(tmp_path, caplog):
+    columns = parse_columns("prompt=q,response=answr")
+    (tmp_path / "a.jsonl").write_text('{"q": "hi", "answer": "violates:M1"}\n')
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, pa.schema({"q": pa.string()})):
+        pass
+    (tmp_path / "a.csv").write_text("q,answer\nhi,there\n")
+    filter_rows(job([tmp_path / "a.jsonl"], tmp_path / "k.jsonl", columns=columns), FAKE)
+    assert "no row has a value in the column `answr`" in caplog.text
+    told = {"a.arrow": "has no column `answr`; its columns are: q", "a.csv": "has no column `answr` among the 2"}
+    for name, message in told.items():
+        with pytest.raises(DataError, match=message):
+            filter_rows(job([tmp_path / name], tmp_path / f"k{Path(name).suffix}", columns=columns), FAKE)
+    with pytest.raises(DataError, match="has no column `src`; its columns are: q"):
+        filter_rows(
+            job([tmp_path / "a.arrow"], tmp_path / "k.arrow", columns=parse_columns("prompt=q"), by="src"), FAKE
+        )
+
+
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [

@@ -51,6 +51,10 @@ class JsonLines:
         except OSError as problem:
             raise DataError(f"{self.where}: cannot be read: {problem.strerror or type(problem).__name__}") from None
 
+    def missing(self, names: Iterable[str]) -> str:
+        """Each row has its own columns."""
+        return ""
+
     def difference(self, other: JsonLines) -> str:
         """Rows of any columns may follow each other."""
         return ""

@@ -55,6 +55,9 @@ class RowFile(Protocol):
     def shards(self, size: int) -> Iterator[Shard]:
         """All rows in order, `size` at a time, or fewer where they are long. DataError if the file is damaged."""
 
+    def missing(self, names: Iterable[str]) -> str:
+        """Which of the columns no row can have, and which there are; empty if rows may have all."""
+
     def difference(self, other: Any) -> str:
         """Why the rows of `other`, a file of this format, cannot follow these in one file; empty if they can."""
 

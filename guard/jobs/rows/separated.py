@@ -152,6 +152,10 @@ class SeparatedRows:
         except OSError as problem:
             raise DataError(f"{self.where}: cannot be read: {problem.strerror or type(problem).__name__}") from None
 
+    def missing(self, names: Iterable[str]) -> str:
+        absent = [name for name in names if name not in self.names]
+        return f"has no column `{absent[0]}` among the {len(self.names)} of its first row" if absent else ""
+
     def difference(self, other: SeparatedRows) -> str:
         """The first row may be user text, so no name of a column is shown."""
         if self.names == other.names:

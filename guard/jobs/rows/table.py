@@ -98,6 +98,10 @@ class TableRows:
                 room = room - piece.num_rows or size
                 yield piece
 
+    def missing(self, names: Iterable[str]) -> str:
+        absent = [name for name in names if name not in self.own.names]
+        return f"has no column `{absent[0]}`; its columns are: {', '.join(self.own.names)}" if absent else ""
+
     def difference(self, other: TableRows) -> str:
         if self.own.equals(other.own):
             return ""
