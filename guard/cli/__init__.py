@@ -19,6 +19,7 @@ import typer
 
 from guard.cli import (
     admin,
+    bench,
     cascade,
     check,
     data,
@@ -57,6 +58,7 @@ app.command("fetch")(guards.fetch)
 app.command("cascade")(cascade.cascade)
 app.command("redteam")(redteam.redteam)
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 app.command("filter")(filter.filter_rows)
 app.add_typer(evaluation.app, name="eval", help="Evaluate a guard on labelled sets, or a recipe on sources held out.")
 app.add_typer(data.app, name="data", help="Build labelled training data from described sources.")
