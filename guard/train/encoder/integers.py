@@ -17,6 +17,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from guard.errors import BundleError
 from guard.train.encoder.model import SCALE, ConditionedEncoder
 
 WORDS = "encoder.embeddings.word_embeddings.weight"
@@ -38,8 +39,13 @@ def _matrices(model: ConditionedEncoder) -> list[str]:
 
 
 def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A matrix [rows, width] as int8 levels of the same shape and scales fp32 [rows]; level · scale is the value."""
+    """A matrix [rows, width] as int8 levels of the same shape and scales fp32 [rows]; level · scale is the value.
+
+    BundleError if it holds numbers that are not finite.
+    """
     values = weight.detach().float()
+    if not bool(torch.isfinite(values).all()):
+        raise BundleError("a weight is not a finite number; this run cannot be exported in int8, look at its training")
     scales = (values.abs().amax(1) / TOP).clamp(min=LEAST_SCALE)
     return torch.round(values / scales[:, None]).to(torch.int8), scales
 
