@@ -52,6 +52,7 @@ FORMS = {
     "ort static-mixed": f"the same as static, the {IN_FLOAT} most sensitive groups of layers in fp32",
     "ort token": "per-channel weights, one scale a token, taken from the token itself",
     "ort token7": "the same, weights of 7 bits",
+    "ort int8": "what `guard export --form int8` writes: 8 bits, one scale a token; embedding and head, too",
     "ort dynamic": "quantize_dynamic: one scale a batch",
     "openvino fp32": "the graph of ADR 001 in OpenVINO",
     "openvino bf16": "the same, bf16 hint",
@@ -87,6 +88,8 @@ def write_forms(bundle: Bundle, folder: Path, wanted: set[str], texts: Callable[
         write("token", Quantised(source).per_token())
     if "token7" in wanted:
         write("token7", Quantised(source, bits=7).per_token())
+    if "int8" in wanted:
+        write_int8(bundle, folder)
     if "dynamic" in wanted:
         quantize_dynamic(
             Quantised(source).transposed().model(),
@@ -124,6 +127,18 @@ def write_forms(bundle: Bundle, folder: Path, wanted: set[str], texts: Callable[
         "rms_log_odds_without": {names[group]: round(value, 4) for group, value in sweep.items()},
         "in_fp32": [names[group] for group in spared],
     }
+
+
+def write_int8(bundle: Bundle, folder: Path) -> None:
+    import torch
+
+    from guard.train.encoder import integers
+    from guard.train.encoder import model as encoder
+    from guard.train.encoder.export import write_graph
+
+    model = encoder.load(bundle.root).eval()
+    encoder.save(model, folder, torch.float16, integers.rounded_matrices(model))
+    write_graph(encoder.load(folder).eval(), folder / "model.safetensors", folder / "int8.onnx", integer=True)
 
 
 # --- running them -----------------------------------------------------------------------------------------------------
@@ -345,7 +360,8 @@ def size_mb(form: str, bundle: Bundle, folder: Path) -> float:
     if runtime == "torch":
         return round(bundle.path("model.safetensors").stat().st_size / 1e6, 1)
     graph = "fp32" if graph == "bf16" else graph
-    return round((folder / f"{graph}.onnx").stat().st_size / 1e6, 1)
+    file = "model.safetensors" if graph == "int8" else f"{graph}.onnx"
+    return round((folder / file).stat().st_size / 1e6, 1)
 
 
 def measured(bundle: Bundle, data: Path, options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Any]]:

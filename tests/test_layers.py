@@ -27,7 +27,7 @@ ORDER = (
     "jobs", "llm", "report",
     "data", "data.sources", "data.ingest", "data.build", "data.dataset", "fetch",
     "annotate", "filter", "reward.score", "reward.scorer", "serve", "chat", "train", "reward", "rewards", "evaluate",
-    "doctor", "cli", "__main__",
+    "bench", "doctor", "cli", "__main__",
 )
 # fmt: on
 RANKS = {part: rank for rank, part in enumerate(ORDER)}

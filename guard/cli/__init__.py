@@ -20,6 +20,7 @@ import typer
 from guard.cli import (
     admin,
     audit,
+    bench,
     cascade,
     check,
     data,
@@ -58,6 +59,7 @@ app.command("fetch")(guards.fetch)
 app.command("cascade")(cascade.cascade)
 app.command("redteam")(redteam.redteam)
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 app.command("filter")(filter.filter_rows)
 app.add_typer(
     audit.app, name="audit", help="Have a sample of filtered rows labelled, and estimate precision and recall."

@@ -44,7 +44,10 @@ def export(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name; default: the folder's.")] = None,
     form: Annotated[
-        Form | None, typer.Option(help="Precision of a causal guard's weights; int8 and int4: linear layers only.")
+        Form | None,
+        typer.Option(
+            help="Precision of the weights; int8, int4: integers in linear layers. An encoder has fp16, int8."
+        ),
     ] = None,
     head: Annotated[
         Head, typer.Option(help="A causal guard's output layer: the full one, or only the tokens of verdicts.")

@@ -171,12 +171,12 @@ def open_cascade(bundle: Bundle, threads: int | None = None) -> CascadeEngine:
     return CascadeEngine(opened[0], opened[1], bands, bundle.manifest.model)
 
 
-def open_cascade_renderer(bundle: Bundle) -> CascadeRenderer[Renderer]:
+def open_cascade_renderer(bundle: Bundle, threads: int | None = None) -> CascadeRenderer[Renderer]:
     """The renderer of a cascade's bundle. Raises as `open_cascade` does."""
     from guard.engines.registry import open_renderer
 
     inner, bands = _parts(bundle)
-    first, second = (Stage(open_renderer(one), one.calibration, one.manifest.name) for one in inner)
+    first, second = (Stage(open_renderer(one, threads), one.calibration, one.manifest.name) for one in inner)
     return CascadeRenderer(first, second, bands, bundle.manifest.model)
 
 

@@ -84,9 +84,10 @@ class _Prefix:
 
 
 class CausalRenderer:
-    """Thread-safe. BundleError if this version renders the model's input differently from its training."""
+    """Thread-safe; threads change nothing. BundleError if this version renders the model's input differently from its
+    training."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         manifest = bundle.manifest
         self._settings = settings_of(bundle)
         languages = self._settings.languages

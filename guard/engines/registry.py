@@ -20,9 +20,9 @@ class Opener(Protocol):
 
 
 class RendererOpener(Protocol):
-    """Opens the renderer of a verified bundle, without its weights."""
+    """Opens the renderer of a verified bundle, without its weights. `threads`: of the engine that it is for."""
 
-    def __call__(self, bundle: Bundle) -> Renderer: ...
+    def __call__(self, bundle: Bundle, threads: int | None) -> Renderer: ...
 
 
 class Kind(NamedTuple):
@@ -50,16 +50,16 @@ def open_engine(bundle: Bundle, threads: int | None = None) -> Engine:
     return cast(Opener, getattr(importlib.import_module(kind.module), kind.engine))(bundle, threads)
 
 
-def open_renderer(bundle: Bundle) -> Renderer:
+def open_renderer(bundle: Bundle, threads: int | None = None) -> Renderer:
     """The half of its engine that makes windows. Raises as `open_engine` does, of what needs no weights."""
     kind = _kind(bundle)
-    return cast(RendererOpener, getattr(importlib.import_module(kind.module), kind.renderer))(bundle)
+    return cast(RendererOpener, getattr(importlib.import_module(kind.module), kind.renderer))(bundle, threads)
 
 
 def open_pool(bundle: Bundle, threads: int | None, workers: int) -> EnginePool:
     """An engine of so many processes, each of which opens the bundle for itself. Raises as `open_renderer` does."""
     opener = partial(_open_same, bundle.root, bundle.manifest.model, threads)
-    return EnginePool(open_renderer(bundle), opener, workers)
+    return EnginePool(open_renderer(bundle, threads), opener, workers)
 
 
 def _open_same(root: Path, model: str, threads: int | None) -> Engine:

@@ -36,7 +36,8 @@ def export(
 
     as_released: how to use a model that was not trained here; `run` is its folder, .gguf file or name on the hub then.
 
-    form: precision of a causal guard's weights, None for fp32. head: which part of its output layer is kept.
+    form: precision of the weights; None for fp32 of a causal guard, fp16 of an encoder. head: which part of a causal
+    guard's output layer is kept.
     most_flips: share of the verdicts that the form may change, None for the default.
     data: the dev rows to calibrate on; None takes the run's own for an encoder, and leaves a causal guard, whose
     scoring is slow, uncalibrated. The form int4 is rounded with regard to a sample of them.
@@ -47,8 +48,8 @@ def export(
     if out.exists():
         raise BundleError(f"{out}: already exists; remove it or export to another folder")
     causal = record["kind"] == "causal"
-    if not causal and (form is not None or head != "full" or most_flips is not None):
-        raise BundleError(f"{run}: an encoder has one form; leave out --form, --head and --most-flips")
+    if not causal and head != "full":
+        raise BundleError(f"{run}: an encoder has one output layer; leave out --head")
     if data is None and not causal:
         data = Path(record["config"]["data"])
         if data.exists():  # else reported below
@@ -73,9 +74,10 @@ def export(
             else:
                 fields, parity = bundle_causal(run, record, folder, form or "fp32", head, allowed, rows=dev or ())
         else:
-            from guard.train.encoder.export import bundle_encoder
+            from guard.train.encoder.export import FORMS, MOST_FLIPS, bundle_encoder
 
-            fields, parity = bundle_encoder(run, record, folder)
+            allowed = MOST_FLIPS if most_flips is None else most_flips
+            fields, parity = bundle_encoder(run, record, folder, form or FORMS[0], allowed)
         fields["name"] = name or out.name
         draft = sealed(folder, fields)
         if dev is not None:

@@ -32,19 +32,23 @@ from guard.views.tokenize import tokenize
 from tests.fixtures import tiny_encoder, warm
 
 MINIMAL, LARGE = policy.load("minimal"), policy.load("mlcommons")
+EXPORTED = ["exported", "int8"]
 CHATS = [Conversation.of(*text) for text in tiny_encoder.TEXTS]
 
 
-def write_exported(folder: Path) -> None:
+def write_exported(folder: Path, form: str = "exported") -> None:
     """In a process of its own: importing torch warns at will."""
-    done = warm.python(tiny_encoder.__file__, "exported", folder)
+    done = warm.python(tiny_encoder.__file__, form, folder)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.fixture(scope="module", params=["by hand", pytest.param("exported", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["by hand", *(pytest.param(form, marks=pytest.mark.slow) for form in EXPORTED)])
 def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mini") / "bundle"
-    {"by hand": tiny_encoder.write_by_hand, "exported": write_exported}[request.param](folder)
+    if request.param == "by hand":
+        tiny_encoder.write_by_hand(folder)
+    else:
+        write_exported(folder, request.param)
     return folder
 
 
@@ -293,7 +297,7 @@ def test_a_graph_of_something_else_is_told(root: Path, tmp_path: Path, other: by
         open_moderator(folder)
 
 
-@pytest.mark.parametrize("root", ["exported"], indirect=True)
+@pytest.mark.parametrize("root", EXPORTED, indirect=True)
 @pytest.mark.slow
 def test_torch_and_onnx_agree(root: Path, engine: MiniEngine) -> None:
     told: dict[str, Any] = json.loads((root.parent / "torch.json").read_text(encoding="utf-8"))
@@ -308,7 +312,7 @@ def test_torch_and_onnx_agree(root: Path, engine: MiniEngine) -> None:
         np.testing.assert_allclose(logits, [score.categories for score in expected], atol=5e-3)
 
 
-@pytest.mark.parametrize("root", ["exported"], indirect=True)
+@pytest.mark.parametrize("root", EXPORTED, indirect=True)
 @pytest.mark.slow
 def test_the_export_holds_no_weights_and_no_traces_of_this_machine(root: Path) -> None:
     data = (root / "model.onnx").read_bytes()

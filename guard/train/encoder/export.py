@@ -1,7 +1,8 @@
 """Export of the encoder to ONNX, with its weights in the safetensors file that torch loads.
 
 The graph holds no weights: each is external data at its offset in model.safetensors, stored in half precision and cast
-to fp32 when the session is made, so that the arithmetic (and with it batch invariance) is that of fp32.
+to fp32 when the session is made, so that the arithmetic (and with it batch invariance) is that of fp32. In the form
+int8 the large matrices are stored and multiplied in integers (guard.train.encoder.integers).
 """
 
 from __future__ import annotations
@@ -25,42 +26,61 @@ from guard.policy import Policy
 from guard.prompts.encoder import LAYOUT_DIGEST, category_text
 from guard.train.common.draft import common_fields, sealed
 from guard.train.common.labels import Row
-from guard.train.common.parity import PARITY_TEXTS
+from guard.train.common.parity import PARITY_TEXTS, THRESHOLD
+from guard.train.encoder import integers
 from guard.train.encoder import model as encoder
 from guard.train.encoder.model import ConditionedEncoder
 
 OPSET = 20
-TOLERANCE = 1e-3  # in probability, between torch and ONNX
+FORMS = ("fp16", "int8")  # how the weights are stored; the first is the default
+TOLERANCES = {"fp16": 1e-3, "int8": 1e-2}  # in probability, between torch and ONNX on the same stored weights
+ALONE_TOLERANCE = 1e-3  # in probability, between a window alone and in a batch
+MOST_FLIPS = 0.1  # share of the verdicts on the parity texts that a form may change
 
 
-def bundle_encoder(run: Path, record: dict[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
-    """Fills `folder` from the run; returns the manifest's fields and the measured parity."""
+def bundle_encoder(
+    run: Path, record: dict[str, Any], folder: Path, form: str = FORMS[0], most_flips: float = MOST_FLIPS
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Fills `folder` from the run; returns the manifest's fields and the measured parity.
+
+    BundleError if there is no such form, torch and ONNX disagree, or the form changes more verdicts than `most_flips`.
+    """
+    if form not in FORMS:
+        raise BundleError(f"form {form!r}: an encoder's forms are {', '.join(FORMS)}")
     model = encoder.load(run).eval()
-    encoder.save(model, folder, torch.float16)
+    integer = form == "int8"
+    encoder.save(model, folder, torch.float16, integers.rounded_matrices(model) if integer else {})
     shutil.copyfile(run / "tokenizer.json", folder / "tokenizer.json")
     shutil.copyfile(run / "policy.yaml", folder / "policy.yaml")
-    stored = encoder.load(folder).eval()  # what ships: weights rounded to half precision, computed in fp32
-    write_graph(stored, folder / "model.safetensors", folder / "model.onnx")
+    stored = encoder.load(folder).eval()  # what ships: rounded weights, computed in fp32 unless they are integers
+    write_graph(stored, folder / "model.safetensors", folder / "model.onnx", integer)
+    if integer:
+        integers.round_activations(stored)
     fields = {**common_fields(record, folder), "kind": "mini", "base": record["base"], "renderer": LAYOUT_DIGEST}
-    return fields, _parity(sealed(folder, fields), model, stored)
+    return fields, _parity(sealed(folder, fields), model, stored, TOLERANCES[form], most_flips)
 
 
-def write_graph(model: ConditionedEncoder, weights: Path, out: Path) -> None:
+def write_graph(model: ConditionedEncoder, weights: Path, out: Path, integer: bool = False) -> None:
     """Writes the graph of `model` to `out`, which refers to the safetensors file `weights` beside it."""
     proto = _export(model)
+    if integer:
+        integers.write_layers(proto, model)
     places = _tensors(weights)
     for initializer in list(proto.graph.initializer):
         if initializer.name not in places:
             continue
         kind, (start, end) = places[initializer.name]
-        stored = onnx.TensorProto(name=f"{initializer.name}.stored", dims=initializer.dims, data_type=kind)
+        half = kind in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+        name = f"{initializer.name}.stored" if half else initializer.name
+        stored = onnx.TensorProto(name=name, dims=initializer.dims, data_type=kind)
         stored.data_location = onnx.TensorProto.EXTERNAL
         for key, value in (("location", weights.name), ("offset", start), ("length", end - start)):
             stored.external_data.add(key=key, value=str(value))
-        cast = onnx.helper.make_node("Cast", [stored.name], [initializer.name], to=onnx.TensorProto.FLOAT)
         proto.graph.initializer.remove(initializer)
         proto.graph.initializer.append(stored)
-        proto.graph.node.insert(0, cast)
+        if half:
+            cast = onnx.helper.make_node("Cast", [name], [initializer.name], to=onnx.TensorProto.FLOAT)
+            proto.graph.node.insert(0, cast)
     inline = sum(len(initializer.raw_data) for initializer in proto.graph.initializer)
     if inline > 1 << 20:
         raise RuntimeError(f"{inline} bytes of weights stayed inside {out.name}: their names are not in {weights.name}")
@@ -107,7 +127,8 @@ def _tensors(path: Path) -> dict[str, tuple[int, tuple[int, int]]]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
-    kinds = {"F16": onnx.TensorProto.FLOAT16, "F32": onnx.TensorProto.FLOAT, "BF16": onnx.TensorProto.BFLOAT16}
+    types = onnx.TensorProto
+    kinds = {"F16": types.FLOAT16, "F32": types.FLOAT, "BF16": types.BFLOAT16, "I8": types.INT8}
     return {
         name: (kinds[entry["dtype"]], (8 + length + entry["data_offsets"][0], 8 + length + entry["data_offsets"][1]))
         for name, entry in header.items()
@@ -115,8 +136,11 @@ def _tensors(path: Path) -> dict[str, tuple[int, tuple[int, int]]]:
     }
 
 
-def _parity(draft: Bundle, model: ConditionedEncoder, stored: ConditionedEncoder) -> dict[str, float]:
-    """Largest difference in probability: torch against ONNX on the stored weights, and full against half precision."""
+def _parity(
+    draft: Bundle, model: ConditionedEncoder, stored: ConditionedEncoder, tolerance: float, most_flips: float
+) -> dict[str, float]:
+    """Largest difference in probability: torch against ONNX on the stored weights, a window alone against in a batch,
+    and the trained against the stored weights; and the share of verdicts in which these two differ."""
     engine = MiniEngine(draft)
     windows = [w for text in PARITY_TEXTS for w in engine.tokenize(text, draft.policy).windows]
     rows = [(window.ids, window.segments) for window in windows]
@@ -128,13 +152,19 @@ def _parity(draft: Bundle, model: ConditionedEncoder, stored: ConditionedEncoder
         "torch_vs_onnx": float(np.abs(torch_stored - onnx_batch).max()),
         "alone_vs_batch": float(np.abs(onnx_alone - onnx_batch).max()),
         "fp32_vs_stored": float(np.abs(torch_full - torch_stored).max()),
+        "flips": float(((torch_full >= THRESHOLD) != (torch_stored >= THRESHOLD)).mean()),
         "texts": float(len(PARITY_TEXTS)),
     }
-    for key in ("torch_vs_onnx", "alone_vs_batch"):
-        if not parity[key] <= TOLERANCE:
+    for key, limit in (("torch_vs_onnx", tolerance), ("alone_vs_batch", ALONE_TOLERANCE)):
+        if not parity[key] <= limit:
             raise BundleError(
-                f"{key}: probabilities differ by {parity[key]:.2g}, must be <= {TOLERANCE}; do not ship this export"
+                f"{key}: probabilities differ by {parity[key]:.2g}, must be <= {limit}; do not ship this export"
             )
+    if parity["flips"] > most_flips:
+        raise BundleError(
+            f"the form changes {parity['flips']:.0%} of the verdicts on the parity texts, must be <= {most_flips:.0%}; "
+            "export another form, or allow it with --most-flips"
+        )
     return parity
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from guard.errors import ConfigError
 HIDDEN = 256
 HEADS = 4
 ADDED = ("head.query.", "head.key.", "head.value.", "refusal.")  # since version 0.1
+SCALE = ".scale"  # after the name of a matrix of int8 levels: that of the scales of its rows
 PRIOR = -3.0  # log-odds of a category before training: most texts violate nothing
 
 
@@ -144,20 +145,32 @@ def load(folder: Path) -> ConditionedEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = ConditionedEncoder(config)
-    weights = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
+    stored = load_file(folder / "model.safetensors")
+    scales = {name: stored.pop(name + SCALE)[:, None] for name in list(stored) if name + SCALE in stored}
+    weights = {name: tensor.float() * scales.get(name, 1.0) for name, tensor in stored.items()}
     missing, unknown = model.load_state_dict(weights, strict=False)
     if unknown or not all(name.startswith(ADDED) for name in missing):
         raise ConfigError(f"{folder}: {len(missing)} weights are missing, {len(unknown)} are unknown")
     return model
 
 
-def save(model: ConditionedEncoder, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Writes config.json and model.safetensors, which `load` reads."""
+def save(
+    model: ConditionedEncoder,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    rounded: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+) -> None:
+    """Writes config.json and model.safetensors, which `load` reads.
+
+    rounded: the matrices to be stored as int8 levels [rows, width], with the scales of their rows.
+    """
     config = model.encoder.config.to_diff_dict() | {"model_type": model.encoder.config.model_type}
     for key in ("architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype"):
         config.pop(key, None)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     weights = {name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
+    for name, (levels, scales) in (rounded or {}).items():
+        weights |= {name: levels, name + SCALE: scales}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)  # the library writes files that only their owner can read
 
