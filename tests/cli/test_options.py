@@ -14,7 +14,8 @@ import pytest
 
 from guard.cli import main
 from guard.engines.fake import FakeEngine
-from guard.filter.job import Job, filter_file
+from guard.filter.job import Job
+from guard.filter.run import filter_rows
 from guard.moderator import Moderator
 from guard.policy import load
 from tests.fixtures import made_up_mirror
@@ -58,9 +59,9 @@ def damaged(tmp_path: Path) -> list[object]:
 
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text(json.dumps({"prompt": "hello"}) + "\n")
-    job = Job(source, out, tmp_path / "out.jsonl.quarantine.jsonl")
+    job = Job([source], out, tmp_path / "out.jsonl.quarantine.jsonl")
     with pytest.raises(KeyboardInterrupt):
-        filter_file(job, Moderator(Dying(), load("minimal")))
+        filter_rows(job, Moderator(Dying(), load("minimal")))
     (job.parts / "000000.json").write_text(json.dumps({"files": {"kept": "0" * 64}, "record": {}}))
     return ["filter", source, out, "--model", "fake", "--policy", "minimal"]
 

@@ -39,8 +39,10 @@ from guard.serve.core.live import Live
 from guard.serve.core.request import Request
 from guard.serve.core.service import Answer, Service
 from guard.serve.grpc import messages
+from guard.serve.grpc.call import Shared
 from guard.serve.grpc.servicer import SERVICE, handlers
 from guard.serve.grpc.status import to_status
+from guard.serve.grpc.unread import Unread
 from guard.serve.limits import Limits
 from guard.v1 import moderation_pb2 as pb
 from guard.verdict import Coverage, Timings
@@ -179,7 +181,7 @@ async def test_a_server_that_is_shutting_down_is_tried_again(call: Call) -> None
 
     async with Reluctant(MINIMAL, Limits()) as service:
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers((handlers(Live(service)),))
+        server.add_generic_rpc_handlers((handlers(Shared(Live(service), None, Unread(1 << 20))),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
