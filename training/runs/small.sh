@@ -7,7 +7,7 @@
 #   key=value  changes to training/configs/small.yaml, such as trainer.max_steps=2000 for a longer run
 #
 # May be stopped or killed at any moment: the same command goes on. Data that is built stays; the training goes on from
-# its last checkpoint; the bundle appears whole. One core does it in about six hours, most of them training.
+# its last checkpoint; the bundle appears whole. One core with AMX does it in about three hours, most of them training.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,7p' "$0" >&2; exit 2; }
 root=$1 base=$2 out=$3
@@ -20,5 +20,5 @@ guard=(python -m guard)
 
 [ -f "$out/data/manifest.json" ] || "${guard[@]}" data build training/configs/data-small.yaml --root "$root" --out "$out/data"
 "${guard[@]}" train small base="$base" data="$out/data" out="$out/run" "$@"
-[ -f "$out/bundle/guard.json" ] || "${guard[@]}" export "$out/run" "$out/bundle" --form fp16 --head verdict --data "$out/data"
+[ -f "$out/bundle/guard.json" ] || "${guard[@]}" export "$out/run" "$out/bundle" --form int4 --head verdict --data "$out/data"
 echo "$out/bundle: done; next: guard check --model $out/bundle"
