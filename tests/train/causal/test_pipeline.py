@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr[-3000:]
     assert "kept 64 of 64 rows" in done.stdout
     assert "an epoch makes 64 draws; 0 rows need windows" in done.stdout
-    assert "of the first row the loss sees 'safe<|eot_id|>'" in done.stdout
+    assert re.search(r"of the first row the loss sees '(safe|unsafe\\n\w+)<\|eot_id\|>'", done.stdout)
     assert "step 60/60 dev auprc" in done.stdout
     return folder / "run"
 
