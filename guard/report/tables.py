@@ -50,11 +50,13 @@ def add(table: Table, *cells: object, end_section: bool = False) -> None:
 
 
 def show(*tables: Table) -> None:
-    """Print tables on standard output: as wide as the terminal, or WIDTH where it goes elsewhere."""
+    """Print tables on standard output: as wide as COLUMNS says, the terminal is, or WIDTH where it goes elsewhere."""
     from rich.console import Console
 
-    sized = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(width=None if sized else WIDTH)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) else None if sys.stdout.isatty() else WIDTH
+    # Where rich has no height either it takes TERM=dumb for 80 columns, whatever the width is.
+    console = Console(width=width, height=width and 25)
     for table in tables:
         console.print(table)
 

@@ -53,8 +53,13 @@ def test_names_fold_beside_numbers_which_are_never_cut(capsys):
     assert sum(line.count("gardeners") for line in shown) == 4
 
 
+@pytest.mark.parametrize("colour", [None, "1"])
 @pytest.mark.parametrize("make", [table, number_table])
-def test_the_environment_may_give_another_width(capsys, monkeypatch, make):
+def test_the_environment_may_give_another_width(capsys, monkeypatch, make, colour):
     monkeypatch.setenv("COLUMNS", "500")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    if colour:
+        monkeypatch.setenv("FORCE_COLOR", colour)
     show(make("text", rows=[(WORDS,)]))
     assert WORDS.strip() in lines(capsys)[-1]
