@@ -3,6 +3,7 @@
 What it does: every step encodes a batch of texts and the words of the policy's categories with the same encoder, and
 learns p(unsafe) as an OR over the categories in force. On a share of the steps a random part of the policy is in force
 and labels follow it, so that the guard obeys the policy it is given. Category words are paraphrased by dropping parts.
+Other steps take rows that are judged by rules of their own (`rules-train.parquet`), for policies it has never seen.
 
 Departs from Llama Guard (Inan et al. 2023, arXiv:2312.06674), whose category dropping it borrows, in reading the policy
 as vectors instead of a prompt: a request may bring its own categories at no cost.
@@ -20,13 +21,15 @@ import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from pydantic import Field
 from torch import Tensor
 
 from guard import policy, schema
-from guard.data.dataset.examples import weighed
+from guard.data.dataset.examples import load_rules, weighed
 from guard.errors import ConfigError
 from guard.policy import Policy
 from guard.policy.route import between
@@ -39,6 +42,7 @@ from guard.train.common.replay import Replay, drawn, replayed
 from guard.train.common.run_folder import run_recipe
 from guard.train.common.sampling import Sample, samples
 from guard.train.encoder import model as encoder
+from guard.train.encoder.rules import RuleRow, RuleSample, rule_loss, rule_samples, rule_texts
 from guard.train.encoder.run import EncoderConfig, begin, finish, fit
 from guard.train.encoder.step import in_force, logits_of, paraphrases
 
@@ -49,8 +53,12 @@ class Config(EncoderConfig):
 
     other_policies: tuple[str, ...] = ()
     other_policy: float = 0.0
+    rules: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     average_with_base: float = 0.0
     replay: Replay = field(default_factory=Replay)
+
+
+Batch = tuple[Policy, list[Sample]] | tuple[None, list[RuleSample]]
 
 
 def main(path: str, overrides: list[str]) -> None:
@@ -65,23 +73,29 @@ def main(path: str, overrides: list[str]) -> None:
     run = begin(config, rules, inputs, (*RESUMABLE, "average_with_base"))
     settings, pool, replay_pool = config.augmentation, benign(run.train), benign(replays)
     replay_rows = config.replay.rows(len(run.train))
+    ruled = _rules(config)
+    rule_rows = round(len(run.train) * config.rules / (1 - config.rules))
 
     @functools.lru_cache(1)
-    def epoch(number: int) -> list[tuple[Policy, list[Sample]]]:
-        """The epoch's batches, each with the policy that its rows are labelled by."""
+    def epoch(number: int) -> list[Batch]:
+        """The epoch's batches: rows of one policy with that policy, or rows of which each brings its own."""
         rng = random.Random(config.seed * 1000 + number)
         own = samples(run.train, run.reader, rules, settings, config.seed, number, pool)
-        cut = [(rules, batch) for batch in run.batches(own, rng)]
-        if not replays:
-            return cut
-        shown = drawn(replays, replay_rows, config.seed, number)
-        others = samples(shown, run.reader, replay_rules, settings, config.seed, number, replay_pool)
-        cut += [(replay_rules, batch) for batch in run.batches(others, rng)]
-        rng.shuffle(cut)
+        cut: list[Batch] = [(rules, batch) for batch in run.batches(own, rng)]
+        if replays:
+            shown = drawn(replays, replay_rows, config.seed, number)
+            others = samples(shown, run.reader, replay_rules, settings, config.seed, number, replay_pool)
+            cut += [(replay_rules, batch) for batch in run.batches(others, rng)]
+        if ruled:
+            judged = rule_samples(ruled, rule_rows, run.reader, settings, config.seed, number, pool)
+            cut += [(None, batch) for batch in run.batches(judged, rng)]
+        if replays or ruled:
+            rng.shuffle(cut)
         return cut
 
     rows, tokens = sum(len(batch) for _, batch in epoch(0)), sum(len(s.row[0]) for _, batch in epoch(0) for s in batch)
     shown = f"{rows} training rows" + f" ({replay_rows} replayed)" * bool(replays)
+    shown += f" ({rule_rows} judged by rules of their own)" * bool(ruled)
     steps = int(len(epoch(0)) * config.epochs)
     print(f"{shown}, {tokens} tokens; {len(run.dev)} dev rows; {steps} steps", flush=True)
 
@@ -89,8 +103,13 @@ def main(path: str, overrides: list[str]) -> None:
     routes = [between(rules, policy.load(name)) for name in config.other_policies]
     others = [(route, functools.cache(functools.partial(relabelled, route.crosswalk))) for route in routes]
 
-    def loss_at(given: tuple[Policy, list[Sample]], step: int) -> tuple[Tensor, int]:
+    def loss_at(given: Batch, step: int) -> tuple[Tensor, int]:
         rng = random.Random(f"{config.seed}/{step}")
+        if given[0] is None:
+            texts = rule_texts(given[1])
+            logits, _ = logits_of(run.model, run.reader, given[1], texts, run.autocast)
+            loss = rule_loss(logits, given[1], texts, config.category_weight, config.label_smoothing)
+            return loss, sum(len(s.row[0]) for s in given[1])
         under, batch = given
         items, categories = [sample.item for sample in batch], under.categories
         if others and under is rules and rng.random() < config.other_policy:
@@ -115,6 +134,16 @@ def main(path: str, overrides: list[str]) -> None:
         print(json.dumps(finished.history[-1]), flush=True)
     replayed_rows = {"policy": replay_rules.digest, "rows": len(replays), "an_epoch": replay_rows}
     finish(run, finished, replay=replayed_rows if replays else None)
+
+
+def _rules(config: Config) -> list[RuleRow]:
+    """The rows of rules to train on; ConfigError if they are asked for and the data have none."""
+    if not config.rules:
+        return []
+    found = [pair for pair in load_rules(Path(config.data), "train") if pair[0].weight > 0]
+    if not found:
+        raise ConfigError(f"rules is {config.rules:g}, but {config.data} has no rows of rules (rules-train.parquet)")
+    return found
 
 
 if __name__ == "__main__":

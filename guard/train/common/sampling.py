@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from guard.conversation import Conversation, Example, Target
 from guard.data.ingest.refusal import refuses
@@ -16,6 +16,7 @@ from guard.train.augment.augmentation import Augmentation, augment
 from guard.train.augment.padding import Pool
 from guard.train.common.labels import Item, Row, item_of
 
+Drawn = TypeVar("Drawn", bound="Sample")
 _CHUNK = 4096  # samples among which batches of near lengths are made
 
 
@@ -82,11 +83,11 @@ def _refusal(example: Example, shown: Example) -> bool | None:
     return refuses(shown.conversation.judged.content)
 
 
-def batches(drawn: Sequence[Sample], tokens: int, rows: int, rng: random.Random) -> Iterator[list[Sample]]:
+def batches(drawn: Sequence[Drawn], tokens: int, rows: int, rng: random.Random) -> Iterator[list[Drawn]]:
     """Batches of similar lengths within shuffled chunks, so that padding is small and the order random."""
     order = list(drawn)
     rng.shuffle(order)
-    cut: list[list[Sample]] = []
+    cut: list[list[Drawn]] = []
     for start in range(0, len(order), _CHUNK):
         chunk = order[start : start + _CHUNK]
         packed = padded_batches([len(sample.row[0]) for sample in chunk], tokens, rows)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
 from guard import policy
@@ -24,10 +24,11 @@ from guard.prompts.encoder import EncoderInput
 from guard.schema import NotNegative, Positive, Share
 from guard.train.common.config import LoopConfig
 from guard.train.common.identity import claim, made_of
+from guard.train.common.labels import Row
 from guard.train.common.loop import Finished, Plan, adamw, rising_then_falling, run_loop
 from guard.train.common.precision import cpu_autocast
 from guard.train.common.run_folder import data_digest, write_run
-from guard.train.common.sampling import Sample, batches
+from guard.train.common.sampling import Drawn, batches
 from guard.train.common.teaching import teaching
 from guard.train.encoder import model as encoder
 from guard.train.encoder.dev_eval import DevRow, dev_rows, evaluate
@@ -50,6 +51,7 @@ class EncoderConfig(LoopConfig):
     category_weight: NotNegative = 0.2
     refusal_weight: NotNegative = 0.1
     partial_policy: Share = 0.4
+    centre_rows: NonNegativeInt = 0  # of the training data, by which a plain encoder's vectors are centred
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ class EncoderRun:
         """Ranking metrics on the dev rows."""
         return evaluate(self.model, self.dev, self.reader, self.rules, self.autocast)
 
-    def batches(self, samples: Sequence[Sample], rng: random.Random) -> Iterator[list[Sample]]:
+    def batches(self, samples: Sequence[Drawn], rng: random.Random) -> Iterator[list[Drawn]]:
         return batches(samples, self.config.batch_tokens, self.config.batch_rows, rng)
 
 
@@ -109,9 +111,18 @@ def begin(config: EncoderConfig, rules: Policy, inputs: Mapping[str, Any], resum
     (out / "policy.yaml").write_text(policy.dump(rules), encoding="utf-8")
     reader = EncoderInput.load(out / "tokenizer.json", config.max_tokens, config.overlap)
     autocast = cpu_autocast(config.bf16)
+    if config.centre_rows and not trained:
+        encoder.centre(model, _rows(train, reader, rules, config.centre_rows, config.seed), reader.pad)
     return EncoderRun(
         config, rules, base, inputs, identity, digest, train, dev_rows(dev, reader, rules), model, reader, autocast
     )
+
+
+def _rows(examples: Sequence[Example], reader: EncoderInput, rules: Policy, count: int, seed: int) -> list[Row]:
+    """The first windows of `count` examples drawn at random."""
+    chosen = random.Random(seed).sample(list(examples), min(count, len(examples)))
+    windows = (reader.tokenize(example.conversation, rules).windows[0] for example in chosen)
+    return [(window.ids, window.segments) for window in windows]
 
 
 def fit(
