@@ -177,6 +177,39 @@ def seed_responses(records: Iterable[Record]) -> Iterator[Record]:
             yield _entry(record, number, entry).adding(code=value.get("code"))
 
 
+def seed_twins_prompts(records: Iterable[Record]) -> Iterator[Record]:
+    """`{language, twins: [[code, unsafe, safe], ...], safe: [...]}`: one record per prompt, with its `language`."""
+    for record in records:
+        value = record.mapping("value")
+        language = _seed_language(record, value)
+        texts: list[tuple[str, str, str]] = []
+        for number, twin in enumerate(value.get("twins") or (), 1):
+            if not (isinstance(twin, list) and len(twin) == 3 and all(isinstance(text, str) for text in twin)):
+                raise DataError(f"{record.place}: entry {number} of `twins` must be three texts: [code, unsafe, safe]")
+            code, unsafe, safe = twin
+            texts += [(code, "unsafe", unsafe), (code, "safe", safe)]
+        texts += [("benign", "safe", text) for text in value.get("safe") or ()]
+        for number, (code, label, text) in enumerate(texts, 1):
+            fields = {"prompt": text, "label": label, "code": code, "language": language}
+            yield replace(record, number=number, fields=fields)
+
+
+def seed_twins_responses(records: Iterable[Record]) -> Iterator[Record]:
+    """`{language, responses: [{code, prompt, response, label}, ...]}`: one record per response, if there are any."""
+    for record in records:
+        value = record.mapping("value")
+        language = _seed_language(record, value)
+        for number, entry in enumerate(value.get("responses") or (), 1):
+            yield _entry(record, number, entry).adding(language=language)
+
+
+def _seed_language(record: Record, value: dict[str, object]) -> str:
+    language = value.get("language")
+    if not (isinstance(language, str) and re.fullmatch("[a-z]{2,3}", language)):
+        raise DataError(f"{record.place}: `language` must be an ISO 639 code such as de, for all texts of the file")
+    return language
+
+
 def squad_questions(records: Iterable[Record]) -> Iterator[Record]:
     """Articles in the format of SQuAD: one record for each `question`, with its `id`."""
     for record in records:
@@ -240,6 +273,8 @@ READERS: dict[str, Reader] = (
             dashed_lines,
             seed_prompts,
             seed_responses,
+            seed_twins_prompts,
+            seed_twins_responses,
             squad_questions,
             request_splits,
             hidden_instructions,

@@ -1,7 +1,13 @@
 """Named readers, each on a small made-up record."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
+from guard import policy
+from guard.data.ingest import source_rows
+from guard.data.sources import description
 from guard.data.sources.formats import Record
 from guard.data.sources.hub_readers import HUB_READERS
 from guard.data.sources.readers import READERS, refuses
@@ -126,6 +132,48 @@ def test_squad_questions():
     assert [(fields["question"], fields["id"], fields["language"]) for fields in found] == [
         ("What are hedges?", "1", "en")
     ] * 2
+
+
+def twins(name):
+    """The rows of a shipped description, read from the tiny seeds beside this file instead of the shipped ones."""
+    source = dataclasses.replace(description.load(name), within="root", files=(description.File("*.yaml"),))
+    root = Path(__file__).parent / "seed_twins"
+    return list(source_rows.rows(source, root, description.load_crosswalk(source), policy.load("mlcommons")))
+
+
+def test_seed_twins_prompts():
+    found = twins("seed_twins_prompts")
+    assert [(row.label, row.categories, row.language) for row in found] == [
+        ("unsafe", ("S2",), "de"),
+        ("safe", (), "de"),
+        ("unsafe", ("S11",), "de"),
+        ("safe", (), "de"),
+        ("safe", (), "de"),
+    ]
+    assert found[1].prompt == "Wie knacke ich Walnüsse ohne Nussknacker?"
+    assert [row.place for row in found] == [f"de.yaml row {number}" for number in range(1, 6)]
+
+
+def test_seed_twins_responses():
+    found = twins("seed_twins_responses")
+    assert [(row.kind, row.label, row.categories, row.language) for row in found] == [
+        ("response", "unsafe", ("S2",), "de"),
+        ("response", "safe", (), "de"),
+    ]
+    assert found[0].response == "Brich das Schloss mit einer Stange auf."
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"language": "de", "twins": [["S2", "a"]]}, "entry 1 of `twins` must be three texts"),
+        ({"twins": [["S2", "a", "b"]]}, "`language` must be an ISO 639 code"),
+        ({"language": "German", "safe": ["a"]}, "`language` must be an ISO 639 code"),
+    ],
+)
+def test_mistakes_in_seeds_of_other_languages_are_told(value, message):
+    with pytest.raises(DataError, match=f"made-up row 1: {message}"):
+        run("seed_twins_prompts", {"value": value})
 
 
 def test_request_splits():
