@@ -138,7 +138,7 @@ def write_int8(bundle: Bundle, folder: Path) -> None:
 
     model = encoder.load(bundle.root).eval()
     encoder.save(model, folder, torch.float16, integers.rounded_matrices(model))
-    write_graph(encoder.load(folder).eval(), folder / "model.safetensors", folder / "int8.onnx", integer=True)
+    write_graph(encoder.load(folder).eval(), folder / "model.safetensors", folder / "int8.onnx", "int8")
 
 
 # --- running them -----------------------------------------------------------------------------------------------------

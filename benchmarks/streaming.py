@@ -2,7 +2,7 @@
 
     python benchmarks/streaming.py --data DIR [--bundle BUNDLE] [--rows 200]
 
-Replies come from the English responses of the dev split of --data (a build of training/configs/data-small.yaml), each
+Replies come from the English responses of the dev split of --data (a build of training/configs/data-default.yaml), each
 after its own prompt. `as written`: the labelled response itself. `embedded`: between two safe responses
 that the guard, too, calls safe after their own prompts, so that what is unsafe begins inside of a reply that wanders
 off. Each is fed to the hold-back machine in pieces of a token's length, and each check is answered before the next

@@ -46,7 +46,8 @@ def export(
     form: Annotated[
         Form | None,
         typer.Option(
-            help="Precision of the weights; int8, int4: integers in linear layers. An encoder has fp16, int8."
+            help="Precision of the weights; int8, int4: integers in linear layers. An encoder has fp16, int8, and "
+            "int4, which is int8 with the embedding in 4 bits."
         ),
     ] = None,
     head: Annotated[

@@ -18,7 +18,7 @@ echo $$ >"$out/pid"
 trap 'rm -f "$out/pid"' EXIT
 guard=(python -m guard)
 
-[ -f "$out/data/manifest.json" ] || "${guard[@]}" data build training/configs/data-small.yaml --root "$root" --out "$out/data"
+[ -f "$out/data/manifest.json" ] || "${guard[@]}" data build training/configs/data-default.yaml --root "$root" --out "$out/data"
 "${guard[@]}" train small base="$base" data="$out/data" out="$out/run" "$@"
 [ -f "$out/bundle/guard.json" ] || "${guard[@]}" export "$out/run" "$out/bundle" --form int4 --head verdict --data "$out/data"
 echo "$out/bundle: done; next: guard check --model $out/bundle"

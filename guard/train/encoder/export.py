@@ -1,8 +1,8 @@
 """Export of the encoder to ONNX, with its weights in the safetensors file that torch loads.
 
 The graph holds no weights: each is external data at its offset in model.safetensors, stored in half precision and cast
-to fp32 when the session is made, so that the arithmetic (and with it batch invariance) is that of fp32. In the form
-int8 the large matrices are stored and multiplied in integers (guard.train.encoder.integers).
+to fp32 when the session is made, so that the arithmetic (and with it batch invariance) is that of fp32. In the forms
+int8 and int4 the large matrices are stored and multiplied in integers (guard.train.encoder.integers).
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ from guard.train.encoder import model as encoder
 from guard.train.encoder.model import ConditionedEncoder
 
 OPSET = 20
-FORMS = ("fp16", "int8")  # how the weights are stored; the first is the default
-TOLERANCES = {"fp16": 1e-3, "int8": 1e-2}  # in probability, between torch and ONNX on the same stored weights
+FORMS = ("fp16", "int8", "int4")  # how the weights are stored; the first is the default
+TOLERANCES = {
+    "fp16": 1e-3,
+    "int8": 1e-2,
+    "int4": 1e-2,
+}  # in probability, between torch and ONNX on the same stored weights
 ALONE_TOLERANCE = 1e-3  # in probability, between a window alone and in a batch
 MOST_FLIPS = 0.1  # share of the verdicts on the parity texts that a form may change
 
@@ -48,29 +52,30 @@ def bundle_encoder(
     if form not in FORMS:
         raise BundleError(f"form {form!r}: an encoder's forms are {', '.join(FORMS)}")
     model = encoder.load(run).eval()
-    integer = form == "int8"
-    encoder.save(model, folder, torch.float16, integers.rounded_matrices(model) if integer else {})
+    integer, in_blocks = form != "fp16", form == "int4"
+    encoder.save(model, folder, torch.float16, integers.rounded_matrices(model, in_blocks) if integer else {})
     shutil.copyfile(run / "tokenizer.json", folder / "tokenizer.json")
     shutil.copyfile(run / "policy.yaml", folder / "policy.yaml")
     stored = encoder.load(folder).eval()  # what ships: rounded weights, computed in fp32 unless they are integers
-    write_graph(stored, folder / "model.safetensors", folder / "model.onnx", integer)
+    write_graph(stored, folder / "model.safetensors", folder / "model.onnx", form)
     if integer:
         integers.round_activations(stored)
     fields = {**common_fields(record, folder), "kind": "mini", "base": record["base"], "renderer": LAYOUT_DIGEST}
     return fields, _parity(sealed(folder, fields), model, stored, TOLERANCES[form], most_flips)
 
 
-def write_graph(model: ConditionedEncoder, weights: Path, out: Path, integer: bool = False) -> None:
+def write_graph(model: ConditionedEncoder, weights: Path, out: Path, form: str = FORMS[0]) -> None:
     """Writes the graph of `model` to `out`, which refers to the safetensors file `weights` beside it."""
     proto = _export(model)
-    if integer:
-        integers.write_layers(proto, model)
+    if form != "fp16":
+        integers.write_layers(proto, model, form == "int4")
     places = _tensors(weights)
     for initializer in list(proto.graph.initializer):
         if initializer.name not in places:
             continue
         kind, (start, end) = places[initializer.name]
-        half = kind in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+        kind = initializer.data_type if kind == onnx.TensorProto.UINT8 else kind  # two levels of 4 bits in a byte
+        half = kind in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16) and kind != initializer.data_type
         name = f"{initializer.name}.stored" if half else initializer.name
         stored = onnx.TensorProto(name=name, dims=initializer.dims, data_type=kind)
         stored.data_location = onnx.TensorProto.EXTERNAL
@@ -128,7 +133,7 @@ def _tensors(path: Path) -> dict[str, tuple[int, tuple[int, int]]]:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
     types = onnx.TensorProto
-    kinds = {"F16": types.FLOAT16, "F32": types.FLOAT, "BF16": types.BFLOAT16, "I8": types.INT8}
+    kinds = {"F16": types.FLOAT16, "F32": types.FLOAT, "BF16": types.BFLOAT16, "I8": types.INT8, "U8": types.UINT8}
     return {
         name: (kinds[entry["dtype"]], (8 + length + entry["data_offsets"][0], 8 + length + entry["data_offsets"][1]))
         for name, entry in header.items()

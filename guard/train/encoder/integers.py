@@ -1,4 +1,5 @@
-"""The int8 form of a mini guard: its matrices have 8 bits and one scale a row, and linear layers multiply in integers.
+"""The forms int8 and int4 of a mini guard: its matrices have 8 bits and one scale a row, and linear layers multiply in
+integers. In int4 the words' embedding, which nothing multiplies, has 4 bits and one scale for 32 numbers.
 
 What goes into a linear layer is rounded to 8 bits with one scale a token, taken from the token itself: nothing depends
 on the batch, and no calibration rows are needed. What stays in fp32 is what decides and costs little: attention scores,
@@ -7,7 +8,7 @@ softmax, LayerNorm, the head's other layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from guard.errors import BundleError
+from guard.train.encoder import blocks
 from guard.train.encoder.model import SCALE, ConditionedEncoder
 
 WORDS = "encoder.embeddings.word_embeddings.weight"
@@ -25,13 +27,15 @@ TOP = 127  # of a weight
 LEAST_SCALE = 1e-30  # of a row or a token that is 0 everywhere
 ANY, GELU = 128, 16  # which of the 256 levels stands for 0: GELU is above -0.17, so that most levels are for the rest
 GELU_LEAST = 0.17
+_TYPES = onnx.TensorProto
 FUSED = "com.microsoft"  # domain of ONNX Runtime's own operators
 
 
-def rounded_matrices(model: ConditionedEncoder) -> dict[str, tuple[Tensor, Tensor]]:
-    """The matrices of the int8 form by name (layers that every token passes through, and the words' embedding), each
-    as int8 levels [rows, width] and scales fp32 [rows]."""
-    return {name: rounded(model.get_parameter(name)) for name in _matrices(model)}
+def rounded_matrices(model: ConditionedEncoder, words_in_blocks: bool = False) -> dict[str, tuple[Tensor, Tensor]]:
+    """The matrices of the form by name (layers that every token passes through, and the words' embedding), each as int8
+    levels [rows, width] and scales fp32 [rows]; words_in_blocks: the embedding as `blocks.packed` has it."""
+    found = {name: rounded(model.get_parameter(name)) for name in _matrices(model)}
+    return found | ({WORDS: blocks.packed(model.get_parameter(WORDS))} if words_in_blocks else {})
 
 
 def _matrices(model: ConditionedEncoder) -> list[str]:
@@ -81,8 +85,8 @@ def _least(zero: int) -> float:
     return GELU_LEAST / zero if zero == GELU else LEAST_SCALE
 
 
-def write_layers(proto: Any, model: ConditionedEncoder) -> None:
-    """Turns the matrices of an exported graph of the model into those of the int8 form, in place.
+def write_layers(proto: Any, model: ConditionedEncoder, words_in_blocks: bool = False) -> None:
+    """Turns the matrices of an exported graph of the model into those of the form, in place.
 
     Their initializers get type and shape only: their values become external data.
     """
@@ -94,10 +98,18 @@ def write_layers(proto: Any, model: ConditionedEncoder) -> None:
         graph.product(tokens, name, old.output[0])
     lookup = graph.user(WORDS)
     graph.replace(lookup)
+    shapes = {name: model.get_parameter(name).shape for name in _matrices(model)}
+    if words_in_blocks:
+        inputs = [WORDS, lookup.input[1], WORDS + SCALE]
+        options: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": blocks.BLOCK}
+        words = graph.add("GatherBlockQuantized", inputs, FUSED, **options)
+        graph.add("Cast", [words], output=lookup.output[0], to=onnx.TensorProto.FLOAT)
+        graph.finish(shapes, {WORDS})
+        return
     levels = graph.add("Cast", [graph.add("Gather", [WORDS, lookup.input[1]])], to=onnx.TensorProto.FLOAT)
     scales = graph.add("Unsqueeze", [graph.add("Gather", [WORDS + SCALE, lookup.input[1]]), graph.constant([-1])])
     graph.add("Mul", [levels, scales], output=lookup.output[0])
-    graph.finish({name: model.get_parameter(name).shape for name in _matrices(model)})
+    graph.finish(shapes)
 
 
 class _Graph:
@@ -154,7 +166,7 @@ class _Graph:
         weight = self.add("Transpose", [f"{layer}.weight"], perm=[1, 0])  # folded when the session opens
         self.add("MatMulIntegerToFloat", [levels, weight, scale, f"{layer}.weight{SCALE}", zero], FUSED, output)
 
-    def finish(self, shapes: Mapping[str, Sequence[int]]) -> None:
+    def finish(self, shapes: Mapping[str, Sequence[int]], in_blocks: Collection[str] = ()) -> None:
         """Removes what nobody uses any more, and gives the matrices their types."""
         wanted, kept = {output.name for output in self._graph.output}, []
         for node in reversed(self._graph.node):
@@ -162,9 +174,12 @@ class _Graph:
                 wanted.update(node.input)
                 kept.append(node)
         constants = [each for each in self._graph.initializer if each.name in wanted and each.name not in shapes]
-        for name, shape in shapes.items():
-            constants.append(onnx.TensorProto(name=name, dims=shape, data_type=onnx.TensorProto.INT8))
-            constants.append(onnx.TensorProto(name=name + SCALE, dims=shape[:1], data_type=onnx.TensorProto.FLOAT))
+        for name, (rows, width) in shapes.items():
+            narrow = name in in_blocks
+            kind, scale = (_TYPES.INT4, _TYPES.FLOAT16) if narrow else (_TYPES.INT8, _TYPES.FLOAT)
+            constants.append(onnx.TensorProto(name=name, dims=[rows, width], data_type=kind))
+            scales = [rows, width // blocks.BLOCK] if narrow else [rows]
+            constants.append(onnx.TensorProto(name=name + SCALE, dims=scales, data_type=scale))
         del self._graph.node[:], self._graph.initializer[:]
         self._graph.node.extend(reversed(kept))
         self._graph.initializer.extend(constants)

@@ -20,11 +20,12 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from guard import assets
 from guard.errors import ConfigError
+from guard.train.encoder import blocks
 
 HIDDEN = 256
 HEADS = 4
 ADDED = ("head.query.", "head.key.", "head.value.", "refusal.")  # since version 0.1
-SCALE = ".scale"  # after the name of a matrix of int8 levels: that of the scales of its rows
+SCALE = ".scale"  # after the name of a matrix of levels: that of its scales
 PRIOR = -3.0  # log-odds of a category before training: most texts violate nothing
 
 
@@ -161,12 +162,19 @@ def load(folder: Path) -> ConditionedEncoder:
         torch.manual_seed(0)
         model = ConditionedEncoder(config)
     stored = load_file(folder / "model.safetensors")
-    scales = {name: stored.pop(name + SCALE)[:, None] for name in list(stored) if name + SCALE in stored}
-    weights = {name: tensor.float() * scales.get(name, 1.0) for name, tensor in stored.items()}
+    scales = {name: stored.pop(name + SCALE) for name in list(stored) if name + SCALE in stored}
+    weights = {name: _wide(tensor, scales.get(name)) for name, tensor in stored.items()}
     missing, unknown = model.load_state_dict(weights, strict=False)
     if unknown or not all(name.startswith(ADDED) for name in missing):
         raise ConfigError(f"{folder}: {len(missing)} weights are missing, {len(unknown)} are unknown")
     return model
+
+
+def _wide(stored: Tensor, scales: Tensor | None) -> Tensor:
+    """The fp32 numbers of what `save` stored."""
+    if scales is None:
+        return stored.float()
+    return blocks.unpacked(stored, scales) if stored.dtype == torch.uint8 else stored.float() * scales[:, None]
 
 
 def save(
@@ -177,7 +185,8 @@ def save(
 ) -> None:
     """Writes config.json and model.safetensors, which `load` reads.
 
-    rounded: the matrices to be stored as int8 levels [rows, width], with the scales of their rows.
+    rounded: the matrices to be stored as int8 levels [rows, width], with the scales of their rows, or as
+    `blocks.packed` has them.
     """
     config = model.encoder.config.to_diff_dict() | {"model_type": model.encoder.config.model_type}
     for key in ("architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype"):

@@ -17,7 +17,7 @@ from torch import Tensor
 from guard import policy
 from guard.bundle import LEAST_TOKENS
 from guard.conversation import Example
-from guard.data.dataset.examples import load_examples, weighed
+from guard.data.dataset.examples import load_examples, of_languages, weighed
 from guard.errors import ConfigError
 from guard.policy import Policy
 from guard.prompts.encoder import EncoderInput
@@ -42,6 +42,7 @@ class EncoderConfig(LoopConfig):
     """See training/configs/encoder.yaml for the effect of each setting."""
 
     base: str
+    languages: tuple[str, ...] = ()  # of the rows that are read; empty: all
     epochs: Positive = 2.0
     max_tokens: Annotated[int, Field(ge=LEAST_TOKENS)] = 192  # control tokens included
     learning_rate: Positive = 1.2e-4
@@ -96,9 +97,13 @@ def begin(config: EncoderConfig, rules: Policy, inputs: Mapping[str, Any], resum
     """
     base, out, data = encoder.base_folder(config.base), Path(config.out), Path(config.data)
     digest, identity = data_digest(data), made_of(config, resumable, inputs)
-    train = weighed(load_examples(data, "train", rules, config.columns), config.source_weights)
+    train, dev = (
+        of_languages(load_examples(data, split, rules, config.columns), config.languages, config.data)
+        for split in ("train", "dev")
+    )
+    train = weighed(train, config.source_weights)
     teaching(train, rules, config.data)
-    dev = [row for row in load_examples(data, "dev", rules, config.columns) if row.kind != "text"]
+    dev = [row for row in dev if row.kind != "text"]
     trained = any((base / name).exists() for name in ("guard.json", "run.json"))
     model = encoder.load(base) if trained else encoder.from_pretrained(base)
     if config.max_tokens > (most := model.encoder.config.max_position_embeddings):

@@ -55,8 +55,8 @@ def test_a_data_configuration_names_sources_that_may_be_trained_on(name):
     assert {description.load(one).role for one in found.development} <= {"development", "unlabelled", "train"}
 
 
-def test_what_measures_small_is_kept_out_of_its_training():
-    found = config.load(assets.asset("training/configs/data-small.yaml"))
+def test_what_measures_the_guards_is_kept_out_of_their_training():
+    found = config.load(assets.asset("training/configs/data-default.yaml"))
     assert {"guardset_spotify", "coconot_contrast", "purplellama_frr"} <= set(found.development)
     assert set(found.rules.development) == {"CSU", "IB"}
 

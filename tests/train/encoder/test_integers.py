@@ -43,8 +43,8 @@ def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
 
 
 def test_an_unknown_form_is_told_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="'int4': an encoder's forms are fp16, int8"):
-        bundle_encoder(tmp_path, {}, tmp_path / "out", "int4")
+    with pytest.raises(BundleError, match="'int2': an encoder's forms are fp16, int8, int4"):
+        bundle_encoder(tmp_path, {}, tmp_path / "out", "int2")
 
 
 @pytest.mark.slow
