@@ -13,7 +13,7 @@ from guard.data.ingest.fingerprint import text_key
 from guard.data.ingest.labels import Labeller, label_of, meaning_of
 from guard.data.ingest.own_row import Texts
 from guard.data.row import UNKNOWN_LANGUAGE, Row, Rule
-from guard.data.sources import description, formats, hub
+from guard.data.sources import description, formats, hub, installed
 from guard.data.sources.description import Source
 from guard.data.sources.fields import first, has, text_of, value_at
 from guard.data.sources.formats import Record
@@ -48,6 +48,8 @@ def _raw_records(source: Source, root: Path) -> Iterator[Record]:
         for record in read(path, where, file.format or source.format, source.at, source.encoding, source.undecodable):
             record.fields.update(added)
             yield record
+    if source.installed is not None:
+        yield from installed.records(source.installed)
 
 
 def rows(source: Source, root: Path, table: Crosswalk | None, policy: Policy | None = None) -> Iterator[Row]:

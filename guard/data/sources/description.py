@@ -9,7 +9,9 @@ from typing import Literal
 
 from guard import assets, schema
 from guard.data.row import Kind
+from guard.data.sources import installed as packages
 from guard.data.sources.formats import Format
+from guard.data.sources.installed import Installed
 from guard.data.sources.readers import READERS
 from guard.data.sources.row_rules import CategoryRule, Group, LabelRule, LanguageRule, RuleFields, Text
 from guard.digest import file_digest
@@ -90,6 +92,7 @@ class Source:
     attribution: str = ""
     files: tuple[File, ...] = ()
     hub: Hub | None = None
+    installed: Installed | None = None  # files of the installed packages, after those of `files`
     format: Format | None = None
     prompt: Text | None = None
     expected: Expected | None = None
@@ -112,8 +115,8 @@ class Source:
     undecodable: Literal["strict", "replace"] = "strict"
 
     def __post_init__(self) -> None:
-        if bool(self.files) == (self.hub is not None):
-            raise ValueError(f"source {self.name!r} must have `files` or `hub`, not both")
+        if bool(self.files or self.installed) == (self.hub is not None):
+            raise ValueError(f"source {self.name!r} must have `files` (or `installed`) or `hub`, not both")
         if self.files and self.format is None:
             raise ValueError(f"source {self.name!r} has `files` but no `format`")
         if self.prompt is None and self.messages is None:
@@ -202,14 +205,18 @@ def paths(source: Source, root: Path) -> list[tuple[File, Path]]:
 
 
 def digests(source: Source, root: Path) -> dict[str, str]:
-    """The sha256 (hex) of every raw file by relative path; of a Hub data set without local copy, its revision by id."""
+    """The sha256 (hex) of every raw file by relative path; of a Hub data set without local copy, its revision by id.
+
+    Of an installed package, its version and licence by its name.
+    """
     folder = home(source, root)
     files = [path for _, path in paths(source, root)]
     if source.hub is not None:
         files = sorted(path for path in local_copy(source, root).rglob("*") if path.is_file())
         if not files:
             return {source.hub.dataset: source.hub.revision or "unpinned"}
-    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+    found = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+    return found if source.installed is None else {**found, **packages.digests()}
 
 
 def local_copy(source: Source, root: Path) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from guard.data.sources.comment_readers import COMMENT_READERS
+from guard.data.sources.excerpts import installed_texts
 from guard.data.sources.formats import Record
 from guard.data.sources.hub_readers import HUB_READERS, dialogue_turns
 from guard.data.sources.rule_readers import plain_posts, rule_posts
@@ -279,6 +280,7 @@ READERS: dict[str, Reader] = (
             request_splits,
             hidden_instructions,
             answers_over_refusals,
+            installed_texts,
             rule_posts,
             plain_posts,
         )
