@@ -32,7 +32,7 @@ from guard.views.tokenize import tokenize
 from tests.fixtures import tiny_encoder, warm
 
 MINIMAL, LARGE = policy.load("minimal"), policy.load("mlcommons")
-EXPORTED = ["exported", "int8"]
+EXPORTED = ["exported", "int8", "int4"]
 CHATS = [Conversation.of(*text) for text in tiny_encoder.TEXTS]
 
 
