@@ -13,6 +13,7 @@ intervals. Of several languages or phenomena the AUROC is the mean, and the rate
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import os
@@ -23,7 +24,8 @@ import subprocess
 import sysconfig
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,7 +50,7 @@ from guard.verdict import Outcome, Verdict, log_odds
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "default_guard.json"
-TWINS, PHENOMENA = HERE / "twins", "phenomena"
+TWINS, PHENOMENA = HERE / "twins", HERE / "twins" / "phenomena.yaml"
 SEED = 7
 KINDS = ("prompt", "response")
 OVER_REFUSAL = ("coconot_contrast", "purplellama_frr")
@@ -113,7 +115,7 @@ def over_refusal(data: Path, rows: int) -> Parts:
     return {name: drawn(cases, HARMLESS * rows) for name, cases in parts.items() if len(cases) >= LEAST}
 
 
-def technical(rows: int) -> Parts:
+def technical(data: Path, rows: int) -> Parts:
     """The beginnings of files that lie on this machine, of the kinds that it has."""
     files = int(FILES * rows)
     stdlib = Path(sysconfig.get_path("stdlib"))
@@ -147,16 +149,19 @@ def manual(path: Path) -> str:
     return subprocess.run(["man", "-l", path], capture_output=True, env=plain).stdout.decode(errors="replace")
 
 
-def twins() -> tuple[Parts, Parts]:
-    """By language, and by phenomenon."""
-    documents = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(TWINS.glob("*.yaml"))}
-    phenomena = documents.pop(PHENOMENA)
-    languages = {
-        name: pairs([(None, *texts) for _, *texts in document["twins"]]) for name, document in documents.items()
-    }
-    prompts = {name: pairs([(None, *texts) for _, *texts in rows]) for name, rows in phenomena["prompts"].items()}
-    replies = {name: pairs([texts for _, *texts in rows]) for name, rows in phenomena["replies"].items()}
-    return languages, prompts | replies
+def languages(data: Path, rows: int) -> Parts:
+    paths = [path for path in sorted(TWINS.glob("*.yaml")) if path != PHENOMENA]
+    return {path.stem: pairs([(None, *texts) for _, *texts in document(path)["twins"]]) for path in paths}
+
+
+def phenomena(data: Path, rows: int) -> Parts:
+    kinds = document(PHENOMENA)
+    prompts = {name: pairs([(None, *texts) for _, *texts in each]) for name, each in kinds["prompts"].items()}
+    return prompts | {name: pairs([texts for _, *texts in each]) for name, each in kinds["replies"].items()}
+
+
+def document(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def pairs(rows: Sequence[Sequence[str | None]]) -> list[Case]:
@@ -168,15 +173,14 @@ def pairs(rows: Sequence[Sequence[str | None]]) -> list[Case]:
     ]
 
 
-def all_sets(data: Path, rows: int) -> dict[str, Parts]:
-    languages, phenomena = twins()
-    return {
-        "language": languages,
-        "phenomenon": phenomena,
-        "held-out": held_out(data, rows),
-        "over-refusal": over_refusal(data, rows),
-        "technical": technical(rows),
-    }
+SETS: dict[str, Callable[[Path, int], Parts]] = {
+    "language": languages,
+    "phenomenon": phenomena,
+    "held-out": held_out,
+    "over-refusal": over_refusal,
+    "technical": technical,
+}
+NAMES = (*SETS, "rules", "redteam")
 
 
 # --- the numbers: [value, low, high] ----------------------------------------------------------------------------------
@@ -224,17 +228,16 @@ def of_part(cases: Sequence[Case], verdicts: Judged, wanted: Sequence[str]) -> N
     return numbers(*arrays(cases, verdicts), wanted) | {"outcomes": dict(sorted(outcomes.items()))}
 
 
-def measured(
-    guard: Moderator, sets: Mapping[str, Parts], data: Path, rows: int
-) -> Iterator[tuple[str, dict[str, Numbers]]]:
-    """The numbers of each set by part, as soon as they are known."""
-    english = [case for case in sets["held-out"]["dev prompts"] if case.subset == "en"]
-    cut = 0.5
-    for name, parts in sets.items():
+def measured(guard: Moderator, data: Path, rows: int, parts_of: Callable[[str], Parts]) -> Iterator[dict[str, Numbers]]:
+    """The numbers of each set by part, as soon as they are known, in the order of `NAMES`."""
+    cut, english = 0.5, list[Case]()
+    for name in SETS:
+        parts = parts_of(name)
         by_text = {case.conversation: case for cases in parts.values() for case in cases}
         verdicts = dict(zip(by_text, moderate_cases(guard, list(by_text.values())), strict=True))
         found = {part: of_part(cases, verdicts, METRICS[name]) for part, cases in parts.items()}
         if name == "held-out":
+            english = [case for case in parts["dev prompts"] if case.subset == "en"]
             labels, p, _ = arrays(english, verdicts)
             cut = float(np.quantile(p[labels], 1 - RECALL, method="lower"))
         elif name == "over-refusal":
@@ -243,9 +246,9 @@ def measured(
                 found[f"{part}, recall .80"] = numbers(labels, p, cut, METRICS[name])
         else:
             found["all"] = together(parts, found, verdicts)
-        yield name, found
-    yield "rules", rules(guard, data, int(RULES * rows))
-    yield "redteam", redteam(guard, english, int(ATTACKED * rows))
+        yield found
+    yield rules(guard, data, int(RULES * rows))
+    yield redteam(guard, english, int(ATTACKED * rows))
 
 
 def together(parts: Parts, found: Mapping[str, Numbers], verdicts: Judged) -> Numbers:
@@ -300,19 +303,16 @@ def cell(values: Sequence[float] | None) -> str:
     return f"{value} ({'-'.join(bounds)})" if bounds else value
 
 
-def lines(guards: Mapping[str, Mapping[str, Any]]) -> list[tuple[object, ...]]:
+def lines(sets: Mapping[str, Mapping[str, Mapping[str, Numbers]]]) -> Iterator[tuple[object, ...]]:
     """The guards below each other for every part."""
-    made: list[tuple[object, ...]] = []
-    for name, parts in next(iter(guards.values()))["sets"].items():
-        for part in parts:
-            for guard, report in guards.items():
-                found = report["sets"][name][part]
-                outcomes = "/".join(
-                    str(found["outcomes"].get(each.value, 0)) for each in Outcome if "outcomes" in found
-                )
+    for name, guards in sets.items():
+        for part in next(iter(guards.values())):
+            for guard, parts in guards.items():
+                found = parts[part]
+                outcomes = found.get("outcomes", {})
+                counts = "/".join(str(outcomes.get(each.value, 0)) for each in Outcome) if outcomes else ""
                 values = [cell(found.get(metric)) for metric in COLUMNS]
-                made.append((f"{name}: {part}", guard, found["rows"], *values, outcomes))
-    return made
+                yield (f"{name}: {part}", guard, found["rows"], *values, counts)
 
 
 def main() -> None:
@@ -322,28 +322,34 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS, help="of a split and kind; other sets in proportion")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
-    sets = all_sets(given.data, given.rows)
-    guards: dict[str, Any] = {}
-    names = " ".join(Path(bundle).name for bundle in given.bundles)
-    report = {
-        "command": f"python benchmarks/default_guard.py {names} --data DIR --rows {given.rows}",
+    names = [Path(bundle).name for bundle in given.bundles]
+    sets: dict[str, dict[str, dict[str, Numbers]]] = {name: {} for name in NAMES}
+    report: dict[str, Any] = {
+        "command": f"python benchmarks/default_guard.py {' '.join(names)} --data DIR --rows {given.rows}",
         "data": {split: file_digest(given.data / f"{split}.parquet") for split in ("dev", "test", "development")},
         "seed": SEED,
         "cores": core_count(),
         "python": platform.python_version(),
-        "guards": guards,
+        "models": {},
+        "cpu_s": dict.fromkeys(names, 0.0),
+        "sets": sets,
     }
-    for bundle in given.bundles:
-        begun = time.process_time()
-        with open_guard(Path(bundle), threads=1) as guard:
-            made = guards[Path(bundle).name] = {"model": guard.engine.info.digest, "cpu_s": 0, "sets": {}}
-            for name, found in measured(guard, sets, given.data, given.rows):
-                made["sets"][name] = found
-                made["cpu_s"] = round(time.process_time() - begun)
-                given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")  # the rest may take long
-                print(f"{bundle}: {name}, {made['cpu_s']} CPU seconds", flush=True)
+    parts_of = functools.cache(lambda name: SETS[name](given.data, given.rows))
+    with ExitStack() as opened:
+        running = {}
+        for name, bundle in zip(names, given.bundles, strict=True):
+            guard = opened.enter_context(open_guard(Path(bundle), threads=1))
+            report["models"][name] = guard.engine.info.digest
+            running[name] = measured(guard, given.data, given.rows, parts_of)
+        for of in NAMES:
+            for name in names:
+                begun = time.process_time()
+                sets[of][name] = next(running[name])
+                report["cpu_s"][name] += round(time.process_time() - begun, 1)
+                given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")  # the rest takes long
+                print(f"{name}: {of}, {report['cpu_s'][name]:.1f} CPU seconds", flush=True)
     headings = ("guard", "rows", *COLUMNS.values(), "safe/unsafe/incomplete")
-    show(number_table("per cent (95 % interval)", *headings, rows=lines(guards)))
+    show(number_table("per cent (95 % interval)", *headings, rows=lines(sets)))
 
 
 if __name__ == "__main__":
