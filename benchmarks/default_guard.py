@@ -323,7 +323,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     names = [Path(bundle).name for bundle in given.bundles]
-    sets: dict[str, dict[str, dict[str, Numbers]]] = {name: {} for name in NAMES}
+    sets: dict[str, dict[str, dict[str, Numbers]]] = {}
     report: dict[str, Any] = {
         "command": f"python benchmarks/default_guard.py {' '.join(names)} --data DIR --rows {given.rows}",
         "data": {split: file_digest(given.data / f"{split}.parquet") for split in ("dev", "test", "development")},
@@ -344,7 +344,7 @@ def main() -> None:
         for of in NAMES:
             for name in names:
                 begun = time.process_time()
-                sets[of][name] = next(running[name])
+                sets.setdefault(of, {})[name] = next(running[name])
                 report["cpu_s"][name] += round(time.process_time() - begun, 1)
                 given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")  # the rest takes long
                 print(f"{name}: {of}, {report['cpu_s'][name]:.1f} CPU seconds", flush=True)
