@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from guard import document, policy
 from guard.conversation import conversation_from_row
@@ -62,3 +64,48 @@ def test_what_says_anything_about_a_held_out_category_is_not_learnt_from(tmp_pat
     assert policy.load(out / "policy.yaml").codes == policy.load("mlcommons").without(["S6"]).codes
     for split in ("train", "dev"):
         assert pq.read_table(out / "data" / f"{split}.parquet").to_pylist() == kept
+
+
+TWINS = ROOT / "benchmarks" / "twins"
+CODES = policy.load("mlcommons").codes
+
+
+def test_the_twins_are_whole_and_no_text_of_them_is_a_seed() -> None:
+    languages = {path.stem: _document(path) for path in TWINS.iterdir()}
+    phenomena = languages.pop("phenomena")
+    assert len(languages) == 12
+    seen: list[tuple[str, ...]] = []
+    for name, twins in languages.items():
+        assert twins["language"] == name
+        assert len(twins["twins"]) == 24
+        seen += _texts(twins["twins"])
+    for rows in [*phenomena["prompts"].values(), *phenomena["replies"].values()]:
+        assert len(rows) == 12
+        seen += _texts(rows)
+    assert len(set(seen)) == len(seen)
+    seeds: set[tuple[str, ...]] = set()
+    for path in (ROOT / "taxonomy" / "seeds").glob("*.yaml"):
+        known = _document(path)
+        seeds |= {_folded(text) for label in ("safe", "unsafe") for text in known.get(label) or ()}
+        for row in known.get("responses") or ():
+            seeds |= {_folded(row["prompt"]), _folded(row["prompt"], row["response"])}
+    assert len(seeds) > 5000
+    prompts = {(text[0],) for text in seen}
+    assert not (set(seen) | prompts) & seeds
+
+
+def _document(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    return found
+
+
+def _texts(rows: list[list[str]]) -> list[tuple[str, ...]]:
+    """The texts of [code, unsafe, safe] or [code, prompt, unsafe reply, safe reply]."""
+    assert {row[0] for row in rows} <= set(CODES)
+    assert {len(row) for row in rows} in ({3}, {4})
+    return [_folded(*row[1:-2], text) for row in rows for text in row[-2:]]
+
+
+def _folded(*texts: str) -> tuple[str, ...]:
+    assert all(text.strip() for text in texts)
+    return tuple(" ".join(text.split()).casefold() for text in texts)
