@@ -103,7 +103,7 @@ def terms(pen: Pen) -> Iterator[str]:
         yield _clause(pen)
         yield (
             f"We remove content that is {pen.of(('hateful', 'violent', 'sexual', 'illegal', 'misleading'))} or that "
-            f"{pen.of(('threatens others', 'infringes rights', 'promotes self-harm', 'sells weapons or drugs'))}, and "
+            f"{pen.of(('threatens others', 'infringes rights', 'promotes self-harm', 'sells drugs'))}, and "
             f"{pen.of(('may close the account', 'tell you why', 'report it where the law requires'))}."
         )
         yield f"Complaints: {pen.email()}. We answer within {pen.number(2, 30)} days."
