@@ -25,7 +25,7 @@ ORDER = (
     "prompts", "views", "engines",
     "moderator", "stream", "batcher",
     "jobs", "llm", "report",
-    "data", "data.sources", "data.ingest", "data.build", "data.dataset", "fetch",
+    "data", "data.documents", "data.sources", "data.ingest", "data.build", "data.dataset", "fetch",
     "annotate", "filter", "reward.score", "reward.scorer", "serve", "chat", "train", "reward", "rewards", "evaluate",
     "bench", "doctor", "cli", "__main__",
 )

@@ -20,8 +20,7 @@ from guard.data.sources.installed import repeats_licence
 SHORTEST, LONGEST = 150, 6000  # characters of an excerpt; the logarithm of its length is uniform
 LONGEST_AROUND = 2500  # ... around a message
 MOST = 22  # excerpts of one package
-UNSAFE_PROMPTS, SAFE_PROMPTS = 600, 300  # messages inside excerpts
-UNSAFE_ANSWERS, SAFE_ANSWERS = 120, 80
+MESSAGES = {("unsafe", False): 600, ("safe", False): 300, ("unsafe", True): 120, ("safe", True): 80}  # label, answered
 _TRIES = 4  # excerpts of a file until one repeats no licence
 _SECOND = 0.5  # the share of files of which there are two excerpts
 _ASKED = 0.6  # the share of prompts with a question
@@ -38,6 +37,7 @@ _MARKS: Mapping[str, str] = {
     ".json": "json",
     **dict.fromkeys((".html", ".xml", ".jinja", ".jinja2", ".svg"), "markup"),
 }
+_ANY = 0.4  # the share of wordings that fit every text
 _PATH = re.compile(r"[A-Za-z]+")
 
 
@@ -71,19 +71,15 @@ def installed_texts(records: Iterable[Record]) -> Iterator[Record]:
         yield make(found, wordings, rng)
     around = [found for found in excerpts if len(found.text("text")) <= LONGEST_AROUND]
     rng.shuffle(around)
-    yield from map(_enclosed, around, chosen(seeds, rng), _endless(rng))
+    for found, message in zip(around, chosen(seeds, MESSAGES, rng), strict=False):
+        yield _enclosed(found, message, rng)
 
 
-def chosen(seeds: Iterable[Record], rng: random.Random) -> list[Message]:
-    """The messages, of each label and form as many as said above, the categories by turns."""
+def chosen(seeds: Iterable[Record], wanted: Mapping[tuple[str, bool], int], rng: random.Random) -> list[Message]:
+    """As many messages as `wanted` of each label, with or without an answer; the categories take turns."""
     messages = list(messages_of(seeds))
     found: list[Message] = []
-    for label, answered, count in (
-        ("unsafe", False, UNSAFE_PROMPTS),
-        ("safe", False, SAFE_PROMPTS),
-        ("unsafe", True, UNSAFE_ANSWERS),
-        ("safe", True, SAFE_ANSWERS),
-    ):
+    for (label, answered), count in wanted.items():
         fitting = [one for one in messages if one.label == label and (one.answer is not None) == answered]
         found += by_turns(fitting, rng)[:count]
     rng.shuffle(found)
@@ -138,9 +134,14 @@ def _kinds_by_turns(files: Iterable[Record]) -> Iterator[Record]:
         yield from (record for record in chain.from_iterable(zip_longest(*kinds.values())) if record is not None)
 
 
+def length_of(rng: random.Random, longest: int) -> int:
+    """A length in characters whose logarithm is uniform."""
+    return round(math.exp(rng.uniform(math.log(SHORTEST), math.log(longest))))
+
+
 def excerpt(text: str, rng: random.Random, longest: int) -> str:
     """Some whole lines of a text, or all of it if it is short."""
-    length = round(math.exp(rng.uniform(math.log(SHORTEST), math.log(longest))))
+    length = length_of(rng, longest)
     start = 0
     if rng.random() < 0.7 and len(text) > length:
         start = text.rfind("\n", 0, rng.randint(0, len(text) - length) + 1) + 1
@@ -151,7 +152,7 @@ def excerpt(text: str, rng: random.Random, longest: int) -> str:
 
 def _wording(wordings: Mapping[str, Mapping[str, Sequence[str]]], use: str, record: Record, rng: random.Random) -> str:
     form = _FORMS[record.text("kind")]
-    listed = wordings[use]["any" if rng.random() < 0.4 else form]
+    listed = wordings[use]["any" if rng.random() < _ANY else form]
     return _filled(rng.choice(listed), record)
 
 
@@ -192,11 +193,6 @@ def _enclosed(record: Record, message: Message, rng: random.Random) -> Record:
     if message.answer is None:
         return _row(record, text, None, message.label, message.code)
     return _row(record, message.prompt, text, message.label, message.code)
-
-
-def _endless(rng: random.Random) -> Iterator[random.Random]:
-    while True:
-        yield rng
 
 
 def _row(record: Record, prompt: str, response: str | None, label: str, code: str) -> Record:

@@ -16,6 +16,7 @@ from guard.data.sources.excerpts import installed_texts
 from guard.data.sources.formats import Record
 from guard.data.sources.hub_readers import HUB_READERS, dialogue_turns
 from guard.data.sources.rule_readers import plain_posts, rule_posts
+from guard.data.sources.seed_documents import seed_documents
 from guard.errors import DataError
 
 Reader = Callable[[Iterable[Record]], Iterator[Record]]
@@ -281,6 +282,7 @@ READERS: dict[str, Reader] = (
             hidden_instructions,
             answers_over_refusals,
             installed_texts,
+            seed_documents,
             rule_posts,
             plain_posts,
         )

@@ -12,8 +12,8 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from guard.train.augment.machine import LOST, machine_text, text_of
-from guard.train.augment.vocabulary import Pen
+from guard.data.documents.machine import LOST, machine_text, text_of
+from guard.data.documents.vocabulary import Pen
 
 SHORTEST = 80  # characters of machine text on a side that has any
 LONGEST = 600

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Literal, get_args
 
 from guard.conversation import Example, Role
-from guard.train.augment.machine import machine_text
+from guard.data.documents.machine import machine_text
 
 Position = Literal["start", "middle", "end"]
 POSITIONS: tuple[Position, ...] = get_args(Position)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from guard.data.documents import machine, papers
 from guard.data.sources import excerpts, installed
 from guard.data.sources.formats import Record
 from guard.data.sources.insertion import WRITERS, insert
@@ -118,3 +119,10 @@ def test_rows_are_safe_unless_an_unsafe_seed_is_inside(folder):
         assert one["label"] == ("unsafe" if unsafe else "safe")
         assert "{" not in one["prompt"].replace("{number}", "")
     assert found == [record.fields for record in excerpts.installed_texts(records)]
+
+
+def test_generated_licences_repeat_none_that_guards_are_tested_with(folder):
+    for genre in (genre.__name__ for genre in papers.GENRES):
+        text = machine.text_of(genre, random.Random(genre), 20_000)
+        assert not installed.is_withheld(text)
+        assert not installed.repeats_licence(text, folder)

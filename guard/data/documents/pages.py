@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guard.train.augment.vocabulary import CITIES, DAYS, MONTHS, Pen
+from guard.data.documents.vocabulary import CITIES, DAYS, MONTHS, Pen
 
 _EMOJI = ("", "", "", " :)", " lol", " 😀", " 👍", " ;-)", " haha", " ...")
 

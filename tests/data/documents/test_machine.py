@@ -9,8 +9,8 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.train.augment import machine
-from guard.train.augment.machine import GENRES, machine_text, text_of
+from guard.data.documents import machine
+from guard.data.documents.machine import GENRES, machine_text, text_of
 
 HARMFUL = re.compile(
     r"(?i)\b(murder|suicide|rape|porn|cocaine|heroin|nazi|terror\w*|weapon|gun|rifle|knife|poison|torture|stab|"

@@ -9,11 +9,13 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
-from guard.train.augment import pages, programs
-from guard.train.augment.vocabulary import Pen
+from guard.data.documents import operations, pages, papers, programs
+from guard.data.documents.vocabulary import Pen
 
 Genre = Callable[[Pen], Iterator[str]]
-GENRES: Mapping[str, Genre] = {genre.__name__: genre for genre in (*pages.GENRES, *programs.GENRES)}
+GENRES: Mapping[str, Genre] = {
+    genre.__name__: genre for genre in (*pages.GENRES, *programs.GENRES, *operations.GENRES, *papers.GENRES)
+}
 LOST = 32  # a text is at most this many characters shorter than requested, to end with a whole word
 _NAMES = tuple(GENRES)
 _WORD = 24
