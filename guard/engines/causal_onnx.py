@@ -57,7 +57,6 @@ class CausalSettings:
     category_floor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05  # the p(unsafe) from which a walk is worth a forward
     form: str = "fp32"  # how the weights are stored, see guard.train.causal.quantise
     head: Tokens | None = None  # the ids that the output layer was cut to, in its order; None: all
-    languages: tuple[str, ...] = ()  # that it was trained for, as BCP 47 tags; empty: not stated
 
 
 def settings_of(bundle: Bundle) -> CausalSettings:
@@ -90,8 +89,7 @@ class CausalRenderer:
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         manifest = bundle.manifest
         self._settings = settings_of(bundle)
-        languages = self._settings.languages
-        self.info = EngineInfo(manifest.kind, manifest.model, languages, 1, "cpu", MAX_BATCH_TOKENS)
+        self.info = EngineInfo(manifest.kind, manifest.model, manifest.languages, 1, "cpu", MAX_BATCH_TOKENS)
         tokenizer = bundle.path("tokenizer.json")
         self._prompt = load_prompt(tokenizer, manifest.max_tokens, manifest.overlap, self._settings.detail)
         same_renderer(bundle, self._prompt.digest)

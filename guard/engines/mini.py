@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CORE_BATCH_TOKENS = 512
 MAX_BATCH_TOKENS = 2048  # on any number of cores: larger batches only delay the first answer
 VECTOR_BYTES = 16 << 20  # of category vectors and their words: some 8,000 categories
-LANGUAGES = ("en",)  # of the encoders that mini guards start from
+LANGUAGES = ("en",)  # of guards that do not state theirs: all that began from an English encoder
 INPUTS = {"input_ids", "attention_mask", "token_type_ids", "categories"}
 OUTPUTS = ["vector", "logits", "refusal"]
 
@@ -49,7 +49,7 @@ class MiniRenderer:
         manifest = bundle.manifest
         same_renderer(bundle, LAYOUT_DIGEST)
         batch_tokens = min(MAX_BATCH_TOKENS, CORE_BATCH_TOKENS * (threads or usable_cores()))
-        self.info = EngineInfo(manifest.kind, manifest.model, LANGUAGES, 1, "cpu", batch_tokens)
+        self.info = EngineInfo(manifest.kind, manifest.model, manifest.languages or LANGUAGES, 1, "cpu", batch_tokens)
         self.input = EncoderInput.load(bundle.path("tokenizer.json"), manifest.max_tokens, manifest.overlap)
 
     def tokenize(self, conversation: Conversation, policy: Policy) -> TokenizedConversation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import quote, quote_plus
 
 from guard.data.documents.vocabulary import FIRST, MONTHS, Pen
@@ -199,7 +199,8 @@ def statements(pen: Pen) -> Iterator[str]:
 
 def queries(pen: Pen) -> Iterator[str]:
     """Addresses with escapes and queries, and texts whose spaces are escapes."""
-    escape = pen.of((quote, quote_plus, lambda text: quote(text, safe="")))
+    escapes: tuple[Callable[[str], str], ...] = (quote, quote_plus, lambda text: quote(text, safe=""))
+    escape = pen.of(escapes)
     while True:
         words = pen.sentence()
         yield (

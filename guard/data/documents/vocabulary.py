@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import TypeVar
+
+Choice = TypeVar("Choice")
 
 
 def _words(text: str, mark: str = " ") -> tuple[str, ...]:
@@ -89,8 +92,8 @@ class Pen:
     def __init__(self, rng: random.Random) -> None:
         self.random = rng.random
 
-    def of(self, words: Sequence[str]) -> str:
-        return words[int(self.random() * len(words))]
+    def of(self, choices: Sequence[Choice]) -> Choice:
+        return choices[int(self.random() * len(choices))]
 
     def number(self, low: int, high: int) -> int:
         """From `low` to `high`, both included."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
+from typing import Any
 
 from guard.data.sources.formats import Record
 from guard.data.sources.insertion import insert
@@ -37,6 +38,7 @@ _MARKS: Mapping[str, str] = {
     ".json": "json",
     **dict.fromkeys((".html", ".xml", ".jinja", ".jinja2", ".svg"), "markup"),
 }
+Wordings = Mapping[str, Any]  # by use, and there by form of text: lists of questions; leads are one list
 _ANY = 0.4  # the share of wordings that fit every text
 _PATH = re.compile(r"[A-Za-z]+")
 
@@ -54,7 +56,7 @@ class Message:
 def installed_texts(records: Iterable[Record]) -> Iterator[Record]:
     """Seeds, then wordings, then installed files: `prompt`, `response` (null for prompts), `label` and `code`."""
     seeds: list[Record] = []
-    wordings: Mapping[str, Mapping[str, Sequence[str]]] = {}
+    wordings: Wordings = {}
     files: list[Record] = []
     for record in records:
         part = record.fields.get("part")
@@ -150,7 +152,7 @@ def excerpt(text: str, rng: random.Random, longest: int) -> str:
     return cut[: end if end >= SHORTEST else len(cut)].strip("\n").rstrip()
 
 
-def _wording(wordings: Mapping[str, Mapping[str, Sequence[str]]], use: str, record: Record, rng: random.Random) -> str:
+def _wording(wordings: Wordings, use: str, record: Record, rng: random.Random) -> str:
     form = _FORMS[record.text("kind")]
     listed = wordings[use]["any" if rng.random() < _ANY else form]
     return _filled(rng.choice(listed), record)
@@ -165,7 +167,7 @@ def _filled(wording: str, record: Record) -> str:
     return wording
 
 
-def _prompt(record: Record, wordings: Mapping[str, Mapping[str, Sequence[str]]], rng: random.Random) -> Record:
+def _prompt(record: Record, wordings: Wordings, rng: random.Random) -> Record:
     text = record.text("text")
     if rng.random() < _ASKED:
         text = beside(_wording(wordings, "about", record, rng), text, rng)
@@ -179,7 +181,7 @@ def beside(question: str, text: str, rng: random.Random) -> str:
     return f"{first}{rng.choice((chr(10), chr(10) * 2))}{second}"
 
 
-def _answer(record: Record, wordings: Mapping[str, Mapping[str, Sequence[str]]], rng: random.Random) -> Record:
+def _answer(record: Record, wordings: Wordings, rng: random.Random) -> Record:
     text = record.text("text")
     if _FORMS[record.text("kind")] == "code" and rng.random() < 0.6:
         text = f"```\n{text}\n```"

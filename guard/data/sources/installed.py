@@ -85,7 +85,8 @@ def packages(folder: str | None = None) -> tuple[Package, ...]:
     `licence` is empty if texts must not be taken from it.
     """
     found: dict[str, Package] = {}
-    for one in importlib.metadata.distributions(**({} if folder is None else {"path": [folder]})):
+    there = importlib.metadata.distributions() if folder is None else importlib.metadata.distributions(path=[folder])
+    for one in there:
         metadata = one.metadata
         name = re.sub(r"[-_.]+", "-", str(metadata["Name"])).lower()
         if name not in found and name != DISTRIBUTION:

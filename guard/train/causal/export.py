@@ -94,7 +94,6 @@ def bundle_causal(
         config["least_label_mass"],
         form=chosen.name,
         head=verdict_tokens(prompt, rules) if head == "verdict" else None,
-        languages=tuple(config.get("languages") or ()),
     )
     (made / SETTINGS).write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n", encoding="utf-8")
     rounding = _rounding(weights, chosen, prompt, rules, rows)

@@ -22,6 +22,7 @@ def common_fields(record: dict[str, Any], folder: Path) -> dict[str, Any]:
         "max_tokens": record["config"]["max_tokens"],
         "overlap": record["config"]["overlap"],
         "data": record["data"],
+        "languages": list(record["config"].get("languages") or ()),
         "packages": packages(),
     }
 
