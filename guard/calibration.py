@@ -25,7 +25,8 @@ Threshold = Annotated[float, Field(ge=0.0, le=NEVER)]
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Probabilities, rising: strict = dev FPR 5 %, balanced = best dev F1 or near, permissive = dev FPR 1 % (ADR 004).
+    """Probabilities, rising: strict = dev FPR 5 % or twice that of balanced, balanced = best dev F1 or near,
+    permissive = dev FPR 1 % (ADR 004).
 
     `at_fpr` are the thresholds at false-positive rates of dev by themselves, whatever the modes make of them; a rate
     below one in the number of dev's safe rows lies above all of them.

@@ -25,6 +25,15 @@ _FREQUENT = frozenset(
         "they will would one all"
     )
 )
+# The most frequent words, none of them English, of Dutch, French, German, Italian, Portuguese, Spanish and Turkish.
+_FOREIGN = frozenset(
+    _WORDS.findall(
+        "le la les des du un une et il elle est que qui pour dans sur ne pas je tu mon ma ses au el los las de del y en "
+        "por con se lo su mi una como para os das um uma na em com meu minha der das und ich ist nicht ein eine wie wenn "
+        "meiner meine mit den dem von zu auf di che per non mio mia della gli het een van ik niet mijn voor bir ve bu ne "
+        "icin nasil"
+    )
+)
 _SURE, _LIKELY = 0.72, 0.45
 _SHORT, _EVERY = 12, 10  # letters of the shortest text, words of which one is frequent
 _FALL = 8  # what a stretch may lose from its best point before it ends there
@@ -51,6 +60,12 @@ def english(text: str, prose: bool = False) -> bool:
     share = likeness(text)
     frequent = sum(map(_FREQUENT.__contains__, words))
     return (share >= _SURE and not prose) or (share >= _LIKELY and frequent >= 1 + len(words) // _EVERY)
+
+
+def foreign(text: str) -> bool:
+    """Whether a text has two frequent words of other European languages, and more of them than of English."""
+    words = set(_WORDS.findall(text.lower()))
+    return len(words & _FOREIGN) >= max(2, len(words & _FREQUENT) + 1)
 
 
 def stretches(text: str, other: str | None, least: int) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from functools import cache
 from itertools import groupby, product
 from typing import NamedTuple
 
-from guard.views.english import english
+from guard.views.english import foreign
 from guard.views.segmentation import ranks
 
 # Words of letters only, none in addresses, paths, numbers and names of variables.
@@ -20,7 +20,6 @@ _BASE = 50  # rank up to which all words are as common
 _COMMON = 2000  # rank, at most, of what a short word surely stands for, since many an abbreviation is like some word
 _ONE, _SEVERAL = 20, 100  # distinct words to each that is surely mistyped, at most, where there is one or several
 _ENGLISH = 3  # distinct words to each that is no word and stands for none, at least
-_TELLING = 6  # distinct words that tell a language, at least
 _CENSORED = re.compile(r"""(?<![^\s"'(“‘])([A-Za-z]{1,12})\*([A-Za-z]{1,12})(?=[\s"'.,;:!?)”’]|$)""")
 _CENSORED_SHORT = 4  # letters of a censored word, at least
 _UNAMBIGUOUS = 10  # how much commoner a word must be than the next one that a censored word can stand for
@@ -47,6 +46,8 @@ def corrected(text: str) -> str:
     Words of the list that an error made of others stay, and so do names and terms that are unlike all words.
     """
     text = _CENSORED.sub(_uncensored, text)
+    if foreign(text):  # there many a word is nearly an English one
+        return text
     words = set(_WORD.findall(text.lower()))
     strange = [word for word in words if not _is_word(word)]
     fixes = {word: fix for word in strange if (fix := min(_fixes(word), default=None)) is not None}
@@ -54,9 +55,7 @@ def corrected(text: str) -> str:
     unlike = len(strange) - len(fixes)
     if not sure or sure * (_SEVERAL if sure > 1 else _ONE) < len(words) or unlike * _ENGLISH > len(words):
         return text
-    result = _WORD.sub(lambda match: _cased(match[0], fixes.get(match[0].lower())), text)
-    # Of other languages many a word is nearly an English one; few words are too few to tell.
-    return result if len(words) < _TELLING or english(result, prose=True) else text
+    return _WORD.sub(lambda match: _cased(match[0], fixes.get(match[0].lower())), text)
 
 
 def _cased(word: str, fix: _Fix | None) -> str:

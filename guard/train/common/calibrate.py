@@ -82,8 +82,8 @@ def _loss(z: Floats, targets: Floats | Bools, weights: Floats | float = 1.0) -> 
 
 
 def choose_thresholds(p: Floats, labels: Bools) -> Thresholds:
-    """balanced = best F1, or the highest threshold within .003 of it (ADR 004); strict flags 5 % of the safe rows,
-    permissive 1 %, but never less, or more, than balanced.
+    """balanced = best F1, or the highest threshold within .003 of it; strict flags 5 % of the safe rows, or twice as many
+    as balanced if that is more; permissive flags 1 % of them, but never more than balanced (ADR 004).
 
     Each lies half-way between two of the probabilities, so that no rounding decides; where even the highest ones are
     too often safe, permissive lies above them. DataError without rows of both classes.
@@ -96,8 +96,10 @@ def choose_thresholds(p: Floats, labels: Bools) -> Thresholds:
     above = (top + 1) / 2 if top < 1 else NEVER
     at = {fpr: min(point.threshold, above) for fpr, point in points.items() if point is not None}
     middle = balanced.threshold
+    twice = 2 * float((p[~labels] >= middle).mean())
+    strict = classification.tpr_at_fpr(labels, p, twice) if twice > STRICT_FPR else None
     return Thresholds(
-        min(at[STRICT_FPR], middle),
+        min(at[STRICT_FPR] if strict is None else strict.threshold, middle),
         middle,
         max(at[PERMISSIVE_FPR], middle),
         {f"{fpr:g}": threshold for fpr, threshold in at.items()},
