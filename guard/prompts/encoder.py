@@ -53,7 +53,8 @@ class EncoderInput:
 
     @classmethod
     def load(cls, path: Path, max_tokens: int, overlap: int) -> EncoderInput:
-        """From a `tokenizer.json`; BundleError if it cannot be read or its vocabulary lacks a control token."""
+        """From a `tokenizer.json`; BundleError if it cannot be read, its vocabulary lacks a control token, or text can
+        spell one."""
         tokenizer = load_tokenizer(path)
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -63,6 +64,17 @@ class EncoderInput:
         if missing:
             raise BundleError(
                 f"{path}: vocabulary lacks the control tokens {', '.join(missing)}; use a BERT vocabulary"
+            )
+        # The pieces of a Unigram vocabulary are not guarded by `encode_special_tokens`.
+        spelt = [
+            token
+            for token in renderer._control_tokens
+            if renderer._id(token) in tokenizer.encode(token, add_special_tokens=False).ids
+        ]
+        if spelt:
+            raise BundleError(
+                f"{path}: text can spell the control tokens {', '.join(spelt)}; take them out of the pieces and append "
+                "them as added tokens"
             )
         return renderer
 

@@ -298,6 +298,29 @@ def test_long_words_are_cut_whatever_the_base_splits_by(
     assert found.offsets[-1][1] == 950
 
 
+def unigram(*pieces: str, added: bool = True) -> Tokenizer:
+    """A vocabulary of pieces in which control tokens are added ones, or mere pieces among the others."""
+    made = Tokenizer(models.Unigram([("[UNK] x", 0.0), ("a", -1.0), *((piece, 0.0) for piece in pieces)], 0))
+    if added:
+        made.add_special_tokens(CONTROL)
+    return made
+
+
+def test_texts_without_spaces_are_not_parted_where_no_word_is_too_long(tmp_path: Path) -> None:
+    unigram("ab").save(str(tmp_path / "base.json"))
+    encoder_tokenizer(tmp_path / "base.json", tmp_path / "tokenizer.json")
+    made = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert made.encode("a" * 99 + "ab" * 20).tokens == ["a"] * 99 + ["ab"] * 20
+
+
+def test_a_vocabulary_whose_pieces_spell_a_control_token_is_refused(tmp_path: Path) -> None:
+    unigram().save(str(tmp_path / "tokenizer.json"))
+    assert EncoderInput.load(tmp_path / "tokenizer.json", 48, 12).control_ids
+    unigram(*CONTROL, added=False).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(BundleError, match=r"text can spell the control tokens \[CLS\], \[SEP\], "):
+        EncoderInput.load(tmp_path / "tokenizer.json", 48, 12)
+
+
 @pytest.mark.parametrize("absent", ["[CLS]", "[PAD]", "[unused3]", "[unused5]"])
 def test_a_vocabulary_without_a_control_token_is_refused(tmp_path: Path, absent: str) -> None:
     kept = [name for name in [*CONTROL, "a"] if name != absent]

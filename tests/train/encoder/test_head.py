@@ -63,3 +63,18 @@ def test_padding_is_not_attended_to_and_attention_has_a_say_once_it_has_values(t
     torch.nn.init.normal_(model.head.value.weight)
     torch.testing.assert_close(judged(model), judged(model, pad=5))
     assert (judged(model)[1] - silent).abs().max() > 1e-3
+
+
+def test_centred_vectors_point_everywhere() -> None:
+    torch.manual_seed(1)
+    model = encoder.ConditionedEncoder(transformers.BertConfig(**CONFIG)).eval()
+    torch.nn.init.constant_(model.encoder.encoder.layer[-1].output.LayerNorm.bias, 3.0)  # one direction for all
+    rows = [((1, first, second, 2), (0,) * 4) for first in range(5, 9) for second in range(10, 14)]
+
+    def mean() -> torch.Tensor:
+        with torch.no_grad():
+            return model.embed(**encoder.padded(rows, 0)).mean(0)
+
+    assert mean().abs().mean() > 0.8
+    encoder.centre(model, rows, 0)
+    assert mean().abs().mean() < 0.1
