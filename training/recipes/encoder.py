@@ -68,12 +68,12 @@ def main(path: str, overrides: list[str]) -> None:
 
     # The data.
     inputs = digests(config, rules, encoder.base_folder(config.base))
+    ruled = _rules(config)
     replay_rules, replays = replayed(config.replay)
     replays = weighed(replays, config.source_weights)
     run = begin(config, rules, inputs, (*RESUMABLE, "average_with_base"))
     settings, pool, replay_pool = config.augmentation, benign(run.train), benign(replays)
     replay_rows = config.replay.rows(len(run.train))
-    ruled = _rules(config)
     rule_rows = round(len(run.train) * config.rules / (1 - config.rules))
 
     @functools.lru_cache(1)

@@ -248,3 +248,28 @@ def test_a_mistake_is_told_in_one_line(world: World, given: dict[str, str], told
     assert told in err
     assert len(err.splitlines()) == 1
     assert not (world.folder / "mistaken").exists()
+
+
+RULED = ("forbidden {}", True), ("garden {}", False)
+
+
+def rule_row(number: int, text: str, broken: bool) -> dict[str, Any]:
+    """A row of `rules-train.parquet`: whether the text breaks the one rule that comes with it."""
+    row = built_row(f"rule {number} {text}", text.format(number), ["R1"] if broken else [], role="rule", kind="text")
+    return row | {"policy": [{"name": "forbidden", "definition": "no forbidden plant"}], "domain": "garden"}
+
+
+def test_rows_of_rules_are_learnt_and_those_of_other_languages_left_out(world: World, tmp_path: Path) -> None:
+    foreign = [row | {"language": "xx"} for row in rows(range(3))]
+    splits = {"train": [*rows(range(8)), *foreign], "dev": rows(range(30, 33))}
+    splits["rules-train"] = [rule_row(number, text, broken) for number in range(6) for text, broken in RULED]
+    data = write_splits(tmp_path / "data", **splits)
+    told, _ = world.train(str(tmp_path / "run"), "languages=[en]", "rules=0.5", "epochs=2", data=str(data))
+    assert f"({len(rows(range(8)))} judged by rules of their own)" in told
+    assert "done; next: guard export" in told
+
+
+def test_rules_are_not_learnt_from_data_without_them(world: World, tmp_path: Path) -> None:
+    _, told = world.train(str(tmp_path / "run"), "rules=0.5", code=2)
+    assert "has no rows of rules (rules-train.parquet)" in told
+    assert not (tmp_path / "run").exists()
