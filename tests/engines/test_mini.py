@@ -307,7 +307,7 @@ def test_torch_and_onnx_agree(root: Path, engine: MiniEngine) -> None:
         verdicts = any_category(np.array(rows), len(MINIMAL.codes))
         expected = [Score(float(either), tuple(row)) for either, row in zip(verdicts, rows, strict=True)]
         found = engine.score(windows(engine, rules))
-        assert largest(found, expected) <= 1e-3
+        assert largest(found, expected) <= 2e-3  # in integers, a sum that lies between two levels may fall to either
         logits: npt.NDArray[np.float64] = np.array([score.categories for score in found])
         np.testing.assert_allclose(logits, [score.categories for score in expected], atol=5e-3)
 

@@ -75,7 +75,7 @@ def write_graph(model: ConditionedEncoder, weights: Path, out: Path, form: str =
             continue
         kind, (start, end) = places[initializer.name]
         kind = initializer.data_type if kind == onnx.TensorProto.UINT8 else kind  # two levels of 4 bits in a byte
-        half = kind in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16) and kind != initializer.data_type
+        half = kind in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
         name = f"{initializer.name}.stored" if half else initializer.name
         stored = onnx.TensorProto(name=name, dims=initializer.dims, data_type=kind)
         stored.data_location = onnx.TensorProto.EXTERNAL

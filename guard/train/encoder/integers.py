@@ -102,8 +102,7 @@ def write_layers(proto: Any, model: ConditionedEncoder, words_in_blocks: bool = 
     if words_in_blocks:
         inputs = [WORDS, lookup.input[1], WORDS + SCALE]
         options: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": blocks.BLOCK}
-        words = graph.add("GatherBlockQuantized", inputs, FUSED, **options)
-        graph.add("Cast", [words], output=lookup.output[0], to=onnx.TensorProto.FLOAT)
+        graph.add("GatherBlockQuantized", inputs, FUSED, lookup.output[0], **options)
         graph.finish(shapes, {WORDS})
         return
     levels = graph.add("Cast", [graph.add("Gather", [WORDS, lookup.input[1]])], to=onnx.TensorProto.FLOAT)
@@ -176,10 +175,10 @@ class _Graph:
         constants = [each for each in self._graph.initializer if each.name in wanted and each.name not in shapes]
         for name, (rows, width) in shapes.items():
             narrow = name in in_blocks
-            kind, scale = (_TYPES.INT4, _TYPES.FLOAT16) if narrow else (_TYPES.INT8, _TYPES.FLOAT)
+            kind = _TYPES.INT4 if narrow else _TYPES.INT8
             constants.append(onnx.TensorProto(name=name, dims=[rows, width], data_type=kind))
             scales = [rows, width // blocks.BLOCK] if narrow else [rows]
-            constants.append(onnx.TensorProto(name=name + SCALE, dims=scales, data_type=scale))
+            constants.append(onnx.TensorProto(name=name + SCALE, dims=scales, data_type=_TYPES.FLOAT))
         del self._graph.node[:], self._graph.initializer[:]
         self._graph.node.extend(reversed(kept))
         self._graph.initializer.extend(constants)
