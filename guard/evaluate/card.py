@@ -31,8 +31,7 @@ guard check --model {root} "a text to judge"
 
 ## Limits
 
-- It was trained and measured on English. Other languages, scripts and encodings are weak unless a table below says
-  otherwise.
+- It was trained on {languages}. Other languages, scripts and encodings are weak unless a table below says otherwise.
 - It errs in both directions; the tables say how often. It does not take the place of human review where a decision
   matters to somebody.
 - It judges words, not facts or intent: it knows no context that is not in the conversation. Quotations, fiction, news
@@ -57,7 +56,7 @@ def model_card(bundle: Bundle, reports: Sequence[dict[str, Any]], data_manifest:
             )
     blocks = [
         f"# {bundle.manifest.name}\n\n{_summary(bundle)}",
-        _USE.format(root=bundle.manifest.name),
+        _USE.format(root=bundle.manifest.name, languages=_trained_on(bundle)),
         _making(bundle),
         _data(data_manifest),
         *(["## Evaluation"] if reports else []),
@@ -89,6 +88,7 @@ _BASES = {
     "minilm": "minilm: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0, the Sentence-Transformers authors), itself "
     "from Microsoft's MiniLM (MIT)",
     "mini": "mini: the guard that ships with guard-service",
+    "multilingual-e5-small": "intfloat/multilingual-e5-small (MIT, the E5 authors), its vocabulary pruned",
 }
 
 
@@ -100,6 +100,13 @@ def _summary(bundle: Bundle) -> str:
         f"{', '.join(f'{category.code} {category.name}' for category in policy.categories)}); "
         "a policy of yours can be given at run time."
     )
+
+
+def _trained_on(bundle: Bundle) -> str:
+    languages = bundle.manifest.languages
+    if len(languages) < 2:
+        return "English" if languages in ((), ("en",)) else languages[0]
+    return f"text in {len(languages)} languages ({', '.join(languages)}), most of it English"
 
 
 def _making(bundle: Bundle) -> str:
