@@ -86,7 +86,7 @@ async def test_verdicts_follow_the_conversation(server: Process) -> None:
         await page.get_by_text("Write something").wait_for()
         await page.keyboard.type("Hello")
         await judged(page, "SAFE")
-        assert await page.locator(".target").inner_text() == "of the response"
+        assert (await page.locator(".target").inner_text()).startswith("response: ")
         await page.get_by_role("button", name="Remove turn 2").click()
         await judged(page, "UNSAFE")
         await page.reload()
@@ -99,11 +99,11 @@ async def test_a_hostile_text_stays_a_text(server: Process) -> None:
     async with opened(server.url) as page:
         await judged(page, "SAFE")
         await page.get_by_role("button", name="Edit as YAML: policy A").click()
-        await page.locator(".yaml").fill(policy)
+        await page.locator("#panels .yaml").fill(policy)
         await write(page, f"{HOSTILE} {'long ' * 400} violates:X1")
         await judged(page, "UNSAFE")
         assert await page.locator(".bars tr.flagged th").last.inner_text() == f"X1{HOSTILE[:28]}flagged"
-        assert HOSTILE in await page.locator("#call").inner_text()
+        assert HOSTILE[:10] in await page.locator("#call").inner_text()
         await page.get_by_role("tab", name="Rows").click()
         await page.locator("#lines").fill(HOSTILE)
         await page.get_by_role("button", name="Judge", exact=True).click()
@@ -153,7 +153,7 @@ async def test_a_pasted_conversation(server: Process) -> None:
 
 
 async def test_rows_as_a_table_and_as_csv(server: Process) -> None:
-    reply = json.dumps({"prompt": "Hi", "response": 'violates:S1, "really"'})
+    reply = json.dumps({"prompt": "Hi", "response": 'violates:S1 "really", so'})
     lines = ["hello", reply, "=1+1", "", "violates:S2", "x" * 6000]
     async with opened(server.url) as page:
         await page.get_by_role("tab", name="Conversation").press("ArrowRight")
@@ -167,7 +167,7 @@ async def test_rows_as_a_table_and_as_csv(server: Process) -> None:
     assert len(table) == len(found) == 5
     assert [row["line"] for row in found] == ["1", "2", "3", "5", "6"]
     assert [row["outcome"] for row in found] == ["SAFE", "UNSAFE", "SAFE", "UNSAFE", "ERROR"]
-    assert [row["text"] for row in found][1:3] == ['violates:S1, "really"', "'=1+1"]
+    assert [row["text"] for row in found][1:3] == ['violates:S1 "really", so', "'=1+1"]
     assert (found[1]["flagged"], found[1]["target"], found[4]["error"][:40]) == (
         "S1",
         "response",
@@ -206,7 +206,7 @@ async def test_what_the_server_refuses(server: Process) -> None:
         await page.get_by_text("this seems to be binary data").wait_for()
         await judged(page, "SAFE")
         await page.get_by_role("button", name="Edit as YAML: policy A").click()
-        await page.locator(".yaml").fill("id: x")
+        await page.locator("#panels .yaml").fill("id: x")
         await page.locator(".panel .problem", has_text="required key `version` is missing").wait_for()
         await page.evaluate(
             """() => {

@@ -8,7 +8,7 @@ import * as rows from "./rows.js";
 import { hasKey, useKey } from "./service.js";
 import { panel } from "./verdict.js";
 
-const TYPING_MS = 40; // after which a text is judged
+const TYPING_MS = 20; // after which a text is judged
 const YAML_MS = 300; // a policy that nobody has used before must be prepared
 const SPEAKING_MS = 900; // after which screen readers hear of a verdict
 const $ = (id) => document.getElementById(id);
@@ -38,7 +38,8 @@ function tell(who, text) {
   spoken.set(who, text);
   clearTimeout(speaking);
   speaking = setTimeout(() => {
-    $("announcer").textContent = [...spoken.values()].filter(Boolean).join(". ");
+    const said = [...spoken.values()].filter(Boolean).join(". ");
+    if ($("announcer").textContent !== said) $("announcer").textContent = said;
   }, SPEAKING_MS);
 }
 

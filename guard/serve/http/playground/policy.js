@@ -21,7 +21,7 @@ export function policyChoice(template, which, changed) {
 
   function fill() {
     const chosen = name.value;
-    const options = names.map((each, index) => new Option(index ? each : `${each} (the server's own)`, index ? each : ""));
+    const options = names.map((each, index) => new Option(index ? each : `${each} (default)`, index ? each : ""));
     name.replaceChildren(...options, new Option("custom (YAML)", CUSTOM));
     if (chosen && ![...name.options].some((each) => each.value === chosen)) name.append(new Option(chosen, chosen));
     name.value = chosen;

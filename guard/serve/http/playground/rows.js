@@ -3,6 +3,8 @@
 import { ask } from "./service.js";
 
 const BATCH = 32;
+const BATCH_SECONDS = 120;
+const BYTES = 3; // of a character in UTF-8, at most two for each half of a pair
 const ROUNDS = 10; // of waiting for a full queue
 const TABLE_ROWS = 2000;
 const TEXT_SHOWN = 300;
@@ -31,13 +33,30 @@ function shown({ messages, prompt, response }, line) {
   return typeof judged === "string" ? judged : line;
 }
 
+// Batches that the service takes: no more rows, and no more bytes, than its limits.
+function* batches(rows, limits) {
+  const most = Math.min(BATCH, limits?.batch_conversations ?? BATCH);
+  const bytes = (limits?.request_bytes ?? 1 << 22) / 2; // policy and names have the other half
+  let batch = [];
+  let size = 0;
+  for (const each of rows) {
+    const own = BYTES * JSON.stringify(each.sent).length;
+    if (batch.length && (batch.length === most || size + own > bytes)) {
+      yield batch;
+      batch = [];
+      size = 0;
+    }
+    batch.push(each);
+    size += own;
+  }
+  if (batch.length) yield batch;
+}
+
 // The answers to rows, batch after batch; a full queue is waited for. Raises Failure.
 export async function* judge(rows, options, limits, signal) {
-  const size = Math.min(BATCH, limits?.batch_conversations ?? BATCH);
-  for (let at = 0; at < rows.length; at += size) {
-    const batch = rows.slice(at, at + size);
+  for (const batch of batches(rows, limits)) {
     const body = { conversations: batch.map((each) => each.sent), ...options };
-    const { value } = await patiently(() => ask("v1/check", body, signal), signal);
+    const { value } = await patiently(() => ask("v1/check", body, signal, BATCH_SECONDS), signal);
     yield batch.map((each, index) => ({ ...each, answer: value.results[index] }));
   }
 }

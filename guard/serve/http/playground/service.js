@@ -1,9 +1,9 @@
 // Requests to the service that serves this page.
 
-export const LIMIT_SECONDS = 15;
+const LIMIT_SECONDS = 15;
 let key = "";
 
-// kind: gone (no answer at all), slow (aborted after LIMIT_SECONDS), refused (the service said no) or broken (what
+// kind: gone (no answer at all), slow (aborted by the time limit), refused (the service said no) or broken (what
 // answered is not the service). seconds: after which it may help to ask again.
 export class Failure extends Error {
   constructor(kind, message, status = 0, seconds = 0) {
@@ -19,9 +19,9 @@ export function useKey(given) {
 export const hasKey = () => key !== "";
 
 // The answer to a body, and the milliseconds until it was there. Raises Failure, or an AbortError where `signal` says so.
-export async function ask(path, body, signal) {
+export async function ask(path, body, signal, seconds = LIMIT_SECONDS) {
   const limit = new AbortController();
-  const timer = setTimeout(() => limit.abort(), LIMIT_SECONDS * 1000);
+  const timer = setTimeout(() => limit.abort(), seconds * 1000);
   const abort = () => limit.abort();
   signal?.addEventListener("abort", abort);
   const started = performance.now();
@@ -39,7 +39,7 @@ export async function ask(path, body, signal) {
     if (problem instanceof Failure) throw problem;
     signal?.throwIfAborted();
     if (limit.signal.aborted) {
-      throw new Failure("slow", `No answer within ${LIMIT_SECONDS} seconds, so the request was aborted. The server may be busy.`);
+      throw new Failure("slow", `No answer within ${seconds} seconds, so the request was aborted. The server may be busy.`);
     }
     throw new Failure("gone", `The server at ${location.host} does not answer. Is it still running?`, 0, 3);
   } finally {

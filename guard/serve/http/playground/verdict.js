@@ -13,6 +13,7 @@ export function panel(template, title, policy, hooks) {
   const part = (name) => element.querySelector(name);
   const [problem, again, waiting, verdict] = [".problem", ".again", ".waiting", ".verdict"].map(part);
   element.setAttribute("aria-label", title);
+  part(".worst .text").setAttribute("aria-label", `${title}: the judged message, its worst window marked`);
   part("h3").textContent = title;
   part(".policy-place").replaceWith(policy.element);
   again.querySelector("button").addEventListener("click", () => judge(last.messages, last.note));
@@ -61,7 +62,10 @@ export function panel(template, title, policy, hooks) {
         hooks.told(`${title}: ${summary(answer.value, info)}`);
       } else hooks.told("");
     } catch (failure) {
-      if (signal.aborted) return;
+      if (signal.aborted) {
+        clearTimeout(stale);
+        return; // a later request shows its answer
+      }
       known = { key: "", info: null };
       problem.textContent = failure.message;
       again.hidden = failure.kind === "refused" && failure.seconds === 0;
@@ -80,10 +84,10 @@ export function panel(template, title, policy, hooks) {
     const outcome = part(".outcome");
     outcome.textContent = given.outcome;
     outcome.className = `outcome ${given.outcome}`;
-    part(".target").textContent = `of the ${given.target}`;
-    part(".notes").textContent = notes(given).join("\n");
+    part(".target").textContent = `${given.target}: ${given.p_unsafe.toFixed(3)}, unsafe from ${given.threshold.toFixed(2)}`;
     const names = new Map(info.policy.categories.map((each) => [each.code, each]));
     const thresholds = info.thresholds[given.target]?.categories ?? {};
+    part(".notes").textContent = notes(given, thresholds).join("\n");
     const monitored = new Set(given.monitor?.codes);
     part(".bars tbody").replaceChildren(
       bar({ name: "unsafe", p: given.p_unsafe, threshold: given.threshold, flagged: given.outcome === "UNSAFE", whole: true }),
@@ -118,8 +122,11 @@ function summary(given, info) {
   return `${given.outcome}, probability ${given.p_unsafe.toFixed(2)}${flagged && `, flagged ${flagged}`}`;
 }
 
-function notes(given) {
+function notes(given, thresholds) {
   const said = [];
+  if (given.flagged.length && !given.flagged.some((code) => given.categories[code] >= thresholds[code])) {
+    said.push("No category reaches its own threshold: the likeliest one is named.");
+  }
   if (given.unjudged.length) said.push(`Not judged: ${given.unjudged.join(", ")}`);
   if (given.monitor) {
     const would = given.monitor.flagged.length ? `, flagged ${given.monitor.flagged.join(", ")}` : "";
@@ -152,7 +159,7 @@ function bar({ code, name, definition, p, threshold, flagged, watched, whole }) 
   const head = made("th", "");
   head.scope = "row";
   head.title = definition ?? "";
-  if (code) head.append(made("span", code, "code"));
+  if (code) head.append(made("span", code, code.length > 8 ? "code long" : "code"));
   head.append(name);
   if (flagged && !whole) head.append(made("span", "flagged", "tag"));
   if (watched) head.append(made("span", "watched", "tag"));
