@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -34,19 +35,28 @@ HEADERS: Mapping[str, str] = {
 
 
 def pages(grpc_port: int) -> Mapping[str, Handler]:
-    """The files by their paths: the page at `/`, what it loads below `/playground/`.
+    """The page at `/`, and what it loads below `/playground/`.
 
     grpc_port: where the service answers gRPC, for the calls that the page shows.
     """
-    files = sorted(path for path in FOLDER.iterdir() if path.suffix in MEDIA_TYPES)
-    found = {f"/playground/{path.name}": _page(path.read_bytes(), MEDIA_TYPES[path.suffix]) for path in files}
-    found["/"] = found.pop("/playground/index.html")
-    found["/playground/server.json"] = _page(json.dumps({"grpc_port": grpc_port}).encode(), "application/json")
-    return found
+    files = {
+        path.name: (path.read_bytes(), MEDIA_TYPES[path.suffix])
+        for path in FOLDER.iterdir()
+        if path.suffix in MEDIA_TYPES
+    }
+    files["server.json"] = json.dumps({"grpc_port": grpc_port}).encode(), "application/json"
 
-
-def _page(content: bytes, media_type: str) -> Handler:
     async def page(_: Request) -> Response:
-        return Response(content, headers=HEADERS, media_type=media_type)
+        return _response(*files["index.html"])
 
-    return page
+    async def file(request: Request) -> Response:
+        found = files.get(request.path_params["name"])
+        if found is None:
+            raise HTTPException(404)
+        return _response(*found)
+
+    return {"/": page, "/playground/{name}": file}
+
+
+def _response(content: bytes, media_type: str) -> Response:
+    return Response(content, headers=HEADERS, media_type=media_type)
