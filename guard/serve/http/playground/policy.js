@@ -57,11 +57,6 @@ export function policyChoice(template, which, changed) {
       ...(name.value === CUSTOM ? { policy_yaml: yaml.value } : name.value && { policy: name.value }),
       ...(mode.value && { mode: mode.value }),
     }),
-    choose(policy) {
-      name.append(new Option(policy, policy));
-      name.value = policy;
-      fill();
-    },
     // What the service says of the chosen options, and which names it knows.
     informed(info, chosen) {
       if (names.join("\n") !== info.policies.join("\n")) {
