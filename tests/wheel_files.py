@@ -28,6 +28,9 @@ NEEDED = {
     "guard/_assets/bundles/mini-en/guard.json",
     "guard/_assets/taxonomy/policies/mlcommons.yaml",
     "guard/_assets/training/recipes/encoder.py",
+    "guard/serve/http/playground/index.html",
+    "guard/serve/http/playground/main.js",
+    "guard/serve/http/playground/page.css",
     "guard/v1/moderation_pb2.py",
     "guard/py.typed",
 }

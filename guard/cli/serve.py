@@ -36,6 +36,10 @@ def serve(
     metrics_port: Annotated[
         int | None, typer.Option(help="A port for metrics and health alone, over HTTP; --rest-port has them as well.")
     ] = None,
+    playground: Annotated[
+        bool,
+        typer.Option("--playground", help="Serve a page at / of --rest-port to try the guard by hand, in a browser."),
+    ] = False,
     host: Annotated[
         str | None, typer.Option(help="The address to listen on, by default 127.0.0.1; 0.0.0.0: all addresses.")
     ] = None,
@@ -107,6 +111,7 @@ def serve(
         ("--port", "port"): port,
         ("--rest-port", "rest_port"): rest_port,
         ("--metrics-port", "metrics_port"): metrics_port,
+        ("--playground", "playground"): playground or None,
         ("--host", "host"): host,
         ("--api-keys", "api_keys"): api_keys,
         ("--tls-certificate", "tls.certificate"): tls_certificate,
@@ -143,7 +148,8 @@ def serve(
         def announce(running: Running) -> None:
             also = "" if running.rest_url is None else f" and {running.rest_url}"
             metrics = "" if running.metrics_url is None else f"; metrics at {running.metrics_url}/metrics"
-            typer.echo(f"guard serving on {running.address}{also} ({what}){metrics}")
+            page = f"; playground at {running.rest_url}/" if settings.playground else ""
+            typer.echo(f"guard serving on {running.address}{also} ({what}){metrics}{page}")
 
         def reopen() -> Moderator:
             fresh = configuration.settings(config, given)

@@ -54,6 +54,7 @@ class Settings:
     None: they share the cores.
     port, rest_port, metrics_port: 0 is a free one; rest_port None: no HTTP; metrics_port: for /metrics, /healthz and
     /readyz alone, which rest_port has as well.
+    playground: whether the HTTP listener has the page to try the guard by hand (guard.serve.http.playground).
     api_keys: the file of the keys (guard.serve.core.keys) of which each call must have one; health needs none.
     lame_duck_seconds: how long new requests still get UNAVAILABLE during shutdown; later ones are disconnected.
     monitor: by a policy's id the categories that are watched and never flagged, or `all` of them.
@@ -88,6 +89,7 @@ class Settings:
     port: Port = 50051
     rest_port: Port | None = None
     metrics_port: Port | None = None
+    playground: bool = False
     tls: TlsFiles = TlsFiles()
     api_keys: Path | None = None
     hardened: bool = False
@@ -176,6 +178,8 @@ def _branches(hint: Any) -> tuple[Any, ...]:
 
 def _agree(chosen: Settings) -> None:
     """Raises ConfigError for settings that are valid each by itself, and not together."""
+    if chosen.playground and chosen.rest_port is None:
+        raise ConfigError("playground: rest_port is missing; the page is served over HTTP, beside what it asks")
     tls = chosen.tls
     if (tls.certificate is None) != (tls.key is None):
         raise ConfigError(

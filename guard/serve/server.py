@@ -136,7 +136,9 @@ async def serving(
 
             if settings.rest_port is not None:
                 rest = await listeners.enter_async_context(
-                    http.listening(live, rewards, metrics, keys, certificates, settings.rest_port, settings)
+                    http.listening(
+                        live, rewards, metrics, keys, certificates, settings.rest_port, settings, listener.port
+                    )
                 )
             if settings.metrics_port is not None:
                 operations = await listeners.enter_async_context(

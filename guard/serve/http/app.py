@@ -7,7 +7,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
@@ -30,34 +30,40 @@ from guard.serve.core.rewards import Rewards
 from guard.serve.core.service import Service
 from guard.serve.http.body import parse
 from guard.serve.http.openapi import document
+from guard.serve.http.playground import Handler
 from guard.serve.http.status import retry_after, status
-from guard.serve.http.table import REWARD_TRANSLATORS, TRANSLATORS
-from guard.serve.http.translator import Context, Format, Judged, RewardTranslator, Translator
+from guard.serve.http.table import INFO_TRANSLATORS, REWARD_TRANSLATORS, TRANSLATORS
+from guard.serve.http.translator import Context, Format, InfoTranslator, Judged, RewardTranslator, Translator
 from guard.serve.metrics import CONTENT_TYPE, Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _NOBODY = 499  # reads the answer: what nginx logs for a caller that is gone
 T = TypeVar("T")
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Answering = Callable[[Service, Request], Awaitable[Any]]
-FORMATS: tuple[Format[Any], ...] = (*TRANSLATORS, *REWARD_TRANSLATORS)
+FORMATS: tuple[Format[Any], ...] = (*TRANSLATORS, *REWARD_TRANSLATORS, *INFO_TRANSLATORS)
 
 
 class _Gone(Exception):
     """The caller has closed its connection."""
 
 
-def app(live: Live, rewards: Rewards, metrics: Metrics, keys: Keys | None) -> ASGIApp:
-    """The application of a service, for any ASGI server. keys: None where no key is needed."""
+def app(
+    live: Live, rewards: Rewards, metrics: Metrics, keys: Keys | None, playground: Mapping[str, Handler]
+) -> ASGIApp:
+    """The application of a service, for any ASGI server.
+
+    keys: None where no key is needed. playground: its files by their paths; none where it is not served.
+    """
     answering: list[tuple[Format[Any], Answering]] = [(each, partial(_answer, each)) for each in TRANSLATORS]
     answering += [(each, partial(_reward, each, rewards)) for each in REWARD_TRANSLATORS]
+    answering += [(each, partial(_inform, each)) for each in INFO_TRANSLATORS]
     routes = [Route(each.path, _translated(each, live, keys, by), methods=["POST"]) for each, by in answering]
     described = _json(document(FORMATS))
 
     async def openapi(_: Request) -> Response:
         return Response(described, media_type="application/json")
 
-    return _with_pages(routes, {**_operations(live, metrics, keys), "/openapi.json": openapi})
+    return _with_pages(routes, {**_operations(live, metrics, keys), "/openapi.json": openapi, **playground})
 
 
 def operations(live: Live, metrics: Metrics, keys: Keys | None) -> ASGIApp:
@@ -145,6 +151,11 @@ async def _reward(translator: RewardTranslator[Any], rewards: Rewards, service: 
     sent = await _sent(translator.body, service, request)
     scoring = rewards.score(service, RewardRequest(tuple(translator.candidates(sent))))
     return translator.reply(sent, await _unless_gone(request, scoring))
+
+
+async def _inform(translator: InfoTranslator[Any], service: Service, request: Request) -> Any:
+    sent = await _sent(translator.body, service, request)
+    return translator.reply(await service.info(translator.options(sent)), service.policy_names)
 
 
 async def _sent(kind: type[BaseModel], service: Service, request: Request) -> BaseModel:

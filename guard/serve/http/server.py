@@ -12,7 +12,7 @@ from guard.serve.core.keys import Keys
 from guard.serve.core.live import Live
 from guard.serve.core.rewards import Rewards
 from guard.serve.core.service import Service
-from guard.serve.http import listener
+from guard.serve.http import listener, playground
 from guard.serve.http.app import app, operations
 from guard.serve.http.listener import Listener
 from guard.serve.http.table import TRANSLATORS
@@ -37,9 +37,14 @@ def listening(
     certificates: Certificates | None,
     port: int,
     settings: Settings,
+    grpc_port: int,
 ) -> AbstractAsyncContextManager[Listener]:
-    """A listener on the port. Raises ServiceError if it cannot listen."""
-    return _listening(app(live, rewards, metrics, keys), "--rest-port", certificates, port, settings)
+    """A listener on the port, with the playground where the settings have it. Raises ServiceError if it cannot listen.
+
+    grpc_port: where the same service answers gRPC.
+    """
+    pages = playground.pages(grpc_port) if settings.playground else {}
+    return _listening(app(live, rewards, metrics, keys, pages), "--rest-port", certificates, port, settings)
 
 
 def listening_for_operations(

@@ -1,4 +1,4 @@
-"""The tables of wire formats, of moderation and of rewards: a row each."""
+"""The tables of wire formats, of moderation, of rewards and of what the service says of itself: a row each."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from guard.serve.http.api import (
     classify,
     contents,
     decisions,
+    info,
     litellm,
     moderations,
     nemo_gym,
     openrlhf,
     systemone,
 )
-from guard.serve.http.translator import RewardTranslator, Translator
+from guard.serve.http.translator import InfoTranslator, RewardTranslator, Translator
 
 TRANSLATORS: tuple[Translator[Any], ...] = (
     check.TRANSLATOR,
@@ -30,3 +31,5 @@ TRANSLATORS: tuple[Translator[Any], ...] = (
 )
 
 REWARD_TRANSLATORS: tuple[RewardTranslator[Any], ...] = (openrlhf.TRANSLATOR, nemo_gym.TRANSLATOR)
+
+INFO_TRANSLATORS: tuple[InfoTranslator[Any], ...] = (info.TRANSLATOR,)

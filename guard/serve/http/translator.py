@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from guard.errors import GuardError, InvalidInput
 from guard.policy import Policy
 from guard.serve.core.candidate import Candidate, CandidateReward
-from guard.serve.core.request import Request
+from guard.serve.core.info import ServiceInfo
+from guard.serve.core.request import Options, Request
 from guard.serve.core.service import Answer
 from guard.verdict import Verdict
 
@@ -96,3 +97,11 @@ class RewardTranslator(Format[Sent]):
 
     candidates: Callable[[Sent], Sequence[Candidate | InvalidInput]]
     reply: Callable[[Sent, Sequence[CandidateReward]], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfoTranslator(Format[Sent]):
+    """A format that asks what the service judges by. `reply` gets the names of the known policies besides."""
+
+    options: Callable[[Sent], Options]
+    reply: Callable[[ServiceInfo, tuple[str, ...]], Any]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
 import httpx
 import pytest
 
+from guard import GuardClient
 from guard.engines.fake import FakeEngine
-from guard.policy import load
+from guard.policy import dump, from_text, load, shipped
 from guard.serve.http.api.moderations import openai_policy
+from tests.fixtures.served import Process
 
 DIGEST = FakeEngine.info.digest
 MODEL = f"guard-{DIGEST[:12]}"
@@ -264,6 +268,53 @@ def test_check_answers_as_the_command_does(http: httpx.Client) -> None:
     assert "conversations[4]: unknown fields (1); known: id, messages" in results[4]["error"]
     excluded = post(http, "/v1/check", {"prompt": "violates:S3", "exclude": ["S3"]})
     assert excluded["outcome"] == "SAFE"
+    in_yaml = post(http, "/v1/check", {"prompt": "violates:X1", "policy_yaml": dump(from_text(json.dumps(own), "own"))})
+    assert (in_yaml["flagged"], in_yaml["policy"]) == (["X1"], results[0]["policy"])
+
+
+def test_check_tells_timings_to_who_asks_for_them(http: httpx.Client) -> None:
+    assert "timings" not in post(http, "/v1/check", {"prompt": "hi"})
+    single = post(http, "/v1/check", {"prompt": "hi", "timings": True})
+    rows = post(http, "/v1/check", {"conversations": [{"prompt": "hi"}, {"prompt": ""}], "timings": True})["results"]
+    for answer in (single, rows[0]):
+        assert set(answer["timings"]) == {"tokenize_ms", "queue_ms", "infer_ms"}
+        assert all(ms >= 0 for ms in answer["timings"].values())
+    assert "timings" not in rows[1]
+
+
+def test_info_says_what_a_request_would_be_judged_by(http: httpx.Client, process: Process) -> None:
+    with GuardClient(process.address) as client:
+        told = client.info
+    own = post(http, "/v1/info", {})
+    assert (own["version"], own["model"], own["kind"], own["mode"]) == (told.version, DIGEST, "fake", "balanced")
+    assert own["limits"] == dataclasses.asdict(told.limits)
+    assert own["policies"][0] == own["policy"]["id"] == "mlcommons"
+    assert set(own["policies"]) >= set(shipped())
+    assert own["policy"]["digest"] == load("mlcommons").digest
+    assert own["policy"]["categories"][0]["name"] == load("mlcommons").categories[0].name
+    for target, (unsafe, categories) in told.thresholds.items():
+        assert own["thresholds"][target.value]["unsafe"] == pytest.approx(unsafe, abs=1e-6)
+        assert own["thresholds"][target.value]["categories"] == pytest.approx(categories, abs=1e-6)
+    again = post(http, "/v1/info", {"policy_yaml": own["policy"]["yaml"], "exclude": ["S1"], "mode": "strict"})
+    assert (again["mode"], again["policy"]["digest"]) == ("strict", load("mlcommons").without(["S1"]).digest)
+    verdict = post(http, "/v1/check", {"prompt": "hi", "policy_yaml": own["policy"]["yaml"]})
+    assert (verdict["policy"], verdict["threshold"]) == (own["policy"]["digest"], own["thresholds"]["prompt"]["unsafe"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ({"policy": "mlcommon"}, 404, "unknown policy 'mlcommon'; known: "),
+        ({"policy": "mlcommons", "policy_yaml": "id: x"}, 400, "give either policy or policy_yaml"),
+        ({"policy_yaml": "id: x"}, 400, "policy_yaml:1: required key `version` is missing"),
+        ({"policy_yaml": 7}, 400, "policy_yaml must be a string"),
+        ({"prompt": "hi"}, 400, "the body has an unknown field (6 characters)"),
+    ],
+)
+def test_info_that_cannot_be_told(http: httpx.Client, body: Any, status: int, told: str) -> None:
+    answer = post(http, "/v1/info", body, status)
+    assert told in answer["error"]
+    assert set(answer) == {"error", "kind"}
 
 
 @pytest.mark.parametrize(
@@ -273,6 +324,7 @@ def test_check_answers_as_the_command_does(http: httpx.Client) -> None:
         ({"prompt": "a", "conversations": [{"prompt": "a"}]}, "give either conversations or prompt"),
         ({"conversations": []}, "conversations has 0 items, must be >= 1"),
         ({"prompt": "a", "policy": {"id": "x"}}, "policy_yaml"),
+        ({"prompt": "a", "policy": "mlcommons", "policy_yaml": "id: x"}, "give either policy or policy_yaml"),
         ({"prompt": "a", "exclude": ["S99"]}, "did you mean S9"),
         ({"prompt": "a", "mode": "lax"}, "mode must be 'strict', 'balanced' or 'permissive'"),
         ({"prompt": "a", "id": True}, "id must be a string"),

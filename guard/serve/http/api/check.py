@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
+from guard.calibration import Mode
 from guard.conversation import Conversation, ConversationColumns, conversation_from_row
 from guard.errors import GuardError, InvalidInput
 from guard.serve.core.request import Options, PolicyText, Request
@@ -21,6 +23,11 @@ _ROW = {"messages", "prompt", "response", "id"}
 _MESSAGES = {"type": "array", "items": {"type": "object"}, "description": "Messages as OpenAI's APIs have them."}
 Messages = Annotated[Any, WithJsonSchema(_MESSAGES)]
 Id = str | int | None
+PolicyGiven = Annotated[
+    str | dict[str, Any] | None, Field(description="A name that the service knows, or a policy document.")
+]
+PolicyYaml = Annotated[str | None, Field(description="A policy document in YAML, instead of `policy`.")]
+Excluded = Annotated[list[str], Field(default_factory=list, description="Codes of categories to leave out.")]
 
 
 class CheckBody(Body):
@@ -32,15 +39,14 @@ class CheckBody(Body):
         list[dict[str, Any]] | None,
         Field(min_length=1, description="Objects with messages, or prompt and response, and id; instead of the above."),
     ] = None
-    policy: Annotated[
-        str | dict[str, Any] | None, Field(description="A name that the service knows, or a policy document.")
-    ] = None
-    exclude: Annotated[list[str], Field(default_factory=list, description="Codes of categories to leave out.")]
-    mode: Literal["strict", "balanced", "permissive"] | None = None
+    policy: PolicyGiven = None
+    policy_yaml: PolicyYaml = None
+    exclude: Excluded
+    mode: Mode | None = None
+    timings: Annotated[bool, Field(description="Whether verdicts have the milliseconds of each stage.")] = False
 
 
 def plan(sent: CheckBody, context: Context) -> Work:
-    policy = PolicyText(json.dumps(sent.policy)) if isinstance(sent.policy, dict) else sent.policy
     row = {name: value for name in sorted(_ROW) if (value := getattr(sent, name)) is not None}
     if sent.conversations is not None and row:
         raise InvalidInput(f"give either conversations or {', '.join(row)}")
@@ -49,15 +55,25 @@ def plan(sent: CheckBody, context: Context) -> Work:
         _conversation(each, "" if sent.conversations is None else f"conversations[{index}]: ")
         for index, each in enumerate(rows)
     )
-    request = Request(conversations, Options(policy, tuple(sent.exclude), sent.mode))
+    request = Request(conversations, options(sent.policy, sent.policy_yaml, sent.exclude, sent.mode))
 
     def reply(judged: Sequence[Judged]) -> Any:
         (one,) = judged
         if sent.conversations is None:
-            return _answer(row.get("id"), one.verdicts[0])
-        return {"results": [_answer(each.get("id"), answer) for each, answer in zip(rows, one.answers, strict=True)]}
+            return _answer(row.get("id"), one.verdicts[0], sent.timings)
+        pairs = zip(rows, one.answers, strict=True)
+        return {"results": [_answer(each.get("id"), answer, sent.timings) for each, answer in pairs]}
 
     return Work((request,), reply)
+
+
+def options(policy: PolicyGiven, policy_yaml: PolicyYaml, exclude: Sequence[str], mode: Mode | None) -> Options:
+    """The options of guard's own formats. Raises InvalidInput if they have two policies."""
+    if policy is not None and policy_yaml is not None:
+        raise InvalidInput("give either policy or policy_yaml")
+    if policy_yaml is not None:
+        return Options(PolicyText(policy_yaml), tuple(exclude), mode)
+    return Options(PolicyText(json.dumps(policy)) if isinstance(policy, dict) else policy, tuple(exclude), mode)
 
 
 def _conversation(row: Mapping[str, Any], where: str) -> Conversation | InvalidInput:
@@ -71,10 +87,13 @@ def _conversation(row: Mapping[str, Any], where: str) -> Conversation | InvalidI
         return InvalidInput(f"{where}{problem}")
 
 
-def _answer(given: Any, answer: Answer) -> dict[str, Any]:
+def _answer(given: Any, answer: Answer, timings: bool) -> dict[str, Any]:
     plain = isinstance(given, str | int) and not isinstance(given, bool)
     named = {"id": given} if plain else {}
-    return named | (to_json(answer) if isinstance(answer, Verdict) else {"outcome": "ERROR", **error(0, answer)})
+    if not isinstance(answer, Verdict):
+        return {**named, "outcome": "ERROR", **error(0, answer)}
+    stages = {stage: round(ms, 3) for stage, ms in dataclasses.asdict(answer.timings).items()}
+    return {**named, **to_json(answer), **({"timings": stages} if timings else {})}
 
 
 def error(status: int, problem: GuardError) -> dict[str, Any]:
@@ -102,6 +121,7 @@ _VERDICT = {
         "policy": {"type": "string"},
         "model": {"type": "string"},
         "decided_by": {"type": "string"},
+        "timings": {"type": "object", "additionalProperties": {"type": "number"}},
         "error": {"type": "string"},
     },
 }
