@@ -28,10 +28,10 @@ _FREQUENT = frozenset(
 # The most frequent words, none of them English, of Dutch, French, German, Italian, Portuguese, Spanish and Turkish.
 _FOREIGN = frozenset(
     _WORDS.findall(
-        "le la les des du un une et il elle est que qui pour dans sur ne pas je tu mon ma ses au el los las de del y en "
-        "por con se lo su mi una como para os das um uma na em com meu minha der das und ich ist nicht ein eine wie wenn "
-        "meiner meine mit den dem von zu auf di che per non mio mia della gli het een van ik niet mijn voor bir ve bu ne "
-        "icin nasil"
+        "le la les des du un une et il elle est que qui pour dans sur ne pas je tu mon ma ses au el los las de del y "
+        "en por con se lo su mi una como para os das um uma na em com meu minha der das und ich ist nicht ein eine wie "
+        "wenn meiner meine mit den dem von zu auf di che per non mio mia della gli het een van ik niet mijn voor bir "
+        "ve bu ne icin nasil"
     )
 )
 _SURE, _LIKELY = 0.72, 0.45

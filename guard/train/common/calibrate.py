@@ -82,8 +82,8 @@ def _loss(z: Floats, targets: Floats | Bools, weights: Floats | float = 1.0) -> 
 
 
 def choose_thresholds(p: Floats, labels: Bools) -> Thresholds:
-    """balanced = best F1, or the highest threshold within .003 of it; strict flags 5 % of the safe rows, or twice as many
-    as balanced if that is more; permissive flags 1 % of them, but never more than balanced (ADR 004).
+    """balanced = best F1, or the highest threshold within .003 of it; strict flags 5 % of the safe rows, or twice as
+    many as balanced if that is more; permissive flags 1 % of them, but never more than balanced (ADR 004).
 
     Each lies half-way between two of the probabilities, so that no rounding decides; where even the highest ones are
     too often safe, permissive lies above them. DataError without rows of both classes.
