@@ -364,7 +364,10 @@ def test_two_builds_do_not_write_to_the_same_folder(world, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out"]
 
 
-@pytest.mark.parametrize(("ending", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow)],
+)
 def test_the_processes_of_a_build_end_with_it(world, tmp_path, ending, code):
     command = ["data", "build", world.config, "--root", world.root, "--out", tmp_path / "out", "--jobs", "2"]
     with subprocess.Popen([sys.executable, "-m", "guard", *map(str, command)]) as process:
