@@ -24,7 +24,8 @@ LENGTHS = (8, 48, 160, 640)  # words of a text
 BATCHES = (1, 8, 32)  # texts of a call
 TYPICAL = 48  # words of the texts that the suggestion is for
 ENOUGH = 0.95  # of the most texts a second: a larger batch for the rest is not worth its latency
-LEAST_CALLS = 5  # of each measurement, however long they take
+LEAST_CALLS = 3  # of each measurement, however long they take
+LONGEST_CALL_S = 2.0  # of a call: what would take longer is left out, or a few large batches would take minutes
 _WORDS = (
     "the garden tomatoes after heavy rain water a train leaves at noon for the coast and we pack bread maps an old "
     "umbrella then walk along the river until dusk while neighbours paint their fence green on Sunday mornings"
@@ -50,6 +51,16 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A combination that was not measured: by the others, a call would take `expected_s`."""
+
+    threads: int
+    words: int
+    batch: int
+    expected_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """Threads and texts of a call with which texts of `words` words are judged fastest, and what a call takes then."""
 
@@ -69,6 +80,7 @@ class Bench:
     start_s: float
     peak_mb: float | None
     speeds: tuple[Speed, ...]
+    left_out: tuple[LeftOut, ...]
     suggestion: Suggestion
 
 
@@ -79,25 +91,34 @@ def bench(
     seconds: float = 1.0,
     lengths: Sequence[int] = LENGTHS,
     batches: Sequence[int] = BATCHES,
-    done: Callable[[], None] = lambda: None,
+    longest_call_s: float = LONGEST_CALL_S,
+    done: Callable[[Speed | LeftOut], None] = lambda _: None,
 ) -> Bench:
     """Measures a bundle (None: the shipped guard; `fake`: no model), each combination for about `seconds`.
 
-    done: called after each combination. Raises ConfigError for numbers below 1, BundleError or PolicyError as opening
-    the bundle does, EngineError if a new process cannot judge a text.
+    longest_call_s: combinations of which a call would take longer are left out, but for the first of each number of
+    threads. done: called after each combination with what came of it. Raises ConfigError for numbers below 1,
+    BundleError or PolicyError as opening the bundle does, EngineError if a new process cannot judge a text.
     """
     for name, numbers in (("threads", threads), ("lengths", lengths), ("batches", batches)):
         if not numbers or min(numbers) < 1:
             raise ConfigError(f"{name} must be one or more numbers >= 1 (got {', '.join(map(str, numbers)) or 'none'})")
-    speeds = []
+    speeds: list[Speed] = []
+    left_out: list[LeftOut] = []
     for count in threads:
         with open_moderator(model, policy, threads=count) as moderator:
             info = moderator.info
             moderator.engine.warm()
             for words, batch in itertools.product(lengths, batches):
-                speeds.append(_speed(moderator, count, words, batch, seconds))
-                done()
-    return Bench(info.model, info.kind, _start(model, policy), _peak_mb(), tuple(speeds), suggestion(speeds))
+                expected_s = _expected_s(words * batch, [each for each in speeds if each.threads == count])
+                if expected_s > longest_call_s:
+                    left_out.append(LeftOut(count, words, batch, expected_s))
+                    done(left_out[-1])
+                else:
+                    speeds.append(_speed(moderator, count, words, batch, seconds))
+                    done(speeds[-1])
+    start_s = _start(model, policy)
+    return Bench(info.model, info.kind, start_s, _peak_mb(), tuple(speeds), tuple(left_out), suggestion(speeds))
 
 
 def suggestion(speeds: Sequence[Speed]) -> Suggestion:
@@ -109,6 +130,11 @@ def suggestion(speeds: Sequence[Speed]) -> Suggestion:
     close = [each for each in typical if each.threads == best.threads and each.texts_per_s >= ENOUGH * best.texts_per_s]
     chosen = min(close, key=lambda each: each.batch)
     return Suggestion(chosen.threads, chosen.batch, words, chosen.texts_per_s, chosen.p99_ms)
+
+
+def _expected_s(words: int, speeds: Sequence[Speed]) -> float:
+    """Seconds of a call with so many words in all, at the rate of the best of these speeds; 0 without any."""
+    return min((each.p50_ms / 1e3 * words / (each.words * each.batch) for each in speeds), default=0.0)
 
 
 def _texts(words: int) -> Iterator[Conversation]:

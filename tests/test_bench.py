@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from guard.bench import Speed, bench, suggestion
+from guard.bench import LeftOut, Speed, bench, suggestion
 from guard.cli import main
 from guard.errors import BundleError, ConfigError
 
@@ -16,13 +18,13 @@ def speed(threads: int, words: int, batch: int, texts_per_s: float) -> Speed:
 
 
 def test_every_combination_is_measured() -> None:
-    done: list[None] = []
-    found = bench("fake", None, [1, 2], seconds=0, lengths=[8, 48], batches=[1, 8], done=lambda: done.append(None))
+    done: list[Speed | LeftOut] = []
+    found = bench("fake", None, [1, 2], seconds=0, lengths=[8, 48], batches=[1, 8], longest_call_s=60, done=done.append)
     cells = [(each.threads, each.words, each.batch) for each in found.speeds]
     assert cells == [(threads, words, batch) for threads in (1, 2) for words in (8, 48) for batch in (1, 8)]
-    assert len(done) == len(cells)
+    assert (tuple(done), found.left_out) == (found.speeds, ())
     for each in found.speeds:
-        assert each.calls >= 5
+        assert each.calls >= 3
         assert 0 < each.p50_ms <= each.p99_ms
         assert each.texts_per_s > 0
         assert each.tokens_per_s == pytest.approx(each.texts_per_s * each.tokens)
@@ -30,6 +32,17 @@ def test_every_combination_is_measured() -> None:
     assert short < long
     assert found.start_s > 0
     assert found.kind == "fake"
+
+
+def test_a_combination_is_left_out_where_a_call_would_take_long() -> None:
+    done: list[Speed | LeftOut] = []
+    found = bench("fake", None, [1, 2], 0, [8, 48], [1, 1_000_000], longest_call_s=2.0, done=done.append)
+    measured = [(each.threads, each.words, each.batch) for each in found.speeds]
+    left_out = [(each.threads, each.words, each.batch) for each in found.left_out]
+    assert measured == [(threads, words, 1) for threads in (1, 2) for words in (8, 48)]
+    assert left_out == [(threads, words, 1_000_000) for threads in (1, 2) for words in (8, 48)]
+    assert all(each.expected_s > 2 for each in found.left_out)
+    assert len(done) == 8
 
 
 def test_the_suggestion_is_the_smallest_batch_that_is_fast_enough() -> None:
@@ -53,8 +66,21 @@ def test_the_command_prints_what_it_measured(capsys: pytest.CaptureFixture[str])
         main(["bench", "--model", "fake", "--threads", "1", "--seconds", "0", "--json"])
     assert ended.value.code == 0
     report = json.loads(capsys.readouterr().out)
-    assert len(report["speeds"]) == 12
+    assert len(report["speeds"]) + len(report["left_out"]) == 12
     assert report["suggestion"]["threads"] == 1
+
+
+def test_the_command_prints_each_row_once_it_is_measured() -> None:
+    command = [sys.executable, "-m", "guard", "bench", "--model", "fake", "--threads", "1", "--seconds", "0.3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("made-up texts of 8, 48, 160 and 640 words, 1, 8 and 32 a call")
+            assert process.stdout.readline().split()[:4] == ["threads", "words", "tokens", "batch"]
+            assert process.stdout.readline().split()[:2] == ["1", "8"]
+            assert process.poll() is None  # eleven more are to be measured
+        finally:
+            process.kill()
 
 
 def test_a_bundle_that_is_not_there_is_named() -> None:

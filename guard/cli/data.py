@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +67,7 @@ def build(
     from guard.report.progress import progress_bar
 
     need("datasets", "data").disable_progress_bars()
-    with progress_bar("sources") as bar:
+    with _ended_in_order(), progress_bar("sources") as bar:
         manifest = build_data(
             config,
             root,
@@ -81,6 +85,16 @@ def build(
     _show_build(manifest)
     more = f"; see {out / 'card.html'}" if report else ""
     typer.echo(f"wrote {out} (data digest {manifest['data_digest'][:12]}){more}")
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM unwinds the block, so that the processes of the build and its unfinished files go before its lock."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show_build(manifest: dict[str, Any]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import pytest_asyncio
 
+from guard import AsyncGuardClient, GuardClient
 from tests.fixtures import upstream as upstreams
 from tests.fixtures.served import Process, started
 from tests.fixtures.upstream import Upstream
@@ -29,3 +31,16 @@ def upstream(running: Upstream) -> Upstream:
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with started(tmp_path_factory.mktemp("serve") / "stderr") as process:
         yield process
+
+
+@pytest.fixture(scope="module")
+def down() -> Iterator[GuardClient]:
+    """A client of a guard that is down. It tries calls again, which takes half a second, until its budget is spent."""
+    with GuardClient("127.0.0.1:9", timeout_s=5) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def down_async() -> AsyncIterator[AsyncGuardClient]:
+    async with AsyncGuardClient("127.0.0.1:9", timeout_s=5) as client:
+        yield client

@@ -357,12 +357,14 @@ async def test_a_guard_that_refuses_the_proxys_key_is_no_matter_of_the_caller(
 
 @pytest.mark.parametrize("release", ["hold", "observe"])
 @pytest.mark.parametrize("on_error", ["raise", "block", "allow"])
-async def test_what_an_error_of_the_guard_means(upstream: Upstream, release: Release, on_error: OnError) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_an_error_of_the_guard_means(
+    upstream: Upstream, down_async: AsyncGuardClient, release: Release, on_error: OnError
+) -> None:
     options = ChatOptions(stream=StreamOptions(release), on_error=on_error)
     shown = SENTENCE if release == "hold" else WRITES["breaks"]["content"]
     async with (
-        AsyncGuardClient("127.0.0.1:9", timeout_s=5) as gone,
-        proxied(upstream, options, guard=gone) as down,
+        proxied(upstream, options, guard=down_async) as down,
         proxied(upstream, options, BrokenEngine()) as fails,
     ):
         if on_error == "raise":

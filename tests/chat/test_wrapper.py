@@ -153,11 +153,14 @@ async def test_a_service_behind_both(upstream: Upstream, process: Process) -> No
 
 @pytest.mark.parametrize("release", ["hold", "observe"])
 @pytest.mark.parametrize("on_error", ["raise", "block", "allow", None])
-async def test_while_the_guard_is_down(upstream: Upstream, release: Release, on_error: OnError | None) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_while_the_guard_is_down(
+    upstream: Upstream, down: GuardClient, down_async: AsyncGuardClient, release: Release, on_error: OnError | None
+) -> None:
     options = ChatOptions(stream=StreamOptions(release), on_error=on_error)
     rule = on_error or {"hold": "raise", "observe": "allow"}[release]
     expected = {"block": options.unjudged, "allow": SAFE}.get(rule)
-    with GuardClient("127.0.0.1:9", timeout_s=5) as guard, wrapped(upstream, guard, options) as client:
+    with wrapped(upstream, down, options) as client:
         if rule == "raise":
             for stream in (False, True):
                 with pytest.raises(ServiceError, match="cannot be reached"):
@@ -168,7 +171,7 @@ async def test_while_the_guard_is_down(upstream: Upstream, release: Release, on_
             chunks = list(client.chat.completions.create(model="safe", messages=HELLO, stream=True))
             assert completion.choices[0].message.content == text(chunks) == expected
             assert bool(client.fail_open.counts["prompt", "ServiceError"]) is (rule == "allow")
-    async with AsyncGuardClient("127.0.0.1:9", timeout_s=5) as gone, wrapped_async(upstream, gone, options) as made:
+    async with wrapped_async(upstream, down_async, options) as made:
         if rule == "raise":
             with pytest.raises(ServiceError, match="cannot be reached"):
                 await made.chat.completions.create(model="safe", messages=HELLO)

@@ -26,9 +26,10 @@ from guard.serve.config import Given, settings
 from guard.serve.core.disclosure import disclosed
 from guard.serve.core.keys import new_key
 from guard.stream import StreamOptions
+from guard.v1 import moderation_pb2 as pb
 from guard.verdict import Coverage
 from tests.fixtures import http2
-from tests.fixtures.served import serve
+from tests.fixtures.served import HeldEngine, serve
 from tests.serve.test_monitor import Scripted
 
 HELLO = Conversation.of("hello")
@@ -244,6 +245,37 @@ async def test_answers_that_nobody_reads_are_bounded(tmp_path: Path) -> None:
                     assert (await itself.moderate(HELLO)).outcome is Outcome.SAFE
                     break
                 await asyncio.sleep(0.01)
+
+
+async def test_what_a_stream_sends_and_the_server_does_not_read_is_bounded() -> None:
+    """A stream's window would otherwise grow with its sender's rate, to megabytes that lie in the server."""
+    engine, streams, sent = HeldEngine(), 4, 0
+    text = pb.StreamModerateRequest(text="This sentence is long enough to be judged. " * 380)
+    async with serve(engine) as served, grpc.aio.insecure_channel(served.running.address) as channel:
+        method = channel.stream_stream(
+            "/guard.v1.ModerationService/StreamModerate",
+            request_serializer=pb.StreamModerateRequest.SerializeToString,
+            response_deserializer=pb.StreamModerateResponse.FromString,
+        )
+
+        async def write() -> None:
+            nonlocal sent
+            call = method()
+            await call.write(pb.StreamModerateRequest(start=pb.StreamStart()))
+            while True:
+                await call.write(text)
+                sent += text.ByteSize()
+
+        writing = [asyncio.create_task(write()) for _ in range(streams)]
+        before = -1
+        while sent > before:
+            before = sent
+            await asyncio.sleep(0.5)
+        for task in writing:
+            task.cancel()
+        await asyncio.gather(*writing, return_exceptions=True)
+        engine.gate.set()
+    assert 0 < sent <= streams * (256 << 10)
 
 
 def answers_until_refused(raw: socket.socket, key: bytes) -> int:

@@ -14,11 +14,15 @@ import importlib.metadata
 import json
 import multiprocessing
 import os
+import signal
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +39,7 @@ from guard.data.sources.topics import Topics
 from guard.digest import file_digest
 from guard.errors import ConfigError, DataError, GuardError, need
 from guard.jobs.ledger import Ledger, open_ledger
+from guard.jobs.lock import locked
 from guard.policy import Policy
 from guard.policy.crosswalk import Crosswalk
 
@@ -81,37 +86,38 @@ def build(
     root: the folder that holds `raw/` and the fingerprints; None if the data are all the user's own. against: files of
     held-out texts beside those of the configuration. finalize: called with the finished folder before
     it appears, to add files to it (see `guard.data.dataset.reports`). Raises ConfigError for a bad configuration or a
-    licence that is not allowed; DataError for a missing or broken file, and for a source whose counts differ from its
-    description unless `allow_count_mismatch`.
+    licence that is not allowed; DataError for a missing or broken file, for a source whose counts differ from its
+    description unless `allow_count_mismatch`, and where another build writes to `out`.
     """
     need("datasets", "data")
     settings = config.load(config_path)
-    _check_target(out)
-    policy = policies.load(settings.policy)
-    mix.check_category_caps(settings.mixing, policy.codes)
-    tasks = _tasks(settings, config_path, policy, root or Path())
-    if root is None:
-        root = _no_root(settings, tasks, config_path)
-    _check_licences(tasks, allow_noncommercial)
-    test_sets = [*(config_path.parent / path for path in settings.against), *against]
-    context = _Context(
-        settings,
-        policy,
-        _load_fingerprints(settings, root),
-        _fingerprint_files(test_sets),
-        _topics(tasks, config.taxonomy_folder(settings, config_path)),
-    )
     out.parent.mkdir(parents=True, exist_ok=True)
-    parts = out.with_name(f".{out.name}.parts")
-    with open_ledger(parts, _input_digests(context, tasks, root, test_sets), discard=True) as ledger:
-        try:
-            _ingest_all(context, tasks, ledger, jobs, progress)
-            result = _assemble(context, tasks, ledger, out, allow_count_mismatch, finalize)
-        except GuardError:
-            ledger.remove()  # the input is at fault, and will differ next time
-            raise
-        ledger.remove()
-    return result
+    with locked(out):
+        _check_target(out)
+        policy = policies.load(settings.policy)
+        mix.check_category_caps(settings.mixing, policy.codes)
+        tasks = _tasks(settings, config_path, policy, root or Path())
+        if root is None:
+            root = _no_root(settings, tasks, config_path)
+        _check_licences(tasks, allow_noncommercial)
+        test_sets = [*(config_path.parent / path for path in settings.against), *against]
+        context = _Context(
+            settings,
+            policy,
+            _load_fingerprints(settings, root),
+            _fingerprint_files(test_sets),
+            _topics(tasks, config.taxonomy_folder(settings, config_path)),
+        )
+        parts = out.with_name(f".{out.name}.parts")
+        with open_ledger(parts, _input_digests(context, tasks, root, test_sets), discard=True) as ledger:
+            try:
+                _ingest_all(context, tasks, ledger, jobs, progress)
+                result = _assemble(context, tasks, ledger, out, allow_count_mismatch, finalize)
+            except GuardError:
+                ledger.remove()  # the input is at fault, and will differ next time
+                raise
+            ledger.remove()
+        return result
 
 
 def _check_target(out: Path) -> None:
@@ -200,12 +206,14 @@ def _ingest_all(context: _Context, tasks: Sequence[Task], ledger: Ledger, jobs: 
     # The largest first, so that no process is left alone with one at the end.
     pending.sort(key=lambda number: -_size(tasks[number]))
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(pending)), spawn, initializer=_start, initargs=(context,)) as pool:
+    theirs, ours = spawn.Pipe(duplex=False)
+    workers = min(jobs, len(pending))
+    with theirs, ours, ProcessPoolExecutor(workers, spawn, initializer=_start, initargs=(context, theirs)) as pool:
         try:
             for name in pool.map(_ingest_in_process, [(tasks[number], ledger, number) for number in pending]):
                 progress(name, len(pending))
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            ours.close()  # or the pool would wait for what its processes are at
             raise
 
 
@@ -216,8 +224,18 @@ def _size(task: Task) -> int:
 _process_context: list[_Context] = []  # of a worker process; holds one
 
 
-def _start(context: _Context) -> None:
+def _start(context: _Context, parent: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the parent as well, which ends this process
     _process_context.append(context)
+    threading.Thread(target=_end_after, args=(parent,), name="guard-parent", daemon=True).start()
+
+
+def _end_after(parent: Connection) -> None:
+    """Ends the process when its parent closes the pipe or has died in any way: what it still wrote would lie in the way
+    of the next build."""
+    with suppress(EOFError, OSError):
+        parent.recv_bytes()
+    os._exit(1)
 
 
 def _ingest_in_process(work: tuple[Task, Ledger, int]) -> str:

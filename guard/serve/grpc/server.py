@@ -115,6 +115,9 @@ def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
         ("grpc.max_allowed_incoming_connections", settings.connections),
         # Calls that were reset count until they have ended here as well, so that resets do not get around the bound.
         ("grpc.max_concurrent_streams", settings.streams),
+        # A stream that is not read may send 64 KiB. With probing, its window would grow with what the network carries,
+        # to megabytes that lie in this process. A message that is read gets the window that it needs.
+        ("grpc.http2.bdp_probe", 0),
         # Calls that Python has not yet seen. gRPC's defaults (1000, 3000) reject a burst with a bare CANCELLED, which
         # says nothing; within these bounds the service answers RESOURCE_EXHAUSTED.
         ("grpc.server.max_pending_requests", 8192),

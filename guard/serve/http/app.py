@@ -195,6 +195,8 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
     finally:
         for task in (working, gone):
             task.cancel()
+        # Nobody else looks at how they end, of which asyncio would complain in the log.
+        await asyncio.gather(working, gone, return_exceptions=True)
 
 
 async def _wrong_method(request: Request, problem: Any) -> Response:

@@ -1,14 +1,22 @@
 """The whole build over a small made-up data set."""
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter, defaultdict
 
+import psutil
 import pytest
 
 from guard.data.build.build import build
 from guard.data.dataset.examples import load_examples
 from guard.data.dataset.reports import write_reports
 from guard.errors import ConfigError, DataError
+from guard.jobs.lock import locked
 
 
 def stored(out):
@@ -342,3 +350,38 @@ def test_a_build_without_rows_says_where_they_went_and_one_of_pairs_alone_is_bui
     assert not (tmp_path / "pairs" / "confounds.json").exists()
     assert (tmp_path / "pairs" / "card.html").is_file()
     assert sum(len(rows) for name, rows in stored(tmp_path / "pairs").items() if name.startswith("pairs")) == 1
+
+
+def test_two_builds_do_not_write_to_the_same_folder(world, tmp_path):
+    out = tmp_path / "out"
+
+    def at_the_end(folder):
+        with pytest.raises(DataError, match=f"{re.escape(str(out))}: in use by process {os.getpid()} "):
+            build(world.config, tmp_path / "nowhere", out)  # before it reads anything
+
+    build(world.config, world.root, out, finalize=at_the_end)
+    assert (out / "manifest.json").is_file()
+    assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow)],
+)
+def test_the_processes_of_a_build_end_with_it(world, tmp_path, ending, code):
+    command = ["data", "build", world.config, "--root", world.root, "--out", tmp_path / "out", "--jobs", "2"]
+    with subprocess.Popen([sys.executable, "-m", "guard", *map(str, command)]) as process:
+        children = []
+        while len(children) < 3:  # multiprocessing has one of its own
+            assert process.poll() is None
+            children = psutil.Process(process.pid).children()
+            time.sleep(0.01)
+        process.send_signal(ending)
+        assert process.wait() == code
+    _, alive = psutil.wait_procs(children, timeout=30)
+    for child in alive:
+        child.kill()
+    assert alive == []
+    assert not (tmp_path / "out").exists()
+    with locked(tmp_path / "out"):
+        pass

@@ -95,9 +95,9 @@ def test_a_cap_keeps_that_many_and_a_higher_one_keeps_them_too(given_rows, cap):
         done, _ = selected(given_rows, sources=(SourceUse("one", cap=cap), SourceUse("two")))
         return [row for row, reason, _ in done if not reason and row.source == "one"]
 
-    without = kept(None)
-    assert len(kept(cap)) == min(cap, len(without))
-    assert all(row in kept(cap + 1) for row in kept(cap))
+    without, fewer, more = map(kept, (None, cap, cap + 1))
+    assert len(fewer) == min(cap, len(without))
+    assert all(row in more for row in fewer)
 
 
 def test_the_first_of_equal_rows_wins():
