@@ -25,7 +25,7 @@ def evaluate(
         typer.Argument(
             metavar="SET...",
             help="A public benchmark (xstest, toxicchat, beavertails, wildguardtest_prompt …; an unknown name lists "
-            "them all), a FILE, or data:FOLDER:SPLIT.",
+            "them all), a FILE, or data:FOLDER:SPLIT (or SPLIT/en for one language).",
         ),
     ],
     root: Annotated[

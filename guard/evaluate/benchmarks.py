@@ -37,17 +37,19 @@ _DATA = "data:"
 
 
 def load(name: str, root: Path | None, policy: Policy, columns: user_files.Mapping | None = None) -> Suite:
-    """The set `name`: a benchmark under `root`, a user's file (read by `columns`), or `data:FOLDER:SPLIT`.
+    """The set `name`: a benchmark under `root`, a user's file (read by `columns`), or `data:FOLDER:SPLIT`, of which
+    `SPLIT/en,de` are the rows of these languages.
 
     Raises InvalidInput for any other name, DataError for a missing or broken file.
     """
     if name in BENCHMARKS:
         return _benchmark(name, root, policy)
     if name.startswith(_DATA):
-        folder, _, split = name.removeprefix(_DATA).rpartition(":")
-        if not folder or not split:
+        folder, _, part = name.removeprefix(_DATA).rpartition(":")
+        if not folder or not part:
             raise InvalidInput(f"{name}: a split of built data is written data:FOLDER:SPLIT, like data:out/en:dev")
-        return _split(name, Path(folder), split, policy)
+        split, _, languages = part.partition("/")
+        return _split(name, Path(folder), split, languages, policy)
     if formats.is_known(Path(name)):
         return _user_file(Path(name), policy, columns)
     raise InvalidInput(
@@ -205,10 +207,10 @@ def _truth(example: Example, policy: Policy) -> dict[str, bool]:
     return {code: code in codes for code in policy.codes if code in codes or code not in example.undecided}
 
 
-def _split(name: str, folder: Path, split: str, policy: Policy) -> Suite:
-    from guard.data.dataset.examples import load_examples
+def _split(name: str, folder: Path, split: str, languages: str, policy: Policy) -> Suite:
+    from guard.data.dataset.examples import load_examples, of_languages
 
-    examples = load_examples(folder, split)
+    examples = of_languages(load_examples(folder, split), list(filter(None, languages.split(","))), name)
     if not examples:
         raise DataError(f"{name}: has no rows; choose another split")
     codes = {code for example in examples for code in example.categories or ()}
@@ -222,7 +224,8 @@ def _split(name: str, folder: Path, split: str, policy: Policy) -> Suite:
         for example in examples
     )
     digest = hashlib.sha256("\n".join(example.id for example in examples).encode()).hexdigest()
-    return Suite(name, f"{folder.name}, split {split}", "", "", digest, cases)
+    title = f"{folder.name}, split {split}" + f" ({languages})" * bool(languages)
+    return Suite(name, title, "", "", digest, cases)
 
 
 def data_folders(names: Collection[str]) -> Iterator[Path]:
