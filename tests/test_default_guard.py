@@ -152,7 +152,9 @@ def test_the_bundle_is_whole_and_small() -> None:
     bundle = open_bundle()
     assert bundle.policy.digest == policy.load("mlcommons").digest
     assert sum(path.stat().st_size for path in bundle.root.iterdir()) <= 50_000_000
-    assert bundle.manifest.parity["torch_vs_onnx"] <= 1e-3
+    parity = bundle.manifest.parity
+    assert parity["torch_vs_onnx"] <= max(1e-2, 2 * parity["nudged"])
+    assert parity["alone_vs_batch"] <= 1e-6
     card = (bundle.root / "README.md").read_text(encoding="utf-8")
     for word in ("all-MiniLM", "WildGuard", "Aegis", "English", bundle.manifest.model[:12]):
         assert word in card, word

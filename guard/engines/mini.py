@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 CORE_BATCH_TOKENS = 512
 MAX_BATCH_TOKENS = 2048  # on any number of cores: larger batches only delay the first answer
 VECTOR_BYTES = 16 << 20  # of category vectors and their words: some 8,000 categories
+STRANGE = 6  # categories of policies that a guard was not trained for
 LANGUAGES = ("en",)  # of guards that do not state theirs: all that began from an English encoder
 INPUTS = {"input_ids", "attention_mask", "token_type_ids", "categories"}
 OUTPUTS = ["vector", "logits", "refusal"]
@@ -68,7 +69,7 @@ class MiniEngine(MiniRenderer):
         super().__init__(bundle, threads)
         graph = bundle.path("model.onnx")
         self._policy = bundle.policy
-        self._trained = len(set(_words(bundle.policy)))
+        self._own = frozenset(_words(bundle.policy))
         opened = session(str(graph), threads)
         self._session: onnxruntime.InferenceSession | None = opened
         self._vectors: PolicyCache[str, Floats] = PolicyCache(VECTOR_BYTES, lambda text, row: len(text) + row.nbytes)
@@ -92,6 +93,13 @@ class MiniEngine(MiniRenderer):
     def warm(self) -> None:
         self.score(self.tokenize(Conversation.of("hello"), self._policy).windows)
 
+    def _read(self, policy: Policy) -> float:
+        """How many categories a policy may have until each more is as much noise as evidence: as many as the bundle's
+        own, and fewer of others (STRANGE), whose log-odds are less sure."""
+        words = set(_words(policy))
+        strange = len(words - self._own) / len(words)
+        return len(self._own) - strange * max(0, len(self._own) - STRANGE)
+
     def close(self) -> None:
         self._session = None
         self._vectors.clear()
@@ -108,7 +116,7 @@ class MiniEngine(MiniRenderer):
                 chosen = [indices[position] for position in batch]
                 rows = [(windows[i].ids, windows[i].segments) for i in chosen]
                 logits, *refusals = (output.astype(np.float64) for output in self._run(rows, vectors, self._outputs))
-                verdicts = any_category(logits[:, different], self._trained)
+                verdicts = any_category(logits[:, different], self._read(policy))
                 for place, (index, either) in enumerate(zip(chosen, verdicts, strict=True)):
                     refusal = float(refusals[0][place]) if refusals else None
                     score = Score(float(either), tuple(map(float, logits[place])), refusal)
@@ -144,7 +152,7 @@ class MiniEngine(MiniRenderer):
         return results
 
 
-def any_category(logits: npt.NDArray[np.float64], trained: int) -> npt.NDArray[np.float64]:
+def any_category(logits: npt.NDArray[np.float64], trained: float) -> npt.NDArray[np.float64]:
     """[rows]: log-odds that a text violates any of the categories, from those of each [rows, categories].
 
     logsumexp, as in training. There it ran over `trained` categories, and each of n > trained others adds as much

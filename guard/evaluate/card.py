@@ -87,8 +87,8 @@ _KINDS = {
 _BASES = {
     "minilm": "minilm: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0, the Sentence-Transformers authors), itself "
     "from Microsoft's MiniLM (MIT)",
-    "mini": "mini: the guard that shipped with guard-service before it, itself from sentence-transformers/all-MiniLM-L6-v2 "
-    "(Apache-2.0, the Sentence-Transformers authors) and Microsoft's MiniLM (MIT)",
+    "mini": "mini: the guard that shipped with guard-service before it, itself from "
+    "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0, its authors) and Microsoft's MiniLM (MIT)",
     "multilingual-e5-small": "intfloat/multilingual-e5-small (MIT, the E5 authors), its vocabulary pruned",
 }
 

@@ -9,6 +9,7 @@ from guard.data.documents import machine, operations, papers
 from guard.data.sources.excerpts import LONGEST, LONGEST_AROUND, SHORTEST, beside, chosen, length_of
 from guard.data.sources.formats import Record
 from guard.data.sources.insertion import insert
+from guard.errors import DataError
 
 SAFE = 1000  # documents without a seed
 MESSAGES = {("unsafe", False): 300, ("safe", False): 200}  # seeds inside documents
@@ -42,7 +43,10 @@ def seed_documents(records: Iterable[Record]) -> Iterator[Record]:
             listed = record.mapping("value")["about"]
             questions = {form: [text for text in texts if "{" not in text] for form, texts in listed.items()}
         else:
+            record.mapping("value")  # an error names the first record that is no seeds
             seeds.append(record)
+    if "any" not in questions:
+        raise DataError("seed_documents: none of its files has wordings of questions about any text")
     rng = random.Random("seed documents")
     for number in range(SAFE):
         genre, text = _document(number, rng, LONGEST)
