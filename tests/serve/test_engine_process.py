@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -34,9 +35,13 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 
 
 def engines(process: Process) -> list[psutil.Process]:
-    """The processes that score for a server."""
-    children = psutil.Process(process.popen.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    """The processes that score for a server, without those that have just ended."""
+    found = []
+    for child in psutil.Process(process.popen.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie has no command line
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 async def gone(processes: list[psutil.Process]) -> None:
