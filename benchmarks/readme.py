@@ -31,6 +31,10 @@ def figure(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def bundle_mb() -> int:
+    return round(sum(path.stat().st_size for path in MANIFEST.parent.iterdir()) / 1e6)
+
+
 def evaluation() -> str:
     """The shipped guard on the splits of its data and on the public sets."""
     shipped = json.loads(MANIFEST.read_text(encoding="utf-8"))["model"]
@@ -188,7 +192,7 @@ def start() -> str:
                  str(cold["file"]["peak_rss_mb"])),
             ),
             "",
-            f"The environment takes {cold['environment_mb']} MB, the guard in it 46 MB.",
+            f"The environment takes {cold['environment_mb']} MB, the guard in it {bundle_mb()} MB.",
         ]
     )  # fmt: skip
 
