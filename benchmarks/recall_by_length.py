@@ -96,7 +96,7 @@ class Remembering:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._known: dict[object, Score | EngineError] = {}
-        self.info = engine.info
+        self.info, self.renderer = engine.info, engine.renderer
         self.tokenize, self.prepare, self.cost = engine.tokenize, engine.prepare, engine.cost
         self.warm, self.close = engine.warm, engine.close
 
