@@ -75,7 +75,7 @@ def test_it_names_the_category_whose_words_a_message_holds(held_out: list[Exampl
     pairs = zip(held_out, verdicts, strict=True)
     unsafe = [(example, verdict) for example, verdict in pairs if example.label == "unsafe"]
     named = [set(verdict.flagged) == example.categories for example, verdict in unsafe if verdict.flagged]
-    assert len(named) > 0.8 * len(unsafe)  # safe texts of later seeds are among what is made up
+    assert len(named) > 0.9 * len(unsafe)
     assert sum(named) > 0.95 * len(named)
 
 
