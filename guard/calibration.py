@@ -60,12 +60,17 @@ class TargetCalibration:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """One calibration for each target, because prompts and responses are scored on different scales."""
+    """One calibration for each target, because prompts and responses are scored on different scales.
+
+    unseen: what is added to the log-odds of categories that the guard was not trained for, about which it is timid:
+    fitted on rules that were kept out of its training (ADR 015).
+    """
 
     __pydantic_config__ = schema.STRICT
 
     prompt: TargetCalibration = TargetCalibration()
     response: TargetCalibration = TargetCalibration()
+    unseen: Annotated[float, Field(allow_inf_nan=False)] = 0.0
 
     def of(self, target: Target) -> TargetCalibration:
         return self.prompt if target is Target.PROMPT else self.response
