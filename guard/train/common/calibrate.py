@@ -141,11 +141,11 @@ def fit_unseen(
 ) -> tuple[Calibration, dict[str, Any]]:
     """`fitted` with the log-odds to add under policies that the guard was not trained for, and a report.
 
-    rows: texts under rules that no training row has; `most` of them, drawn at random, are scored. The shift moves the
-    threshold of best F1 on them to that of the mode `balanced` for prompts. It is none if that would make the guard
-    more timid, or with too few rows of a class.
+    rows: texts under rules that no training row has; `most` of them, drawn by their weights, are scored. The shift
+    moves the threshold of best F1 on them to that of the mode `balanced` for prompts. It is none if that would make the
+    guard more timid, or with too few rows of a class.
     """
-    chosen = random.Random(0).sample(list(rows), min(most, len(rows)))
+    chosen = random.Random(0).choices(rows, [example.weight for example, _ in rows], k=min(most, len(rows)))
     labels = np.array([example.label == "unsafe" for example, _ in chosen], dtype=bool)
     report: dict[str, Any] = {"unseen_rules": {"rows": len(labels), "unsafe": int(labels.sum())}}
     if min(labels.sum(), (~labels).sum()) < MIN_ROWS:

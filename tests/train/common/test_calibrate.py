@@ -242,9 +242,10 @@ def test_a_bold_guard_stays_as_it_is_about_unseen_rules():
 
 
 def test_too_few_rows_of_rules_change_nothing():
-    fitted, report = fit_unseen(Timid(), rules(unsafe=19), Calibration())
+    fitted, report = fit_unseen(Timid(), rules(unsafe=5), Calibration())
     assert fitted == Calibration()
-    assert report["unseen_rules"] == {"rows": 79, "unsafe": 19}
+    assert report["unseen_rules"]["rows"] == 65
+    assert report["unseen_rules"]["unsafe"] < 20
 
 
 def test_other_kinds_can_be_asked_for():
