@@ -136,6 +136,7 @@ def test_openrlhf():
     assert tensors["rewards"].tolist() == pytest.approx(told["rewards"])
     stepped = REWARD.step(prompt, HARM)
     assert (stepped["done"], stepped["rewards"]) == (True, pytest.approx(told["rewards"][0]))
+    assert set(stepped["extra_logs"]) == set(NAMES)
     for bad in ({}, {"query": "text"}, {"query": ["a", "b"], "prompts": ["a"]}):
         with pytest.raises(InvalidInput, match="`query`"):
             REWARD.get_reward(bad)
@@ -151,6 +152,9 @@ def test_verl():
     told = REWARD.verl("any", HARM, None, {"question": "Hi", "num_turns": 1}, router="ignored")
     assert told["score"] == HARMFUL == told["safe"]
     assert REWARD.verl("any", "Hello there!")["score"] > 0
+    unjudged = REWARD.verl("any", "Hi", None, {"question": [{"role": "nobody"}]})
+    assert unjudged == {"score": LOWEST, "safe": -CLIP, "not_refusal": 0, "helpful": 0}
+    assert unjudged.keys() == told.keys()  # verl joins the rewards of a batch by the keys of the first
 
 
 def test_nemo_gym():
