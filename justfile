@@ -19,6 +19,16 @@ test *args:
 slow:
     pytest -m slow
 
+# the examples of frameworks that the extra `dev` does not bring, in environments of their own under FOLDER
+clients FOLDER:
+    {{python}} -m venv {{FOLDER}}/frameworks
+    {{FOLDER}}/frameworks/bin/pip install -c constraints.txt . -r tests/examples/requirements.txt
+    {{python}} -m venv {{FOLDER}}/litellm
+    {{FOLDER}}/litellm/bin/pip install -r tests/examples/requirements-litellm.txt
+    {{python}} -m pip install --no-deps --target {{FOLDER}}/rl -r tests/examples/requirements-rl.txt
+    PYTHONPATH={{FOLDER}}/rl GUARD_CLIENTS_PYTHON={{FOLDER}}/frameworks/bin/python:{{FOLDER}}/litellm/bin/python \
+        pytest -m slow tests/examples
+
 # regenerate committed files that are made from others; tests fail when one is stale
 gen:
     {{python}} -m grpc_tools.protoc -I proto -I "$({{python}} -c 'from google.rpc import status_pb2 as s; print(s.__file__.removesuffix("google/rpc/status_pb2.py"))')" \
