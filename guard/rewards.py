@@ -187,8 +187,10 @@ def answer_of(query: str, prompt: str) -> tuple[str, str]:
 
 
 def _numbers(reward: Reward) -> dict[str, float]:
-    """The components, 0 where one does not apply: trainers join those of a batch by name, so that each needs all."""
-    return {name: value or 0.0 for name, value in reward.components.items()}
+    """The components, 0 where one does not apply, and `undecided`: trainers join those of a batch by name, so that each
+    needs all."""
+    known = {name: value or 0.0 for name, value in reward.components.items()}
+    return {**known, "undecided": float(reward.undecided)}
 
 
 def _output_text(response: Mapping[str, Any]) -> str:
