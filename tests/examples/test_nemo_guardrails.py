@@ -23,3 +23,11 @@ def test_prompts_and_replies_are_judged(
     texts = ("hello there", "it violates:S1 now")
     assert run("nemo_guardrails/chat.py", *texts, python=python, **variables) == [*shown, REFUSED, "blocked"]
     assert len(upstream.bodies) == 1
+
+
+def test_without_a_guard_nothing_is_answered(upstream: Upstream) -> None:
+    python = python_with("nemoguardrails", "langchain_openai")
+    variables = {"OPENAI_BASE_URL": upstream.url, "CHAT_MODEL": "safe", "GUARD_URL": "http://127.0.0.1:9"}
+    told = run("nemo_guardrails/chat.py", "hello there", python=python, **variables)
+    assert told == ["I'm sorry, an internal error has occurred.", "blocked"]
+    assert upstream.bodies == []
