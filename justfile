@@ -22,7 +22,7 @@ slow:
 # the examples of frameworks that the extra `dev` does not bring, in environments of their own under FOLDER
 clients FOLDER:
     {{python}} -m venv {{FOLDER}}/frameworks
-    {{FOLDER}}/frameworks/bin/pip install -c constraints.txt . -r tests/examples/requirements.txt
+    {{FOLDER}}/frameworks/bin/pip install . -r tests/examples/requirements.txt
     {{python}} -m venv {{FOLDER}}/litellm
     {{FOLDER}}/litellm/bin/pip install -r tests/examples/requirements-litellm.txt
     {{python}} -m pip install --no-deps --target {{FOLDER}}/rl -r tests/examples/requirements-rl.txt
