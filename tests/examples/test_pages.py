@@ -44,8 +44,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_code_is_that_of_an_example_that_the_page_names(page: Path) -> None:
     examples = [link.read_text() for link in links(page) if link.is_relative_to(EXAMPLES) and link.is_file()]
     languages = {language for language, _ in re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL)}
-    assert languages <= {"python", "yaml", "bash", "sh"}
-    for block in blocks(page, "python", "yaml", "bash"):
+    assert languages <= {"python", "yaml", "nginx", "bash", "sh"}
+    for block in blocks(page, "python", "yaml", "nginx", "bash"):
         held = any(f"\n{block}" in f"\n{example}" for example in examples)
         assert held, f"in no example that the page links to:\n{block}"
 
