@@ -26,8 +26,9 @@ clients FOLDER:
     {{python}} -m venv {{FOLDER}}/litellm
     {{FOLDER}}/litellm/bin/pip install -r tests/examples/requirements-litellm.txt
     {{python}} -m pip install --no-deps --target {{FOLDER}}/rl -r tests/examples/requirements-rl.txt
-    PYTHONPATH={{FOLDER}}/rl GUARD_CLIENTS_PYTHON={{FOLDER}}/frameworks/bin/python:{{FOLDER}}/litellm/bin/python \
-        pytest -m slow tests/examples
+    {{python}} -m pip install --target {{FOLDER}}/rl-needs aiohttp hydra-core orjson pylatexenc pyvers
+    GUARD_CLIENTS_PYTHON={{FOLDER}}/frameworks/bin/python:{{FOLDER}}/litellm/bin/python pytest -m slow tests/examples
+    PYTHONPATH={{FOLDER}}/rl:{{FOLDER}}/rl-needs pytest -m slow tests/examples/test_rl.py
 
 # regenerate committed files that are made from others; tests fail when one is stale
 gen:
