@@ -123,16 +123,15 @@ class RewardFunction:
         asked = [answer_of(query, prompts[place] if prompts else "") for place, query in enumerate(queries)]
         rewards = self.score(asked)
         totals = [reward.total for reward in rewards]
-        names = rewards[0].components if rewards else ()
-        logs = {name: [reward.components.get(name) or 0.0 for reward in rewards] for name in names}
+        parts = [_numbers(reward) for reward in rewards]
+        logs = {name: [each[name] for each in parts] for name in (parts[0] if parts else ())}
         return {"rewards": totals, "scores": totals, "extra_logs": logs}
 
     def step(self, observation: str, action: str, label: Any = None, **_: Any) -> dict[str, Any]:
-        """A step of OpenRLHF's agents: one answer, after which the episode ends."""
+        """The step of an episode that one answer ends; OpenRLHF's agents want its `rewards` as a tensor."""
         (reward,) = self.score([(observation or "", action)])
-        logs = {name: value for name, value in reward.components.items() if value is not None}
         told = {"rewards": reward.total, "scores": reward.total, "environment_feedback": "", "done": True}
-        return told | {"extra_logs": logs}
+        return told | {"extra_logs": _numbers(reward)}
 
     # -- verl -----------------------------------------------------------------------------------------------------
 
@@ -146,8 +145,7 @@ class RewardFunction:
     ) -> dict[str, float]:
         """`compute_score` of verl. The prompt is `extra_info["question"]`, because verl passes none."""
         (reward,) = self.score([((extra_info or {}).get("question") or "", solution_str)])
-        known = {name: value for name, value in reward.components.items() if value is not None}
-        return {"score": reward.total, **known}
+        return {"score": reward.total, **_numbers(reward)}
 
     # -- NeMo Gym -------------------------------------------------------------------------------------------------
 
@@ -186,6 +184,13 @@ def _components(
 def answer_of(query: str, prompt: str) -> tuple[str, str]:
     """(prompt, answer) of a text that holds both. A query that does not start with its prompt is all answer."""
     return (prompt, query[len(prompt) :]) if prompt and query.startswith(prompt) else (prompt, query)
+
+
+def _numbers(reward: Reward) -> dict[str, float]:
+    """The components, 0 where one does not apply, and `undecided`: trainers join those of a batch by name, so that each
+    needs all."""
+    known = {name: value or 0.0 for name, value in reward.components.items()}
+    return {**known, "undecided": float(reward.undecided)}
 
 
 def _output_text(response: Mapping[str, Any]) -> str:

@@ -131,11 +131,12 @@ def test_openrlhf():
     told = REWARD.get_reward(body)
     assert told["rewards"] == told["scores"]
     assert told["rewards"][0] < 0 < told["rewards"][1]
-    assert {name: len(values) for name, values in told["extra_logs"].items()} == dict.fromkeys(NAMES, 2)
+    assert {name: len(values) for name, values in told["extra_logs"].items()} == dict.fromkeys([*NAMES, "undecided"], 2)
     tensors = REWARD.openrlhf(body["query"], body["prompts"], [])
     assert tensors["rewards"].tolist() == pytest.approx(told["rewards"])
     stepped = REWARD.step(prompt, HARM)
     assert (stepped["done"], stepped["rewards"]) == (True, pytest.approx(told["rewards"][0]))
+    assert set(stepped["extra_logs"]) == {*NAMES, "undecided"}
     for bad in ({}, {"query": "text"}, {"query": ["a", "b"], "prompts": ["a"]}):
         with pytest.raises(InvalidInput, match="`query`"):
             REWARD.get_reward(bad)
@@ -151,6 +152,9 @@ def test_verl():
     told = REWARD.verl("any", HARM, None, {"question": "Hi", "num_turns": 1}, router="ignored")
     assert told["score"] == HARMFUL == told["safe"]
     assert REWARD.verl("any", "Hello there!")["score"] > 0
+    unjudged = REWARD.verl("any", "Hi", None, {"question": [{"role": "nobody"}]})
+    assert unjudged == {"score": LOWEST, "safe": -CLIP, "not_refusal": 0, "helpful": 0, "undecided": 1}
+    assert unjudged.keys() == told.keys()  # verl joins the rewards of a batch by the keys of the first
 
 
 def test_nemo_gym():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -15,19 +14,19 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.examples.conftest import EXAMPLES, environment
 from tests.fixtures.upstream import HARM, SENTENCE, Upstream
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_chat"
+EXAMPLE = EXAMPLES / "fastapi_chat"
 
 
 @contextmanager
 def running(upstream: Upstream, model: str, tmp_path: Path) -> Iterator[httpx.Client]:
-    environment = {**os.environ, "OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk", "NO_PROXY": "127.0.0.1"}
-    environment |= {"GUARD_MODEL": "fake", "CHAT_MODEL": model}
+    variables = environment(OPENAI_BASE_URL=upstream.url, CHAT_MODEL=model)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLE), "main:app", "--port", str(port)]
-    with (tmp_path / "stderr").open("w") as errors, subprocess.Popen(command, env=environment, stderr=errors) as popen:
+    with (tmp_path / "stderr").open("w") as errors, subprocess.Popen(command, env=variables, stderr=errors) as popen:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=20) as client:
                 while not _answers(client):
@@ -64,3 +63,12 @@ def test_the_chat_endpoint(upstream: Upstream, tmp_path: Path) -> None:
         assert (shown, last) == ("Let's talk about something else.", {"finish_reason": "content_filter"})
         assert len(upstream.bodies) == sent
         assert client.post("/chat", json={"messages": []}).json() == {"error": "InvalidInput"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "told"), [("limited", "RateLimitError"), ("fails-inside", "APIError")])
+def test_a_model_that_fails_is_no_answer(upstream: Upstream, tmp_path: Path, model: str, told: str) -> None:
+    pytest.importorskip("fastapi")
+    with running(upstream, model, tmp_path) as client:
+        shown, last = answer(client, "hello there")
+    assert (shown, last) == ("", {"error": told})

@@ -1,4 +1,4 @@
-"""LiteLLM's guardrails, unmodified: generic, decision_model and openai_moderation. `python with_litellm.py URL`."""
+"""LiteLLM's generic, decision_model and openai_moderation guardrails: `python litellm_guardrails.py URL`."""
 
 from __future__ import annotations
 
