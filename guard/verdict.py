@@ -24,7 +24,9 @@ class Outcome(enum.Enum):
 class Coverage:
     """How much was judged: tokens of the raw text, and all scored windows, those of views included.
 
-    `worst_start`/`worst_end` are the characters of the judged message where the worst window, or what it undoes, lies.
+    `worst_start`/`worst_end` are the characters of the judged message where the worst window, or what it undoes, lies;
+    `worst_view` is the place of its text among the views of the message (guard.views.view), None of the message as it
+    stands, and of a service, which does not say.
     """
 
     tokens_seen: int
@@ -32,6 +34,7 @@ class Coverage:
     windows: int
     worst_start: int
     worst_end: int
+    worst_view: int | None = None
 
     @property
     def complete(self) -> bool:

@@ -102,7 +102,7 @@ def _dropped_table(rows: Sequence[Dropped]) -> Table:
 
 
 def _echo_text(row: Sample, characters: int) -> None:
-    from guard.data.dataset.samples import printable
+    from guard.report.printable import printable
 
     typer.echo(f"{row.id}  {row.source}  {row.label}")
     for role, content in row.messages:
