@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from guard.cli import names
 from guard.report import tables
 
 app = typer.Typer(no_args_is_help=True)
@@ -28,7 +29,13 @@ def draw(
     rows: Annotated[int, typer.Option(min=1, help="Rows to label.")] = 200,
     columns: Annotated[str, typer.Option(metavar="ROLE=COLUMN,…", help="As of `guard filter`.")] = "",
     policy: Annotated[
-        str | None, typer.Option(help="The policy whose categories unsafe rows may be given.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="The policy whose categories unsafe rows may be given.",
+            autocompletion=names.policies,
+            show_default=False,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Another sample for another seed.")] = 0,
 ) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from guard.cli.options import PolicyOption
+
 
 def doctor(
     model: Annotated[
@@ -17,7 +19,7 @@ def doctor(
             help="A bundle, or a base or released guard: folder, .gguf file, hub name; default: the shipped guard."
         ),
     ] = None,
-    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: the model's own.")] = None,
+    policy: PolicyOption = None,
     weights: Annotated[
         bool, typer.Option("--weights/--no-weights", help="Load the weights and score sample texts.")
     ] = True,

@@ -6,13 +6,14 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guard.cli.options import ModelOption, ModeOption, PolicyOption, ServerOption
+
 if TYPE_CHECKING:
     from guard.bundle import Bundle
-    from guard.calibration import Mode
     from guard.evaluate.redteam.results import AttackTable
     from guard.evaluate.report import EvaluatedSuite
     from guard.evaluate.suite import Suite
@@ -32,25 +33,13 @@ def evaluate(
         Path | None,
         typer.Option(metavar="DIR", help="The folder of the benchmarks: their files, and hub/NAME."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the shipped guard.")
-    ] = None,
-    server: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A running `guard serve` to evaluate instead.")
-    ] = None,
-    policy: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Default: the bundle's or the server's own.")
-    ] = None,
+    model: ModelOption = None,
+    server: ServerOption = None,
+    policy: PolicyOption = None,
     columns: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A mapping file: the columns of FILE and the label values.")
     ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            metavar="strict|balanced|permissive",
-            help="The thresholds to use; default: balanced, or the server's own.",
-        ),
-    ] = None,
+    mode: ModeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="REPORT.json", help="Write the report to this file.")] = None,
     html: Annotated[
@@ -90,7 +79,7 @@ def evaluate(
     bundle = None if card is None else open_bundle(card)
     if card is not None and model is None and server is None:
         model = str(card)
-    with open_guard(model, server, policy, cast("Mode | None", mode)) as guard:
+    with open_guard(model, server, policy, mode) as guard:
         info = guard.info
         if bundle is not None and info.model != bundle.manifest.model:
             raise InvalidInput(f"--card {card}: must be the evaluated model (its digest differs)")

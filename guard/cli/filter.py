@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from guard.calibration import Mode
+from guard.cli.options import ExcludeOption, ModelOption, ModeOption, PolicyOption, ServerOption, ThresholdOption
 from guard.errors import ConfigError, InvalidInput
-from guard.filter.columns import JudgedColumns, Turns, parse_columns
-from guard.filter.job import SHARD_ROWS, Job, Keep
-from guard.filter.tally import Tally
-from guard.moderator import Guard
-from guard.report.progress import progress_bar
 
 if TYPE_CHECKING:
+    from guard.filter.columns import JudgedColumns
+    from guard.filter.job import Job
     from guard.filter.run import Page
+    from guard.filter.tally import Tally
+    from guard.mode import Mode
+    from guard.moderator import Guard
+
+Keep = Literal["safe", "unsafe", "all"]
+Turns = Literal["last", "all"]
 
 NOTHING_JUDGED = 3
 _SERVER_CALLS = 4
@@ -44,17 +47,10 @@ def filter_rows(
     ],
     keep: Annotated[Keep, typer.Option(help="Which rows go to OUT.")] = "safe",
     annotate: Annotated[bool, typer.Option("--annotate", help="Write all rows with their scores; drop none.")] = False,
-    threshold: Annotated[
-        float | None, typer.Option(help="UNSAFE from this p_unsafe on; default: the mode's.", show_default=False)
-    ] = None,
-    policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the model's own.")] = None,
-    exclude: Annotated[str, typer.Option(metavar="CODES", help="Categories to leave out, like S6,S13.")] = "",
-    mode: Annotated[
-        Mode | None,
-        typer.Option(
-            help="strict flags more, permissive less; default: balanced, or the server's.", show_default=False
-        ),
-    ] = None,
+    threshold: ThresholdOption = None,
+    policy: PolicyOption = None,
+    exclude: ExcludeOption = "",
+    mode: ModeOption = None,
     columns: Annotated[
         str,
         typer.Option(
@@ -68,8 +64,8 @@ def filter_rows(
     scored: Annotated[
         bool, typer.Option("--scored", help="INPUT has the scores of an earlier run: decide anew, score nothing.")
     ] = False,
-    model: Annotated[str | None, typer.Option(metavar="BUNDLE", help="A bundle; default: the shipped guard.")] = None,
-    server: Annotated[str | None, typer.Option(help="HOST:PORT of a running `guard serve` to use instead.")] = None,
+    model: ModelOption = None,
+    server: ServerOption = None,
     on: Annotated[
         Literal["local", "ray", "server"] | None,
         typer.Option(help="Where texts are scored: here, on a Ray cluster, or by --server.", show_default="local"),
@@ -89,7 +85,7 @@ def filter_rows(
     report: Annotated[
         bool | None, typer.Option(help="Write OUT.report.html; default: if matplotlib is installed.")
     ] = None,
-    shard_rows: Annotated[int, typer.Option(min=1, help="Rows that are committed together.")] = SHARD_ROWS,
+    shard_rows: Annotated[int, typer.Option(min=1, help="Rows that are committed together.")] = 5000,
     restart: Annotated[bool, typer.Option("--restart", help="Discard an unfinished run of OUT.")] = False,
 ) -> None:
     """Judge every row of INPUT and write the kept ones to OUT, with the columns guard_outcome, guard_p_unsafe,
@@ -101,7 +97,9 @@ def filter_rows(
     """
     if server is not None and model is not None:
         raise InvalidInput("--model and --server exclude each other: the server has its own model")
+    from guard.filter.job import Job
     from guard.filter.run import filter_rows as run
+    from guard.report.progress import progress_bar
 
     on = on or ("local" if server is None else "server")
     if (on == "server") != (server is not None):
@@ -168,6 +166,8 @@ def _page(guard: Guard) -> Page:
 
 
 def _columns(mapping: str, text_column: str | None, turns: Turns) -> JudgedColumns:
+    from guard.filter.columns import parse_columns
+
     if text_column is None:
         return parse_columns(mapping, turns)
     if mapping:

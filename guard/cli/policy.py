@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from guard.cli import policy_diff, policy_map
+from guard.cli import names, policy_diff, policy_map
 
 if TYPE_CHECKING:
     from guard.policy import Policy
@@ -43,7 +43,10 @@ def list_policies(
 
 @app.command("show")
 def show_policy(
-    policy: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped policy or a policy file.")],
+    policy: Annotated[
+        str,
+        typer.Argument(metavar="NAME|FILE", help="A shipped policy or a policy file.", autocompletion=names.policies),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print all fields and the digest as JSON.")] = False,
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print a policy file to edit.")] = False,
 ) -> None:

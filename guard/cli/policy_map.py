@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guard.cli import names
+
 if TYPE_CHECKING:
     from guard.data.dataset.relabel import Tally
     from guard.policy import Policy
@@ -21,9 +23,15 @@ _SAYS = {"mapped": "is", "either": "is one of", "outside": "outside", "unmapped"
 def map_policy(
     origin: Annotated[
         str,
-        typer.Argument(metavar="FROM", help="A policy (name or file), or the crosswalk of a data set's labels (name)."),
+        typer.Argument(
+            metavar="FROM",
+            help="A policy (name or file), or the crosswalk of a data set's labels (name).",
+            autocompletion=names.policies,
+        ),
     ],
-    target: Annotated[str, typer.Argument(metavar="TO", help="A policy (name or file).", show_default=False)],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="A policy (name or file).", autocompletion=names.policies)
+    ],
     labels: Annotated[
         list[str] | None, typer.Argument(metavar="CODES", help="Show only these codes.", show_default=False)
     ] = None,

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from guard.calibration import MODES, Mode
+from guard.cli import names
+from guard.cli.options import ModeOption, PolicyOption, ServerOption
 from guard.errors import ConfigError
 
 
@@ -33,10 +34,17 @@ def proxy(
             "cannot be judged, or `judge` them as any other. A --server has its own rule."
         ),
     ] = "incomplete",
-    model: Annotated[str | None, typer.Option(help="A bundle folder, or `fake`; default: the shipped guard.")] = None,
-    server: Annotated[str | None, typer.Option(help="A running `guard serve` (host:port) in place of a model.")] = None,
-    policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the bundle's own.")] = None,
-    mode: Annotated[str | None, typer.Option(help=f"The thresholds: {', '.join(MODES)}; default: balanced.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="A bundle folder, a guard's name, or `fake`; default: the shipped guard.",
+            autocompletion=names.bundles,
+        ),
+    ] = None,
+    server: ServerOption = None,
+    policy: PolicyOption = None,
+    mode: ModeOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model; default: one per core.")] = None,
     upstream_key: Annotated[
         str | None,
@@ -61,13 +69,10 @@ def proxy(
         need(module, "rest")
     from guard.chat.server import ProxySettings, run
 
-    if mode is not None and mode not in MODES:
-        raise ConfigError(f"--mode {mode[:40]!r} is unknown; allowed: {', '.join(MODES)}")
     if release not in RELEASES:
         raise ConfigError(f"--release {release[:40]!r} is unknown; allowed: {', '.join(RELEASES)}")
     if server is not None and (model is not None or threads is not None):
         raise ConfigError("a server has its own model and threads; give either --server, or --model and --threads")
-    chosen: Mode | None = mode
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     usual = ChatOptions()
     options = ChatOptions(
@@ -84,11 +89,11 @@ def proxy(
 
     async def remote(address: str) -> None:
         sent = policy if policy is None or policies.is_name(policy) else policies.load(policy)
-        async with AsyncGuardClient(address, policy=sent, mode=chosen) as client:
+        async with AsyncGuardClient(address, policy=sent, mode=mode) as client:
             await run(client, settings, announce)
 
     if server is not None:
         asyncio.run(remote(server))
     else:
-        with open_moderator(model, policy, chosen or "balanced", threads) as moderator:
+        with open_moderator(model, policy, mode or "balanced", threads) as moderator:
             asyncio.run(run(moderator, settings, announce))

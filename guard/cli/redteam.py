@@ -8,12 +8,14 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guard.cli import names
+from guard.cli.options import ModelOption, ModeOption, PolicyOption, ServerOption
+
 if TYPE_CHECKING:
-    from guard.calibration import Mode
     from guard.evaluate.redteam.attack_run import AttackRun, AttackSettings
     from guard.evaluate.redteam.attacks import Attack
     from guard.evaluate.redteam.sample import Sample
@@ -30,26 +32,17 @@ def redteam(
         ),
     ] = None,
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder of the benchmarks.")] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the shipped guard.")
-    ] = None,
-    server: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A running `guard serve` to attack instead.")
-    ] = None,
+    model: ModelOption = None,
+    server: ServerOption = None,
     versus: Annotated[
-        str | None, typer.Option(metavar="BUNDLE", help="A second guard, attacked in the same way.")
+        str | None,
+        typer.Option(metavar="BUNDLE", help="A second guard, attacked in the same way.", autocompletion=names.bundles),
     ] = None,
-    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: each guard's own.")] = None,
+    policy: PolicyOption = None,
     columns: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A mapping file: the columns and the label values.")
     ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            metavar="strict|balanced|permissive",
-            help="The mode to report beside the fixed FPR; default: balanced, or the server's own.",
-        ),
-    ] = None,
+    mode: ModeOption = None,
     attacks: Annotated[
         str,
         typer.Option(
@@ -89,7 +82,7 @@ def redteam(
     chosen = choose([word.strip() for word in attacks.split(",") if word.strip()])
     mapping = None if columns is None else load_mapping(columns)
     with ExitStack() as opened:
-        guards = [opened.enter_context(open_guard(model, server, policy, cast("Mode | None", mode)))]
+        guards = [opened.enter_context(open_guard(model, server, policy, mode))]
         if versus is not None:
             guards.append(opened.enter_context(open_guard(versus, None, policy, guards[0].info.mode)))
         suite = sample.seed_suite() if name is None else benchmarks.load(name, root, guards[0].info.policy, mapping)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guard.calibration import MODES
+from guard.cli import names
+from guard.cli.options import PolicyOption
 from guard.errors import ConfigError, need
+from guard.mode import MODES
 
 if TYPE_CHECKING:
     from guard.reward.scorer import Scorer
@@ -57,10 +59,20 @@ def serve(
     hardened: Annotated[
         bool, typer.Option("--hardened", help="Insist on API keys, and on TLS or this machine alone; no reflection.")
     ] = False,
-    model: Annotated[str | None, typer.Option(help="A bundle folder, or `fake`; default: the shipped guard.")] = None,
-    policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the bundle's own.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="A bundle folder, a guard's name, or `fake`; default: the shipped guard.",
+            autocompletion=names.bundles,
+        ),
+    ] = None,
+    policy: PolicyOption = None,
     mode: Annotated[
-        str | None, typer.Option(help=f"The default thresholds: {', '.join(MODES)}; by default balanced.")
+        str | None,
+        typer.Option(
+            metavar="|".join(MODES), help="The default thresholds; by default balanced.", autocompletion=names.modes
+        ),
     ] = None,
     reward: Annotated[
         list[str] | None,

@@ -41,11 +41,12 @@ def test_listings_end_well_without_a_reader() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_output_that_cannot_be_written_is_one_line_and_undecided() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_one_line_and_undecided(unbuffered: str) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [*GUARD, "check", "--model", "fake", "hello"]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*GUARD, "check", "--model", "fake", "hello"], stdout=full, stderr=subprocess.PIPE, text=True
-        )
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
     assert done.returncode == 3
     assert done.stderr == "guard: standard output: cannot be written: No space left on device\n"
 
