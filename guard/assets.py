@@ -59,7 +59,8 @@ def named_bundle(name: str) -> Path:
     for folder in bundle_folders():
         if (folder / name / "guard.json").is_file():
             return folder / name
+    there = ", ".join(bundle_names())
     raise AssetError(
-        f"no folder and no guard {name!r} (there are: {', '.join(bundle_names())}); give a bundle folder, or get it with "
+        f"no folder and no guard {name!r} (there are: {there}); give a bundle folder, or get the guard with "
         f"`guard fetch {name} --from URL_OR_FOLDER`"
     )

@@ -30,6 +30,8 @@ def bench(
     """Measure a guard on this machine by threads, length and batch: texts and tokens a second, latency, memory.
 
     By default it takes about a minute. Combinations of which a call would take longer than 2 s are left out.
+
+    Example: guard bench --threads 1
     """
     from guard.bench import BATCHES, LENGTHS
     from guard.bench import bench as measure

@@ -17,7 +17,7 @@ import typer
 
 from guard.cli import output
 from guard.cli.options import ExcludeOption, ModelOption, ModeOption, PolicyOption, ServerOption, ThresholdOption
-from guard.errors import ConfigError, GuardError, InvalidInput
+from guard.errors import GuardError, InvalidInput
 
 if TYPE_CHECKING:
     from guard.cli.verdict_lines import Line
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from guard.verdict import Verdict
 
 CHUNK = 256
+_ROWS, _OUTPUT = "Rows of a file", "Output"
+MOST_ERRORS = 20  # of broken rows that are told to people
 STDIN = "-"
 _SURROGATE = re.compile("[\ud800-\udfff]")  # legal in JSON, but cannot be printed
 
@@ -58,11 +60,17 @@ def check(
             metavar="ROWS",
             help="Rows with prompt and response, or messages: .jsonl, .csv, .tsv, .parquet; - is JSONL.",
             show_default=False,
+            rich_help_panel=_ROWS,
         ),
     ] = None,
     text_column: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="A column of bare texts to judge, with --file.", show_default=False),
+        typer.Option(
+            metavar="COLUMN",
+            help="A column of bare texts to judge, with --file.",
+            show_default=False,
+            rich_help_panel=_ROWS,
+        ),
     ] = None,
     policy: PolicyOption = None,
     exclude: ExcludeOption = "",
@@ -70,14 +78,22 @@ def check(
     threshold: ThresholdOption = None,
     model: ModelOption = None,
     server: ServerOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per row.", rich_help_panel=_OUTPUT)
+    ] = False,
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Show the text of the worst window, its view, and what the policy says of it."),
+        typer.Option(
+            "--explain",
+            help="Show the text of the worst window, its view, and what the policy says of it.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = False,
     fail_on: Annotated[
         Literal["unsafe"] | None,
-        typer.Option(help="Exit with 1 also if a row of --file is flagged.", show_default=False),
+        typer.Option(
+            help="Exit with 1 also if a row of --file is flagged.", show_default=False, rich_help_panel=_OUTPUT
+        ),
     ] = None,
 ) -> None:
     """Judge a text (exit 0 safe, 1 flagged) or every row of a file (exit 0 when all were answered).
@@ -92,8 +108,6 @@ def check(
         raise InvalidInput("--text-column names a column of --file")
     if server is not None and model is not None:
         raise InvalidInput("--model and --server exclude each other: the server has its own model")
-    if threshold is not None and not 0 < threshold < 1:
-        raise ConfigError(f"--threshold must be > 0 and < 1 (got {threshold:g})")
     if explain and as_json:
         raise InvalidInput("--explain is for people and --json for programs; give one of them")
     from guard.report.progress import progress_bar
@@ -236,8 +250,10 @@ class _People:
                 if verdict is not None:
                     show(verdict_lines(verdict, self._policy, self._info, self._uncalibrated(), on_terminal()))
         show(self._explanations)
-        for line in self._broken:
+        for line in self._broken[:MOST_ERRORS]:
             sys.stderr.write(f"guard: {line}\n")
+        if (more := len(self._broken) - MOST_ERRORS) > 0:
+            sys.stderr.write(f"guard: {more:,} more rows are broken; --json tells the error of each\n")
 
     def _uncalibrated(self) -> tuple[str, ...]:
         from guard.moderator import Moderator

@@ -25,7 +25,10 @@ def doctor(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")] = False,
 ) -> None:
-    """Check the installation and a model: template, tokens, roles, label mass. Exit code 1 if a check failed."""
+    """Check the installation and a model: template, tokens, roles, label mass. Exit code 1 if a check failed.
+
+    Example: guard doctor bundles/mine
+    """
     from guard.doctor import examine, failed
     from guard.report.tables import show, table
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from guard.mode import Mode
     from guard.moderator import Guard
 
+_ROWS, _OUTPUT, _RUN = "What is judged", "What is written", "How it runs"
 Keep = Literal["safe", "unsafe", "all"]
 Turns = Literal["last", "all"]
 
@@ -45,8 +46,10 @@ def filter_rows(
             show_default=False,
         ),
     ],
-    keep: Annotated[Keep, typer.Option(help="Which rows go to OUT.")] = "safe",
-    annotate: Annotated[bool, typer.Option("--annotate", help="Write all rows with their scores; drop none.")] = False,
+    keep: Annotated[Keep, typer.Option(help="Which rows go to OUT.", rich_help_panel=_OUTPUT)] = "safe",
+    annotate: Annotated[
+        bool, typer.Option("--annotate", help="Write all rows with their scores; drop none.", rich_help_panel=_OUTPUT)
+    ] = False,
     threshold: ThresholdOption = None,
     policy: PolicyOption = None,
     exclude: ExcludeOption = "",
@@ -57,43 +60,71 @@ def filter_rows(
             metavar="ROLE=COLUMN,…",
             help="Which columns are judged: text; messages; prompt, response; chosen, rejected. "
             "Default: messages, or prompt and response.",
+            rich_help_panel=_ROWS,
         ),
     ] = "",
-    text_column: Annotated[str | None, typer.Option(help="The same as --columns text=COLUMN.")] = None,
-    turns: Annotated[Turns, typer.Option(help="Judge the last message, or each after those before it.")] = "last",
+    text_column: Annotated[
+        str | None, typer.Option(help="The same as --columns text=COLUMN.", rich_help_panel=_ROWS)
+    ] = None,
+    turns: Annotated[
+        Turns, typer.Option(help="Judge the last message, or each after those before it.", rich_help_panel=_ROWS)
+    ] = "last",
     scored: Annotated[
-        bool, typer.Option("--scored", help="INPUT has the scores of an earlier run: decide anew, score nothing.")
+        bool,
+        typer.Option(
+            "--scored",
+            help="INPUT has the scores of an earlier run: decide anew, score nothing.",
+            rich_help_panel=_ROWS,
+        ),
     ] = False,
     model: ModelOption = None,
     server: ServerOption = None,
     on: Annotated[
         Literal["local", "ray", "server"] | None,
-        typer.Option(help="Where texts are scored: here, on a Ray cluster, or by --server.", show_default="local"),
+        typer.Option(
+            help="Where texts are scored: here, on a Ray cluster, or by --server.",
+            show_default="local",
+            rich_help_panel=_RUN,
+        ),
     ] = None,
     ray_address: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the Ray cluster; default: this machine's, or a new one.")
+        str | None,
+        typer.Option(help="HOST:PORT of the Ray cluster; default: this machine's, or a new one.", rich_help_panel=_RUN),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the scores of texts in FILE, for later runs.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the scores of texts in FILE, for later runs.", rich_help_panel=_RUN),
     ] = None,
     by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Compare the values of COLUMN in the report, not the files.")
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Compare the values of COLUMN in the report, not the files.", rich_help_panel=_OUTPUT
+        ),
     ] = None,
     quarantine: Annotated[
-        Path | None, typer.Option(help="For broken and undecided rows; default: OUT.quarantine.jsonl.")
+        Path | None,
+        typer.Option(help="For broken and undecided rows; default: OUT.quarantine.jsonl.", rich_help_panel=_OUTPUT),
     ] = None,
     report: Annotated[
-        bool | None, typer.Option(help="Write OUT.report.html; default: if matplotlib is installed.")
+        bool | None,
+        typer.Option(help="Write OUT.report.html; default: if matplotlib is installed.", rich_help_panel=_OUTPUT),
     ] = None,
-    shard_rows: Annotated[int, typer.Option(min=1, help="Rows that are committed together.")] = 5000,
-    restart: Annotated[bool, typer.Option("--restart", help="Discard an unfinished run of OUT.")] = False,
+    shard_rows: Annotated[
+        int, typer.Option(min=1, help="Rows that are committed together.", rich_help_panel=_RUN)
+    ] = 5000,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Discard an unfinished run of OUT.", rich_help_panel=_RUN)
+    ] = False,
 ) -> None:
-    """Judge every row of INPUT and write the kept ones to OUT, with the columns guard_outcome, guard_p_unsafe,
-    guard_flagged, guard_categories, guard_coverage, guard_model and guard_policy added. A killed run resumes when it is
-    started again.
+    """Judge every row of INPUT and write the kept ones to OUT. A killed run resumes when it is started again.
+
+    They get the columns guard_outcome, guard_p_unsafe, guard_flagged, guard_categories, guard_coverage, guard_model and
+    guard_policy.
 
     Every row is kept, dropped or quarantined; the counts are in OUT.report.json. Exit code 3 if there were rows and
     none could be judged.
+
+    Example: guard filter chats.jsonl kept.jsonl --mode strict
     """
     if server is not None and model is not None:
         raise InvalidInput("--model and --server exclude each other: the server has its own model")

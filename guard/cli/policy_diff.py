@@ -24,7 +24,10 @@ def diff(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compare policy A with policy B: categories by code, field by field. Exit code 1 if they differ."""
+    """Compare policy A with policy B: categories by code, field by field. Exit code 1 if they differ.
+
+    Example: guard policy diff mlcommons my.yaml
+    """
     from guard import policy
     from guard.policy import diff as policy_diff
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guard.cli import names
+from guard.cli import names, report_file
 from guard.cli.options import ModelOption, ModeOption, PolicyOption, ServerOption
 
 if TYPE_CHECKING:
@@ -66,9 +66,10 @@ def redteam(
 
     The threshold is the one that flags a fixed share (--fpr) of the unmodified safe texts. The effect of an attack on
     safe texts is reported as well: a guard that flags everything unusual is no better.
+
+    Example: guard redteam --attacks padding,leet
     """
     from guard.data.sources.user_files import load_mapping
-    from guard.errors import InvalidInput
     from guard.evaluate import benchmarks
     from guard.evaluate.redteam import report as reports
     from guard.evaluate.redteam import sample
@@ -76,8 +77,7 @@ def redteam(
     from guard.evaluate.redteam.attacks import choose
     from guard.serve.client import open_guard
 
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InvalidInput(f"{out}: there is no folder {out.absolute().parent}; create it first")
+    report_file.check(out)
     settings = AttackSettings(fpr, budget, seed)
     chosen = choose([word.strip() for word in attacks.split(",") if word.strip()])
     mapping = None if columns is None else load_mapping(columns)
@@ -109,7 +109,7 @@ def redteam(
     # ASCII only: texts that evaded the guard may contain invisible characters and terminal control sequences.
     text = json.dumps(report, indent=2, ensure_ascii=True)
     if out is not None:
-        _write(out, text + "\n")
+        report_file.write(out, text + "\n")
     if as_json:
         typer.echo(text)
     else:
@@ -136,15 +136,6 @@ def _run(
     scored = sum(run.scored for run in runs)
     typer.echo(f"{scored} texts scored in {seconds:.1f} s ({scored / max(seconds, 1e-9):.0f} per second)", err=True)
     return runs
-
-
-def _write(path: Path, text: str) -> None:
-    from guard.errors import InvalidInput
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ def train(
     if config is not None and "=" in config:
         changes.insert(0, config)
         config = None
-    path = _config(config or (CUSTOM_CAUSAL if is_causal(base) else CUSTOM))
+    path = config_file(config or (CUSTOM_CAUSAL if is_causal(base) else CUSTOM))
     # a string even where the name looks like a number
     changes += [f"{key}={json.dumps(str(value))}" for key, value in given.items()]
     recipe = recipe or _recipe(path)
@@ -214,7 +214,8 @@ def is_causal(base: str | None) -> bool:
     )
 
 
-def _config(name: str) -> Path:
+def config_file(name: str) -> Path:
+    """The file of a shipped config by its name, or of a path; ConfigError names the nearest and all."""
     shipped = assets.names(CONFIGS, ".yaml")
     if name in shipped:
         return assets.asset(f"{CONFIGS}/{name}.yaml")

@@ -419,6 +419,15 @@ def test_a_broken_row_is_told_with_its_line_and_spares_the_others(
     assert "kumquat" not in out + err
 
 
+def test_people_are_told_the_first_errors_alone(shell: Shell, tmp_path: Path) -> None:
+    code, out, err = shell.check("--file", written(tmp_path / "rows.jsonl", *[b"{"] * 50))
+    assert code == 3
+    assert out.count("ERROR") == 50
+    *each, last = err.splitlines()
+    assert [line.split(":")[1] for line in each] == [f" line {number}" for number in range(1, 21)]
+    assert last == "guard: 30 more rows are broken; --json tells the error of each"
+
+
 def test_every_broken_row_is_told(shell: Shell, tmp_path: Path) -> None:
     file = written(tmp_path / "rows.jsonl", *(broken for broken, _ in BROKEN))
     code, out, _ = shell.check("--file", file, "--json")

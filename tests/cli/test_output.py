@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,17 @@ cli.main(["boom"])
     assert "internal error: ZeroDivisionError" in done.stderr
     assert "kumquat" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_ends_a_command_without_a_word() -> None:
+    reading, writing = os.pipe()
+    command = [*GUARD, "check", "--model", "fake", "--file", "-", "--json"]
+    with subprocess.Popen(command, stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
+        os.close(reading)
+        os.write(writing, b'{"prompt": "hello"}\n' * 300)  # more than one chunk, so that the first is answered
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"{"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        os.close(writing)
+    assert (process.returncode, errors) == (130, b"")
