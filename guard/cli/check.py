@@ -51,7 +51,7 @@ class Row:
 def check(
     text: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TEXT]", help="The text to judge; - reads it from standard input.", show_default=False),
+        typer.Argument(metavar="TEXT", help="The text to judge; - reads it from standard input.", show_default=False),
     ] = None,
     file: Annotated[
         Path | None,

@@ -27,7 +27,7 @@ def redteam(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SET]",
+            metavar="SET",
             help="As for `guard eval`, with unsafe and safe rows; default: the shipped seed prompts.",
         ),
     ] = None,

@@ -31,7 +31,7 @@ def train(
     config: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CONFIG]",
+            metavar="CONFIG",
             help="A shipped config's name or a YAML file; before it, a recipe of your own, RECIPE.py. Of --copy: the "
             "folder.",
             autocompletion=names.configs,
@@ -40,7 +40,7 @@ def train(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]", help="Changes, for example learning_rate=5e-5", show_default=False),
+        typer.Argument(metavar="KEY=VALUE", help="Changes, for example learning_rate=5e-5", show_default=False),
     ] = None,
     policy: Annotated[
         str | None,

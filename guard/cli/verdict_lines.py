@@ -83,13 +83,18 @@ def verdict_lines(
     yield [(outcome, STYLES[outcome]), (f"  {flagged}" if flagged else "", "bold")]
     yield [
         (f"{verdict.target.value}  p(unsafe) {verdict.p_unsafe:.3f}  ", ""),
-        (f"unsafe from {_threshold(verdict.threshold)} (mode {info.mode}, policy {policy.id} {policy.version})", "dim"),
+        (f"{_unsafe_from(verdict.threshold)} (mode {info.mode}, policy {policy.id} {policy.version})", "dim"),
     ]
     if not verdict.coverage.complete:
         read = f"only {verdict.coverage.tokens_seen:,} of {verdict.coverage.tokens_total:,} tokens could be judged"
         yield [(read, "magenta")]
     for each in verdict.unjudged:
         yield [(f"not judged: {each}", "magenta")]
+    if verdict.language is not None and not verdict.language.supported:
+        yield [(f"language {verdict.language.code}: the guard was not trained for it", "magenta")]
+    if verdict.monitor is not None:
+        codes = ", ".join(verdict.monitor.codes)
+        yield [(f"watched and not enforced: {codes}; if they were: {verdict.monitor.outcome.value}", "dim")]
     yield from uncalibrated_lines(strange, policy)
     yield []
     yield from _category_lines(verdict, policy, cuts, bars)
@@ -110,13 +115,13 @@ def _category_lines(verdict: Verdict, policy: Policy, cuts: Cuts, bars: bool) ->
             (f"  {code:<{codes}} {name}{' ' * (names - cell_len(name))}  ", "bold" if hit else ""),
             *(zip(bar(p, threshold), (style or "cyan", style or "dim"), strict=True) if bars else ()),
             (f"  {p:.3f}", style),
-            (f"  from {_threshold(threshold)}", "dim"),
+            ("  never" if threshold > 1 else f"  from {threshold:.3f}", "dim"),
             ("  flagged" if code in verdict.flagged else "", "red"),
         ]
 
 
-def _threshold(value: float) -> str:
-    return "never" if value > 1 else f"{value:.3f}"
+def _unsafe_from(value: float) -> str:
+    return "never unsafe" if value > 1 else f"unsafe from {value:.3f}"
 
 
 def uncalibrated_lines(codes: Sequence[str], policy: Policy) -> Iterator[Line]:
