@@ -175,7 +175,7 @@ def _rows(file: Path, text_column: str | None) -> Iterator[Row]:
 def _answers(
     rows: Iterable[Row], guard: Guard, exclude: Sequence[str], threshold: float | None, bar: ProgressBar | None
 ) -> Iterator[tuple[Row, Verdict | GuardError]]:
-    decide = (lambda answer: answer) if threshold is None else _deciding(guard, threshold)
+    decide = _deciding(guard, threshold)
     rows = iter(rows)
     while chunk := list(islice(rows, CHUNK)):
         conversations = [row.conversation for row in chunk if row.conversation is not None]
@@ -186,8 +186,10 @@ def _answers(
             bar.advance(len(chunk))
 
 
-def _deciding(guard: Guard, threshold: float) -> Callable[[Verdict | GuardError], Verdict | GuardError]:
-    """Decides anew on a verdict, by a threshold in place of the mode's."""
+def _deciding(guard: Guard, threshold: float | None) -> Callable[[Verdict | GuardError], Verdict | GuardError]:
+    """Decides anew on a verdict, by a threshold in place of the mode's, where there is one."""
+    if threshold is None:
+        return lambda answer: answer
     from guard.filter.scores import cuts_of, decided, scores_of
 
     cuts = cuts_of(guard.info, threshold)
