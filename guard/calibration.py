@@ -8,17 +8,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from pydantic import Field
 
 from guard import schema
 from guard.conversation import Target
 from guard.errors import BundleError, DocumentError
+from guard.mode import MODES as MODES
+from guard.mode import Mode as Mode
 from guard.verdict import sigmoid
 
-Mode = Literal["strict", "balanced", "permissive"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 NEVER = math.nextafter(1, 2)  # the threshold that no probability reaches
 Threshold = Annotated[float, Field(ge=0.0, le=NEVER)]
 

@@ -20,7 +20,7 @@ PACKAGE = Path(guard.__file__).parent
 # fmt: off
 ORDER = (
     "errors", "strict_json", "digest", "document", "assets", "schema", "v1",
-    "message", "conversation", "verdict", "calibration", "external_data",
+    "message", "conversation", "verdict", "mode", "calibration", "external_data",
     "policy", "bundle", "metrics",
     "prompts", "views", "engines",
     "moderator", "stream", "batcher",

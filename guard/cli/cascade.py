@@ -24,6 +24,8 @@ def cascade(
     """Make one guard of two: the first decides clear cases, both the rest, by their mean calibrated log-odds.
 
     The table shows what each share would cost and bring on the dev rows.
+
+    Example: guard cascade bundles/8b bundles/both --data data/default
     """
     need("scipy", "train")
     from guard.conversation import Target

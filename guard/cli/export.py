@@ -78,7 +78,10 @@ def export(
         Path | None, typer.Option(help="Folder for TensorRT engines of this machine's GPU, built from the bundle.")
     ] = None,
 ) -> None:
-    """Make a bundle: ONNX model, calibration, digests. The parity of torch and ONNX is measured and stored."""
+    """Make a bundle: ONNX model, calibration, digests. The parity of torch and ONNX is measured and stored.
+
+    Example: guard export runs/mine bundles/mine
+    """
     if shots and (not prompted or data is None):
         raise InvalidInput(
             f"--shots {shots}: goes with --prompted, and with --data, whose train split has the examples"

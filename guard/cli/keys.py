@@ -24,7 +24,10 @@ def new(
         int | None, typer.Option(help="Calls that it may have open at a time; left out, no limit.")
     ] = None,
 ) -> None:
-    """Print a new key, which cannot be shown again, and the entry of the key file that makes it valid."""
+    """Print a new key, which cannot be shown again, and the entry of the key file that makes it valid.
+
+    Example: guard keys new alice --per-second 50
+    """
     from guard import document, schema
     from guard.serve.core.keys import SCOPES, KeyFile, new_key
 

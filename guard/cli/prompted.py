@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from guard.cli import report_file
 from guard.cli.export import Detail
 
 
@@ -30,13 +31,14 @@ def prompted(
 
     Reports AUPRC and AUROC, the probability on `safe` and `unsafe` together, how far verdicts move when a text is
     scored again and when the question is worded differently, and the time of a text.
+
+    Example: guard eval prompted models/base data/default --shots 4
     """
     from guard import policy as policies
-    from guard.errors import InvalidInput, need
+    from guard.errors import need
 
     need("torch", "train")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InvalidInput(f"{out}: there is no folder {out.absolute().parent}; create it first")
+    report_file.check(out)
     from guard.data.dataset.examples import load_examples
     from guard.evaluate.prompted import Asked, measure, sample
     from guard.train.causal.shots import choose_shots
@@ -47,10 +49,7 @@ def prompted(
     measured = measure(base, judged, asked, chosen)
     text = json.dumps(measured, indent=2, ensure_ascii=False)
     if out is not None:
-        try:
-            out.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InvalidInput(f"{out}: cannot be written: {error.strerror}") from None
+        report_file.write(out, text + "\n")
     if as_json:
         typer.echo(text)
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guard.cli import report_file
 from guard.cli.train import train
 from guard.errors import ConfigError
 
@@ -45,6 +46,8 @@ def evaluate(
     """Evaluate a reward model: accuracy, calibration, and what misleads it (length, position).
 
     Rows with prompts that one of the models learnt from are left out, and counted.
+
+    Example: guard reward eval runs/reward pairs.jsonl --against length
     """
     from guard.jobs.cache import Cache
     from guard.reward.convert import agreement
@@ -54,6 +57,7 @@ def evaluate(
 
     if out is not None and out.suffix not in (".json", ".html"):
         raise ConfigError(f"--out {out}: unknown suffix; allowed: .json, .html")
+    report_file.check(out)
     loaded = load_rows(rows, split)
     kept = None if cache is None else Cache(cache)
     scorer = _open(model, base)
@@ -96,7 +100,10 @@ def score(
     cache: Annotated[Path | None, typer.Option(help="A file that keeps scores, by fingerprint.")] = None,
     base: Annotated[Path | None, typer.Option(help="Where the base of the model lies now.")] = None,
 ) -> None:
-    """Score answers: one JSON object a row, in order."""
+    """Score answers: one JSON object a row, in order.
+
+    Example: guard reward score runs/reward answers.jsonl
+    """
     from guard.jobs.cache import Cache
     from guard.reward.load import load_rows, require
 
@@ -150,7 +157,7 @@ def _told(found: dict[str, Any], out: Path | None, as_json: bool) -> None:
 
     if out is not None:
         text = page(found) if out.suffix == ".html" else json.dumps(found, indent=2) + "\n"
-        out.write_text(text, encoding="utf-8")
+        report_file.write(out, text)
     if as_json:
         typer.echo(json.dumps(found))
         return

@@ -92,7 +92,7 @@ def test_the_command_in_the_report_gives_it_again(shell, rows, tmp_path):
         (["xstest"], "--root"),
         (["xstest", "--root", "."], "xstest_prompts.csv: cannot be read"),
         (["missing.jsonl"], "missing.jsonl: cannot be read"),
-        (["rows.jsonl", "--mode", "brave"], "allowed: strict, balanced, permissive"),
+        (["rows.jsonl", "--mode", "brave"], "'brave' is not one of 'strict', 'balanced', 'permissive'"),
         (["rows.jsonl", "--out", "no/folder/report.json"], "there is no folder"),
         (["rows.jsonl", "--out", "."], "cannot be written"),
         (["broken.jsonl"], "broken.jsonl row 2: has no field `label`"),

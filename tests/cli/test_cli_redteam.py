@@ -130,7 +130,7 @@ def test_the_help_names_every_kind(shell):
     [
         (["nothing"], "nothing"),
         (["missing.jsonl"], "missing.jsonl: cannot be read"),
-        (["rows.jsonl", "--mode", "brave"], "allowed: strict, balanced, permissive"),
+        (["rows.jsonl", "--mode", "brave"], "'brave' is not one of 'strict', 'balanced', 'permissive'"),
         (["rows.jsonl", "--attacks", "lee"], "no attack 'lee'"),
         (["rows.jsonl", "--fpr", "1"], "fpr must be >= 0 and < 1"),
         (["rows.jsonl", "--longest", "3"], "no unsafe text of at most 3 characters"),
