@@ -108,6 +108,9 @@ def test_the_estimate_is_of_this_dockerfile_and_below_500_mb() -> None:
     assert found["image_mb"] == pytest.approx(found["base_mb_assumed"] + found["packages_mb"], abs=0.1)
     assert sum(found["largest_mb"].values()) < found["packages_mb"]
     assert found["image_mb"] < 500
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    assert f"is about {found['image_mb']:.0f} MB: {found['packages_mb']:.0f} MB of packages" in page
+    assert f"for which {found['base_mb_assumed']:.0f} MB is assumed" in page
 
 
 def test_hadolint_has_nothing_to_say() -> None:

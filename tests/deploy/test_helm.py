@@ -6,11 +6,13 @@ Helm's own code renders it (helm-python-sdk); where that is missing, only the te
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -68,6 +70,17 @@ def test_the_schema_takes_the_defaults_and_every_value_has_one() -> None:
     jsonschema.validate(VALUES, SCHEMA)
     jsonschema.validate(FULL, SCHEMA)
     assert SCHEMA["properties"].keys() - {"global"} == VALUES.keys()
+
+
+def test_the_example_of_the_page_is_valid() -> None:
+    page = (CHART.parents[2] / "docs" / "deploy.md").read_text()
+    (example,) = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "values.yaml" in block]
+    values = yaml.safe_load(example)
+    pytest.importorskip("jsonschema").validate(values, SCHEMA)
+    assert rendered(values)["Deployment demo-guard"]["spec"]["template"]["spec"]["containers"][0]["resources"] == {
+        "requests": {"cpu": 4, "memory": "1Gi"},
+        "limits": {"memory": "2Gi"},
+    }
 
 
 @pytest.mark.parametrize(("values", "where"), INVALID, ids=lambda each: each if isinstance(each, str) else "")
@@ -175,8 +188,6 @@ def test_what_scales_it_is_a_metric_of_a_real_scrape(scraped: set[str]) -> None:
 
 
 def test_probes_ask_what_the_service_answers(operations: str) -> None:
-    import httpx
-
     pod = rendered({})["Deployment demo-guard"]["spec"]["template"]["spec"]
     paths = {pod["containers"][0][probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")}
     assert paths == {"/healthz", "/readyz"}
