@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
@@ -123,17 +124,18 @@ class Guard:
             raise describe(error, grpc_context) from None
 
 
-def run(settings: Settings, replicas: int, port: int) -> None:
+def run(settings: Settings, replicas: int, port: int, http_port: int) -> None:
     """Starts the proxy and the replicas, in the Ray that runs here or in one of this machine alone."""
     if not ray.is_initialized():
         ray.init(include_dashboard=False, logging_level="warning")
     serve.start(
+        http_options={"host": "127.0.0.1", "port": http_port},
         grpc_options=gRPCOptions(
             port=port,
             grpc_servicer_functions=[ADD_TO_SERVER],
             request_timeout_s=settings.limits.request_seconds + 5,
             enable_reflection=settings.reflection and not settings.hardened,
-        )
+        ),
     )
     deployment = Guard.options(
         num_replicas=replicas,
@@ -142,7 +144,8 @@ def run(settings: Settings, replicas: int, port: int) -> None:
         ray_actor_options={"num_cpus": settings.threads or 1},
         graceful_shutdown_timeout_s=settings.limits.request_seconds + 5,
     )
-    serve.run(deployment.bind(settings), name="guard", route_prefix=None)
+    # Without a route Ray's proxy would find the application over gRPC neither. Over HTTP there is nothing at it.
+    serve.run(deployment.bind(settings), name="guard", route_prefix="/guard")
 
 
 def main() -> None:
@@ -150,10 +153,15 @@ def main() -> None:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--port", type=int, default=9000)
+    parser.add_argument("--http-port", type=int, default=8000, help="of Ray's HTTP proxy, which has nothing of guard's")
     given = parser.parse_args()
-    run(configuration.settings(given.config, configuration.environment(os.environ)), given.replicas, given.port)
+    settings = configuration.settings(given.config, configuration.environment(os.environ))
+    run(settings, given.replicas, given.port, given.http_port)
     print(f"guard serving on 127.0.0.1:{given.port}", flush=True)  # noqa: T201
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    ending = threading.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: ending.set())
+    ending.wait()
     serve.shutdown()
     ray.shutdown()
 

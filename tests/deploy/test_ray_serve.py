@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from guard import Conversation, GuardClient, Outcome, Verdict
 from guard.errors import InvalidInput, UnknownPolicy
+from tests.deploy.test_envoy import free_port
 from tests.fixtures.served import started
 
 pytestmark = pytest.mark.slow
@@ -25,15 +25,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("ray.serve", exc_type=ImportError)
     folder = tmp_path_factory.mktemp("ray")
     (folder / "serve.yaml").write_text("{model: fake, threads: 1, limits: {conversation_characters: 5000}}\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    ports = [free_port(), free_port()]
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    command = [sys.executable, str(SCRIPT), "--config", str(folder / "serve.yaml"), "--port", str(port)]
+    command = [sys.executable, str(SCRIPT), "--config", str(folder / "serve.yaml")]
+    command += ["--port", str(ports[0]), "--http-port", str(ports[1])]
     with started(folder / "stderr", command=command) as process:
         yield process.address
         process.popen.send_signal(signal.SIGTERM)
-        process.popen.wait(60)
+        assert process.popen.wait(60) == 0
 
 
 def test_guards_client_asks_it_as_it_asks_guard_serve(address: str) -> None:
