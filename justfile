@@ -37,6 +37,7 @@ gen:
         guard/v1/reward.proto
     guard policy schema > taxonomy/schema.json
     {{python}} -m tests.architecture
+    {{python}} -m tests.deploy.helm_schema
 
 # the default guard, from raw data to bundle (DATA holds raw/ and fingerprints/)
 default DATA:
