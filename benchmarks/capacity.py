@@ -76,9 +76,7 @@ def main() -> None:
     parser.add_argument("--utilisation", type=float, default=UTILISATION)
     parser.add_argument("--windows", type=float, default=1.0)
     parser.add_argument("--spare", type=int, default=1)
-    parser.add_argument(
-        "--cpu-ms", type=float, help="of your texts on your machine; default: the benchmark's"
-    )
+    parser.add_argument("--cpu-ms", type=float, help="of your texts on your machine; default: the benchmark's")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()

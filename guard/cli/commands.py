@@ -71,7 +71,7 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, found, rest = super().resolve_command(ctx, args)
-        if name in COMMANDS:
+        if name is not None and name in COMMANDS:
             found = COMMANDS[name].load(name)
             if ctx.resilient_parsing:
                 _take_any_value(found)

@@ -122,18 +122,19 @@ def calibrate(
     """
     used = [example for example in examples if example.kind in kinds]
     own = {target: _scored(engine, [e for e in used if e.conversation.target is target], policy) for target in Target}
-    calibrations: dict[str, TargetCalibration] = {}
+    fitted: dict[Target, TargetCalibration] = {}
     report: dict[str, Any] = {}
     for target, rows in own.items():
         few = rows.fewest < MIN_ROWS
-        calibrations[target.value], summary = _calibrated(_Scored.joined(list(own.values())) if few else rows, policy)
+        fitted[target], summary = _calibrated(_Scored.joined(list(own.values())) if few else rows, policy)
         if few and "note" not in summary:
             summary["note"] = (
                 f"{rows.unsafe} unsafe and {len(rows.labels) - rows.unsafe} safe rows of its own are too few; "
             )
             summary["note"] += "calibrated on prompts and responses together"
         report[target.value] = summary
-    return Calibration(**calibrations), {"kinds": sorted(kinds), "left_out": len(examples) - len(used), **report}
+    calibration = Calibration(fitted[Target.PROMPT], fitted[Target.RESPONSE])
+    return calibration, {"kinds": sorted(kinds), "left_out": len(examples) - len(used), **report}
 
 
 def fit_unseen(
