@@ -94,7 +94,7 @@ def test_the_command_in_the_report_gives_it_again(shell, rows, tmp_path):
         (["missing.jsonl"], "missing.jsonl: cannot be read"),
         (["rows.jsonl", "--mode", "brave"], "'brave' is not one of 'strict', 'balanced', 'permissive'"),
         (["rows.jsonl", "--out", "no/folder/report.json"], "there is no folder"),
-        (["rows.jsonl", "--out", "."], "cannot be written"),
+        (["rows.jsonl", "--out", "."], "is a folder; give the name of a file"),
         (["broken.jsonl"], "broken.jsonl row 2: has no field `label`"),
         ([], "Missing argument"),
     ],
