@@ -12,6 +12,7 @@ import typer
 from guard.cli import report_file
 from guard.cli.train import train
 from guard.errors import ConfigError
+from guard.reward.named import open_named
 
 if TYPE_CHECKING:
     from guard.jobs.cache import Cache
@@ -60,9 +61,9 @@ def evaluate(
     report_file.check(out)
     loaded = load_rows(rows, split)
     kept = None if cache is None else Cache(cache)
-    scorer = _open(model, base)
-    other = None if against is None else _open(against, base)
-    tracked = {name: _open(name, base) for name in track or ()}
+    scorer = open_named(model, base)
+    other = None if against is None else open_named(against, base)
+    tracked = {name: open_named(name, base) for name in track or ()}
     measured = unseen(loaded, scorer, *([other] if other else ()), *tracked.values())
     results = run(_with(scorer, kept), measured)
     found: dict[str, Any] = {"model": model, "rows": len(measured), "left_out": len(loaded) - len(measured)}
@@ -109,7 +110,7 @@ def score(
 
     loaded = load_rows(rows)
     require(loaded, ("prompt", "response"), "guard reward score")
-    scorer = _with(_open(model, base), None if cache is None else Cache(cache))
+    scorer = _with(open_named(model, base), None if cache is None else Cache(cache))
     references = None if reference is None else [reference] * len(loaded)
     scores = scorer.score_many([(row.prompt, row.response or "") for row in loaded], references)
     for row, each in zip(loaded, scores, strict=True):
@@ -117,33 +118,6 @@ def score(
         told["attributes"] = dict(each.attributes)
         shown = {name: value for name, value in told.items() if value not in ("", {})}
         typer.echo(json.dumps({"id": row.id, **shown}, ensure_ascii=False))
-
-
-def _open(name: str, base: Path | None) -> Scorer:
-    """The scorer of a name: one that needs no training, or a folder. A folder that is called like one of the former is
-    given as ./NAME."""
-    kind, _, where = name.partition(":")
-    if kind == "prompted" and where:
-        from guard.reward.open import prompted
-
-        return prompted(where)
-    if kind == "guard":
-        from guard.reward.baselines import guard_scorer
-
-        return guard_scorer(where or None)
-    if name == "length":
-        from guard.reward.baselines import length_scorer
-
-        return length_scorer()
-    if name == "fake":
-        from guard.reward.fake import fake_scorer
-
-        return fake_scorer()
-    if Path(name).is_dir():
-        from guard.reward.open import open_scorer
-
-        return open_scorer(name, base)
-    raise ConfigError(f"no reward model {name[:80]!r}: must be a folder, prompted:BASE, guard, guard:BUNDLE or length")
 
 
 def _with(scorer: Scorer, cache: Cache | None) -> Scorer:
