@@ -26,6 +26,7 @@ gen:
         guard/v1/reward.proto
     guard policy schema > taxonomy/schema.json
     {{python}} -m tests.architecture
+    {{python}} -m tests.docs.reference
 
 # the default guard, from raw data to bundle (DATA holds raw/ and fingerprints/)
 default DATA:
