@@ -135,7 +135,12 @@ def _field(statement: ast.stmt) -> str:
     """A field of a dataclass, or a member of an enumeration."""
     names = [statement.target] if isinstance(statement, ast.AnnAssign) else getattr(statement, "targets", [])
     public = [each.id for each in names if isinstance(each, ast.Name) and not each.id.startswith("_")]
-    return ast.unparse(statement) if public else ""
+    return _source(statement) if public else ""
+
+
+def _source(tree: ast.AST) -> str:
+    """Code as ruff would format it, which formats Markdown as well."""
+    return re.sub(r"'([^'\"\\]*)'", r'"\1"', ast.unparse(tree))
 
 
 def _shown(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -144,11 +149,11 @@ def _shown(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 def _signature(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """The head of a function, one parameter a line if it is long."""
-    marks = [ast.unparse(each) for each in function.decorator_list]
+    marks = [_source(each) for each in function.decorator_list]
     lines = [f"@{mark}" for mark in marks if mark in ("property", "classmethod", "staticmethod")]
-    returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
+    returns = f" -> {_source(function.returns)}" if function.returns else ""
     start = "async def" if isinstance(function, ast.AsyncFunctionDef) else "def"
-    arguments = ast.unparse(function.args)
+    arguments = _source(function.args)
     line = f"{start} {function.name}({arguments}){returns}"
     if len(line) > 100:
         parts = ",\n    ".join(_arguments(function.args))
@@ -162,17 +167,17 @@ def _arguments(arguments: ast.arguments) -> Iterator[str]:
     for each, default in zip(positional, defaults, strict=True):
         yield _argument(each, default)
     if arguments.vararg or arguments.kwonlyargs:
-        yield f"*{ast.unparse(arguments.vararg) if arguments.vararg else ''}"
+        yield f"*{_source(arguments.vararg) if arguments.vararg else ''}"
     for each, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         yield _argument(each, default)
     if arguments.kwarg:
-        yield f"**{ast.unparse(arguments.kwarg)}"
+        yield f"**{_source(arguments.kwarg)}"
 
 
 def _argument(argument: ast.arg, default: ast.expr | None) -> str:
     if default is None:
-        return ast.unparse(argument)
-    return f"{ast.unparse(argument)} = {ast.unparse(default)}"
+        return _source(argument)
+    return f"{_source(argument)} = {_source(default)}"
 
 
 def _docstring(tree: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str:
