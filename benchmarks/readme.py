@@ -54,8 +54,8 @@ def evaluation() -> str:
             "responses, both chosen on the dev split; comments are in these splits, too):",
             f"`{splits['command']}`",
             scored(splits),
-            "On public sets, of which nothing was trained on. This guard was looked at once; those before it five "
-            "times, and what they got wrong there told us which kinds of examples to write:",
+            "Public sets, none of which was trained on. This guard was evaluated on them once, its predecessors five "
+            "times; what those got wrong there suggested which kinds of examples to write:",
             f"`{public['command']}`",
             scored(public),
         ]

@@ -55,7 +55,7 @@ class Failed(Exception):
     """A block that does not do what its page says."""
 
 
-def run(blocks: Iterable[Block], folder: Path, timeout: float = 600) -> None:
+def run(blocks: Iterable[Block], folder: Path, timeout: float = 1200) -> None:
     """Raises Failed, with the line of the page, if a command fails or prints something else than its page shows."""
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("node_modules"))

@@ -40,13 +40,13 @@ def test_every_block_is_run_or_says_why_not(page: Path) -> None:
 
 @pytest.mark.parametrize("page", sessions(slow=False), ids=name)
 def test_what_is_fast(page: Path, tmp_path: Path) -> None:
-    run([block for block in blocks(page) if runs(block) and block.mark != "slow"], tmp_path, timeout=120)
+    run([block for block in blocks(page) if runs(block) and block.mark != "slow"], tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", sessions(slow=True), ids=name)
 def test_the_whole_page(page: Path, tmp_path: Path) -> None:
-    run([block for block in blocks(page) if runs(block)], tmp_path, timeout=1200)
+    run([block for block in blocks(page) if runs(block)], tmp_path)
 
 
 @pytest.mark.parametrize("page", FOLLOWING, ids=name)
