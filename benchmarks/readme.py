@@ -270,8 +270,18 @@ def summary() -> str:
     return table(("what", "measured", "written to"), *linked)
 
 
+SECTIONS = {
+    "Quality": evaluation,
+    "Policies that training never saw": unknown_policies,
+    "Attacks and long texts": hostile,
+    "Speed": speed,
+    "Start and size": start,
+    "Data build": build,
+}
+
+
 def full() -> str:
-    return "\n\n".join(part() for part in (evaluation, unknown_policies, hostile, speed, start, build))
+    return "\n\n".join(f"### {title}\n\n{part()}" for title, part in SECTIONS.items())
 
 
 PAGES = {"README.md": summary, "docs/benchmarks.md": full}
