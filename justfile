@@ -38,6 +38,7 @@ gen:
     guard policy schema > taxonomy/schema.json
     {{python}} -m tests.architecture
     {{python}} -m tests.deploy.helm_schema
+    {{python}} -m tests.docs.reference
 
 # the default guard, from raw data to bundle (DATA holds raw/ and fingerprints/)
 default DATA:

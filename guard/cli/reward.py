@@ -33,14 +33,14 @@ def evaluate(
     ],
     against: Annotated[str | None, typer.Option(metavar="MODEL", help="Another model, on the same rows.")] = None,
     track: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Checkpoints after MODEL, in order; give it for each.")
+        list[str] | None, typer.Option(metavar="MODEL", help="Later checkpoints than MODEL, in order; repeatable.")
     ] = None,
     split: Annotated[str, typer.Option(help="The split of a build.")] = "test",
     repeats: Annotated[
-        int, typer.Option(min=0, help="Ask so often again, each time by another seed, without cache.")
+        int, typer.Option(min=0, help="Score again this many times, each with another seed and without the cache.")
     ] = 0,
-    cache: Annotated[Path | None, typer.Option(help="A file that keeps scores, by fingerprint.")] = None,
-    base: Annotated[Path | None, typer.Option(help="Where the base of the models lies now.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="A file that caches scores by the model's fingerprint.")] = None,
+    base: Annotated[Path | None, typer.Option(help="The folder of the models' base, if it has moved.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as .json or .html.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -98,8 +98,8 @@ def score(
     reference: Annotated[
         str | None, typer.Option(help="An answer to beat; systems that only compare need one.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="A file that keeps scores, by fingerprint.")] = None,
-    base: Annotated[Path | None, typer.Option(help="Where the base of the model lies now.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="A file that caches scores by the model's fingerprint.")] = None,
+    base: Annotated[Path | None, typer.Option(help="The folder of the model's base, if it has moved.")] = None,
 ) -> None:
     """Score answers: one JSON object a row, in order.
 

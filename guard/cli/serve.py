@@ -26,7 +26,7 @@ def serve(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="A file of settings (docs/serving.md). Each is also a variable, GUARD_SERVE_ and its key, which "
+            help="A settings file (docs/serving.md). Each setting is also a variable, GUARD_SERVE_ and its key, which "
             "overrides the file; options override both."
         ),
     ] = None,
