@@ -6,7 +6,7 @@ sample of them is drawn and labelled, the labels become training rows, and the g
 All steps are the commands that a user runs. Every guard is measured on the same held-out messages; none of them is ever
 drawn. The shipped guard read some of BANKING77 as harmless questions, though never under this policy.
 
-    python benchmarks/filter_loop.py DATA [--labels N] [--rounds N] [--pool N] [--held-out N]
+    python benchmarks/filter_loop.py DATA [--labels N] [--rounds N] [--pool N] [--held-out N] [--set KEY=VALUE …]
 
 DATA is the folder of `raw/`.
 """
@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--pool", type=int, default=2000)
     parser.add_argument("--held-out", type=int, default=1000)
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the configuration")
     parser.add_argument("--work", type=Path, help="a new folder to keep; a temporary one if left out")
     given = parser.parse_args()
     rows = messages(given.data)
@@ -132,7 +133,7 @@ def main() -> None:
             added = (here / "rows.jsonl").read_text(encoding="utf-8")
             with learnt.open("a", encoding="utf-8") as file:
                 file.write(added)
-            guard("train", "threads=1", "--policy", ROOT / POLICY, "--data", learnt, "--out", here / "run")
+            guard("train", "threads=1", *given.set, "--policy", ROOT / POLICY, "--data", learnt, "--out", here / "run")
             guard("export", here / "run", here / "bundle", "--name", "bank")
             model = ["--model", here / "bundle"]
             for row in map(json.loads, added.splitlines()):
