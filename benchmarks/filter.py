@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
 import signal
 import statistics
@@ -247,13 +248,25 @@ def memory(sizes: list[float], work: Path) -> dict:
                 file.write(json.dumps({"prompt": text, "page": f"{number:010}" * (bulk // 10)}) + "\n")
         line = [sys.executable, "-m", "guard", "filter", str(work / "in.jsonl"), str(work / "out.jsonl")]
         process = subprocess.Popen([*line, "--annotate", "--no-report", "--model", "fake"], stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, resident_peak(process.pid))
+            time.sleep(0.05)
         if process.returncode:
             raise SystemExit(f"{' '.join(line)} ended with {process.returncode}")
-        peaks[f"{gigabytes:g}"] = usage.ru_maxrss / 1024
+        peaks[f"{gigabytes:g}"] = peak
         print(f"{gigabytes:g} GB: {peaks[f'{gigabytes:g}']:.0f} MiB", file=sys.stderr, flush=True)
     return {"peak_mib_by_gigabytes": peaks, "largest_to_smallest": max(peaks.values()) / min(peaks.values())}
+
+
+def resident_peak(process: int) -> float:
+    """The most MiB that a running process has had in memory; 0 while it ends. (What wait4 says counts its parent.)"""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return 0.0
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak[1]) / 1024 if peak else 0.0
 
 
 # -- Ray --------------------------------------------------------------------------------------------------------------
