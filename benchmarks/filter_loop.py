@@ -173,7 +173,8 @@ def table(result: dict[str, Any]) -> str:
     for each in result["rounds"]:
         labels += each.get("labels", 0)
         low, high = each["auprc_interval"]
-        cells = [f"{each[name]:.3f}" for name in ("f1", "precision", "recall", "best_f1")]
+        values = [each[name] for name in ("f1", "precision", "recall", "best_f1")]
+        cells = ["–" if value is None else f"{value:.3f}" for value in values]  # nothing flagged: no precision
         lines.append(
             f"| {each['name']} | {labels} | {' | '.join(cells)} | {each['auprc']:.3f} ({low:.3f}–{high:.3f}) |"
         )
