@@ -26,8 +26,8 @@ ORDER = (
     "moderator", "stream", "batcher",
     "jobs", "llm", "report",
     "data", "data.documents", "data.sources", "data.ingest", "data.build", "data.dataset", "fetch",
-    "annotate", "filter", "reward.score", "reward.scorer", "reward.completion", "serve", "chat", "train", "reward", "rewards", "evaluate",
-    "bench", "doctor", "cli", "__main__",
+    "annotate", "filter", "reward.score", "reward.scorer", "reward.completion", "serve", "chat", "train", "reward",
+    "rewards", "evaluate", "bench", "doctor", "cli", "__main__",
 )
 # fmt: on
 RANKS = {part: rank for rank, part in enumerate(ORDER)}
