@@ -15,12 +15,12 @@ from guard.errors import BundleError, ConfigError, DataError, GuardError, Invali
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_hint_for_a_missing_extra_is_the_command_of_the_readme():
+def test_the_hint_for_a_missing_extra_is_the_command_of_the_page():
     with pytest.raises(MissingExtra) as error:
         need("no_such_package", "train")
     command = "pip install -c constraints.txt '.[train]'"
     assert str(error.value) == f"no_such_package is not installed; run in a checkout of guard: {command}"
-    assert command in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert command in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", [DataError, ConfigError, BundleError, InvalidInput])
@@ -42,4 +42,4 @@ def test_every_extra_is_one_that_code_asks_for():
     with (ROOT / "pyproject.toml").open("rb") as file:
         extras = set(tomllib.load(file)["project"]["optional-dependencies"])
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "guard").rglob("*.py"))
-    assert set(re.findall(r'(?:need|check_installed)\([\w."]+, "(\w+)"\)', code)) == extras - {"dev"}
+    assert set(re.findall(r'(?:need|check_installed)\([\w."]+, "(\w+)"\)', code)) == extras - {"dev", "docs"}
