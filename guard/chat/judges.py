@@ -13,7 +13,6 @@ from guard.errors import GuardError
 from guard.moderator import GuardInfo, Moderator
 from guard.serve.client.asynchronous import AsyncGuardClient
 from guard.serve.core.errors import public
-from guard.serve.core.language import identifies
 from guard.serve.core.request import Request
 from guard.serve.core.service import Service
 from guard.serve.limits import Limits
@@ -22,7 +21,7 @@ from guard.serve.limits import Limits
 @asynccontextmanager
 async def local(moderator: Moderator, limits: Limits, options: ChatOptions) -> AsyncIterator[Judge]:
     """A moderator of this process, behind the batcher that requests share."""
-    rule = options.unsupported_language if identifies(moderator.engine.info.languages) else None
+    rule = options.unsupported_language if moderator.engine.info.languages else None
     async with Service(moderator, limits, unsupported_language=rule) as service:
         most = limits.batch_conversations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, overload
 
@@ -14,14 +14,13 @@ from guard.chat.options import ChatOptions
 from guard.chat.relay import Relay
 from guard.chat.ruling import Answer
 from guard.conversation import LONGEST, Conversation
-from guard.data.ingest.language import identify
 from guard.errors import GuardError
-from guard.moderator import Guard, GuardInfo, Moderator
+from guard.moderator import Guard, GuardInfo
 from guard.serve.client.fail_open import FailOpen
 from guard.serve.core.errors import public
-from guard.serve.core.language import identifies, noted
+from guard.serve.core.language import noting
 from guard.stream import drive, drive_async
-from guard.verdict import Outcome, Verdict
+from guard.verdict import Outcome
 
 # Arguments of OpenAI's client that are no part of the body.
 _OF_THE_CLIENT = ("extra_body", "extra_headers", "extra_query", "timeout")
@@ -68,7 +67,7 @@ class Guarded:
     def __init__(self, client: Any, guard: Guard, options: ChatOptions) -> None:
         self.fail_open = FailOpen()
         self._client, self._guard, self._options = client, guard, options
-        self._noted = _noting(guard, options)
+        self._noted = noting(guard, options.unsupported_language)
 
     @property
     def chat(self) -> Guarded:
@@ -121,7 +120,7 @@ class AsyncGuarded:
     def __init__(self, client: Any, guard: Any, options: ChatOptions) -> None:
         self.fail_open = FailOpen()
         self._client, self._guard, self._options = client, guard, options
-        self._noted = _noting(guard, options)
+        self._noted = noting(guard, options.unsupported_language)
 
     @property
     def chat(self) -> AsyncGuarded:
@@ -176,27 +175,6 @@ class AsyncGuarded:
             return await asyncio.to_thread(self._noted, conversations, answers)
         except Exception as error:  # noqa: BLE001 - what it means, the options say
             return [_error(error)] * len(conversations)
-
-
-Noting = Callable[[Sequence[Conversation], Sequence[Answer]], list[Answer]]
-
-
-def _noting(guard: Any, options: ChatOptions) -> Noting:
-    """What notes the languages of what a guard in this process has judged; a service does it itself."""
-    languages = guard.engine.info.languages if isinstance(guard, Moderator) else ()
-    if not languages or not identifies(languages):
-        return lambda _, answers: list(answers)
-
-    def note(conversations: Sequence[Conversation], answers: Sequence[Answer]) -> list[Answer]:
-        texts = [one.judged.content for one in conversations]
-        return [
-            noted(answer, text, identify(text), languages, options.unsupported_language)
-            if isinstance(answer, Verdict)
-            else answer
-            for text, answer in zip(texts, answers, strict=True)
-        ]
-
-    return note
 
 
 def _error(problem: Exception) -> GuardError:

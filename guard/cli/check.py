@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from guard.conversation import Conversation
     from guard.moderator import Guard
     from guard.report.progress import ProgressBar
+    from guard.serve.core.language import Noting
     from guard.verdict import Verdict
 
 CHUNK = 256
@@ -76,6 +77,10 @@ def check(
     exclude: ExcludeOption = "",
     mode: ModeOption = None,
     threshold: ThresholdOption = None,
+    unsupported_language: Annotated[
+        Literal["incomplete", "judge"],
+        typer.Option(help="What a text in a language that the model was not trained for is, if it is not flagged."),
+    ] = "incomplete",
     model: ModelOption = None,
     server: ServerOption = None,
     as_json: Annotated[
@@ -112,6 +117,7 @@ def check(
         raise InvalidInput("--explain is for people and --json for programs; give one of them")
     from guard.report.progress import progress_bar
     from guard.serve.client import open_guard
+    from guard.serve.core.language import noting
 
     rows = _single(text[0]) if text is not None else _rows(file, text_column)  # type: ignore[arg-type]
     codes = [code.strip() for code in exclude.split(",") if code.strip()]
@@ -121,7 +127,8 @@ def check(
         nullcontext() if file is None else progress_bar("rows") as bar,
     ):
         show = _show_json if as_json else _People(guard, codes, explain, file is not None)
-        for row, verdict in _answers(rows, guard, codes, threshold, bar):
+        note = noting(guard, unsupported_language)
+        for row, verdict in _answers(rows, guard, codes, threshold, note, bar):
             show(row, verdict)
             answered += 1
             unanswered += isinstance(verdict, GuardError) or verdict.outcome.value == "INCOMPLETE"
@@ -173,15 +180,21 @@ def _rows(file: Path, text_column: str | None) -> Iterator[Row]:
 
 
 def _answers(
-    rows: Iterable[Row], guard: Guard, exclude: Sequence[str], threshold: float | None, bar: ProgressBar | None
+    rows: Iterable[Row],
+    guard: Guard,
+    exclude: Sequence[str],
+    threshold: float | None,
+    note: Noting,
+    bar: ProgressBar | None,
 ) -> Iterator[tuple[Row, Verdict | GuardError]]:
     decide = _deciding(guard, threshold)
     rows = iter(rows)
     while chunk := list(islice(rows, CHUNK)):
         conversations = [row.conversation for row in chunk if row.conversation is not None]
-        verdicts = iter(guard.moderate_each(conversations, exclude=exclude) if conversations else ())
+        answers = guard.moderate_each(conversations, exclude=exclude) if conversations else ()
+        verdicts = iter(note(conversations, list(map(decide, answers))))
         for row in chunk:
-            yield row, row.error or decide(next(verdicts))
+            yield row, row.error or next(verdicts)
         if bar is not None:
             bar.advance(len(chunk))
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from guard.conversation import Conversation
@@ -142,19 +140,12 @@ def judge_shard(
     return JudgedShard(kept, reasons, tally, [example for _, example in examples[:_EXAMPLES]])
 
 
-def _language(text: str) -> str | None:
-    """None where no identifier is installed; `unsure` of a short text, or an uncertain answer."""
-    if not _identifies():
-        return None
+def _language(text: str) -> str:
+    """`unsure` of a short text, or an uncertain answer."""
     if len(text) < MIN_CHARACTERS:
         return _UNSURE
     code, probability = identify(text[:_LANGUAGE_CHARACTERS])
     return code if probability >= MIN_CONFIDENCE else _UNSURE
-
-
-@cache
-def _identifies() -> bool:
-    return importlib.util.find_spec("py3langid") is not None
 
 
 def _example(columns: Mapping[str, Any], group: str, conversation: Conversation) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from guard.reward.scorer import Scorer
 from guard.serve.config import Settings
 from guard.serve.core.audit import AuditLog
 from guard.serve.core.keys import Keys
-from guard.serve.core.language import identifies
 from guard.serve.core.live import Live
 from guard.serve.core.observer import Observers
 from guard.serve.core.request import Options
@@ -106,7 +105,7 @@ async def serving(
             audit = open_files.enter_context(closing(AuditLog(settings.audit, observer.unlogged)))
 
         def made(of: Moderator) -> Service:
-            rule = settings.unsupported_language if identifies(of.engine.info.languages) else None
+            rule = settings.unsupported_language if of.engine.info.languages else None
             return Service(of, settings.limits, observer, settings.scores, rule, audit)
 
         async def prepare(fresh: Service) -> Callable[[], None]:

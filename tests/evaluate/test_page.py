@@ -230,7 +230,7 @@ def test_the_command_writes_the_page(capsys, rows, tmp_path):
     [
         (["--show-text"], "add --html"),
         (["--html", "no/folder/page.html"], "there is no folder"),
-        (["--html", "."], "cannot be written"),
+        (["--html", "."], "is a folder; give the name of a file"),
         (["--html", "page.html", "--evasion", "nothing.json"], "nothing.json: cannot be read"),
     ],
 )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -16,6 +14,7 @@ from guard import Conversation, Outcome, Policy
 from guard.engines.fake import FakeEngine
 from guard.errors import DeadlineExceeded
 from guard.prompts.window import TokenizedConversation
+from guard.serve.core.language import plainly_english
 from guard.serve.http.table import TRANSLATORS
 from guard.serve.limits import Limits
 from tests.fixtures.served import serve
@@ -119,31 +118,16 @@ async def test_a_watched_policy_does_not_block_a_language(monitored: frozenset[s
     assert verdict.monitor.outcome is Outcome.INCOMPLETE
 
 
-def test_without_the_extra_the_server_says_so_and_judges() -> None:
-    code = """
-import asyncio, dataclasses, importlib.util, sys
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name == "py3langid" else found(name, *rest)
-sys.modules["py3langid"] = None
-from guard import Conversation, Moderator
-from guard.engines.fake import FakeEngine
-from guard.policy import load
-from guard.serve.client.asynchronous import AsyncGuardClient
-from guard.serve.server import Settings, serving
-
-class English(FakeEngine):
-    info = dataclasses.replace(FakeEngine.info, languages=("en",))
-
-async def main():
-    settings = Settings(port=0, lame_duck_seconds=0)
-    async with serving(Moderator(English(), load("minimal")), settings) as running:
-        async with AsyncGuardClient(running.address) as client:
-            verdict = await client.moderate(Conversation.of(sys.argv[1]))
-            print(verdict.outcome.value, verdict.language)
-
-asyncio.run(main())
-"""
-    done = subprocess.run([sys.executable, "-c", code, GERMAN], capture_output=True, text=True, timeout=60)
-    assert done.stdout == "SAFE None\n", done.stderr
-    assert "languages are not identified" in done.stderr
-    assert "[language]" in done.stderr
+@pytest.mark.parametrize(
+    ("text", "plainly"),
+    [
+        ("How do I bake bread for my friends when they come to see us?", True),
+        ("I want you to tell me what to do.", True),
+        (GERMAN, False),
+        ("Como faço para assar um pão em casa?", False),
+        ("def area(width, height): return width * height", False),
+        ("", False),
+    ],
+)
+def test_plain_english_needs_no_identification(text: str, plainly: bool) -> None:
+    assert plainly_english(text) is plainly

@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 from guard.data.row import UNKNOWN_LANGUAGE
-from guard.errors import need
 
 _NO_LANGUAGE = "zxx"  # ISO 639: no linguistic content, such as code
 MAX_CHARACTERS = 600  # from the start; more do not raise the confidence
@@ -16,7 +15,8 @@ MIN_CONFIDENCE = 0.95  # of 8,700 texts of declared language, ten were identifie
 
 @functools.cache
 def _identifier() -> Any:
-    langid = need("py3langid.langid", "data")
+    from py3langid import langid
+
     return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
 
 

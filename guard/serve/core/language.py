@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+import re
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
-from guard.data.ingest.language import MIN_CHARACTERS, MIN_CONFIDENCE
+from guard.conversation import Conversation
+from guard.data.ingest.language import MIN_CHARACTERS, MIN_CONFIDENCE, identify
 from guard.data.row import UNKNOWN_LANGUAGE
-from guard.errors import MissingExtra, check_installed
+from guard.errors import GuardError
+from guard.moderator import Moderator
 from guard.verdict import Language, Outcome, Verdict
 
-log = logging.getLogger("guard.serve")
 UnsupportedLanguage = Literal["incomplete", "judge"]
 RULES: tuple[UnsupportedLanguage, ...] = get_args(UnsupportedLanguage)
-
-
-def identifies(languages: tuple[str, ...]) -> bool:
-    """Whether languages can be identified, for a model that states which ones it was trained for (BCP 47 tags).
-
-    Logs where it would matter and they cannot.
-    """
-    try:
-        check_installed("py3langid", "language")
-    except MissingExtra as missing:
-        if languages:
-            log.warning(
-                "languages are not identified, and texts in others than the model's (%s) are judged all the same: %s",
-                ", ".join(languages),
-                missing,
-            )
-        return False
-    return bool(languages)
+Noting = Callable[[Sequence[Conversation], Sequence[Verdict | GuardError]], list[Verdict | GuardError]]
+_WORD = re.compile(r"[^\W\d_]+")
+# The commonest words without a meaning of their own; few of them are words elsewhere.
+_ENGLISH = frozenset(
+    """a about all an and any are as at be been but by can could did do does for from had has have he her his how i if
+    in into is it its just like me more my no not of on or our she should so some than that the their them then there
+    these they this to up was we were what when where which who why will with would you your""".split()  # noqa: SIM905
+)
+_MOST_WORDS = 60  # from the start
+_SURE_SHARE = 0.25
 
 
 def noted(
@@ -57,3 +51,27 @@ def noted(
     if verdict.outcome is Outcome.SAFE and not (monitor and len(monitor.codes) == len(verdict.categories)):
         said = dataclasses.replace(said, outcome=Outcome.INCOMPLETE)
     return said
+
+
+def noting(guard: object, rule: UnsupportedLanguage) -> Noting:
+    """What notes the languages of what a guard in this process has judged; a service does it itself.
+
+    What is plainly English is not identified where the model knows English: to load what identifies languages takes
+    longer than a verdict, and 100 MB.
+    """
+    languages = guard.engine.info.languages if isinstance(guard, Moderator) else ()
+    english = any(tag.partition("-")[0].lower() == "en" for tag in languages)
+
+    def note(conversation: Conversation, answer: Verdict | GuardError) -> Verdict | GuardError:
+        text = conversation.judged.content
+        if not languages or not isinstance(answer, Verdict) or (english and plainly_english(text)):
+            return answer
+        return noted(answer, text, identify(text), languages, rule)
+
+    return lambda conversations, answers: list(map(note, conversations, answers))
+
+
+def plainly_english(text: str) -> bool:
+    """Whether a quarter of the first words are among the commonest English ones."""
+    words = [found[0].lower() for found, _ in zip(_WORD.finditer(text), range(_MOST_WORDS), strict=False)]
+    return bool(words) and sum(word in _ENGLISH for word in words) >= _SURE_SHARE * len(words)
