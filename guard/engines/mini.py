@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guard import policy as policies
+from guard.assets import asset
 from guard.bundle import Bundle, same_renderer
 from guard.conversation import Conversation
 from guard.engines.base import EngineInfo, Renderer, padded_batches, sound
@@ -38,6 +39,7 @@ CORE_BATCH_TOKENS = 512
 MAX_BATCH_TOKENS = 2048  # on any number of cores: larger batches only delay the first answer
 VECTOR_BYTES = 16 << 20  # of category vectors and their words: some 8,000 categories
 STRANGE = 6  # categories of policies that a guard was not trained for
+ADDED_BYTES = 1 << 20
 LANGUAGES = ("en",)  # of guards that do not state theirs: all that began from an English encoder
 INPUTS = {"input_ids", "attention_mask", "token_type_ids", "categories"}
 OUTPUTS = ["vector", "logits", "refusal"]
@@ -74,6 +76,7 @@ class MiniEngine(MiniRenderer):
         self._own = frozenset(_words(bundle.policy))
         self._others = bundle.manifest.policies
         self._unseen = bundle.calibration.unseen
+        self._added: PolicyCache[str, float] = PolicyCache(ADDED_BYTES, lambda text, _: len(text) + 8)
         opened = session(str(graph), threads)
         self._session: onnxruntime.InferenceSession | None = opened
         self._vectors: PolicyCache[str, Floats] = PolicyCache(VECTOR_BYTES, lambda text, row: len(text) + row.nbytes)
@@ -93,6 +96,7 @@ class MiniEngine(MiniRenderer):
 
     def prepare(self, policy: Policy) -> None:
         self.category_vectors(policy)
+        self._reading(policy)
 
     def warm(self) -> None:
         self.score(self.tokenize(Conversation.of("hello"), self._policy).windows)
@@ -112,11 +116,29 @@ class MiniEngine(MiniRenderer):
         known = frozenset[str]().union(*self._trained)
         unseen = np.array([text not in known for text in words], np.float32)
         most = max(map(len, self._trained))
-        return unseen * self._unseen, most - float(unseen.mean()) * max(0, most - STRANGE)
+        read = most - float(unseen.mean()) * max(0, most - STRANGE)
+        strange = list(dict.fromkeys(text for text in words if text not in known))
+        if not self._unseen or not strange:
+            return np.zeros(len(words), np.float32), read
+        (added,) = self._added.get(["\n".join(strange)], lambda _: [self._for_unseen(strange)])
+        return unseen * np.float32(added), read
+
+    def _for_unseen(self, words: Sequence[str]) -> float:
+        """What is added to the log-odds of categories that the guard was not trained for: as calibrated, but no more
+        than leaves the mean of the two highest of texts that hardly any policy forbids at even odds (ADR 015)."""
+        vectors = np.stack(self._vectors.get(words, self._embed))
+        texts = asset("taxonomy/words/neutral.txt").read_text(encoding="utf-8").splitlines()
+        windows = [self.tokenize(Conversation.of(text), self._policy).windows[0] for text in texts]
+        neutral = np.empty((len(windows), len(words)))
+        for batch in padded_batches([self.cost(window) for window in windows], self.info.batch_tokens):
+            rows = [(windows[i].ids, windows[i].segments) for i in batch]
+            (neutral[batch],) = self._run(rows, vectors, ["logits"])
+        return min(self._unseen, -float(np.sort(any_category(neutral, STRANGE))[-2:].mean()))
 
     def close(self) -> None:
         self._session = None
         self._vectors.clear()
+        self._added.clear()
 
     def score(self, windows: Sequence[Window]) -> list[Score | EngineError]:
         by_policy: dict[str, list[int]] = defaultdict(list)

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from guard import policy
+from guard.assets import asset
 from guard.bundle import open_bundle
 from guard.conversation import Conversation
 from guard.engines import mini
@@ -164,15 +165,31 @@ def test_unseen_words_alone_get_the_log_odds_for_them(engine: MiniEngine, root: 
     calibration = dataclasses.replace(bundle.calibration, unseen=1.5)
     bold = MiniEngine(dataclasses.replace(bundle, calibration=calibration), threads=1)
     mixed = Policy("mixed", "1", "Mixed", (own.categories[0], Category("X", "Plants", "Talk about plants.")))
-    for rules, added in ((own, [0.0] * len(own.codes)), (mixed, [0.0, 1.5]), (other, [1.5] * len(other.codes))):
+    for rules, unseen in ((own, [False] * len(own.codes)), (mixed, [False, True]), (other, [True] * len(other.codes))):
         plain, raised = (each.score(windows(each, rules)) for each in (engine, bold))
-        for one, two in zip(plain, raised, strict=True):
-            assert np.subtract(two.categories, one.categories) == pytest.approx(added, abs=1e-5)
+        added = np.subtract([score.categories for score in raised], [score.categories for score in plain])
+        assert added[:, ~np.array(unseen)] == pytest.approx(0, abs=1e-5)
+        if any(unseen):
+            most = float(added[:, unseen].max())
+            assert added[:, unseen] == pytest.approx(most, abs=1e-5)
+            assert most <= 1.5 + 1e-5
     # A shipped policy that the guard was trained under is none of those.
     manifest = dataclasses.replace(bundle.manifest, policies=("openai",))
     trained = MiniEngine(dataclasses.replace(bundle, calibration=calibration, manifest=manifest), threads=1)
     for one, two in zip(engine.score(windows(engine, other)), trained.score(windows(trained, other)), strict=True):
         assert two.categories == pytest.approx(one.categories, abs=1e-5)
+
+
+def test_an_unseen_policy_leaves_small_talk_at_even_odds_at_most(root: Path) -> None:
+    bundle = open_bundle(root)
+    bold = MiniEngine(
+        dataclasses.replace(bundle, calibration=dataclasses.replace(bundle.calibration, unseen=1000.0)), threads=1
+    )
+    plants = Policy("plants", "1", "Plants", (Category("X", "Plants", "Talk about plants."),))
+    texts = asset("taxonomy/words/neutral.txt").read_text(encoding="utf-8").splitlines()
+    scores = bold.score([bold.tokenize(Conversation.of(text), plants).windows[0] for text in texts])
+    highest = sorted(score.unsafe for score in scores)[-2:]
+    assert sum(highest) == pytest.approx(0, abs=1e-2)
 
 
 def test_the_words_of_a_category_matter_and_its_code_does_not(engine: MiniEngine) -> None:
