@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import codecs
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from guard.views.ciphers import deciphered
+from guard.views.codes import fancy, spelled
 from guard.views.english import english, likeness, stretches
 from guard.views.escapes import escaped
+from guard.views.orders import collected
+from guard.views.segmentation import wordy
 
 DEPTH = 2  # nested encodings that are decoded
 _LENGTH = 16  # characters of the shortest payload
@@ -24,21 +30,38 @@ _GAIN = 8  # common pairs of letters that decoding must add (see `english.stretc
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """The pattern of a payload and its decoder (ValueError if invalid). doubtful: accept only English."""
+    """The pattern of a payload and its decoder (ValueError if invalid). doubtful: accept only English. gate: a cheap
+    test that the text may hold such a payload."""
 
     pattern: re.Pattern[str]
     decode: Callable[[str], bytes]
     doubtful: bool = False
+    gate: Callable[[str], bool] = bool
 
 
 _SKIPPED = re.compile(r"0x|\\x|[\s:,;-]", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
 _NUMBERS = re.compile(r"(?<!\d)\d{2,3}(?:[\s,;]{1,2}\d{2,3}){7,}+")
+_CALL = r"(?:chr|chr\$|char|CHR|CHAR|String\.fromCharCode)\(\s*\d{1,7}\s*\)"
+_POINT = r"(?:U\+|\\u\{)([0-9A-Fa-f]{2,6})\}?"
+_POINTS = re.compile(_POINT)
 # Possessive where a failure would be tried again from every character: all patterns take linear time.
 _CODECS = (
     Codec(
         re.compile(r"[01]{8}(?:[\s,]{0,2}[01]{8}){3,}+"),
         lambda text: _bits(_SKIPPED.sub("", text)),
+    ),
+    Codec(
+        re.compile(r"(?<!\d)[01]{7}(?:[\s,]{1,2}[01]{7}){3,}+(?!\d)"),
+        lambda text: bytes(int(bits, 2) for bits in _NUMBER.findall(text)),
+    ),
+    Codec(
+        re.compile(rf"{_CALL}(?:\s*[+.,&|]*\s*{_CALL}){{3,}}+"),
+        lambda text: "".join(chr(int(number)) for number in _NUMBER.findall(text)).encode(),
+    ),
+    Codec(
+        re.compile(rf"{_POINT}(?:[\s,]{{0,2}}{_POINT}){{3,}}+"),
+        lambda text: "".join(chr(int(point, 16)) for point in _POINTS.findall(text)).encode(),
     ),
     Codec(_NUMBERS, lambda text: bytes(map(int, _NUMBER.findall(text))), doubtful=True),
     Codec(_NUMBERS, lambda text: bytes(int(number, 8) for number in _NUMBER.findall(text)), doubtful=True),
@@ -47,8 +70,38 @@ _CODECS = (
         lambda text: bytes.fromhex(_SKIPPED.sub("", text)),
     ),
     Codec(
-        re.compile(rf"[A-Z2-7]{{{_LENGTH},}}+={{0,6}}"),
-        lambda text: base64.b32decode((bare := text.rstrip("="))[: len(bare) // 8 * 8] + _last32(bare)),
+        re.compile(rf"[A-Z2-7]{{{_LENGTH},}}+={{0,6}}|[a-z2-7]{{{_LENGTH},}}+={{0,6}}"),
+        lambda text: base64.b32decode((bare := text.upper().rstrip("="))[: len(bare) // 8 * 8] + _last32(bare)),
+    ),
+    Codec(
+        re.compile(rf"(?<![\w+/])\+A[A-Za-z0-9+/]{{{_LENGTH},}}+-?"),
+        lambda text: _base64(text[1:].rstrip("-")),
+        doubtful=True,
+    ),
+    Codec(
+        re.compile(r"(?<![\w.-])xn--[a-z0-9-]{2,60}(?![\w.-]*\w)"),
+        lambda text: text.removeprefix("xn--").encode().decode("punycode").encode(),
+        gate=lambda text: text.count("xn--") > 1,
+    ),
+    Codec(
+        re.compile(r"begin [0-7]{3} \S{1,80}\n(?:[ -`]{1,61}\n){1,}+(?:`\n)?end"),
+        lambda text: b"".join(map(binascii.a2b_uu, text.split("\n")[1:-1])),
+    ),
+    Codec(
+        re.compile(rf"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{{2,}}={{0,2}} ){{3,}}+[A-Za-z0-9+/]{{2,}}={{0,2}}"),
+        lambda text: b" ".join(base64.b64decode(part, validate=True) for part in text.split()),
+        doubtful=True,
+        gate=lambda text: text.count("=") > 2,
+    ),
+    Codec(
+        re.compile(rf"={{1,2}}[A-Za-z0-9+/]{{{_LENGTH},}}|(?<![\w+/=-])[A-Za-z0-9+/]{{{_LENGTH},}}+(?![\w+/=-])"),
+        lambda text: _base64(text[::-1]),
+        doubtful=True,
+    ),
+    Codec(
+        re.compile(rf"(?<![\w])[0-9a-f]{{{_LENGTH},}}+(?![\w])"),
+        lambda text: bytes.fromhex(text[::-1]),
+        doubtful=True,
     ),
     Codec(
         re.compile(rf"[A-Za-z0-9+/_-]{{{_LENGTH},}}+(?:\r?\n[A-Za-z0-9+/_-]{{4,}}+)*+={{0,2}}"),
@@ -61,6 +114,10 @@ _REVERSED_WORDS = (" eht ", " dna ", " ot ", " uoy ")
 _UPRIGHT = str.maketrans("ɐqɔpǝɟƃɓɥᴉıɾʞlɯuodbɹsʇnʌʍxʎz¿¡˙‾", "abcdefgghiijklmnopqrstuvwxyz?!._")
 _TURNED = re.compile("[ɐɔǝɟƃɥɯɹʇʌʍʎ]")
 _LINE = re.compile(r"[^\n]+")
+_BASE85 = Codec(re.compile(rf"(?<!\S)[!-~]{{{_LENGTH},}}+(?!\S)"), lambda text: _base85(text), doubtful=True)
+_SIGNS = re.compile(r"[!-/:-@\[-`{-~]")
+_DISTINCT_SIGNS = 4  # in a payload of Base85, at least
+_COMPRESSED = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", b"\x1f\x8b")  # zlib, gzip
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +156,7 @@ def decoded(text: str, depth: int = DEPTH) -> Decoded | None:
 
 def _payloads(text: str) -> list[tuple[int, int, str]]:
     """Start, end and decoded text of the payloads of one kind, the first kind that occurs."""
-    for search in (_coded, escaped, _rotated, _turned, _backwards):
+    for search in (_coded, _dense, escaped, spelled, fancy, _rotated, _turned, _backwards, collected, deciphered):
         if payloads := [*search(text)]:
             return payloads
     return []
@@ -116,17 +173,20 @@ _KINDS = bytes(
 )  # fmt: skip
 _ALL_ALIKE = bytes.maketrans(b"h", b"a")
 _RUN = b"a" * _LENGTH
-_SPACED_CODES = (b"hh hh hh hh hh", b"hhhhhhhh hhhhhhhh", b"hhh hhh")
+_SPACED_CODES = (b"hh hh hh hh hh", b"hhhhhhhh hhhhhhhh", b"hhhhhhh hhhhhhh", b"hhh hhh")
+_MARKED = ("\\x", "0x", "U+", "\\u{", "chr(", "Char", "CHR", "char(", "begin ", "==", "xn--")
 
 
 def _coded(text: str) -> Iterator[tuple[int, int, str]]:
     kinds = text.encode("latin-1", "replace").translate(_KINDS)
-    if "\\x" not in text and "0x" not in text and _RUN not in kinds.translate(_ALL_ALIKE):
+    if not (any(mark in text for mark in _MARKED) or _RUN in kinds.translate(_ALL_ALIKE)):
         kinds = kinds.replace(b"  ", b" ")
         if not any(shape in kinds for shape in _SPACED_CODES):
             return
     payloads: list[tuple[int, int, str]] = []
     for codec in _CODECS:
+        if not codec.gate(text):
+            continue
         for match in codec.pattern.finditer(text):
             plain = _readable(match[0], codec)
             if plain is not None:
@@ -138,21 +198,33 @@ def _coded(text: str) -> Iterator[tuple[int, int, str]]:
             end = stop
 
 
+def _dense(text: str) -> Iterator[tuple[int, int, str]]:
+    """Payloads in Base85, which has so many signs that it stands alone."""
+    for match in _BASE85.pattern.finditer(text):
+        plain = _readable(match[0], _BASE85)
+        if plain is not None:
+            yield match.start(), match.end(), plain
+
+
 def _readable(payload: str, codec: Codec) -> str | None:
     try:
         plain = _text(codec.decode(payload))
-    except ValueError:
+    except (ValueError, OverflowError, zlib.error):
         return None
     good = sum(map(str.isalnum, plain)) + sum(map(plain.count, _MARKS))
     if good < _READABLE * len(plain) or len(set(plain)) < _DISTINCT:
         return None
-    return None if codec.doubtful and not english(plain) else plain
+    return None if codec.doubtful and not (english(plain) or wordy(plain)) else plain
 
 
 def _text(payload: bytes) -> str:
     """UTF-8, or UTF-16 where every other byte is zero; ValueError if it is neither."""
+    if payload[:2] in _COMPRESSED:
+        payload = zlib.decompressobj(47).decompress(payload, len(payload))  # no more than there was
     if payload[1::2].count(0) > len(payload) // 4:
         return payload.decode("utf-16-le")
+    if payload[::2].count(0) > len(payload) // 4:
+        return payload.decode("utf-16-be")
     plain = payload.decode("utf-8", "ignore")
     if len(plain.encode()) < (1 - _LOST) * len(payload):
         raise ValueError
@@ -167,6 +239,19 @@ def _base64(payload: str) -> bytes:
     bare = "".join(payload.split()).rstrip("=").replace("-", "+").replace("_", "/")
     bare = bare[:-1] if len(bare) % 4 == 1 else bare  # a letter too many, in which no byte fits
     return base64.b64decode(bare + "=" * (-len(bare) % 4))
+
+
+def _base85(payload: str) -> bytes:
+    """Ascii85 or the Base85 of Git, if its first letters are text; ValueError if it has too few signs for it."""
+    if len(set(_SIGNS.findall(payload))) < _DISTINCT_SIGNS:
+        raise ValueError
+    for decode in (base64.b85decode, base64.a85decode):
+        try:
+            if decode(payload[:10].encode()).decode().isprintable():
+                return decode(payload.encode())
+        except ValueError:
+            continue
+    raise ValueError
 
 
 def _last32(bare: str) -> str:

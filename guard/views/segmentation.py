@@ -28,6 +28,10 @@ _LISTED = re.compile(r"(?<!\S)[A-Za-z'’]++([|·•_+~/:;,.*=-])(?:[A-Za-z'’]
 _CAPITALISED_FEWEST, _TAG_FEWEST = 5, 3  # words of a run with capitals, and of one after a #
 _COMMON, _COMMON_FEWEST, _COMMON_SHARE = 100, 2, 0.25  # rank of a word that prose is full of, and how many it has
 _KNOWN_SHARE = 0.7  # of the words of a run, those that are in the list
+_SURE_RANK = 2000  # rank of a word of few letters that is one for certain
+_FEW_LETTERS, _WORDY_LEAST = 3, 8  # letters of such a word, and of words that are English
+_WORDY_SHARE, _WORDY_COST = 0.7, 2.3  # share of the letters that are in words; cost a letter where there are no spaces
+_WORD = re.compile("[a-z]+")
 
 
 @cache
@@ -85,6 +89,24 @@ def _known(words: Sequence[str]) -> float:
     """The share of the words that are in the list."""
     known = sum(word.isdigit() or word.lower().partition("'")[0] in ranks() for word in words)
     return known / len(words) if words else 0.0
+
+
+@cache
+def sure_words() -> frozenset[str]:
+    """The words of the list, and of the short ones only the common: the list has many abbreviations."""
+    return frozenset(word for word, rank in ranks().items() if len(word) > _FEW_LETTERS or rank < _SURE_RANK)
+
+
+def wordy(text: str) -> bool:
+    """Whether the letters of a text are those of English words, with spaces between them or without."""
+    words = _WORD.findall(text.lower())
+    letters = sum(map(len, words))
+    if letters < _WORDY_LEAST or 2 * letters < len(text):
+        return False
+    if letters <= _DENSE * len(words):
+        known = sure_words()
+        return sum(len(word) for word in words if len(word) > 1 and word in known) >= _WORDY_SHARE * letters
+    return letters >= _LEAST and sum(_split(word)[1] for word in words) <= _WORDY_COST * letters
 
 
 def _parted(run: str, fewest: int, most: float) -> str:
