@@ -14,7 +14,9 @@ from guard.views.ciphers import deciphered
 from guard.views.codes import fancy, spelled
 from guard.views.english import english, likeness, stretches
 from guard.views.escapes import escaped
+from guard.views.leet import unleeted
 from guard.views.orders import collected
+from guard.views.packages import assembled
 from guard.views.segmentation import wordy
 
 DEPTH = 2  # nested encodings that are decoded
@@ -156,7 +158,7 @@ def decoded(text: str, depth: int = DEPTH) -> Decoded | None:
 
 def _payloads(text: str) -> list[tuple[int, int, str]]:
     """Start, end and decoded text of the payloads of one kind, the first kind that occurs."""
-    for search in (_coded, _dense, escaped, spelled, fancy, _rotated, _turned, _backwards, collected, deciphered):
+    for search in (_coded, _dense, escaped, spelled, fancy, _rotated, _turned, _backwards, assembled, unleeted, collected, deciphered):
         if payloads := [*search(text)]:
             return payloads
     return []
