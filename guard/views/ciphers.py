@@ -21,7 +21,7 @@ _WORD, _ANY_WORD = re.compile("[a-z]{2,}"), re.compile("[A-Za-z]{2,}")
 _SHARE, _FEWEST = 0.2, 3  # distinct words of a text that are in no list, at least
 _DISORDER = 0.4  # the share in a text whose letters may be in another order
 _SAMPLE, _EXPLAINED = 10, 0.5  # longest of these that a rule is tried on, and the share that it must explain
-_ANAGRAMS_EXPLAINED = 0.75  # of words with letters in any order, of which more are words by chance
+_ANAGRAMS, _ANAGRAMS_EXPLAINED = 5, 0.75  # number and share of words with letters in any order, of which more are words by chance
 _HOPELESS = 4  # words, none of which a rule explains, after which it is given up
 _LEAST = 12  # letters that a rule must explain
 _LONGEST = 24  # letters of a word that is looked up
@@ -119,9 +119,8 @@ def deciphered(text: str) -> Iterator[tuple[int, int, str]]:
         return
     sample = sorted(filter(lambda word: len(word) <= _LONGEST, strange), key=lambda word: (-len(word), word))[:_SAMPLE]
     letters = _letter_rules("".join(strange))
-    if rule := _explaining(sample, (*letters, *_WORD_RULES)) or _explaining(
-        sample, (_unshuffled, _unsorted), _ANAGRAMS_EXPLAINED
-    ):
+    anagrams = (_unshuffled, _unsorted) if len(sample) >= _ANAGRAMS else ()
+    if rule := _explaining(sample, (*letters, *_WORD_RULES)) or _explaining(sample, anagrams, _ANAGRAMS_EXPLAINED):
         yield from _plain(text, rule)
     elif rule := _explaining([word[::-1] for word in sample], letters):
         yield from ((len(text) - end, len(text) - start, plain) for start, end, plain in _plain(text[::-1], rule))

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from guard.views.alphabets import BRAILLE, FANCY, KEYPAD, LOWER, MORSE, RADIO, inverse
+from guard.views.alphabets import BRAILLE, FANCY, KEYPAD, LOWER, MIRRORED, MORSE, RADIO, inverse
 from guard.views.segmentation import wordy
 
 _GAP = re.compile(r"[^\w]+")
@@ -20,8 +20,9 @@ _FROM_INDICATORS = {0x1F1E6 + number: letter for number, letter in enumerate(LOW
 _RADIO = inverse(RADIO) | {"alpha": "a", "juliet": "j", "x-ray": "x", "whisky": "w"}
 _TAP = [letter for letter in LOWER if letter != "k"]  # c stands for it
 _FANCY = [str.maketrans(inverse(table)) for table in FANCY.values()]
-_FANCY_SIGNS = frozenset(sign for table in FANCY.values() for sign in table.values() if not sign.isascii())
-_FANCY_LEAST, _FANCY_SHARE = 6, 0.5  # signs of a fancy text, and their share of its letters
+_FANCY_SIGNS = frozenset(sign for table in (*FANCY.values(), MIRRORED) for sign in table.values() if not sign.isascii())
+_FROM_MIRRORED = str.maketrans(inverse(MIRRORED))
+_FANCY_LEAST, _FANCY_SHARE = 6, 0.3  # signs of a fancy text, and their share of its letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +145,6 @@ def fancy(text: str) -> Iterator[tuple[int, int, str]]:
         if wordy(plain):
             yield 0, len(text), plain
             return
+    mirrored = text.translate(_FROM_MIRRORED)[::-1]
+    if wordy(mirrored):
+        yield 0, len(text), mirrored

@@ -17,7 +17,7 @@ _LETTERS = {
     "асеорхуіјѕһԁԛԝӏԍѵүАВСЕНІЈКМОРЅТХҮԌԚԜ": "aceopxyijshdqwlgvyABCEHIJKMOPSTXYGQW",  # Cyrillic
     "ονιραυκητΑΒΕΗΙΚΜΝΟΡΤΧΥΖϲϳϹ": "ovipaukntABEHIKMNOPTXYZcjC",  # Greek
     "օոսհզցյՕՍՏԼ": "onuhqgjOUSL",  # Armenian
-    "ᎠᎡᎢᎥᎪᎫᎬᎳᎷᎻᎽᏀᏂᏃᏏᏒᏕᏙᏚᏞᏟᏢᏦᏴ": "DRTiAJEWMHYGhZbRSVSLCPKB",  # Cherokee
+    "ᎠᎡᎢᎥᎩᎪᎫᎬᎳᎷᎻᎽᏀᏂᏃᏆᏏᏒᏕᏙᏚᏞᏟᏢᏦᏴ": "DRTiYAJEWMHYGhZIbRSVSLCPKB",  # Cherokee
     "ꓐꓑꓒꓓꓔꓖꓗꓙꓚꓜꓝꓟꓠꓡꓢꓣꓦꓧꓪꓫꓬꓮꓰꓲꓳꓴ": "BPdDTGKJCZFMNLSRVHWXYAEIOU",  # Lisu
 }
 _LOOSE_LETTERS = {"кмтвнгпиш": "kmtbhrnuw", "εωχγσμβλ": "ewxyouBl"}

@@ -18,6 +18,7 @@ _DRAWN = {
     "&": "a",
 }  # fmt: skip
 _DRAWING = re.compile("|".join(map(re.escape, sorted(_DRAWN, key=len, reverse=True))))
+_UNCOMMON = re.compile(r"[+|/\\()<>{}\[\]2689^&£]")  # signs beyond those of `guard.views.joining`
 _SIGN = re.compile(r"[0-9@$!|+€£^&(<\[{\\/]")
 _TOKEN = re.compile(r"\S+")
 _ENDS = ".,;:?!\"'"
@@ -29,10 +30,10 @@ _LONGEST = 40  # characters of one word
 
 def unleeted(text: str) -> Iterator[tuple[int, int, str]]:
     """Start, end and plain text from the first word in leet to the last, if most of them are words then."""
-    if len(_SIGN.findall(text)) < _SHARE * len(text):
+    if len(_UNCOMMON.findall(text)) < _FEWEST or len(_SIGN.findall(text)) < _SHARE * len(text):
         return
     drawn = [match for match in _TOKEN.finditer(text) if len(match[0]) <= _LONGEST and _SIGN.search(match[0])]
-    words = {match[0]: word for match in drawn if (word := _word(match[0])) is not None}
+    words = {token: word for token in {match[0] for match in drawn} if (word := _word(token)) is not None}
     read = [match for match in drawn if match[0] in words]
     if len(read) < max(_FEWEST, _READ * len(drawn)) or sum(len(words[match[0]]) for match in read) < _LETTERS:
         return
@@ -49,6 +50,6 @@ def _word(token: str) -> str | None:
         ways = product(*(_DRAWN[drawing] for drawing in _DRAWING.findall(bare)))
         for letters in islice(ways, _WAYS):
             word = parts[0] + "".join(letter + part for letter, part in zip(letters, parts[1:], strict=True))
-            if word in sure_words():
+            if word in sure_words() and (len(word) > 1 or word == "a"):
                 return word + token[len(bare) :]
     return None

@@ -13,6 +13,7 @@ _WORD_START = re.compile(r"([A-Za-z])\S*")
 _LEAST, _LONGEST = 16, 4000  # characters of such a text
 _RAILS = (2, 3, 4, 5)
 _FEWEST_LINES, _FEWEST_WORDS = 10, 14  # lines and words whose first letters may be a text
+_SPREAD = 4  # characters to each such letter, at least
 _ACROSTIC = 0.5  # likeness to English that such letters have
 
 
@@ -48,7 +49,8 @@ def _firsts(text: str) -> str | None:
         if first is _LINE_START and text.count("\n") < _FEWEST_LINES - 1:
             continue
         letters = "".join(first.findall(text)).lower()
-        if len(letters) >= fewest and likeness(letters) >= _ACROSTIC:
+        spread = len(text) >= _SPREAD * len(letters)  # else they are letters with spaces between
+        if spread and len(letters) >= fewest and likeness(letters) >= _ACROSTIC:
             for some in (letters, letters[1:]):  # a line may say what to do
                 if wordy(some):
                     return some
