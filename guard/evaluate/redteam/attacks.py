@@ -281,7 +281,11 @@ def _random(
     verbatim: bool = False,
     several_turns: bool = False,
 ) -> Attack:
-    return Attack(name, kind, lambda text, rng, policy: change(text, rng), undo, verbatim, several_turns)
+    def apply(text: str, rng: random.Random, policy: Policy) -> str:
+        changed = change(text, rng)
+        return changed if changed.strip() else text  # one without letters, say, has no first letters
+
+    return Attack(name, kind, apply, undo, verbatim, several_turns)
 
 
 def _disguise(name: disguise.Disguise) -> Attack:

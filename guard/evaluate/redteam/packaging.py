@@ -47,7 +47,7 @@ def shuffled_variables(text: str, rng: random.Random) -> str:
 
 def named(text: str) -> str:
     """The longest words are given names, in a sentence."""
-    longest = sorted({word.strip(".,?!") for word in text.split()}, key=len)[-3:]
+    longest = sorted({word.strip(".,?!") for word in text.split()} - {""}, key=lambda word: (len(word), word))[-3:]
     names = dict(zip(longest, "XYZ", strict=False))
     given = ", ".join(f'{name} = "{word}"' for word, name in names.items())
     for word, name in names.items():
