@@ -1,4 +1,4 @@
-"""Alphabets: what stands for a letter in Morse code, Braille, the radio alphabet and others, and letters turned around."""
+"""Alphabets: what stands for a letter in Morse code, Braille, the radio alphabet, and letters turned around."""
 
 from __future__ import annotations
 

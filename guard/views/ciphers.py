@@ -17,11 +17,14 @@ from guard.views.orders import reordered
 from guard.views.segmentation import ranks, sure_words, wordy
 
 _Rule = Callable[[str], str]
-_WORD, _ANY_WORD = re.compile("[a-z]{2,}"), re.compile("[A-Za-z]{2,}")
+_WORD, _ANY_WORD = re.compile("[a-z]{2,}"), re.compile("[A-Za-z]+")
 _SHARE, _FEWEST = 0.2, 3  # distinct words of a text that are in no list, at least
 _DISORDER = 0.4  # the share in a text whose letters may be in another order
 _SAMPLE, _EXPLAINED = 10, 0.5  # longest of these that a rule is tried on, and the share that it must explain
-_ANAGRAMS, _ANAGRAMS_EXPLAINED = 5, 0.75  # number and share of words with letters in any order, of which more are words by chance
+_ANAGRAMS, _ANAGRAMS_EXPLAINED = (
+    5,
+    0.75,
+)  # number and share of words with letters in any order, of which more are words by chance
 _HOPELESS = 4  # words, none of which a rule explains, after which it is given up
 _LEAST = 12  # letters that a rule must explain
 _LONGEST = 24  # letters of a word that is looked up
@@ -49,7 +52,7 @@ def _unpigged(word: str) -> str:
         return word
     body = word[:-2]
     turned = [body[-size:] + body[:-size] for size in range(1, min(5, len(body)))]
-    if body[-1] in "wyh":
+    if body[-1] in "wy":
         turned.append(body[:-1])
     return min(turned, key=lambda one: ranks().get(one, len(ranks())))
 
@@ -71,7 +74,9 @@ def _without_filler(word: str) -> str:
 _ALPHABETS = (*(LOWER[by:] + LOWER[:by] for by in range(1, 26)), LOWER[::-1], *map(_keys, (-1, 1)))
 _LETTER_RULES = tuple(map(_table, _ALPHABETS))
 _LIKELIEST = 3  # of these alphabets, so many are tried
-_FREQUENCIES = np.array([82, 15, 28, 43, 127, 22, 20, 61, 70, 2, 8, 40, 24, 67, 75, 19, 1, 60, 63, 91, 28, 10, 24, 2, 20, 1])
+_FREQUENCIES = np.array(
+    [82, 15, 28, 43, 127, 22, 20, 61, 70, 2, 8, 40, 24, 67, 75, 19, 1, 60, 63, 91, 28, 10, 24, 2, 20, 1]
+)
 _EXPECTED = np.array([[_FREQUENCIES[LOWER.index(plain)] for plain in alphabet] for alphabet in _ALPHABETS])
 _WORD_RULES: tuple[_Rule, ...] = (
     lambda word: word[::-1],

@@ -86,7 +86,7 @@ _CODES = (
         gate=lambda text: _count(text, "-−–—_") > 3,
     ),
     _Code(
-        re.compile(r"[\u2801-\u283f]{2,}(?:[\s\u2800]+[\u2801-\u283f]+)*"),
+        re.compile(r"[\u2801-\u283f]+(?:[\s\u2800]+[\u2801-\u283f]+)*"),
         lambda run: run.translate(_FROM_BRAILLE).replace("\u2800", " "),
         gate=lambda text: not text.isascii(),
     ),

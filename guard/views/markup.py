@@ -6,14 +6,17 @@ import re
 
 from guard.views.segmentation import is_cut
 
-_ALONE = re.compile(r"<!--(?:(?!-->)[^<]){0,120}-->|/\*(?:(?!\*/)[^/]){0,120}\*/|</?[A-Za-z][^<>]{0,80}>|\{\}|&(?:shy|zwj|zwnj|ZeroWidthSpace);")
+_ALONE = re.compile(
+    r"<!--(?:(?!-->)[^<]){0,120}-->|/\*(?:(?!\*/)[^/]){0,120}\*/|</?[A-Za-z][^<>]{0,80}>|\{\}|&(?:shy|zwj|zwnj|ZeroWidthSpace);"
+)
 _IN_PAIRS = re.compile(r"\*{1,3}|_{1,3}|`|~~|\\[A-Za-z]{1,12}\{|[{}$]")
 _MARKUP = re.compile(f"{_ALONE.pattern}|{_IN_PAIRS.pattern}")
 _CUT = re.compile(
     rf"(?<![A-Za-z])(?:{_IN_PAIRS.pattern})?+[A-Za-z]++(?:(?:{_MARKUP.pattern})++[A-Za-z]++)++(?:{_IN_PAIRS.pattern})?+"
 )
 _AFTER_LETTER = re.compile(r"[A-Za-z][<*_`~\\{}$&/]")
-_SINGLE = re.compile(r"(?:<[A-Za-z][^<>]{0,80}>[^<>\s]{1,2}</[A-Za-z]{1,12}>){3,}+")  # a tag to each letter
+_SINGLE = re.compile(r"<[A-Za-z][^<>]{0,80}>[^<>\s]{1,2}</[A-Za-z]{1,12}>")
+_SINGLES = re.compile(rf"(?:{_SINGLE.pattern}){{3,}}+")  # a tag to each letter
 _TAG = re.compile(r"<[^<>]{1,82}>")
 _LEAST = 4  # letters of a word that was cut
 
@@ -23,7 +26,8 @@ def without_markup(text: str) -> str:
     if not _AFTER_LETTER.search(text):
         return text
     if "</" in text:
-        text = _SINGLE.sub(lambda letters: _TAG.sub("", letters[0]), text)
+        if _SINGLES.search(text):
+            text = _SINGLE.sub(lambda letter: _TAG.sub("", letter[0]), text)
     return _CUT.sub(lambda word: _whole(word[0]), text)
 
 

@@ -1,4 +1,4 @@
-"""Letters in another order: rail fences, columns, every second letter, first letters of words or lines, words downwards."""
+"""Letters in another order: rail fences, columns, every second letter, first letters of words or lines."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ _CODECS = (
         lambda text: b"".join(map(binascii.a2b_uu, text.split("\n")[1:-1])),
     ),
     Codec(
-        re.compile(rf"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{{2,}}={{0,2}} ){{3,}}+[A-Za-z0-9+/]{{2,}}={{0,2}}"),
+        re.compile(r"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{2,}={0,2} ){3,}+[A-Za-z0-9+/]{2,}={0,2}"),
         lambda text: b" ".join(base64.b64decode(part, validate=True) for part in text.split()),
         doubtful=True,
         gate=lambda text: text.count("=") > 2,
@@ -106,7 +106,9 @@ _CODECS = (
         doubtful=True,
     ),
     Codec(
-        re.compile(rf"[A-Za-z0-9+/_-]{{{_LENGTH},}}+(?:\r?\n[A-Za-z0-9+/_-]{{4,}}+)*+={{0,2}}"),
+        re.compile(
+            rf"[A-Za-z0-9+/_-]{{{_LENGTH},}}+(?:\r?\n[A-Za-z0-9+/_-]{{4,}}+)*+(?:\r?\n[A-Za-z0-9+/_-]{{2,3}}=)?={{0,2}}"
+        ),
         lambda text: _base64(text),
     ),
 )
@@ -119,13 +121,14 @@ _LINE = re.compile(r"[^\n]+")
 _BASE85 = Codec(re.compile(rf"(?<!\S)[!-~]{{{_LENGTH},}}+(?!\S)"), lambda text: _base85(text), doubtful=True)
 _SIGNS = re.compile(r"[!-/:-@\[-`{-~]")
 _DISTINCT_SIGNS = 4  # in a payload of Base85, at least
+_ROOM = 100  # bytes that a compressed payload may have beyond twice its own
 _COMPRESSED = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", b"\x1f\x8b")  # zlib, gzip
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """A text with its payloads decoded in place. `before` and `after` count the unchanged characters before the first
-    and after the last payload. Never longer than the text."""
+    and after the last payload. Longer than the text only where a payload was compressed."""
 
     text: str = field(repr=False)
     before: int
@@ -158,7 +161,20 @@ def decoded(text: str, depth: int = DEPTH) -> Decoded | None:
 
 def _payloads(text: str) -> list[tuple[int, int, str]]:
     """Start, end and decoded text of the payloads of one kind, the first kind that occurs."""
-    for search in (_coded, _dense, escaped, spelled, fancy, _rotated, _turned, _backwards, assembled, unleeted, collected, deciphered):
+    for search in (
+        _coded,
+        _dense,
+        escaped,
+        spelled,
+        fancy,
+        _rotated,
+        _turned,
+        _backwards,
+        assembled,
+        unleeted,
+        collected,
+        deciphered,
+    ):
         if payloads := [*search(text)]:
             return payloads
     return []
@@ -222,7 +238,7 @@ def _readable(payload: str, codec: Codec) -> str | None:
 def _text(payload: bytes) -> str:
     """UTF-8, or UTF-16 where every other byte is zero; ValueError if it is neither."""
     if payload[:2] in _COMPRESSED:
-        payload = zlib.decompressobj(47).decompress(payload, len(payload))  # no more than there was
+        payload = zlib.decompressobj(47).decompress(payload, 2 * len(payload) + _ROOM)
     if payload[1::2].count(0) > len(payload) // 4:
         return payload.decode("utf-16-le")
     if payload[::2].count(0) > len(payload) // 4:

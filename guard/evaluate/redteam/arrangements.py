@@ -11,7 +11,10 @@ from guard.views.alphabets import LOWER
 _WORD = re.compile(r"[^\W\d_]+")
 _VOWEL = re.compile("[aeiou]", re.IGNORECASE)
 _ONSET = re.compile("[^aeiouy]*", re.IGNORECASE)
-_FILLER = "quiet rivers carry small boats under green bridges while children feed the ducks near old stone houses".split()
+_FILLER = [
+    "quiet", "rivers", "carry", "small", "boats", "under", "green", "bridges", "while", "children", "feed", "the", "ducks",
+    "near", "old", "stone", "houses",
+]  # fmt: skip
 _NEIGHBOURS = {
     letter: row[max(at - 1, 0) : at] + row[at + 1 : at + 2]
     for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -82,9 +85,7 @@ def _word_with(letter: str, rng: random.Random) -> str:
 
 def on_lines(text: str, rng: random.Random) -> str:
     """A line of harmless words for each letter, which is the first of it."""
-    lines = [
-        " ".join([_word_with(letter, rng), *rng.sample(_FILLER, 4)]) for letter in text.lower() if letter in LOWER
-    ]
+    lines = [" ".join([_word_with(letter, rng), *rng.sample(_FILLER, 4)]) for letter in text.lower() if letter in LOWER]
     return "Read the first letter of each line.\n" + "\n".join(lines)
 
 

@@ -81,11 +81,12 @@ PACKAGING: Mapping[str, Callable[[str, random.Random], str]] = {
     "chr_calls": lambda text, rng: " + ".join(f"chr({ord(letter)})" for letter in text),
     "from_char_code": lambda text, rng: f"String.fromCharCode({', '.join(str(ord(letter)) for letter in text)})",
     "json_field": lambda text, rng: json.dumps({"task": "answer", "input": {"question": text}}, indent=1),
-    "yaml_field": lambda text, rng: "task: answer\ninput:\n  question: >-\n    "
-    + "\n    ".join(parts(text, max(1, len(text) // 30))),
-    "code_comment": lambda text, rng: "def answer():\n    # "
-    + "\n    # ".join(parts(text, max(1, len(text) // 30)))
-    + "\n    return ''",
+    "yaml_field": lambda text, rng: (
+        "task: answer\ninput:\n  question: >-\n    " + "\n    ".join(parts(text, max(1, len(text) // 30)))
+    ),
+    "code_comment": lambda text, rng: (
+        "def answer():\n    # " + "\n    # ".join(parts(text, max(1, len(text) // 30))) + "\n    return ''"
+    ),
     "c_comments_inside_words": lambda text, rng: commented(text, "/*", "*/"),
     "html_comments_inside_words": lambda text, rng: commented(text, "<!--", "-->"),
     "html_tags_around_letters": lambda text, rng: "".join(
