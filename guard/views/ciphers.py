@@ -170,7 +170,7 @@ def _range(text: str, rule: _Rule) -> tuple[int, int] | None:
     for match in _ANY_WORD.finditer(text):
         word = match[0].lower()
         plain = rule(word)
-        if gain <= 0:
+        if gain < 0 or (gain == 0 and plain not in known):  # else the word may be part of what follows
             gain, begun = 0, match.start()
         gain += len(word) * ((plain in known) - (word in known))
         if gain >= best:

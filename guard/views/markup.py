@@ -25,9 +25,8 @@ def without_markup(text: str) -> str:
     """The text with words rejoined that markup cuts; all other markup stays."""
     if not _AFTER_LETTER.search(text):
         return text
-    if "</" in text:
-        if _SINGLES.search(text):
-            text = _SINGLE.sub(lambda letter: _TAG.sub("", letter[0]), text)
+    if "</" in text and _SINGLES.search(text):
+        text = _SINGLE.sub(lambda letter: _TAG.sub("", letter[0]), text)
     return _CUT.sub(lambda word: _whole(word[0]), text)
 
 

@@ -36,8 +36,8 @@ def tokenize(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
     asks for escapes (guard.views.escapes), the text that was meant stands for the raw one, and all its windows lie in
     the whole of that. A context is read without its disguise, too, so that a plain "do it" is judged after what it is
     about, and what a user asks in several messages (guard.views.turns) is read as one. What views cost is bounded by
-    the judged message alone: together they have at most twice its characters and a constant, and each is tokenized after no
-    more than the end of the context; what several messages ask has a bound of its own.
+    the judged message alone: together they have at most twice its characters and a constant, and each is tokenized
+    after no more than the end of the context; what several messages ask has a bound of its own.
     Raises InvalidInput where the conversation or one of its views cannot be tokenized.
     """
     decoded = Conversation(tuple(Message(each.role, unescaped(each.content)) for each in conversation.messages))

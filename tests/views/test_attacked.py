@@ -26,30 +26,31 @@ seeds = st.integers(0, 2**32)
 
 # Attacks after which most words are read, though not all letters in their place.
 MOSTLY = [
-    "quoted_printable_text", "radio_alphabet_joined", "tap_code", "leet_medium", "emoji_inside_words", "words_backwards",
-    "pig_latin", "ends_swapped", "letters_sorted", "syllables_added", "without_vowels", "one_star_a_word",
-    "lines_inside_words", "spaces_inside_words", "stars_inside_words", "hyphens_inside_words", "syllables_hyphenated",
+    "quoted_printable_text", "radio_alphabet_joined", "tap_code", "leet_medium", "emoji_inside_words",
+    "words_backwards", "pig_latin", "ends_swapped", "letter_pairs_swapped", "letters_sorted", "syllables_added",
+    "without_vowels", "one_star_a_word", "lines_inside_words", "spaces_inside_words", "stars_inside_words",
+    "hyphens_inside_words", "syllables_hyphenated",
 ]  # fmt: skip
 # Those that no view undoes, or that a guard reads as they are.
 OTHERS = [
-    "punycode", "vigenere", "emoji_alphabet", "letters_superscript", "letters_accented", "mirrored", "zalgo", "underlined",
-    "word_order_reversed", "word_order_shuffled", "letters_shuffled", "vowels_as_stars", "next_key_typos",
-    "first_letters_of_words", "first_letters_of_lines", "letters_named", "yaml_field", "code_comment", "css_content",
-    "bold_inside_words", "markdown_link_titles", "table_rows", "numbered_list", "dictionary", "latex_commands", "turns_2",
-    "turns_3", "turns_words",
+    "punycode", "vigenere", "emoji_alphabet", "letters_superscript", "letters_accented", "mirrored", "zalgo",
+    "underlined", "word_order_reversed", "word_order_shuffled", "letters_shuffled", "vowels_as_stars",
+    "next_key_typos", "first_letters_of_words", "first_letters_of_lines", "letters_named", "yaml_field",
+    "code_comment", "css_content", "bold_inside_words", "markdown_link_titles", "table_rows", "numbered_list",
+    "dictionary", "latex_commands", "turns_2", "turns_3", "turns_words",
 ]  # fmt: skip
 EXACT = [attack.name for attack in choose(["exotic"]) if attack.name not in {*MOSTLY, *OTHERS}]
 ORDINARY = {
-    "hashes": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 d41d8cd98f00b204e9800998ecf8427e",
-    "a key": "-----BEGIN PUBLIC KEY-----\nMFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf\n9Cnzj4p4WGeK"
-    "Ls1Pt8QuKUpRKfFLfRYC9AIKjbJTWit+CqvjWYzvQwECAwEAAQ==\n-----END PUBLIC KEY-----",
-    "an image": '<img src="data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4//8/w38GIAXDIBK'
-    'E0DHxgljNBAAO9TXL0Y4OHwAAAABJRU5ErkJggg==">',
+    "hashes": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 d41d8cd98f00b204e9800998ecf84",
+    "a key": "-----BEGIN PUBLIC KEY-----\nMFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf\n"
+    "9Cnzj4p4WGeKLs1Pt8QuKUpRKfFLfRYC9AIKjbJTWit+CqvjWYzvQwECAwEAAQ==\n-----END PUBLIC KEY-----",
+    "an image": '<img src="data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4//8/w38GI'
+    'AXDIBKE0DHxgljNBAAO9TXL0Y4OHwAAAABJRU5ErkJggg==">',
     "a log": "2026-03-01T12:00:01Z INFO [worker-3] req=7f3a9c GET /v1/items?id=42&q=a%20b 200 12ms\n"
     "2026-03-01T12:00:02Z WARN [worker-1] retry 2/5 after 1500 ms; code=E1042 host=10.0.12.7:8080",
     "a hex dump": "00000000  7f 45 4c 46 02 01 01 00  00 00 00 00 00 00 00 00  |.ELF............|\n"
     "00000010  03 00 3e 00 01 00 00 00  40 10 00 00 00 00 00 00  |..>.....@.......|",
-    "addresses": "https://example.org/search?q=rose%20hedge&page=2 https://t.example/a1B2c3D4e5F6g7H8 mailto:jo@a.org",
+    "addresses": "https://example.org/search?q=rose%20hedge&page=2 https://t.example/a1B2c3D4e5F6g7H8 jo@a.org",
     "a page": '<html><head><title>Roses</title></head><body><h1>Roses</h1><p>All about <a href="/r">roses</a>.</p>'
     "</body></html>",
     "minified code": "!function(e,t){var n=e.document,r=t||{};for(var i=0;i<n.length;i++)r[n[i].id]=n[i]}(this,{a:1});",
@@ -63,10 +64,11 @@ ORDINARY = {
     "dates": "01/02/2024 12-11-10 09.08.07 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20",
     "rules": "----------\n- - - - - - - - - -\n. . . . . . . . .\n_ _ _ _ _\n| --- | --- | :-: |",
     "chords": "C G Am F | C G F C | Am F C G\nEADGBE, DADGAD\nabab cdcd efef gg; aabba",
-    "names of letters": "Alpha, Beta, Delta and Echo met Oscar, Victor, Romeo and Juliet at the Hotel Lima.",
+    "names of letters": "Alpha, Beta, Delta and Echo met Oscar, Victor, Romeo and Juliet.",
     "gibberish": "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore.",
-    "a poem": "Green hills\nrise above\nthe quiet bay\nand gulls\nfly over\nsmall boats\nthat bring\nfish home\nto us\nall.",
-    "German": "Wie schneide ich im Herbst die Rosen im Garten meiner Eltern richtig zurück, damit sie nicht erfrieren?",
+    "a poem": "Green hills\nrise above\nthe quiet bay\nand gulls\n"
+    "fly over\nsmall boats\nthat bring\nfish home\nto us\nall.",
+    "German": "Wie schneide ich im Herbst die Rosen im Garten meiner Eltern zurück, damit sie nicht erfrieren?",
     "Dutch": "Hoe snoei ik de rozen in de tuin van mijn ouders in de herfst, zodat ze in de winter niet bevriezen?",
     "Spanish": "Cómo podo los rosales del jardín de mis padres en otoño para que no se hielen durante el invierno?",
     "Italian": "Come poto le rose nel giardino dei miei genitori in autunno, in modo che non gelino durante l'inverno?",

@@ -12,8 +12,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 _VOWEL = re.compile("[aeiou]", re.IGNORECASE)
 _ONSET = re.compile("[^aeiouy]*", re.IGNORECASE)
 _FILLER = [
-    "quiet", "rivers", "carry", "small", "boats", "under", "green", "bridges", "while", "children", "feed", "the", "ducks",
-    "near", "old", "stone", "houses",
+    "quiet", "rivers", "carry", "small", "boats", "under", "green", "bridges", "while", "children", "feed", "the",
+    "ducks", "near", "old", "stone", "houses",
 ]  # fmt: skip
 _NEIGHBOURS = {
     letter: row[max(at - 1, 0) : at] + row[at + 1 : at + 2]
