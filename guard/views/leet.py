@@ -18,8 +18,9 @@ _DRAWN = {
     "+": "t", "€": "e", "£": "l", "^": "a", "&": "a",
 }  # fmt: skip
 _DRAWING = re.compile("|".join(map(re.escape, sorted(_DRAWN, key=len, reverse=True))))
-_UNCOMMON = re.compile(r"[+|/\\()<>{}\[\]2689^&£]")  # signs beyond those of `guard.views.joining`
-_SIGN = re.compile(r"[0-9@$!|+€£^&(<\[{\\/]")
+_UNCOMMON = "+|/\\()<>{}[]2689^&£"  # signs beyond those of `guard.views.joining`
+_SIGNS = "0123456789@$!|+€£^&(<[{\\/"
+_SIGN = re.compile(f"[{re.escape(_SIGNS)}]")
 _TOKEN = re.compile(r"\S+")
 _ENDS = ".,;:?!\"'"
 _SHARE = 0.15  # of the visible characters, those that are such signs
@@ -30,7 +31,7 @@ _LONGEST = 40  # characters of one word
 
 def unleeted(text: str) -> Iterator[tuple[int, int, str]]:
     """Start, end and plain text from the first word in leet to the last, if most of them are words then."""
-    if len(_UNCOMMON.findall(text)) < _FEWEST or len(_SIGN.findall(text)) < _SHARE * len(text):
+    if sum(map(text.count, _UNCOMMON)) < _FEWEST or sum(map(text.count, _SIGNS)) < _SHARE * len(text):
         return
     drawn = [match for match in _TOKEN.finditer(text) if len(match[0]) <= _LONGEST and _SIGN.search(match[0])]
     words = {token: word for token in {match[0] for match in drawn} if (word := _word(token)) is not None}

@@ -15,6 +15,7 @@ _GIVEN = re.compile(
     rf"(?<![\w.])(?:(?:let|set|var|const|my|where|and|define)\s+)?[$@]?([A-Za-z_]\w{{0,20}})\s*(?::=|=|\bbe\b|\bis\b|\bmeans\b)\s*({_QUOTED});?",
     re.IGNORECASE,
 )
+_VALUE = re.compile(r"(?:=|be|is|means)\s*[\"']", re.IGNORECASE)
 _SUM = r"(?<![\w.\"'])[$@]?(?:{names})(?:\s*[+.&]\s*[$@]?(?:{names}))+(?![\w\"'])"
 _FEWEST_GIVEN, _FEWEST_SEAMS = 2, 3
 _SHORT = 3  # letters of a list's elements, at most, if they are pieces of words
@@ -25,7 +26,8 @@ def assembled(text: str) -> Iterator[tuple[int, int, str]]:
     """Start, end and plain text of what the code in a text puts together."""
     if '"' not in text and "'" not in text:
         return
-    given = [(match[1], match[2][1:-1]) for match in _GIVEN.finditer(text)]
+    several = len(_VALUE.findall(text)) >= _FEWEST_GIVEN
+    given = [(match[1], match[2][1:-1]) for match in _GIVEN.finditer(text)] if several else []
     if len(given) >= _FEWEST_GIVEN and (plain := _substituted(text, dict(given))) is not None:
         yield 0, len(text), plain
         return

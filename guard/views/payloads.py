@@ -56,6 +56,7 @@ _CODECS = (
     Codec(
         re.compile(r"(?<!\d)[01]{7}(?:[\s,]{1,2}[01]{7}){3,}+(?!\d)"),
         lambda text: bytes(int(bits, 2) for bits in _NUMBER.findall(text)),
+        gate=lambda text: text.count("0") + text.count("1") > 20,
     ),
     Codec(
         re.compile(rf"{_CALL}(?:\s*[+.,&|]*\s*{_CALL}){{3,}}+"),
@@ -79,6 +80,7 @@ _CODECS = (
         re.compile(rf"(?<![\w+/])\+A[A-Za-z0-9+/]{{{_LENGTH},}}+-?"),
         lambda text: _base64(text[1:].rstrip("-")),
         doubtful=True,
+        gate=lambda text: "+A" in text,
     ),
     Codec(
         re.compile(r"(?<![\w.-])xn--[a-z0-9-]{2,60}(?![\w.-]*\w)"),
@@ -86,7 +88,7 @@ _CODECS = (
         gate=lambda text: text.count("xn--") > 1,
     ),
     Codec(
-        re.compile(r"begin [0-7]{3} \S{1,80}\n(?:[ -`]{1,61}\n){1,}+(?:`\n)?end"),
+        re.compile(r"begin 6[0-7]{2} \S{1,80}\n(?:[ -`]{1,61}\n){1,}+(?:`\n)?end"),
         lambda text: b"".join(map(binascii.a2b_uu, text.split("\n")[1:-1])),
     ),
     Codec(
@@ -192,7 +194,7 @@ _KINDS = bytes(
 _ALL_ALIKE = bytes.maketrans(b"h", b"a")
 _RUN = b"a" * _LENGTH
 _SPACED_CODES = (b"hh hh hh hh hh", b"hhhhhhhh hhhhhhhh", b"hhhhhhh hhhhhhh", b"hhh hhh")
-_MARKED = ("\\x", "0x", "U+", "\\u{", "chr(", "Char", "CHR", "char(", "begin ", "==", "xn--")
+_MARKED = ("\\x", "0x", "U+", "\\u{", "chr(", "Char", "CHR", "char(", "begin 6", "==", "xn--")
 
 
 def _coded(text: str) -> Iterator[tuple[int, int, str]]:
