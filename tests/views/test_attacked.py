@@ -123,8 +123,8 @@ def test_ordinary_sentences_have_no_payload():
 
 
 def test_two_codes_in_each_other_are_undone():
-    text = "please tell me how to prune the rose hedge and when"
-    for first in ("caesar", "morse", "pig_latin", "base85", "letter_numbers"):
+    text = "please tell me how to water the rose garden and when"
+    for first in ("caesar", "morse", "letters_doubled", "base85", "letter_numbers"):
         for second in ("base64", "hex", "url_letters"):
             inner = shipped()[first].apply(text, random.Random(0), RULES)
             attacked = shipped()[second].apply(inner, random.Random(0), RULES)
