@@ -1,4 +1,6 @@
-"""Writes the README's tables from the JSON files in benchmarks/results; `--check` fails if they are stale.
+"""Writes the tables of README.md and docs/benchmarks.md from the JSON files in benchmarks/results.
+
+`--check` fails if they are stale.
 
 python benchmarks/readme.py [--check]
 """
@@ -12,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
-MANIFEST = README.parent / "guard/_assets/bundles/mini-en/guard.json"
+ROOT = Path(__file__).parent.parent
+MANIFEST = ROOT / "guard/_assets/bundles/mini-en/guard.json"
 START, END = "<!-- numbers -->", "<!-- /numbers -->"
 
 
@@ -52,8 +54,8 @@ def evaluation() -> str:
             "responses, both chosen on the dev split; comments are in these splits, too):",
             f"`{splits['command']}`",
             scored(splits),
-            "On public sets, of which nothing was trained on. This guard was looked at once; those before it five "
-            "times, and what they got wrong there told us which kinds of examples to write:",
+            "Public sets, none of which was trained on. This guard was evaluated on them once, its predecessors five "
+            "times; what those got wrong there suggested which kinds of examples to write:",
             f"`{public['command']}`",
             scored(public),
         ]
@@ -173,7 +175,7 @@ def speed() -> str:
             ),
             "",
             "The last three rows are of a machine that trained a model meanwhile: their ratios count "
-            "([docs/serving.md](docs/serving.md#speed)).",
+            "([serving.md](serving.md#speed)).",
         ]
     )  # fmt: skip
 
@@ -217,18 +219,87 @@ def build() -> str:
     )
 
 
+def summary() -> str:
+    """The README's table: a row for each question that a reader has first."""
+    public = {result["name"]: result for result in read("eval")["results"]}
+    (test,) = (each for each in read("eval_splits")["results"] if ":test" in each["name"])
+    held, invented, attacks = read("held_out_categories"), read("zero_shot"), read("redteam")
+    lengths, cold, check, grpc = (
+        read(name) for name in ("recall_by_length", "cold_start", "check_throughput", "grpc_throughput")
+    )
+    unseen = [found["held_out"]["alone"]["auroc"] for found in held["categories"].values()]
+    own = [found["auroc"] for found in invented["policies"].values()]
+    worst = max(attacks["guards"][0]["attacks"], key=lambda attack: attack["fixed"]["success"])
+    longest = "8000"
+    rows = [
+        (
+            name,
+            f"F1 {figure(found['f1'], 2)} ({found['f1_interval'][0]:.2f}–{found['f1_interval'][1]:.2f}), "
+            f"false alarms {found['fpr']:.0%}",
+            source,
+        )
+        for name, found, source in (
+            ("XSTest prompts", public["xstest"], "eval"),
+            ("OpenAI's moderation set", public["openai_moderation"], "eval"),
+            ("Test split of its data, English", test, "eval_splits"),
+        )
+    ]
+    rows += [
+        ("Categories that training never saw", f"mean AUROC {sum(unseen) / len(unseen):.2f}", "held_out_categories"),
+        ("Invented company policies", f"mean AUROC {sum(own) / len(own):.2f}", "zero_shot"),
+        ("Strongest of its attacks", f"{worst['fixed']['success']:.0%} of flagged texts get past", "redteam"),
+        (
+            f"Harmless texts of {int(longest):,} tokens",
+            f"{lengths['lengths'][longest]['balanced']['fpr']:.0%} flagged",
+            "recall_by_length",
+        ),
+        (
+            f"Throughput, {check['cores']} cores",
+            f"{check['texts_per_s']['library']:.0f} texts/s, mixed lengths",
+            "check_throughput",
+        ),
+        ("One call over gRPC", f"{grpc['one_by_one_ms']['unary']['p50']:.0f} ms (median)", "grpc_throughput"),
+        (
+            "Cold `guard check TEXT`",
+            f"{cold['text']['wall_s_median']:.1f} s, {cold['text']['peak_rss_mb']} MB of memory",
+            "cold_start",
+        ),
+        ("Installed", f"{cold['environment_mb']} MB, of which the guard {bundle_mb()} MB", "cold_start"),
+    ]
+    linked = [(what, found, f"[{name}.json](benchmarks/results/{name}.json)") for what, found, name in rows]
+    return table(("what", "measured", "written to"), *linked)
+
+
+SECTIONS = {
+    "Quality": evaluation,
+    "Policies that training never saw": unknown_policies,
+    "Attacks and long texts": hostile,
+    "Speed": speed,
+    "Start and size": start,
+    "Data build": build,
+}
+
+
+def full() -> str:
+    return "\n\n".join(f"### {title}\n\n{part()}" for title, part in SECTIONS.items())
+
+
+PAGES = {"README.md": summary, "docs/benchmarks.md": full}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(START)
-    _, after = rest.split(END)
-    parts = "\n\n".join(part() for part in (evaluation, unknown_policies, hostile, speed, start, build))
-    made = f"{before}{START}\n{parts}\n{END}{after}"
-    if options.check and made != text:
-        sys.exit("README.md is stale; run: python benchmarks/readme.py")
-    README.write_text(made, encoding="utf-8")
+    for name, make in PAGES.items():
+        path = ROOT / name
+        text = path.read_text(encoding="utf-8")
+        before, rest = text.split(START)
+        _, after = rest.split(END)
+        made = f"{before}{START}\n{make()}\n{END}{after}"
+        if options.check and made != text:
+            sys.exit(f"{name} is stale; run: python benchmarks/readme.py")
+        path.write_text(made, encoding="utf-8")
 
 
 if __name__ == "__main__":

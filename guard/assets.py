@@ -49,14 +49,18 @@ def fetched_bundles() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "guard" / "models"
 
 
+def bundle_names() -> list[str]:
+    """Sorted names of the guards that there are."""
+    return sorted({path.parent.name for folder in bundle_folders() for path in folder.glob("*/guard.json")})
+
+
 def named_bundle(name: str) -> Path:
     """The folder of a guard by its name; AssetError names those that there are."""
-    folders = bundle_folders()
-    for folder in folders:
+    for folder in bundle_folders():
         if (folder / name / "guard.json").is_file():
             return folder / name
-    there = sorted({path.parent.name for folder in folders for path in folder.glob("*/guard.json")})
+    there = ", ".join(bundle_names())
     raise AssetError(
-        f"no folder and no guard {name!r} (there are: {', '.join(there)}); give a bundle folder, or get the guard with "
+        f"no folder and no guard {name!r} (there are: {there}); give a bundle folder, or get the guard with "
         f"`guard fetch {name} --from URL_OR_FOLDER`"
     )

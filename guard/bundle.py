@@ -40,6 +40,7 @@ class Manifest:
     overlap: NonNegativeInt  # tokens that neighbouring windows share
     data: str | None  # digest of the training data's manifest
     files: Mapping[str, str]  # name -> sha256
+    policies: tuple[str, ...] = ()  # shipped ones that it was trained under beside its own
     languages: tuple[str, ...] = ()  # that it was trained for, as BCP 47 tags; empty: not stated
     packages: Mapping[str, str] = field(default_factory=dict)  # name -> version at export
     parity: Mapping[str, float] = field(default_factory=dict)  # measured differences, torch against ONNX

@@ -8,17 +8,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from pydantic import Field
 
 from guard import schema
 from guard.conversation import Target
 from guard.errors import BundleError, DocumentError
+from guard.mode import MODES as MODES
+from guard.mode import Mode as Mode
 from guard.verdict import sigmoid
 
-Mode = Literal["strict", "balanced", "permissive"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 NEVER = math.nextafter(1, 2)  # the threshold that no probability reaches
 Threshold = Annotated[float, Field(ge=0.0, le=NEVER)]
 
@@ -60,12 +60,17 @@ class TargetCalibration:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """One calibration for each target, because prompts and responses are scored on different scales."""
+    """One calibration for each target, because prompts and responses are scored on different scales.
+
+    unseen: what is added to the log-odds of categories that the guard was not trained for, about which it is timid:
+    fitted on rules that were kept out of its training (ADR 015).
+    """
 
     __pydantic_config__ = schema.STRICT
 
     prompt: TargetCalibration = TargetCalibration()
     response: TargetCalibration = TargetCalibration()
+    unseen: Annotated[float, Field(allow_inf_nan=False)] = 0.0
 
     def of(self, target: Target) -> TargetCalibration:
         return self.prompt if target is Target.PROMPT else self.response

@@ -22,8 +22,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from guard.errors import ConfigError, InvalidInput
-from guard.reward.completion import Turns
-from guard.reward.components import WEIGHTS, Components, Reward, check_names, plain
+from guard.reward.completion import Turns, is_null, read_rollout, said
+from guard.reward.components import WEIGHTS, Components, Reward, check_names
 
 if TYPE_CHECKING:
     from guard.reward.scorer import Scorer
@@ -75,7 +75,9 @@ class RewardFunction:
                 self.model, self.server, self.policy, self.helpful, self.weights, self.others, self.lowest
             )
 
-    def score(self, asked: Sequence[tuple[Turns, Turns]], refusable: Sequence[bool] | None = None) -> list[Reward]:
+    def score(
+        self, asked: Sequence[tuple[Turns, Turns]], refusable: Sequence[bool | None] | None = None
+    ) -> list[Reward]:
         """The reward of each (prompt, answer), texts or messages, with its components."""
         return self.components.score(asked, refusable) if asked else []
 
@@ -85,7 +87,7 @@ class RewardFunction:
         self,
         prompts: Sequence[Turns],
         completions: Sequence[Turns],
-        refusable: Sequence[bool] | None = None,
+        refusable: Sequence[bool | None] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,
     ) -> list[float]:
@@ -113,26 +115,29 @@ class RewardFunction:
 
     def get_reward(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to OpenRLHF's `POST /get_reward`. `query` holds the prompt in the policy's own template, by which
-        the answer is cut out of it. InvalidInput for a body of another shape; a row that cannot be scored gets the
-        lowest reward."""
+        the answer is cut out of it. InvalidInput for a body of another shape; a row that cannot be scored, as a query
+        that is null, gets the lowest reward."""
         queries, prompts = body.get("query"), body.get("prompts") or ()
-        if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
+        if not isinstance(queries, list):
             raise InvalidInput("`query` must be a list of texts")
         if prompts and len(prompts) != len(queries):
             raise InvalidInput(f"`prompts` has {len(prompts)} entries for {len(queries)} in `query`")
-        asked = [answer_of(query, prompts[place] if prompts else "") for place, query in enumerate(queries)]
-        rewards = self.score(asked)
+        asked = [
+            answer_of(query, prompts[place] or "" if prompts else "") if isinstance(query, str) else None
+            for place, query in enumerate(queries)
+        ]
+        told = iter(self.score([row for row in asked if row is not None]))
+        rewards = [self._unreadable() if row is None else next(told) for row in asked]
         totals = [reward.total for reward in rewards]
-        names = rewards[0].components if rewards else ()
-        logs = {name: [reward.components.get(name) or 0.0 for reward in rewards] for name in names}
+        names = rewards[0].logs if rewards else ()
+        logs = {name: [reward.logs[name] for reward in rewards] for name in names}
         return {"rewards": totals, "scores": totals, "extra_logs": logs}
 
     def step(self, observation: str, action: str, label: Any = None, **_: Any) -> dict[str, Any]:
-        """A step of OpenRLHF's agents: one answer, after which the episode ends."""
+        """The step of an episode that one answer ends; OpenRLHF's agents want its `rewards` as a tensor."""
         (reward,) = self.score([(observation or "", action)])
-        logs = {name: value for name, value in reward.components.items() if value is not None}
         told = {"rewards": reward.total, "scores": reward.total, "environment_feedback": "", "done": True}
-        return told | {"extra_logs": logs}
+        return told | {"extra_logs": reward.logs}
 
     # -- verl -----------------------------------------------------------------------------------------------------
 
@@ -144,21 +149,35 @@ class RewardFunction:
         extra_info: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> dict[str, float]:
-        """`compute_score` of verl. The prompt is `extra_info["question"]`, because verl passes none."""
-        (reward,) = self.score([((extra_info or {}).get("question") or "", solution_str)])
-        known = {name: value for name, value in reward.components.items() if value is not None}
-        return {"score": reward.total, **known}
+        """`compute_score` of verl, which passes no prompt: it is `extra_info["question"]`, a text or messages.
+
+        verl makes a column of each key, so that every answer has all of them.
+        """
+        prompt = None if is_null(extra_info) else dict(extra_info or {}).get("question")
+        (reward,) = self.score([(prompt, solution_str)])
+        return {"score": reward.total, **reward.logs}
 
     # -- NeMo Gym -------------------------------------------------------------------------------------------------
 
     def verify(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to NeMo Gym's `POST /verify`: the body again, with `reward` and `reward_components`."""
+        """The answer to NeMo Gym's `POST /verify`: the body again, with `reward` and `reward_components`.
+
+        Components are numbers, 0 where one does not apply. A rollout that cannot be judged has the lowest reward and a
+        `failure_kind`; where that is the judge's fault, `mask_sample` leaves it out of training. InvalidInput for a
+        body without a prompt or a list of items.
+        """
+        prompt, output = read_rollout(body)
         try:
-            asked = (body["responses_create_params"]["input"], _output_text(body["response"]))
-        except (KeyError, TypeError):
-            raise InvalidInput("a body must hold `responses_create_params.input` and `response.output`") from None
-        (reward,) = self.score([asked])
-        return {**body, **plain(reward)}
+            (reward,) = self.score([(prompt, said(output))])
+        except InvalidInput:
+            reward = self._unreadable()
+        told: dict[str, Any] = {"reward": reward.total, "reward_components": reward.numbers}
+        if reward.undecided:
+            told |= {"mask_sample": not reward.unreadable, "failure_kind": f"guard:{reward.reason}"}
+        return {**body, **told}
+
+    def _unreadable(self) -> Reward:
+        return self.components.undecided(InvalidInput.__name__)
 
 
 @cache
@@ -186,12 +205,6 @@ def _components(
 def answer_of(query: str, prompt: str) -> tuple[str, str]:
     """(prompt, answer) of a text that holds both. A query that does not start with its prompt is all answer."""
     return (prompt, query[len(prompt) :]) if prompt and query.startswith(prompt) else (prompt, query)
-
-
-def _output_text(response: Mapping[str, Any]) -> str:
-    """The text of a response of OpenAI's Responses API."""
-    parts = [part for item in response["output"] if item.get("type") == "message" for part in item["content"]]
-    return "\n".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
 
 
 def _report(rewards: Sequence[Reward], log_metric: Callable[[str, float], None] | None) -> None:

@@ -6,7 +6,7 @@ import enum
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from guard.conversation import Target
@@ -24,7 +24,9 @@ class Outcome(enum.Enum):
 class Coverage:
     """How much was judged: tokens of the raw text, and all scored windows, those of views included.
 
-    `worst_start`/`worst_end` are the characters of the judged message where the worst window, or what it undoes, lies.
+    `worst_start`/`worst_end` are the characters of the judged message where the worst window, or what it undoes, lies;
+    `worst_view` is the place of its text among the views of the message (guard.views.view), None of the message as it
+    stands. A service does not say, so that it does not count where verdicts are compared.
     """
 
     tokens_seen: int
@@ -32,6 +34,7 @@ class Coverage:
     windows: int
     worst_start: int
     worst_end: int
+    worst_view: int | None = field(default=None, compare=False)
 
     @property
     def complete(self) -> bool:

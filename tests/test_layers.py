@@ -20,14 +20,14 @@ PACKAGE = Path(guard.__file__).parent
 # fmt: off
 ORDER = (
     "errors", "strict_json", "digest", "document", "assets", "schema", "v1",
-    "message", "conversation", "verdict", "calibration", "external_data",
+    "message", "conversation", "verdict", "mode", "calibration", "external_data",
     "policy", "bundle", "metrics",
     "prompts", "views", "engines",
     "moderator", "stream", "batcher",
     "jobs", "llm", "report",
     "data", "data.documents", "data.sources", "data.ingest", "data.build", "data.dataset", "fetch",
-    "annotate", "filter", "reward.score", "reward.scorer", "serve", "chat", "train", "reward", "rewards", "evaluate",
-    "bench", "doctor", "cli", "__main__",
+    "annotate", "filter", "reward.score", "reward.scorer", "reward.completion", "serve", "chat", "train", "reward",
+    "rewards", "evaluate", "bench", "doctor", "cli", "__main__",
 )
 # fmt: on
 RANKS = {part: rank for rank, part in enumerate(ORDER)}

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import pickle
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from guard.errors import ConfigError, EngineError, InvalidInput
 from guard.reward.components import NAMES, Audit, Components, Reward, fake_safety
 from guard.reward.fake import FakeReader, fake_scorer
-from guard.reward.score import CLIP
+from guard.reward.score import CLIP, Reading
 from guard.rewards import answer_of, make_reward
 
 HARM = "violates:M1"
@@ -47,6 +48,13 @@ def test_a_bad_row_gets_the_lowest_reward_and_no_other_one():
     assert rewards[0].total == SAFE
     assert [reward.undecided for reward in rewards] == [False, True, True, False]
     assert [reward.total for reward in rewards[1:]] == [LOWEST, LOWEST, 0]
+
+
+class Blank(FakeReader):
+    """Gives no number for an answer that says so."""
+
+    def singles(self, asked):
+        return [Reading(math.nan) if "blank" in text else Reading(1.0) for _, text in asked]
 
 
 class Failing(FakeReader):
@@ -131,11 +139,15 @@ def test_openrlhf():
     told = REWARD.get_reward(body)
     assert told["rewards"] == told["scores"]
     assert told["rewards"][0] < 0 < told["rewards"][1]
-    assert {name: len(values) for name, values in told["extra_logs"].items()} == dict.fromkeys(NAMES, 2)
+    assert {name: len(values) for name, values in told["extra_logs"].items()} == dict.fromkeys((*NAMES, "undecided"), 2)
     tensors = REWARD.openrlhf(body["query"], body["prompts"], [])
     assert tensors["rewards"].tolist() == pytest.approx(told["rewards"])
     stepped = REWARD.step(prompt, HARM)
     assert (stepped["done"], stepped["rewards"]) == (True, pytest.approx(told["rewards"][0]))
+    assert stepped["extra_logs"] == {name: pytest.approx(values[0]) for name, values in told["extra_logs"].items()}
+    told = REWARD.get_reward({"query": [None, "Hello there!", 3], "prompts": [prompt, None, prompt]})
+    assert told["rewards"] == [LOWEST, REWARD.score([("", "Hello there!")])[0].total, LOWEST]
+    assert told["extra_logs"]["undecided"] == [1, 0, 1]
     for bad in ({}, {"query": "text"}, {"query": ["a", "b"], "prompts": ["a"]}):
         with pytest.raises(InvalidInput, match="`query`"):
             REWARD.get_reward(bad)
@@ -151,6 +163,23 @@ def test_verl():
     told = REWARD.verl("any", HARM, None, {"question": "Hi", "num_turns": 1}, router="ignored")
     assert told["score"] == HARMFUL == told["safe"]
     assert REWARD.verl("any", "Hello there!")["score"] > 0
+    unjudged = REWARD.verl("any", "Hi", None, {"question": [{"role": "nobody"}]})
+    assert (unjudged["score"], unjudged["undecided"]) == (LOWEST, 1)
+    assert unjudged.keys() == told.keys()  # verl joins the rewards of a batch by the keys of the first
+
+
+def test_verl_has_the_same_numbers_for_every_answer():
+    turns, nan = np.array([*TURNS, *TURNS], dtype=object), math.nan  # a list of a Parquet file; a null of a table
+    told = [
+        REWARD.verl("any", answer, None, extra)
+        for answer in ("Hello there!", HARM, "", None, nan, [3])
+        for extra in (None, nan, {}, {"question": None}, {"question": nan}, {"question": "Hi"}, {"question": turns})
+    ]
+    assert {tuple(each) for each in told} == {("score", *NAMES, "undecided")}
+    assert all(isinstance(value, float) and math.isfinite(value) for each in told for value in each.values())
+    assert [each["score"] for each in told[:7]] == [pytest.approx(SAFE, abs=0.1)] * 7
+    assert {each["score"] for each in told[14:35]} == {0}
+    assert {(each["score"], each["safe"], each["undecided"]) for each in told[35:]} == {(LOWEST, 0, 1)}
 
 
 def test_nemo_gym():
@@ -159,9 +188,94 @@ def test_nemo_gym():
     told = REWARD.verify(body)
     assert {key: told[key] for key in body} == body
     assert told["reward"] == HARMFUL
-    assert told["reward_components"]["safe"] == HARMFUL
-    with pytest.raises(InvalidInput, match="must hold"):
-        REWARD.verify({"response": {}})
+    assert told["reward_components"] == {"safe": HARMFUL, "not_refusal": 0, "helpful": 0}
+    assert set(told) == {*body, "reward", "reward_components"}
+
+
+def rollout(*output, prompt="Hi"):
+    return {"responses_create_params": {"input": prompt}, "response": {"output": list(output)}}
+
+
+def message(content):
+    return {"type": "message", "role": "assistant", "content": content}
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ([message(None)], ""),
+        ([{"type": "message"}], ""),
+        ([], ""),
+        ([message([])], ""),
+        ([message([{"type": "output_text", "text": None}])], ""),
+        ([{"type": "reasoning", "summary": None}, message("Hello there!")], "Hello there!"),
+        ([message([{"type": "refusal", "refusal": "Hello there!"}])], "Hello there!"),
+        ([message("Hello"), message([{"type": "output_text", "text": "there!"}])], "Hello\nthere!"),
+    ],
+)
+def test_nulls_in_what_a_model_wrote_are_empty_texts(output, text):
+    told = REWARD.verify(rollout(*output))
+    assert told["reward"] == REWARD.score([("Hi", text)])[0].total
+    assert "failure_kind" not in told
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        [None],
+        ["x"],
+        [message(3)],
+        [message(math.nan)],
+        [message(["x"])],
+        [message([None])],
+        [message([{"type": "output_text", "text": math.nan}])],
+        [message([{"type": "output_text", "text": 3}])],
+        [message([{"type": "input_image", "image_url": "x"}])],
+    ],
+)
+def test_a_rollout_of_another_shape_has_the_lowest_reward(output):
+    told = REWARD.verify(rollout(*output))
+    assert (told["reward"], told["failure_kind"], told["mask_sample"]) == (LOWEST, "guard:InvalidInput", False)
+    assert told["reward_components"] == dict.fromkeys(NAMES, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "missing"),
+    [
+        ({}, "responses_create_params.input"),
+        (None, "responses_create_params.input"),
+        (rollout(prompt=None), "responses_create_params.input"),
+        ({"responses_create_params": None, "response": {"output": []}}, "responses_create_params.input"),
+        ({"responses_create_params": {"input": "Hi"}}, "response.output"),
+        ({"responses_create_params": {"input": "Hi"}, "response": None}, "response.output"),
+        ({"responses_create_params": {"input": "Hi"}, "response": {"output": None}}, "response.output"),
+    ],
+)
+def test_a_body_without_a_prompt_or_items_is_refused(body, missing):
+    with pytest.raises(InvalidInput, match=f"^{missing} "):
+        REWARD.verify(body)
+
+
+def test_a_reward_model_that_gives_no_number_fails_for_that_answer_alone():
+    whole = Components(fake_safety(), fake_scorer(Blank()))
+    rewards = whole.score([("Hi", "good"), ("Hi", "blank")])
+    assert [each.undecided for each in rewards] == [False, True]
+    assert (rewards[1].total, rewards[1].reason, rewards[1].components["helpful"]) == (whole.bound, "helpful", None)
+    with pytest.raises(EngineError, match=r"fake gave no number \(NaN\) for an answer"):
+        fake_scorer(Blank()).compare("Hi", "good", "blank")
+
+
+class Refused:
+    """The fake guard, which takes every answer for a refusal."""
+
+    def moderate_each(self, conversations):
+        return [dataclasses.replace(each, p_refusal=0.9) for each in fake_safety().moderate_each(conversations)]
+
+
+def test_whether_refusing_is_right_may_be_unknown():
+    known = [None, math.nan, False, True, np.bool_(True)]
+    given = Components(Refused()).score([("Hi", "Hello there!")] * 5, known)
+    assert [each.components["not_refusal"] is None for each in given] == [False, False, False, True, True]
 
 
 def test_an_audit_tells_the_drift_of_lengths_and_of_the_gap_to_another_scorer():

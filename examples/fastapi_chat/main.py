@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from openai import AsyncOpenAI
+from openai import APIError, AsyncOpenAI
 from pydantic import BaseModel
 
 from guard import GuardError, open_guard
@@ -52,6 +52,12 @@ async def undecided(request: Request, error: GuardError) -> JSONResponse:
     return JSONResponse({"error": type(error).__name__}, 503)
 
 
+@app.exception_handler(APIError)
+async def no_answer(request: Request, error: APIError) -> JSONResponse:
+    """The chat model failed."""
+    return JSONResponse({"error": type(error).__name__}, 502)
+
+
 @app.post("/chat")
 async def chat(question: Question) -> StreamingResponse:
     """The reply as lines of JSON: `{"text": …}` as it is released, at the end `{"finish_reason": …}`."""
@@ -69,5 +75,5 @@ async def lines(stream: AsyncIterator[Any]) -> AsyncIterator[str]:
                     yield json.dumps({"text": choice.delta.content}) + "\n"
                 if choice.finish_reason:
                     yield json.dumps({"finish_reason": choice.finish_reason}) + "\n"
-    except GuardError as error:
+    except (GuardError, APIError) as error:
         yield json.dumps({"error": type(error).__name__}) + "\n"

@@ -13,63 +13,25 @@ import traceback
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Annotated, TextIO, cast
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
-from guard.cli import (
-    admin,
-    audit,
-    bench,
-    cascade,
-    check,
-    data,
-    doctor,
-    evaluation,
-    export,
-    filter,
-    guards,
-    keys,
-    output,
-    policy,
-    proxy,
-    redteam,
-    reward,
-    serve,
-    train,
-)
+from guard.cli import output
+from guard.cli.commands import Commands
 from guard.errors import BundleError, ConfigError, EngineError, GuardError, NoBundle, OutputError, ServiceError
 
 USAGE, UNDECIDED = 2, 3
-
+_UsageError = cast(type[Exception], typer.BadParameter.__base__)  # of click, or of the click inside typer
 
 app = typer.Typer(
     name="guard",
+    cls=Commands,
     help="A safety guard for chats and data sets. Exit codes: 0 safe or done, 1 flagged, 2 usage, 3 could not decide.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("check")(check.check)
-app.command("serve")(serve.serve)
-app.command("proxy")(proxy.proxy)
-app.command("train")(train.train)
-app.command("export")(export.export)
-app.command("fetch")(guards.fetch)
-app.command("cascade")(cascade.cascade)
-app.command("redteam")(redteam.redteam)
-app.command("doctor")(doctor.doctor)
-app.command("bench")(bench.bench)
-app.command("filter")(filter.filter_rows)
-app.add_typer(
-    audit.app, name="audit", help="Have a sample of filtered rows labelled, and estimate precision and recall."
-)
-app.add_typer(evaluation.app, name="eval", help="Evaluate a guard on labelled sets, or a recipe on sources held out.")
-app.add_typer(data.app, name="data", help="Build labelled training data from described sources.")
-app.add_typer(admin.app, name="admin", help="Administer a running server.")
-app.add_typer(keys.app, name="keys", help="API keys of the service.")
-app.add_typer(reward.app, name="reward", help="Reward models: train them, evaluate them, score answers.")
-app.add_typer(policy.app, name="policy", help="List, show, write, validate, compare and map policies.")
 
 
 def _version(show: bool) -> None:
@@ -123,10 +85,14 @@ def main(arguments: list[str] | None = None) -> None:
     code: str | int | None
     try:
         try:
-            _command()(args=arguments, prog_name="guard")
-            code = 0
+            code = cast(int | None, _command()(args=arguments, prog_name="guard", standalone_mode=False)) or 0
         except SystemExit as end:
             code = end.code
+        except _UsageError as error:
+            sys.stderr.write(_misused(error))
+            code = USAGE
+        except typer.Abort:
+            code = 130
         sys.stdout.flush()
     except GuardError as error:
         if os.environ.get("GUARD_DEBUG"):
@@ -144,6 +110,14 @@ def main(arguments: list[str] | None = None) -> None:
     finally:
         sys.stdout = stdout
     sys.exit(code)
+
+
+def _misused(error: Any) -> str:
+    """The line on a command that was called wrongly; nothing where it has shown its help instead."""
+    message = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
+    command = "guard" if error.ctx is None else error.ctx.command_path
+    see = " See" if message.endswith("?") else "; see"
+    return f"guard: {message}{see}: {command} --help\n" if message else ""
 
 
 def _internal(error: Exception) -> str:

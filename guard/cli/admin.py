@@ -16,12 +16,16 @@ def _admin() -> None:
 
 @app.command("reload")
 def reload(
-    server: Annotated[str, typer.Option(help="host:port of the server's gRPC.")] = "127.0.0.1:50051",
+    server: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where the server's gRPC listens.")
+    ] = "127.0.0.1:50051",
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the new model.")] = 300.0,
 ) -> None:
     """Load the model and the policies that the server's settings name, and wait until they judge.
 
     It needs a key with the scope `admin`, in GUARD_API_KEY. Where it fails, the server goes on with what it had.
+
+    Example: guard admin reload --server 127.0.0.1:50051
     """
     from guard.serve.client.admin import reload as ask
 

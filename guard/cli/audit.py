@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from guard.cli import names
 from guard.report import tables
 
 app = typer.Typer(no_args_is_help=True)
@@ -28,12 +29,21 @@ def draw(
     rows: Annotated[int, typer.Option(min=1, help="Rows to label.")] = 200,
     columns: Annotated[str, typer.Option(metavar="ROLE=COLUMN,…", help="As of `guard filter`.")] = "",
     policy: Annotated[
-        str | None, typer.Option(help="The policy whose categories unsafe rows may be given.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="The policy whose categories unsafe rows may be given.",
+            autocompletion=names.policies,
+            show_default=False,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Another sample for another seed.")] = 0,
 ) -> None:
-    """Draw a sample of scored rows, from every outcome and range of p_unsafe alike, to be labelled on AUDIT/page.html
-    or in AUDIT/labels.csv. Neither shows the scores.
+    """Draw a sample of scored rows to be labelled, from every outcome and range of p_unsafe alike.
+
+    Label them on AUDIT/page.html or in AUDIT/labels.csv. Neither shows the scores.
+
+    Example: guard audit draw scored.jsonl audit --rows 200
     """
     from guard import policy as policies
     from guard.filter.audit import folder, sample
@@ -56,7 +66,10 @@ def estimate(
     labels: Labels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the estimates as JSON.")] = False,
 ) -> None:
-    """Estimate precision, recall, false-positive rate and the share of unsafe rows, of all filtered rows."""
+    """Estimate precision, recall, false-positive rate and the share of unsafe rows, of all filtered rows.
+
+    Example: guard audit estimate audit
+    """
     from guard.filter.audit import folder
     from guard.filter.audit.estimate import estimate as estimated
     from guard.filter.audit.labels import read_labels
@@ -81,8 +94,11 @@ def from_filter(
     rows: Annotated[int | None, typer.Option(min=1, help="The most rows to take; default: all.")] = None,
     labels: Labels = None,
 ) -> None:
-    """Turn the labelled rows of an audit into training data: first those that the guard got wrong or was least sure of,
-    and no two alike.
+    """Turn the labelled rows of an audit into training data.
+
+    First come those that the guard got wrong or was least sure of, and no two are alike.
+
+    Example: guard data from-filter audit rows.jsonl
     """
     from guard.filter.audit import folder
     from guard.filter.audit.labels import read_labels

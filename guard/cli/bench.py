@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from guard.cli.options import ModelOption, PolicyOption
+
 if TYPE_CHECKING:
     from guard.bench import Bench, LeftOut, Speed
 
@@ -17,10 +19,8 @@ _WIDTH = 10  # of a column: rows are printed as they are measured, before the wi
 
 
 def bench(
-    model: Annotated[
-        str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the shipped guard.")
-    ] = None,
-    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: the bundle's own.")] = None,
+    model: ModelOption = None,
+    policy: PolicyOption = None,
     threads: Annotated[
         list[int] | None, typer.Option(min=1, help="May be given again; default: 1, and all cores.", show_default=False)
     ] = None,
@@ -30,6 +30,8 @@ def bench(
     """Measure a guard on this machine by threads, length and batch: texts and tokens a second, latency, memory.
 
     By default it takes about a minute. Combinations of which a call would take longer than 2 s are left out.
+
+    Example: guard bench --threads 1
     """
     from guard.bench import BATCHES, LENGTHS
     from guard.bench import bench as measure

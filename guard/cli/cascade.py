@@ -11,7 +11,7 @@ from guard.errors import need
 
 
 def cascade(
-    second: Annotated[Path, typer.Argument(help="The bundle that is asked where the first is unsure.")],
+    second: Annotated[Path, typer.Argument(help="The bundle that also judges what the first is unsure about.")],
     out: Annotated[Path, typer.Argument(help="The bundle to make; must not exist.")],
     data: Annotated[Path, typer.Option(help="Rows to fit on: the dev split of a `guard data build`, or your own.")],
     first: Annotated[
@@ -21,9 +21,11 @@ def cascade(
     responses: Annotated[float, typer.Option(min=0, max=1, help="Share of the responses that it judges.")] = 1.0,
     name: Annotated[str | None, typer.Option(help="The bundle's name; default: the folder's.")] = None,
 ) -> None:
-    """Make one guard of two: the first decides clear cases, both the rest, by their mean calibrated log-odds.
+    """Combine two guards: the first decides clear cases, both the rest, by their mean calibrated log-odds.
 
     The table shows what each share would cost and bring on the dev rows.
+
+    Example: guard cascade bundles/8b bundles/both --data data/default
     """
     need("scipy", "train")
     from guard.conversation import Target

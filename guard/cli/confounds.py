@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from guard.cli import report_file
 from guard.report.tables import add, number_table, show
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def confounds(
 
     "Before" counts each row once, "after" by its weight. The AUROC is that of a classifier that sees only the
     confound; without this shortcut it is 0.5.
+
+    Example: guard data confounds data/default
     """
     from guard.data.build.select import SPLITS
     from guard.data.dataset.confounds import measure, outline
@@ -45,8 +48,7 @@ def confounds(
 
     if split not in SPLITS:
         raise InvalidInput(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InvalidInput(f"{out}: there is no folder {out.absolute().parent}; create it first")
+    report_file.check(out)
     path = data / f"{split}.parquet"
     if not path.is_file():
         raise DataError(f"no data at {path}; make it with: guard data build CONFIG --root DIR --out {data}")
@@ -58,20 +60,11 @@ def confounds(
     after = measure.measure(columns, weights, sample, warn_above)
     text = json.dumps(confound_report.to_json(before, after), indent=1, ensure_ascii=False)
     if out is not None:
-        _write(out, text + "\n")
+        report_file.write(out, text + "\n")
     if as_json:
         typer.echo(text)
     else:
         _print(before, after)
-
-
-def _write(path: Path, text: str) -> None:
-    from guard.errors import InvalidInput
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _mixed_weights(mixing: Path, data: Path, split: str, columns: Columns) -> Floats:

@@ -42,7 +42,9 @@ def convert(
     ] = None,
     split: Annotated[str, typer.Option(help="The split of a build or of a saved data set, or `all`.")] = "",
 ) -> None:
-    """Convert labelled rows. Without a mapping file, the columns must be called `prompt` (or `text`), `response` or
+    """Convert labelled rows to guard's format, or to those of trainers.
+
+    Without a mapping file, the columns must be called `prompt` (or `text`), `response` or
     `messages`, `label`, `categories`, `id`, `language`, `group`.
 
     Of reward rows (rankings, ratings, pairs, KTO rows) `pairs` and `best-worst` make pairs, `unpaired` KTO rows, and
@@ -50,6 +52,8 @@ def convert(
 
     Every row is written, left out (because the target format cannot express it) or broken. Broken rows are an error,
     and OUT is not written, unless the mapping file says `on_broken: drop`.
+
+    Example: guard data convert rows.csv rows.jsonl --columns mapping.yaml
     """
     if to == "pairs" or to == "best-worst" or to == "unpaired" or to == "guard":  # as mypy understands it
         from guard.reward.convert import convert_file

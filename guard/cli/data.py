@@ -60,7 +60,10 @@ def build(
     report: Annotated[bool, typer.Option(help="Write the confound report and the data card as well.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest instead of a table.")] = False,
 ) -> None:
-    """Build a data set: load, map, clean, deduplicate, decontaminate, mix, split. A killed build resumes."""
+    """Build a data set: load, map, clean, deduplicate, decontaminate, mix, split. A killed build resumes.
+
+    Example: guard data build training/configs/data-default.yaml --root data --out data/default
+    """
     from guard.data.build.build import build as build_data
     from guard.data.dataset.reports import write_reports
     from guard.errors import need
@@ -117,7 +120,10 @@ def check(
     taxonomy: Taxonomy = None,
     fingerprints: Annotated[str, typer.Option(help="The folder of fingerprints under the root.")] = "fingerprints",
 ) -> None:
-    """Load sources and compare their row counts with their descriptions. Exit code 2 if any count differs."""
+    """Load sources and compare their row counts with their descriptions. Exit code 2 if any count differs.
+
+    Example: guard data check beavertails --root data
+    """
     from guard.data.ingest import decontaminate, ingest
     from guard.data.sources import description
     from guard.errors import ConfigError
@@ -149,7 +155,10 @@ def list_sources(
     taxonomy: Taxonomy = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the descriptions as one JSON array.")] = False,
 ) -> None:
-    """List the described sources with their licence, role and row counts after decontamination."""
+    """List the described sources with their licence, role and row counts after decontamination.
+
+    Example: guard data list
+    """
     from guard.data.sources import description
 
     sources = [description.load(name, taxonomy) for name in description.names(taxonomy)]

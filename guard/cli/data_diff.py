@@ -32,6 +32,8 @@ def diff(
 
     Rows of one build only are listed with the reason why the other lacks them. Rows that moved between train and a
     held-out split are a warning: a model trained on one build has seen rows that the other one tests on.
+
+    Example: guard data diff data/old data/new
     """
     from guard.data.dataset.diff import as_dict
     from guard.data.dataset.diff import diff as compare

@@ -46,7 +46,10 @@ def inspect(
         bool, typer.Option("--json", help="Print one JSON object per row; with --show-text, whole texts.")
     ] = False,
 ) -> None:
-    """Show a reproducible sample of the rows. Exit code 2 if no row has the given id."""
+    """Show a reproducible sample of the rows. Exit code 2 if no row has the given id.
+
+    Example: guard data inspect data/default --split dev --category S2
+    """
     from guard.data.dataset import samples
     from guard.errors import InvalidInput
 
@@ -102,7 +105,7 @@ def _dropped_table(rows: Sequence[Dropped]) -> Table:
 
 
 def _echo_text(row: Sample, characters: int) -> None:
-    from guard.data.dataset.samples import printable
+    from guard.report.printable import printable
 
     typer.echo(f"{row.id}  {row.source}  {row.label}")
     for role, content in row.messages:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from guard.cli.options import PolicyOption
+
 
 def doctor(
     model: Annotated[
@@ -17,13 +19,16 @@ def doctor(
             help="A bundle, or a base or released guard: folder, .gguf file, hub name; default: the shipped guard."
         ),
     ] = None,
-    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: the model's own.")] = None,
+    policy: PolicyOption = None,
     weights: Annotated[
         bool, typer.Option("--weights/--no-weights", help="Load the weights and score sample texts.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")] = False,
 ) -> None:
-    """Check the installation and a model: template, tokens, roles, label mass. Exit code 1 if a check failed."""
+    """Check the installation and a model: template, tokens, roles, label mass. Exit code 1 if a check failed.
+
+    Example: guard doctor bundles/mine
+    """
     from guard.doctor import examine, failed
     from guard.report.tables import show, table
 

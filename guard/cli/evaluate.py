@@ -6,13 +6,15 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guard.cli import report_file
+from guard.cli.options import ModelOption, ModeOption, PolicyOption, ServerOption
+
 if TYPE_CHECKING:
     from guard.bundle import Bundle
-    from guard.calibration import Mode
     from guard.evaluate.redteam.results import AttackTable
     from guard.evaluate.report import EvaluatedSuite
     from guard.evaluate.suite import Suite
@@ -32,25 +34,13 @@ def evaluate(
         Path | None,
         typer.Option(metavar="DIR", help="The folder of the benchmarks: their files, and hub/NAME."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the shipped guard.")
-    ] = None,
-    server: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A running `guard serve` to evaluate instead.")
-    ] = None,
-    policy: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Default: the bundle's or the server's own.")
-    ] = None,
+    model: ModelOption = None,
+    server: ServerOption = None,
+    policy: PolicyOption = None,
     columns: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A mapping file: the columns of FILE and the label values.")
     ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            metavar="strict|balanced|permissive",
-            help="The thresholds to use; default: balanced, or the server's own.",
-        ),
-    ] = None,
+    mode: ModeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="REPORT.json", help="Write the report to this file.")] = None,
     html: Annotated[
@@ -72,6 +62,8 @@ def evaluate(
 
     Rows of a FILE (.jsonl, .csv, .xlsx, .parquet …): {"prompt": "…", "response": "…" (optional), "label": "unsafe",
     "categories": ["S1"] (optional)}
+
+    Example: guard eval rows.jsonl --model bundles/mine --html report.html
     """
     from guard.bundle import open_bundle
     from guard.data.sources.user_files import load_mapping
@@ -80,9 +72,7 @@ def evaluate(
     from guard.evaluate.redteam.results import load
     from guard.serve.client import open_guard
 
-    for path in (out, html):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InvalidInput(f"{path}: there is no folder {path.absolute().parent}; create it first")
+    report_file.check(out, html)
     if html is None and (show_text or evasion is not None):
         raise InvalidInput("--show-text and --evasion apply to the page; add --html REPORT.html")
     if html is not None:
@@ -90,7 +80,7 @@ def evaluate(
     bundle = None if card is None else open_bundle(card)
     if card is not None and model is None and server is None:
         model = str(card)
-    with open_guard(model, server, policy, cast("Mode | None", mode)) as guard:
+    with open_guard(model, server, policy, mode) as guard:
         info = guard.info
         if bundle is not None and info.model != bundle.manifest.model:
             raise InvalidInput(f"--card {card}: must be the evaluated model (its digest differs)")
@@ -109,7 +99,7 @@ def evaluate(
     }
     measured = report.build_report(info, results, _command(names, options))
     if out is not None:
-        _write(out, json.dumps(measured, indent=2, ensure_ascii=False) + "\n")
+        report_file.write(out, json.dumps(measured, indent=2, ensure_ascii=False) + "\n")
     if html is not None:
         _write_page(html, measured, evaluated, attacks, show_text)
     if bundle is not None:
@@ -148,7 +138,7 @@ def _write_page(
 ) -> None:
     from guard.evaluate.page import evaluation_page
 
-    _write(path, evaluation_page(result, evaluated, attacks, show_text))
+    report_file.write(path, evaluation_page(result, evaluated, attacks, show_text))
 
 
 def _write_card(bundle: Bundle, result: dict[str, Any], names: Sequence[str]) -> None:
@@ -156,16 +146,7 @@ def _write_card(bundle: Bundle, result: dict[str, Any], names: Sequence[str]) ->
     from guard.evaluate.card import model_card, training_manifest
 
     manifest = training_manifest(bundle, data_folders(names))
-    _write(bundle.path("README.md"), model_card(bundle, [result], manifest))
-
-
-def _write(path: Path, text: str) -> None:
-    from guard.errors import InvalidInput
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
+    report_file.write(bundle.path("README.md"), model_card(bundle, [result], manifest))
 
 
 def _print(measured: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ class Head(StrEnum):
 def export(
     run: Annotated[
         Path,
-        typer.Argument(help="The folder of a finished `guard train`; or a released guard or chat model, as a base is."),
+        typer.Argument(help="A finished run of `guard train`; or a released guard or chat model, as a base is."),
     ],
     out: Annotated[Path, typer.Argument(help="The bundle to write; must not exist.")],
     data: Annotated[
@@ -60,25 +60,27 @@ def export(
         ),
     ] = None,
     prompted: Annotated[
-        bool, typer.Option("--prompted", help="Ask a chat model to judge as it is, in its own chat template.")
+        bool, typer.Option("--prompted", help="Prompt an untrained chat model to judge, in its own chat template.")
     ] = False,
     shots: Annotated[
-        int, typer.Option(min=0, max=32, help="Judged examples before each text, of the train split of --data.")
+        int, typer.Option(min=0, max=32, help="Labelled examples before each text, from the train split of --data.")
     ] = 0,
     policy: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Of a model that is not trained here; default: its own.")
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Policy of a released guard or chat model; default: its own."),
     ] = None,
     detail: Annotated[
-        Detail, typer.Option(help="How much of each category a model that is not trained here is told.")
+        Detail, typer.Option(help="How much of each category the prompt of such a model has.")
     ] = Detail.full,
-    max_tokens: Annotated[
-        int, typer.Option(min=256, help="Tokens of a window of a model that is not trained here.")
-    ] = 4096,
+    max_tokens: Annotated[int, typer.Option(min=256, help="Window size in tokens of such a model.")] = 4096,
     tensorrt: Annotated[
         Path | None, typer.Option(help="Folder for TensorRT engines of this machine's GPU, built from the bundle.")
     ] = None,
 ) -> None:
-    """Make a bundle: ONNX model, calibration, digests. The parity of torch and ONNX is measured and stored."""
+    """Make a bundle: ONNX model, calibration, digests. The parity of torch and ONNX is measured and stored.
+
+    Example: guard export runs/mine bundles/mine
+    """
     if shots and (not prompted or data is None):
         raise InvalidInput(
             f"--shots {shots}: goes with --prompted, and with --data, whose train split has the examples"

@@ -39,6 +39,8 @@ def fetch(
 
     Files that are present and correct are kept, so a stopped run resumes. Each data set keeps its own licence. Exit
     code 0 if every file is present and correct, else 2.
+
+    Example: guard data fetch beavertails --root data
     """
     from guard.data.sources.fetch import downloads, fetching
     from guard.data.sources.fetch.transfer import hosts_at

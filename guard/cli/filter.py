@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from guard.calibration import Mode
+from guard.cli.options import ExcludeOption, ModelOption, ModeOption, PolicyOption, ServerOption, ThresholdOption
 from guard.errors import ConfigError, InvalidInput
-from guard.filter.columns import JudgedColumns, Turns, parse_columns
-from guard.filter.job import SHARD_ROWS, Job, Keep
-from guard.filter.tally import Tally
-from guard.moderator import Guard
-from guard.report.progress import progress_bar
 
 if TYPE_CHECKING:
+    from guard.filter.columns import JudgedColumns
+    from guard.filter.job import Job
     from guard.filter.run import Page
+    from guard.filter.tally import Tally
+    from guard.mode import Mode
+    from guard.moderator import Guard
+
+_ROWS, _OUTPUT, _RUN = "What is judged", "What is written", "How it runs"
+Keep = Literal["safe", "unsafe", "all"]
+Turns = Literal["last", "all"]
 
 NOTHING_JUDGED = 3
 _SERVER_CALLS = 4
@@ -42,66 +46,91 @@ def filter_rows(
             show_default=False,
         ),
     ],
-    keep: Annotated[Keep, typer.Option(help="Which rows go to OUT.")] = "safe",
-    annotate: Annotated[bool, typer.Option("--annotate", help="Write all rows with their scores; drop none.")] = False,
-    threshold: Annotated[
-        float | None, typer.Option(help="UNSAFE from this p_unsafe on; default: the mode's.", show_default=False)
-    ] = None,
-    policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the model's own.")] = None,
-    exclude: Annotated[str, typer.Option(metavar="CODES", help="Categories to leave out, like S6,S13.")] = "",
-    mode: Annotated[
-        Mode | None,
-        typer.Option(
-            help="strict flags more, permissive less; default: balanced, or the server's.", show_default=False
-        ),
-    ] = None,
+    keep: Annotated[Keep, typer.Option(help="Which rows go to OUT.", rich_help_panel=_OUTPUT)] = "safe",
+    annotate: Annotated[
+        bool, typer.Option("--annotate", help="Write all rows with their scores; drop none.", rich_help_panel=_OUTPUT)
+    ] = False,
+    threshold: ThresholdOption = None,
+    policy: PolicyOption = None,
+    exclude: ExcludeOption = "",
+    mode: ModeOption = None,
     columns: Annotated[
         str,
         typer.Option(
             metavar="ROLE=COLUMN,…",
             help="Which columns are judged: text; messages; prompt, response; chosen, rejected. "
             "Default: messages, or prompt and response.",
+            rich_help_panel=_ROWS,
         ),
     ] = "",
-    text_column: Annotated[str | None, typer.Option(help="The same as --columns text=COLUMN.")] = None,
-    turns: Annotated[Turns, typer.Option(help="Judge the last message, or each after those before it.")] = "last",
+    text_column: Annotated[
+        str | None, typer.Option(help="The same as --columns text=COLUMN.", rich_help_panel=_ROWS)
+    ] = None,
+    turns: Annotated[
+        Turns, typer.Option(help="Judge the last message, or each after those before it.", rich_help_panel=_ROWS)
+    ] = "last",
     scored: Annotated[
-        bool, typer.Option("--scored", help="INPUT has the scores of an earlier run: decide anew, score nothing.")
+        bool,
+        typer.Option(
+            "--scored",
+            help="INPUT has the scores of an earlier run: decide anew, score nothing.",
+            rich_help_panel=_ROWS,
+        ),
     ] = False,
-    model: Annotated[str | None, typer.Option(metavar="BUNDLE", help="A bundle; default: the shipped guard.")] = None,
-    server: Annotated[str | None, typer.Option(help="HOST:PORT of a running `guard serve` to use instead.")] = None,
+    model: ModelOption = None,
+    server: ServerOption = None,
     on: Annotated[
         Literal["local", "ray", "server"] | None,
-        typer.Option(help="Where texts are scored: here, on a Ray cluster, or by --server.", show_default="local"),
+        typer.Option(
+            help="Where texts are scored: here, on a Ray cluster, or by --server.",
+            show_default="local",
+            rich_help_panel=_RUN,
+        ),
     ] = None,
     ray_address: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the Ray cluster; default: this machine's, or a new one.")
+        str | None,
+        typer.Option(help="HOST:PORT of the Ray cluster; default: this machine's, or a new one.", rich_help_panel=_RUN),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the scores of texts in FILE, for later runs.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the scores of texts in FILE, for later runs.", rich_help_panel=_RUN),
     ] = None,
     by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Compare the values of COLUMN in the report, not the files.")
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Compare the values of COLUMN in the report, not the files.", rich_help_panel=_OUTPUT
+        ),
     ] = None,
     quarantine: Annotated[
-        Path | None, typer.Option(help="For broken and undecided rows; default: OUT.quarantine.jsonl.")
+        Path | None,
+        typer.Option(help="For broken and undecided rows; default: OUT.quarantine.jsonl.", rich_help_panel=_OUTPUT),
     ] = None,
     report: Annotated[
-        bool | None, typer.Option(help="Write OUT.report.html; default: if matplotlib is installed.")
+        bool | None,
+        typer.Option(help="Write OUT.report.html; default: if matplotlib is installed.", rich_help_panel=_OUTPUT),
     ] = None,
-    shard_rows: Annotated[int, typer.Option(min=1, help="Rows that are committed together.")] = SHARD_ROWS,
-    restart: Annotated[bool, typer.Option("--restart", help="Discard an unfinished run of OUT.")] = False,
+    shard_rows: Annotated[
+        int, typer.Option(min=1, help="Rows that are committed together.", rich_help_panel=_RUN)
+    ] = 5000,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Discard an unfinished run of OUT.", rich_help_panel=_RUN)
+    ] = False,
 ) -> None:
-    """Judge every row of INPUT and write the kept ones to OUT, with the columns guard_outcome, guard_p_unsafe,
-    guard_flagged, guard_categories, guard_coverage, guard_model and guard_policy added. A killed run resumes when it is
-    started again.
+    """Judge every row of INPUT and write the kept ones to OUT. A killed run resumes when it is started again.
+
+    They get the columns guard_outcome, guard_p_unsafe, guard_flagged, guard_categories, guard_coverage, guard_model and
+    guard_policy.
 
     Every row is kept, dropped or quarantined; the counts are in OUT.report.json. Exit code 3 if there were rows and
     none could be judged.
+
+    Example: guard filter chats.jsonl kept.jsonl --mode strict
     """
     if server is not None and model is not None:
         raise InvalidInput("--model and --server exclude each other: the server has its own model")
+    from guard.filter.job import Job
     from guard.filter.run import filter_rows as run
+    from guard.report.progress import progress_bar
 
     on = on or ("local" if server is None else "server")
     if (on == "server") != (server is not None):
@@ -168,6 +197,8 @@ def _page(guard: Guard) -> Page:
 
 
 def _columns(mapping: str, text_column: str | None, turns: Turns) -> JudgedColumns:
+    from guard.filter.columns import parse_columns
+
     if text_column is None:
         return parse_columns(mapping, turns)
     if mapping:

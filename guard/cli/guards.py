@@ -14,10 +14,13 @@ def fetch(
     ],
     digest: Annotated[
         str | None,
-        typer.Option(help="The model's digest, as its release tells it; without it, SOURCE is trusted."),
+        typer.Option(help="The model's digest, as its release publishes it; without it, the source is trusted."),
     ] = None,
 ) -> None:
-    """Get a guard from a release or a folder. It counts once every file matches its digest."""
+    """Get a guard from a release or a folder. It counts once every file matches its digest.
+
+    Example: guard fetch multi --from https://HOST/FOLDER
+    """
     from guard.bundle import open_bundle
     from guard.fetch import fetch as get
 

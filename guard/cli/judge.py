@@ -50,7 +50,7 @@ def judge(
         str | None,
         typer.Option(metavar="VARIABLE", help="The environment variable of the key.", rich_help_panel=_ENDPOINT),
     ] = None,
-    temperature: Annotated[float, typer.Option(min=0.0, rich_help_panel=_ENDPOINT)] = 0.0,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Of sampling.", rich_help_panel=_ENDPOINT)] = 0.0,
     max_tokens: Annotated[int, typer.Option(min=1, help="Per completion.", rich_help_panel=_ENDPOINT)] = 1024,
     body: Annotated[
         str,
@@ -62,16 +62,31 @@ def judge(
     price_out: Annotated[
         float | None, typer.Option(min=0.0, help="Price per million completion tokens.", rich_help_panel=_ENDPOINT)
     ] = None,
-    generator_model: Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=_GENERATOR)] = None,
+    generator_model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its name there; default: none.", rich_help_panel=_GENERATOR)
+    ] = None,
     generator_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Default: the judge's, with its key.", rich_help_panel=_GENERATOR)
     ] = None,
-    generator_api_key_env: Annotated[str | None, typer.Option(metavar="VARIABLE", rich_help_panel=_GENERATOR)] = None,
-    generator_temperature: Annotated[float, typer.Option(min=0.0, rich_help_panel=_GENERATOR)] = 1.0,
-    generator_max_tokens: Annotated[int, typer.Option(min=1, rich_help_panel=_GENERATOR)] = 1024,
-    generator_body: Annotated[str, typer.Option(metavar="JSON", rich_help_panel=_GENERATOR)] = "{}",
-    generator_price_in: Annotated[float | None, typer.Option(min=0.0, rich_help_panel=_GENERATOR)] = None,
-    generator_price_out: Annotated[float | None, typer.Option(min=0.0, rich_help_panel=_GENERATOR)] = None,
+    generator_api_key_env: Annotated[
+        str | None,
+        typer.Option(metavar="VARIABLE", help="The environment variable of its key.", rich_help_panel=_GENERATOR),
+    ] = None,
+    generator_temperature: Annotated[
+        float, typer.Option(min=0.0, help="Of sampling.", rich_help_panel=_GENERATOR)
+    ] = 1.0,
+    generator_max_tokens: Annotated[
+        int, typer.Option(min=1, help="Per completion.", rich_help_panel=_GENERATOR)
+    ] = 1024,
+    generator_body: Annotated[
+        str, typer.Option(metavar="JSON", help="More keys of each request.", rich_help_panel=_GENERATOR)
+    ] = "{}",
+    generator_price_in: Annotated[
+        float | None, typer.Option(min=0.0, help="Price per million prompt tokens.", rich_help_panel=_GENERATOR)
+    ] = None,
+    generator_price_out: Annotated[
+        float | None, typer.Option(min=0.0, help="Price per million completion tokens.", rich_help_panel=_GENERATOR)
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Concurrent requests.")] = 8,
     requests_per_minute: Annotated[
         float | None, typer.Option(min=0.001, help="Rate limit of each endpoint; default: none.")
@@ -92,6 +107,8 @@ def judge(
     OUT.quarantine.jsonl; all counts, the swap consistency and the cost to OUT.report.json.
 
     A killed run resumes without repeating a request. Exit code 3 if rows failed or none could be judged.
+
+    Example: guard data judge rows.jsonl labelled.jsonl --task label --base-url http://127.0.0.1:8001/v1 --model NAME
     """
     from guard import policy as policies
     from guard.annotate.job import Job

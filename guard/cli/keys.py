@@ -13,18 +13,17 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command("new")
 def new(
-    name: Annotated[str, typer.Argument(help="Who will use it; for people.")],
+    name: Annotated[str, typer.Argument(help="Whose key it is, for people to read.")],
     scope: Annotated[
         list[str] | None, typer.Option(help="moderate, metrics or admin; may be given several times.")
     ] = None,
-    per_second: Annotated[
-        float | None, typer.Option(help="Conversations that it may have judged in a second; left out, no limit.")
-    ] = None,
-    concurrent: Annotated[
-        int | None, typer.Option(help="Calls that it may have open at a time; left out, no limit.")
-    ] = None,
+    per_second: Annotated[float | None, typer.Option(help="Limit in conversations per second; default: none.")] = None,
+    concurrent: Annotated[int | None, typer.Option(help="Limit of concurrent calls; default: none.")] = None,
 ) -> None:
-    """Print a new key, which cannot be shown again, and the entry of the key file that makes it valid."""
+    """Print a new key, which cannot be shown again, and the entry of the key file that makes it valid.
+
+    Example: guard keys new alice --per-second 50
+    """
     from guard import document, schema
     from guard.serve.core.keys import SCOPES, KeyFile, new_key
 

@@ -26,6 +26,8 @@ class Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
+        if text == "":
+            return 0  # typer tries this out, and takes no notice of an error
         return self._attempt(lambda: self._stream.write(text), len(text))
 
     def flush(self) -> None:

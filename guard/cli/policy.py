@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from guard.cli import policy_diff, policy_map
+from guard.cli import names, policy_diff, policy_map
 
 if TYPE_CHECKING:
     from guard.policy import Policy
@@ -23,7 +23,10 @@ _USAGE = 2
 def list_policies(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, with full digests.")] = False,
 ) -> None:
-    """List the shipped policies, by the names that --policy takes."""
+    """List the shipped policies, by the names that --policy takes.
+
+    Example: guard policy list
+    """
     from guard import policy
     from guard.report.tables import show, table
 
@@ -43,11 +46,17 @@ def list_policies(
 
 @app.command("show")
 def show_policy(
-    policy: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped policy or a policy file.")],
+    policy: Annotated[
+        str,
+        typer.Argument(metavar="NAME|FILE", help="A shipped policy or a policy file.", autocompletion=names.policies),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print all fields and the digest as JSON.")] = False,
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print a policy file to edit.")] = False,
 ) -> None:
-    """Show a policy: its categories and its digest."""
+    """Show a policy: its categories and its digest.
+
+    Example: guard policy show mlcommons --yaml
+    """
     from guard.policy import dump, load
 
     if as_json and as_yaml:
@@ -85,12 +94,17 @@ def _show(policy: Policy) -> None:
 
 @app.command("new")
 def new(file: Annotated[Path, typer.Argument(help="The file to create, .yaml or .yml.")]) -> None:
-    """Write a small commented policy for you to edit."""
+    """Write a small commented policy for you to edit.
+
+    Example: guard policy new my.yaml
+    """
     from guard.assets import asset
     from guard.errors import PolicyError
 
     if file.suffix not in (".yaml", ".yml"):
         raise PolicyError(f"{file}: a policy file must end in .yaml or .yml")
+    if not file.absolute().parent.is_dir():
+        raise PolicyError(f"{file}: there is no folder {file.absolute().parent}; create it first")
     template = asset("taxonomy/policies/minimal.yaml").read_text(encoding="utf-8")
     try:
         with file.open("x", encoding="utf-8") as out:
@@ -105,7 +119,10 @@ def new(file: Annotated[Path, typer.Argument(help="The file to create, .yaml or 
 
 @app.command("validate")
 def validate(files: Annotated[list[Path], typer.Argument(help="Policy files.")]) -> None:
-    """Check policy files: prints `ok` with the digest, or every error with its line. Exit code 2 if there are any."""
+    """Check policy files: prints `ok` with the digest, or every error with its line. Exit code 2 if there are any.
+
+    Example: guard policy validate my.yaml
+    """
     from guard.errors import PolicyError
     from guard.policy import load
 
@@ -122,7 +139,10 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Policy files.")])
 
 @app.command("schema")
 def schema() -> None:
-    """Print the JSON Schema of policy files, for editors."""
+    """Print the JSON Schema of policy files, for editors.
+
+    Example: guard policy schema > policy.schema.json
+    """
     from guard.policy import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

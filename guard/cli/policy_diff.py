@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from guard.cli import names
+
 if TYPE_CHECKING:
     from guard.policy.diff import Change, PolicyDiff, Value
 
@@ -14,11 +16,18 @@ DIFFERENT = 1
 
 
 def diff(
-    old: Annotated[str, typer.Argument(metavar="A", help="A shipped policy or a policy file.", show_default=False)],
-    new: Annotated[str, typer.Argument(metavar="B", help="The policy to compare it with.", show_default=False)],
+    old: Annotated[
+        str, typer.Argument(metavar="A", help="A shipped policy or a policy file.", autocompletion=names.policies)
+    ],
+    new: Annotated[
+        str, typer.Argument(metavar="B", help="The policy to compare it with.", autocompletion=names.policies)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compare policy A with policy B: categories by code, field by field. Exit code 1 if they differ."""
+    """Compare policy A with policy B: categories by code, field by field. Exit code 1 if they differ.
+
+    Example: guard policy diff mlcommons my.yaml
+    """
     from guard import policy
     from guard.policy import diff as policy_diff
 

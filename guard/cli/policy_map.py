@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guard.cli import names, report_file
+
 if TYPE_CHECKING:
     from guard.data.dataset.relabel import Tally
     from guard.policy import Policy
@@ -21,9 +23,15 @@ _SAYS = {"mapped": "is", "either": "is one of", "outside": "outside", "unmapped"
 def map_policy(
     origin: Annotated[
         str,
-        typer.Argument(metavar="FROM", help="A policy (name or file), or the crosswalk of a data set's labels (name)."),
+        typer.Argument(
+            metavar="FROM",
+            help="A policy (name or file), or the crosswalk of a data set's labels (name).",
+            autocompletion=names.policies,
+        ),
     ],
-    target: Annotated[str, typer.Argument(metavar="TO", help="A policy (name or file).", show_default=False)],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="A policy (name or file).", autocompletion=names.policies)
+    ],
     labels: Annotated[
         list[str] | None, typer.Argument(metavar="CODES", help="Show only these codes.", show_default=False)
     ] = None,
@@ -44,6 +52,8 @@ def map_policy(
     With --rows and --out, labelled rows of FROM become rows of TO: safe rows stay safe, unsafe rows whose categories
     are all outside TO become safe, rows that cannot be mapped are left out. `undecided` of a row lists the codes of TO
     that its label leaves open.
+
+    Example: guard policy map beavertails mlcommons
     """
     from guard import policy
 
@@ -57,6 +67,7 @@ def map_policy(
     start = _origin(origin, taxonomy)
     mapping = route.between(start, policy.load(target), taxonomy)
     if rows is not None and out is not None:
+        report_file.check(out)
         tally = relabel.relabel_file(rows, out, mapping.crosswalk)
         _summarise(tally, out, as_json)
         return

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from guard.cli import report_file
 from guard.cli.export import Detail
 
 
@@ -15,28 +16,29 @@ def prompted(
     base: Annotated[str, typer.Argument(metavar="BASE", help="A chat model: a folder, a .gguf file, or a hub name.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A `guard data build` folder, or labelled rows.")],
     shots: Annotated[
-        int, typer.Option(min=0, max=32, help="Judged examples before each text, of the train split.")
+        int, typer.Option(min=0, max=32, help="Labelled examples before each text, from the train split.")
     ] = 0,
     policy: Annotated[str, typer.Option(metavar="NAME|FILE", help="The policy to judge by.")] = "mlcommons",
     detail: Annotated[Detail, typer.Option(help="How much of each category the prompt has.")] = Detail.names,
     split: Annotated[str, typer.Option(help="The split to judge.")] = "dev",
-    rows: Annotated[int, typer.Option(min=2, help="How many of its rows, at random.")] = 150,
-    max_tokens: Annotated[int, typer.Option(min=256, help="Tokens of a window, policy and examples included.")] = 2048,
-    seed: Annotated[int, typer.Option(help="Of the choice of rows and examples.")] = 7,
+    rows: Annotated[int, typer.Option(min=2, help="Rows to sample.")] = 150,
+    max_tokens: Annotated[int, typer.Option(min=256, help="Tokens of a window, with policy and examples.")] = 2048,
+    seed: Annotated[int, typer.Option(help="Seed of the sample of rows and examples.")] = 7,
     out: Annotated[Path | None, typer.Option(metavar="REPORT.json", help="Write the numbers to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
-    """Ask a chat model to judge labelled rows as it is, in its own chat template.
+    """Evaluate an untrained chat model as a guard, prompted in its own chat template.
 
     Reports AUPRC and AUROC, the probability on `safe` and `unsafe` together, how far verdicts move when a text is
     scored again and when the question is worded differently, and the time of a text.
+
+    Example: guard eval prompted models/base data/default --shots 4
     """
     from guard import policy as policies
-    from guard.errors import InvalidInput, need
+    from guard.errors import need
 
     need("torch", "train")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InvalidInput(f"{out}: there is no folder {out.absolute().parent}; create it first")
+    report_file.check(out)
     from guard.data.dataset.examples import load_examples
     from guard.evaluate.prompted import Asked, measure, sample
     from guard.train.causal.shots import choose_shots
@@ -47,10 +49,7 @@ def prompted(
     measured = measure(base, judged, asked, chosen)
     text = json.dumps(measured, indent=2, ensure_ascii=False)
     if out is not None:
-        try:
-            out.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InvalidInput(f"{out}: cannot be written: {error.strerror}") from None
+        report_file.write(out, text + "\n")
     if as_json:
         typer.echo(text)
     else:

@@ -8,12 +8,14 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guard.cli import names, report_file
+from guard.cli.options import ModelOption, ModeOption, PolicyOption, ServerOption
+
 if TYPE_CHECKING:
-    from guard.calibration import Mode
     from guard.evaluate.redteam.attack_run import AttackRun, AttackSettings
     from guard.evaluate.redteam.attacks import Attack
     from guard.evaluate.redteam.sample import Sample
@@ -25,31 +27,22 @@ def redteam(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SET]",
+            metavar="SET",
             help="As for `guard eval`, with unsafe and safe rows; default: the shipped seed prompts.",
         ),
     ] = None,
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder of the benchmarks.")] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="BUNDLE", help="A bundle folder; default: the shipped guard.")
-    ] = None,
-    server: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A running `guard serve` to attack instead.")
-    ] = None,
+    model: ModelOption = None,
+    server: ServerOption = None,
     versus: Annotated[
-        str | None, typer.Option(metavar="BUNDLE", help="A second guard, attacked in the same way.")
+        str | None,
+        typer.Option(metavar="BUNDLE", help="A second guard, attacked in the same way.", autocompletion=names.bundles),
     ] = None,
-    policy: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Default: each guard's own.")] = None,
+    policy: PolicyOption = None,
     columns: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A mapping file: the columns and the label values.")
     ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            metavar="strict|balanced|permissive",
-            help="The mode to report beside the fixed FPR; default: balanced, or the server's own.",
-        ),
-    ] = None,
+    mode: ModeOption = None,
     attacks: Annotated[
         str,
         typer.Option(
@@ -74,9 +67,10 @@ def redteam(
 
     The threshold is the one that flags a fixed share (--fpr) of the unmodified safe texts. The effect of an attack on
     safe texts is reported as well: a guard that flags everything unusual is no better.
+
+    Example: guard redteam --attacks padding,leet
     """
     from guard.data.sources.user_files import load_mapping
-    from guard.errors import InvalidInput
     from guard.evaluate import benchmarks
     from guard.evaluate.redteam import report as reports
     from guard.evaluate.redteam import sample
@@ -84,13 +78,12 @@ def redteam(
     from guard.evaluate.redteam.attacks import choose
     from guard.serve.client import open_guard
 
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InvalidInput(f"{out}: there is no folder {out.absolute().parent}; create it first")
+    report_file.check(out)
     settings = AttackSettings(fpr, budget, seed)
     chosen = choose([word.strip() for word in attacks.split(",") if word.strip()])
     mapping = None if columns is None else load_mapping(columns)
     with ExitStack() as opened:
-        guards = [opened.enter_context(open_guard(model, server, policy, cast("Mode | None", mode)))]
+        guards = [opened.enter_context(open_guard(model, server, policy, mode))]
         if versus is not None:
             guards.append(opened.enter_context(open_guard(versus, None, policy, guards[0].info.mode)))
         suite = sample.seed_suite() if name is None else benchmarks.load(name, root, guards[0].info.policy, mapping)
@@ -117,7 +110,7 @@ def redteam(
     # ASCII only: texts that evaded the guard may contain invisible characters and terminal control sequences.
     text = json.dumps(report, indent=2, ensure_ascii=True)
     if out is not None:
-        _write(out, text + "\n")
+        report_file.write(out, text + "\n")
     if as_json:
         typer.echo(text)
     else:
@@ -144,15 +137,6 @@ def _run(
     scored = sum(run.scored for run in runs)
     typer.echo(f"{scored} texts scored in {seconds:.1f} s ({scored / max(seconds, 1e-9):.0f} per second)", err=True)
     return runs
-
-
-def _write(path: Path, text: str) -> None:
-    from guard.errors import InvalidInput
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guard.cli import report_file
 from guard.cli.train import train
 from guard.errors import ConfigError
+from guard.reward.named import open_named
 
 if TYPE_CHECKING:
     from guard.jobs.cache import Cache
@@ -31,20 +33,22 @@ def evaluate(
     ],
     against: Annotated[str | None, typer.Option(metavar="MODEL", help="Another model, on the same rows.")] = None,
     track: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Checkpoints after MODEL, in order; give it for each.")
+        list[str] | None, typer.Option(metavar="MODEL", help="Later checkpoints than MODEL, in order; repeatable.")
     ] = None,
     split: Annotated[str, typer.Option(help="The split of a build.")] = "test",
     repeats: Annotated[
-        int, typer.Option(min=0, help="Ask so often again, each time by another seed, without cache.")
+        int, typer.Option(min=0, help="Score again this many times, each with another seed and without the cache.")
     ] = 0,
-    cache: Annotated[Path | None, typer.Option(help="A file that keeps scores, by fingerprint.")] = None,
-    base: Annotated[Path | None, typer.Option(help="Where the base of the models lies now.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="A file that caches scores by the model's fingerprint.")] = None,
+    base: Annotated[Path | None, typer.Option(help="The folder of the models' base, if it has moved.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as .json or .html.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Evaluate a reward model: accuracy, calibration, and what misleads it (length, position).
 
     Rows with prompts that one of the models learnt from are left out, and counted.
+
+    Example: guard reward eval runs/reward pairs.jsonl --against length
     """
     from guard.jobs.cache import Cache
     from guard.reward.convert import agreement
@@ -54,11 +58,12 @@ def evaluate(
 
     if out is not None and out.suffix not in (".json", ".html"):
         raise ConfigError(f"--out {out}: unknown suffix; allowed: .json, .html")
+    report_file.check(out)
     loaded = load_rows(rows, split)
     kept = None if cache is None else Cache(cache)
-    scorer = _open(model, base)
-    other = None if against is None else _open(against, base)
-    tracked = {name: _open(name, base) for name in track or ()}
+    scorer = open_named(model, base)
+    other = None if against is None else open_named(against, base)
+    tracked = {name: open_named(name, base) for name in track or ()}
     measured = unseen(loaded, scorer, *([other] if other else ()), *tracked.values())
     results = run(_with(scorer, kept), measured)
     found: dict[str, Any] = {"model": model, "rows": len(measured), "left_out": len(loaded) - len(measured)}
@@ -93,16 +98,19 @@ def score(
     reference: Annotated[
         str | None, typer.Option(help="An answer to beat; systems that only compare need one.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="A file that keeps scores, by fingerprint.")] = None,
-    base: Annotated[Path | None, typer.Option(help="Where the base of the model lies now.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="A file that caches scores by the model's fingerprint.")] = None,
+    base: Annotated[Path | None, typer.Option(help="The folder of the model's base, if it has moved.")] = None,
 ) -> None:
-    """Score answers: one JSON object a row, in order."""
+    """Score answers: one JSON object a row, in order.
+
+    Example: guard reward score runs/reward answers.jsonl
+    """
     from guard.jobs.cache import Cache
     from guard.reward.load import load_rows, require
 
     loaded = load_rows(rows)
     require(loaded, ("prompt", "response"), "guard reward score")
-    scorer = _with(_open(model, base), None if cache is None else Cache(cache))
+    scorer = _with(open_named(model, base), None if cache is None else Cache(cache))
     references = None if reference is None else [reference] * len(loaded)
     scores = scorer.score_many([(row.prompt, row.response or "") for row in loaded], references)
     for row, each in zip(loaded, scores, strict=True):
@@ -110,33 +118,6 @@ def score(
         told["attributes"] = dict(each.attributes)
         shown = {name: value for name, value in told.items() if value not in ("", {})}
         typer.echo(json.dumps({"id": row.id, **shown}, ensure_ascii=False))
-
-
-def _open(name: str, base: Path | None) -> Scorer:
-    """The scorer of a name: one that needs no training, or a folder. A folder that is called like one of the former is
-    given as ./NAME."""
-    kind, _, where = name.partition(":")
-    if kind == "prompted" and where:
-        from guard.reward.open import prompted
-
-        return prompted(where)
-    if kind == "guard":
-        from guard.reward.baselines import guard_scorer
-
-        return guard_scorer(where or None)
-    if name == "length":
-        from guard.reward.baselines import length_scorer
-
-        return length_scorer()
-    if name == "fake":
-        from guard.reward.fake import fake_scorer
-
-        return fake_scorer()
-    if Path(name).is_dir():
-        from guard.reward.open import open_scorer
-
-        return open_scorer(name, base)
-    raise ConfigError(f"no reward model {name[:80]!r}: must be a folder, prompted:BASE, guard, guard:BUNDLE or length")
 
 
 def _with(scorer: Scorer, cache: Cache | None) -> Scorer:
@@ -150,7 +131,7 @@ def _told(found: dict[str, Any], out: Path | None, as_json: bool) -> None:
 
     if out is not None:
         text = page(found) if out.suffix == ".html" else json.dumps(found, indent=2) + "\n"
-        out.write_text(text, encoding="utf-8")
+        report_file.write(out, text)
     if as_json:
         typer.echo(json.dumps(found))
         return

@@ -11,93 +11,158 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guard.calibration import MODES
+from guard.cli import names
+from guard.cli.options import GUARD, PolicyOption
 from guard.errors import ConfigError, need
+from guard.mode import MODES
 
 if TYPE_CHECKING:
     from guard.reward.scorer import Scorer
+
+_LISTENS, _SECURITY, _LOAD = "Where it listens", "Who may call, and what is recorded", "Load"
 
 
 def serve(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="A file of settings (docs/serving.md). Each is also a variable, GUARD_SERVE_ and its key, which "
+            help="A settings file (docs/serving.md). Each setting is also a variable, GUARD_SERVE_ and its key, which "
             "overrides the file; options override both."
         ),
     ] = None,
     check_config: Annotated[
         bool, typer.Option("--check-config", help="Check the settings and the files that they name, and exit.")
     ] = False,
-    port: Annotated[int | None, typer.Option(help="The port to listen on, by default 50051; 0: any free port.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="The port to listen on, by default 50051; 0: any free port.", rich_help_panel=_LISTENS),
+    ] = None,
     rest_port: Annotated[
-        int | None, typer.Option(help="The port for HTTP; left out, there is none. 0: any free port.")
+        int | None,
+        typer.Option(help="The port for HTTP; left out, there is none. 0: any free port.", rich_help_panel=_LISTENS),
     ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(help="A port for metrics and health alone, over HTTP; --rest-port has them as well.")
+        int | None,
+        typer.Option(
+            help="A port for metrics and health alone, over HTTP; --rest-port has them as well.",
+            rich_help_panel=_LISTENS,
+        ),
     ] = None,
     playground: Annotated[
         bool,
-        typer.Option("--playground", help="Serve a page at / of --rest-port to try the guard by hand, in a browser."),
+        typer.Option(
+            "--playground",
+            help="Serve a page at / of --rest-port to try the guard by hand, in a browser.",
+            rich_help_panel=_LISTENS,
+        ),
     ] = False,
     host: Annotated[
-        str | None, typer.Option(help="The address to listen on, by default 127.0.0.1; 0.0.0.0: all addresses.")
+        str | None,
+        typer.Option(
+            help="The address to listen on, by default 127.0.0.1; 0.0.0.0: all addresses.", rich_help_panel=_LISTENS
+        ),
     ] = None,
     api_keys: Annotated[
         Path | None,
-        typer.Option(help="A file of API keys (`guard keys new`); left out, no key is needed. Read again on change."),
+        typer.Option(
+            help="A file of API keys (`guard keys new`); left out, no key is needed. Read again on change.",
+            rich_help_panel=_SECURITY,
+        ),
     ] = None,
     tls_certificate: Annotated[
-        Path | None, typer.Option(help="The server's certificate chain in PEM: TLS on all ports. Read again on change.")
+        Path | None,
+        typer.Option(
+            help="The server's certificate chain in PEM: TLS on all ports. Read again on change.",
+            rich_help_panel=_SECURITY,
+        ),
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key in PEM.")] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="The certificate's private key in PEM.", rich_help_panel=_SECURITY)
+    ] = None,
     tls_client_ca: Annotated[
-        Path | None, typer.Option(help="Who signs clients' certificates, in PEM; given, each client needs one.")
+        Path | None,
+        typer.Option(
+            help="Who signs clients' certificates, in PEM; given, each client needs one.", rich_help_panel=_SECURITY
+        ),
     ] = None,
     hardened: Annotated[
-        bool, typer.Option("--hardened", help="Insist on API keys, and on TLS or this machine alone; no reflection.")
+        bool,
+        typer.Option(
+            "--hardened",
+            help="Insist on API keys, and on TLS or this machine alone; no reflection.",
+            rich_help_panel=_SECURITY,
+        ),
     ] = False,
-    model: Annotated[str | None, typer.Option(help="A bundle folder, or `fake`; default: the shipped guard.")] = None,
-    policy: Annotated[str | None, typer.Option(help="A policy's name or file; default: the bundle's own.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="A bundle folder, a guard's name, or `fake`; default: the shipped guard.",
+            autocompletion=names.bundles,
+            rich_help_panel=GUARD,
+        ),
+    ] = None,
+    policy: PolicyOption = None,
     mode: Annotated[
-        str | None, typer.Option(help=f"The default thresholds: {', '.join(MODES)}; by default balanced.")
+        str | None,
+        typer.Option(
+            metavar="|".join(MODES),
+            help="The default thresholds; by default balanced.",
+            autocompletion=names.modes,
+            rich_help_panel=GUARD,
+        ),
     ] = None,
     reward: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=MODEL",
             help="A reward model to serve beside the guard under this name: its folder, or `fake`; give it for each.",
+            rich_help_panel=GUARD,
         ),
     ] = None,
     audit_log: Annotated[
-        Path | None, typer.Option(help="Append a line of JSON for each judged conversation, without its text.")
+        Path | None,
+        typer.Option(
+            help="Append a line of JSON for each judged conversation, without its text.", rich_help_panel=_SECURITY
+        ),
     ] = None,
     unsupported_language: Annotated[
         str | None,
         typer.Option(
             help="What to do with texts in languages that the model was not trained for: `incomplete` (default), or "
-            "`judge` them as any other. Languages are identified where the extra `language` is installed."
+            "`judge` them as any other. Languages are identified where the extra `language` is installed.",
+            rich_help_panel=GUARD,
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Threads of the model in each worker; default: the cores shared among them.")
+        int | None,
+        typer.Option(
+            help="Threads of the model in each worker; default: the cores shared among them.", rich_help_panel=_LOAD
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that score, by default one; each holds the model in memory.")
+        int | None,
+        typer.Option(
+            help="Processes that score, by default one; each holds the model in memory.", rich_help_panel=_LOAD
+        ),
     ] = None,
     max_queue: Annotated[
         int | None,
         typer.Option(
-            help="Queue limit in windows (a short text is one), by default 4096; beyond it, requests are refused."
+            help="Queue limit in windows (a short text is one), by default 4096; beyond it, requests are refused.",
+            rich_help_panel=_LOAD,
         ),
     ] = None,
     max_characters: Annotated[
-        int | None, typer.Option(help="Longest accepted conversation, by default 262144 characters.")
+        int | None,
+        typer.Option(help="Longest accepted conversation, by default 262144 characters.", rich_help_panel=_LOAD),
     ] = None,
 ) -> None:
     """Serve verdicts and rewards over gRPC, and over HTTP with --rest-port.
 
     At SIGTERM or SIGINT accepted requests are answered before shutdown; SIGHUP loads model and policies again.
+
+    Example: guard serve --policy my.yaml --rest-port 8080
     """
     import asyncio
 

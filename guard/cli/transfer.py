@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guard.cli import report_file
+from guard.cli.train import config_file
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -25,26 +28,21 @@ def transfer(
     """Hold whole sources out in turn, train each candidate on the rest, and score it on what it never saw.
 
     An evaluation that was interrupted goes on when the same command is given again.
+
+    Example: guard eval transfer transfer data=data/default
     """
-    from guard import assets
-    from guard.errors import InvalidInput, need
+    from guard.errors import need
     from guard.evaluate.transfer.config import load
     from guard.evaluate.transfer.evaluation import evaluate
     from guard.report.tables import show
 
     for package in ("torch", "sklearn"):
         need(package, "train")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InvalidInput(f"{out}: there is no folder {out.absolute().parent}; create it first")
-    shipped = assets.names("training/configs", ".yaml")
-    path = assets.asset(f"training/configs/{config}.yaml") if config in shipped else Path(config)
-    measured = evaluate(load(path, tuple(overrides or ())), fold or (), candidate or ())
+    report_file.check(out)
+    measured = evaluate(load(config_file(config), tuple(overrides or ())), fold or (), candidate or ())
     text = json.dumps(measured, indent=2, ensure_ascii=False)
     if out is not None:
-        try:
-            out.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InvalidInput(f"{out}: cannot be written: {error.strerror}") from None
+        report_file.write(out, text + "\n")
     if as_json:
         typer.echo(text)
     else:

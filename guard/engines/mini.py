@@ -13,11 +13,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from guard import policy as policies
 from guard.bundle import Bundle, same_renderer
 from guard.conversation import Conversation
 from guard.engines.base import EngineInfo, Renderer, padded_batches, sound
@@ -70,6 +72,8 @@ class MiniEngine(MiniRenderer):
         graph = bundle.path("model.onnx")
         self._policy = bundle.policy
         self._own = frozenset(_words(bundle.policy))
+        self._others = bundle.manifest.policies
+        self._unseen = bundle.calibration.unseen
         opened = session(str(graph), threads)
         self._session: onnxruntime.InferenceSession | None = opened
         self._vectors: PolicyCache[str, Floats] = PolicyCache(VECTOR_BYTES, lambda text, row: len(text) + row.nbytes)
@@ -93,12 +97,22 @@ class MiniEngine(MiniRenderer):
     def warm(self) -> None:
         self.score(self.tokenize(Conversation.of("hello"), self._policy).windows)
 
-    def _read(self, policy: Policy) -> float:
-        """How many categories a policy may have until each more is as much noise as evidence: as many as the bundle's
-        own, and fewer of others (STRANGE), whose log-odds are less sure."""
-        words = set(_words(policy))
-        strange = len(words - self._own) / len(words)
-        return len(self._own) - strange * max(0, len(self._own) - STRANGE)
+    @cached_property
+    def _trained(self) -> list[frozenset[str]]:
+        """Of each policy that the guard was trained under, its own first, the words of its categories."""
+        return [self._own, *(frozenset(_words(policies.load(name))) for name in self._others)]
+
+    def _reading(self, policy: Policy) -> tuple[Floats, float]:
+        """[categories]: what is added to the log-odds of each; and how many a policy may have until each more is as
+        much noise as evidence: as many as one that the guard was trained under, and fewer of unseen ones (STRANGE),
+        whose log-odds are less sure."""
+        words = _words(policy)
+        if self._own.issuperset(words):
+            return np.zeros(len(words), np.float32), len(self._own)
+        known = frozenset[str]().union(*self._trained)
+        unseen = np.array([text not in known for text in words], np.float32)
+        most = max(map(len, self._trained))
+        return unseen * self._unseen, most - float(unseen.mean()) * max(0, most - STRANGE)
 
     def close(self) -> None:
         self._session = None
@@ -112,11 +126,13 @@ class MiniEngine(MiniRenderer):
         for indices in by_policy.values():
             policy = windows[indices[0]].policy
             vectors, different = self.category_vectors(policy), _different(policy)
+            added, read = self._reading(policy)
             for batch in padded_batches([self.cost(windows[i]) for i in indices], self.info.batch_tokens):
                 chosen = [indices[position] for position in batch]
                 rows = [(windows[i].ids, windows[i].segments) for i in chosen]
                 logits, *refusals = (output.astype(np.float64) for output in self._run(rows, vectors, self._outputs))
-                verdicts = any_category(logits[:, different], self._read(policy))
+                logits = logits + added
+                verdicts = any_category(logits[:, different], read)
                 for place, (index, either) in enumerate(zip(chosen, verdicts, strict=True)):
                     refusal = float(refusals[0][place]) if refusals else None
                     score = Score(float(either), tuple(map(float, logits[place])), refusal)

@@ -1,8 +1,10 @@
 """Runs a filtering job: reads, scores and writes shards side by side, and commits them in order.
 
 A shard of rows is the unit of commit, so a killed job resumes after its last finished shard and ends with the same
-bytes as an uninterrupted one. Which texts a shard has to score depends on the input alone: those that no earlier shard
-has and that the score cache had not when the job began.
+bytes as an uninterrupted one. Which texts a shard has to score, and in which batches, depends on the input alone: those
+that no earlier shard has and that the score cache had not when the job began. The scores of a batch go to the cache at
+once, and without some of its batches a shard has the others (`scoring.batches`): a killed job loses only the batches in
+flight.
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from guard.errors import DataError, EngineError
+from guard.errors import DataError
 from guard.filter import inputs, output
 from guard.filter.inputs import Source
 from guard.filter.job import Job
 from guard.filter.output import Output
-from guard.filter.scores import Cuts, Scores, as_json, cuts_of, from_json, scored_by
-from guard.filter.scoring import BATCH, Batch, Scoring
+from guard.filter.scores import Cuts, as_json, cuts_of, from_json, scored_by
+from guard.filter.scoring import BATCH, Answers, Batch, Scoring, batches
 from guard.filter.shard import JudgedShard, ParsedShard, judge_shard, parse_shard
 from guard.filter.tally import Tally
 from guard.jobs.atomic import atomic
@@ -120,11 +122,11 @@ class _Keys:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A shard whose texts are being scored. own: its batches; others: earlier shards that have some of its texts."""
+    """A shard whose texts are being scored. batches: its own; others: earlier shards that have some of its texts."""
 
     part: int
     parsed: ParsedShard
-    scores: dict[str, Scores | str]
+    scores: Answers
     batches: list[Batch]
     others: dict[str, _Waiting]
     scored: int
@@ -196,42 +198,40 @@ class _Run:
         others = {digest: owners[digest] for digest in parsed.texts if digest in owners}
         scores = self._cached([digest for digest in parsed.texts if digest not in others])
         new = {digest: text for digest, text in parsed.texts.items() if digest not in scores and digest not in others}
-        started = _Waiting(part, parsed, scores, self.scoring.submit(new), others, len(new))
-        owners.update(dict.fromkeys(new, started))
-        return started
+        started = [self.scoring.submit({key: new[key] for key in keys}, self._commit) for keys in batches(new)]
+        waiting = _Waiting(part, parsed, scores, started, others, len(new))
+        owners.update(dict.fromkeys(new, waiting))
+        return waiting
 
-    def _cached(self, digests: Sequence[str]) -> dict[str, Scores | str]:
+    def _cached(self, digests: Sequence[str]) -> Answers:
         keys = self.keys
         values = self.cache.get_many(prefix + digest for digest in digests for prefix in (keys.scores, keys.failures))
-        scores: dict[str, Scores | str] = {}
+        answers: Answers = {}
         for digest in digests:
             if (value := values.get(keys.scores + digest)) is not None:
-                scores[digest] = from_json(value)
+                answers[digest] = from_json(value)
             elif (reason := values.get(keys.failures + digest)) is not None:
-                scores[digest] = str(reason)
-        return scores
+                answers[digest] = str(reason)
+        return answers
 
-    def _finished(self, waiting: _Waiting, owners: dict[str, _Waiting]) -> tuple[int, JudgedShard, ParsedShard]:
-        """The judged shard. Its scores are in the cache from then on, all or none, also if the job is killed."""
-        new: dict[str, Scores | str] = {}
-        for batch in waiting.batches:
-            answers = batch.result()
-            errors = [answer for answer in answers.values() if isinstance(answer, EngineError)]
-            if 1 < len(answers) == len(errors):
-                raise EngineError(f"none of {len(errors)} texts could be scored: {errors[0]}")  # the engine failed
-            new.update((key, str(each) if isinstance(each, EngineError) else each) for key, each in answers.items())
+    def _commit(self, answers: Answers) -> None:
+        """Puts the answers of a batch into the cache: all or, if the job is killed, none."""
         keys = self.keys
         self.cache.put_many(
             {
                 keys.failures + digest if isinstance(each, str) else keys.scores + digest: each
                 if isinstance(each, str)
                 else as_json(each)
-                for digest, each in new.items()
+                for digest, each in answers.items()
             }
         )
-        for digest in new:
-            owners.pop(digest, None)
-        waiting.scores.update(new)
+
+    def _finished(self, waiting: _Waiting, owners: dict[str, _Waiting]) -> tuple[int, JudgedShard, ParsedShard]:
+        for batch in waiting.batches:
+            answers = batch.result()
+            waiting.scores.update(answers)
+            for digest in answers:
+                del owners[digest]
         for digest, owner in waiting.others.items():
             waiting.scores[digest] = owner.scores[digest]
         waiting.others.clear()

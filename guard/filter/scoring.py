@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
@@ -15,18 +15,19 @@ from guard.filter.scores import Scores, scores_of
 from guard.moderator import Guard
 from guard.verdict import Verdict
 
-BATCH, BATCH_CHARACTERS = 128, 256_000
+# About a second of one core, which a killed job loses; windows of similar texts fill the engine's batches all the same.
+BATCH, BATCH_CHARACTERS = 64, 64_000
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _log = logging.getLogger(__name__)
 
-Batch = Future[dict[str, Scores | EngineError | str]]
+Answers = dict[str, Scores | str]  # by digest the scores of a text, or why it has none
+Batch = Future[Answers]
 
 
 class Scoring:
     """parallel: calls of the guard at a time. patience_s: how long one call is repeated while the service is gone.
 
-    Use it in a `with` block, whose end drops what has not begun. The batches of a shard are a function of its texts,
-    whoever scores them, so that scores which differ a little by batch are the same in every run.
+    Use it in a `with` block, whose end drops what has not begun.
     """
 
     def __init__(self, guard: Guard, exclude: Sequence[str], parallel: int = 1, patience_s: float = 0.0) -> None:
@@ -43,24 +44,29 @@ class Scoring:
         self._stopped.set()
         self._threads.shutdown(cancel_futures=True)
 
-    def submit(self, texts: Mapping[str, Conversation]) -> list[Batch]:
-        """Starts to score texts by digest. A batch answers each with its scores or the error of this text.
+    def submit(self, texts: Mapping[str, Conversation], commit: Callable[[Answers], None]) -> Batch:
+        """Starts to score a batch of texts by digest; `commit` is called with the answers, in the scoring thread.
 
-        It raises ServiceError where the service is gone for too long, and what the guard raises.
+        It raises ServiceError where the service is gone for too long, EngineError where the engine fails on every text,
+        and what the guard and `commit` raise.
         """
-        return [self._threads.submit(self._score, {key: texts[key] for key in keys}) for keys in _batches(texts)]
+        return self._threads.submit(self._score, texts, commit)
 
-    def _score(self, texts: Mapping[str, Conversation]) -> dict[str, Scores | EngineError | str]:
-        answers = self._patiently(list(texts.values()))
-        results: dict[str, Scores | EngineError | str] = {}
-        for digest, answer in zip(texts, answers, strict=True):
-            if isinstance(answer, Verdict):
-                if answer.model != self._model:
-                    raise ServiceError("the guard has another model than when the job began; start it with --restart")
-                results[digest] = scores_of(answer)
+    def _score(self, texts: Mapping[str, Conversation], commit: Callable[[Answers], None]) -> Answers:
+        verdicts = self._patiently(list(texts.values()))
+        errors = [verdict for verdict in verdicts if isinstance(verdict, EngineError)]
+        if 1 < len(verdicts) == len(errors):
+            raise EngineError(f"none of {len(errors)} texts could be scored: {errors[0]}")
+        answers: Answers = {}
+        for digest, verdict in zip(texts, verdicts, strict=True):
+            if not isinstance(verdict, Verdict):
+                answers[digest] = str(verdict)
+            elif verdict.model != self._model:
+                raise ServiceError("the guard has another model than when the job began; start it with --restart")
             else:
-                results[digest] = answer if isinstance(answer, EngineError) else str(answer)
-        return results
+                answers[digest] = scores_of(verdict)
+        commit(answers)
+        return answers
 
     def _patiently(self, conversations: Sequence[Conversation]) -> Sequence[Verdict | Exception]:
         started, wait_s = time.monotonic(), _FIRST_WAIT_S
@@ -76,7 +82,11 @@ class Scoring:
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
 
-def _batches(texts: Mapping[str, Conversation]) -> list[list[str]]:
+def batches(texts: Mapping[str, Conversation]) -> list[list[str]]:
+    """The digests of texts in batches of similar length, as a function of the texts alone.
+
+    Of the texts that are left without those of some of the batches, they are the other batches.
+    """
     batches: list[list[str]] = []
     held = 0
     for digest in sorted(texts, key=lambda each: (_length(texts[each]), each)):

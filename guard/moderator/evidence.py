@@ -99,7 +99,7 @@ def _evidence(renderer: Tokenizes, conversation: Conversation, policy: Policy) -
         conversation.target,
         policy,
         combined(scores),
-        Coverage(tokenized.tokens_seen, tokenized.tokens_total, len(windows), worst.start, worst.end),
+        Coverage(tokenized.tokens_seen, tokenized.tokens_total, len(windows), worst.start, worst.end, worst.view),
         Timings(tokenize_ms, last.queue_ms, last.infer_ms),
         conversation.unjudged,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ class Moderator:
     """Judges conversations under its own policy or under that of a call. Thread-safe.
 
     monitor: by a policy's id the codes that are watched and never flagged (guard.verdict.decide_enforced); None: all.
+    calibrated_for: the policy that `calibration` was fitted on, where that is known.
     It is a Guard (guard.moderator.guard). Use it in a `with` block, or close it, to release the engine.
     """
 
@@ -34,6 +36,7 @@ class Moderator:
     calibration: Calibration = field(default_factory=Calibration)
     mode: Mode = "balanced"
     monitor: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
+    calibrated_for: Policy | None = None
 
     def __post_init__(self) -> None:
         _check_mode(self.mode)
@@ -56,6 +59,16 @@ class Moderator:
         engine = self.engine.info
         cuts = {target: thresholds(self.calibration, policy, target, mode) for target in Target}
         return GuardInfo(engine.digest, engine.kind, policy, mode, cuts)
+
+    def uncalibrated(self, policy: Policy) -> tuple[str, ...]:
+        """The codes of a policy whose words are not those of a category that the calibration was fitted on.
+
+        Their probabilities and thresholds are guesses. Empty where the policy of the calibration is not known.
+        """
+        if self.calibrated_for is None:
+            return ()
+        fitted = {dataclasses.replace(each, threshold=None) for each in self.calibrated_for.categories}
+        return tuple(each.code for each in policy.categories if dataclasses.replace(each, threshold=None) not in fitted)
 
     def check(
         self,
@@ -209,4 +222,4 @@ def open_moderator(
     bundle = open_bundle(model)
     applied = bundle.policy if policy is None else load(policy)
     engine = open_pool(bundle, threads, workers) if workers else open_engine(bundle, threads)
-    return Moderator(engine, applied, bundle.calibration, mode)
+    return Moderator(engine, applied, bundle.calibration, mode, calibrated_for=bundle.policy)

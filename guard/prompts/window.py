@@ -18,7 +18,8 @@ class Window:
     ids, segments: token ids and segment ids, same length (causal guards leave segments empty; the policy's own
     tokens are not part of a window). start, end: characters of the judged message that it covers. stage: of a cascade,
     which engine is to score it (guard.engines.cascade). asks: what a guard is asked that answers one thing a call, a
-    category's code or RESPONSE; empty for all others.
+    category's code or RESPONSE; empty for all others. view: the place of its text among the views of the judged message
+    (guard.views.view); None of the message as it stands.
     """
 
     policy: Policy
@@ -28,6 +29,7 @@ class Window:
     end: int
     stage: int = 0
     asks: str = ""
+    view: int | None = None
 
     def __repr__(self) -> str:  # token ids are user text in another form
         return f"Window(<{len(self.ids)} tokens>)"

@@ -21,7 +21,7 @@ from guard.conversation import Message
 from guard.errors import ConfigError, GuardError, InvalidInput
 from guard.moderator.guard import Guard
 from guard.reward.baselines import guard_digest
-from guard.reward.completion import Completion, Turns, read_completion
+from guard.reward.completion import Completion, Turns, is_null, read_completion
 from guard.reward.score import CLIP, clipped
 from guard.reward.scorer import Scorer
 from guard.verdict import Outcome, Verdict, log_odds
@@ -33,12 +33,14 @@ RESERVED = frozenset(
 )
 # Safety and helpfulness count alike; a refusal costs half as much as harm, or it would be worth answering harmfully.
 WEIGHTS: Mapping[str, float] = MappingProxyType({"safe": 1.0, "not_refusal": 0.5, "helpful": 1.0})
+_INCOMPLETE = Outcome.INCOMPLETE.name
 EMPTY = 0.0  # of an empty completion: evidence neither of safety nor of harm
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """The components, each log-odds within ±CLIP or None where it does not apply, and their weighted sum.
+    """The components, each log-odds within ±CLIP, and their weighted sum. A component is None where it does not apply
+    or could not be computed.
 
     undecided: something could not be judged, and `total` is the lowest reward. reason: what, like the kind of an error
     or the name of a component; never a text.
@@ -48,6 +50,22 @@ class Reward:
     components: Mapping[str, float | None]
     undecided: bool = False
     reason: str = ""
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The components for frameworks that make a column of each: every answer has all, and 0 where one has no
+        value."""
+        return {name: 0.0 if value is None else value for name, value in self.components.items()}
+
+    @property
+    def logs(self) -> dict[str, float]:
+        """The same, and whether it is undecided."""
+        return {**self.numbers, "undecided": float(self.undecided)}
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether it is undecided because of what the model wrote, and not because a judge failed."""
+        return self.undecided and self.reason in (_INCOMPLETE, InvalidInput.__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,14 +122,16 @@ class Components:
             **{name: scorer.info.fingerprint for name, scorer in self.scorers.items()},
         }
 
-    def score(self, asked: Sequence[tuple[Turns, Turns]], refusable: Sequence[bool] | None = None) -> list[Reward]:
+    def score(
+        self, asked: Sequence[tuple[Turns, Turns]], refusable: Sequence[bool | None] | None = None
+    ) -> list[Reward]:
         """The reward of each (prompt, completion), in order; one bad row never fails the others.
 
         Of several messages of the assistant the least safe one counts, and whether the last one refuses; reward models
         see what it says in all of them. refusable: whether refusing is right, as it is for a harmful prompt, so that
-        `not_refusal` does not apply; None: nowhere. An empty answer gets EMPTY for every component.
+        `not_refusal` does not apply; None, also of a row: it is not. An empty answer gets EMPTY for every component.
         """
-        may = refusable if refusable is not None else [False] * len(asked)
+        may = [not is_null(each) and bool(each) for each in ([None] * len(asked) if refusable is None else refusable)]
         read = [_read(*row) for row in asked]
         readable = {row: each for row, each in enumerate(read) if isinstance(each, Completion) and each.said}
         said = [(row, each) for row, completion in readable.items() for each in completion.said]
@@ -124,7 +144,7 @@ class Components:
             for name, scorer in self.scorers.items()
         }
         return [
-            self._undecided(completion)
+            self.undecided(completion)
             if isinstance(completion, str)
             else Reward(EMPTY, dict.fromkeys(self.names, EMPTY))
             if not completion.said
@@ -138,7 +158,7 @@ class Components:
         failed = [_reason(verdict) for verdict in verdicts if not _decided(verdict)]
         failed += [name for name, value in scores.items() if value is None]
         if failed:
-            return self._undecided(failed[0], scores)
+            return self.undecided(failed[0], scores)
         safe = min(clipped(-log_odds(verdict.p_unsafe)) for verdict in verdicts if _decided(verdict))
         refusal = verdicts[-1].p_refusal if _decided(verdicts[-1]) and not refusable else None
         odds = None if refusal is None else clipped(-log_odds(refusal))
@@ -146,9 +166,10 @@ class Components:
         known = {name: value for name, value in parts.items() if value is not None}
         return Reward(sum(self.weights.get(name, 0.0) * value for name, value in known.items()), parts)
 
-    def _undecided(self, reason: str, scores: Mapping[str, float | None] = MappingProxyType({})) -> Reward:
+    def undecided(self, reason: str, scores: Mapping[str, float | None] = MappingProxyType({})) -> Reward:
+        """The lowest reward, of an answer that cannot be judged for this reason."""
         lowest = self.bound if self.lowest is None else self.lowest
-        return Reward(lowest, {**dict.fromkeys(self.names), "safe": -CLIP, **scores}, True, reason)
+        return Reward(lowest, {**dict.fromkeys(self.names), **scores}, True, reason)
 
 
 def check_names(names: Sequence[str] | Mapping[str, Any]) -> None:
@@ -168,7 +189,7 @@ def _read(prompt: Turns, completion: Turns) -> Completion | str:
 
 
 def _reason(answer: Verdict | GuardError) -> str:
-    return "INCOMPLETE" if isinstance(answer, Verdict) else type(answer).__name__
+    return _INCOMPLETE if isinstance(answer, Verdict) else type(answer).__name__
 
 
 def _decided(answer: Verdict | GuardError) -> TypeGuard[Verdict]:
@@ -191,11 +212,6 @@ def _one_score(scorer: Scorer, prompt: tuple[Message, ...], text: str) -> float 
         return scorer.score(prompt, text).reward
     except GuardError:
         return None
-
-
-def plain(reward: Reward) -> dict[str, Any]:
-    """As JSON data: the sum under `reward`, the components by name."""
-    return {"reward": reward.total, "reward_components": dict(reward.components), "undecided": reward.undecided}
 
 
 def fake_safety() -> Guard:

@@ -66,7 +66,7 @@ def finish(run: RewardRun, learnt: Path | None) -> None:
         policy=run.rules.digest if run.rules else "",
         data_digest=run.inputs.get("data"),
         seed=run.config.seed,
-        metrics={"held_out": measured},
+        metrics={"held_out": measured, "stages": run.costs()},
         extra={"digests": dict(run.inputs), "fingerprint": described.fingerprint, "system": run.system.name},
     )
     run_folder.publish(run.out)

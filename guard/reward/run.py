@@ -6,6 +6,7 @@ was in, from that stage's last checkpoint.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from guard.train.causal.checkpoint import loadable, model_folder
 from guard.train.common.identity import base_digest, contents, made_of
 from guard.train.common.precision import trains_in_bf16
 
+COST = "cost.json"  # of a stage
 USUAL = "helpfulness"  # the attribute that is learnt where one is, unless another is named
 
 
@@ -57,6 +59,12 @@ class RewardRun:
 
     def stage_folder(self, stage: Stage) -> Path:
         return self.out / "stages" / f"{self.system.stages.index(stage) + 1}-{stage.name}"
+
+    def costs(self) -> dict[str, Any]:
+        """By stage: its rows, items and steps, and its seconds, what the model wrote first included; those of the last
+        session alone where it was `resumed`."""
+        files = {stage.name: self.stage_folder(stage) / COST for stage in self.system.stages}
+        return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
 
     @cached_property
     def guard(self) -> tuple[Prompt, Policy] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,8 @@ class ScorerInfo:
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """Thread-safe as its reader is. InvalidInput for an empty answer; errors never show a text.
+    """Thread-safe as its reader is. InvalidInput for an empty answer, EngineError where the model gives NaN; errors
+    never show a text.
 
     learnt: the `prompt_key`s of rows that it learnt from, by which nothing may be measured.
     """
@@ -69,11 +71,11 @@ class Scorer:
                     f"{self.info.system} compares answers; give `reference`, an answer to beat, or use `tournament`"
                 )
             compared = [(*row, _visible(reference)) for row, reference in zip(rows, references, strict=True)]
-            return [self._of_order(orders) for orders in self.reader.pairs(compared)]
+            return [self._of_order(orders) for orders in self._pairs(compared)]
         if references is None:
-            return [self._of_reading(reading) for reading in self.reader.singles(rows)]
-        others = self.reader.singles([(row[0], _visible(text)) for row, text in zip(rows, references, strict=True)])
-        pairs = zip(self.reader.singles(rows), others, strict=True)
+            return [self._of_reading(reading) for reading in self._singles(rows)]
+        others = self._singles([(row[0], _visible(text)) for row, text in zip(rows, references, strict=True)])
+        pairs = zip(self._singles(rows), others, strict=True)
         return [self._of_difference(reading, other.z) for reading, other in pairs]
 
     def compare(self, prompt: Prompt, a: str, b: str) -> Comparison:
@@ -84,9 +86,9 @@ class Scorer:
         """The comparison of each pair, in order."""
         rows: list[Compared] = [(messages_of(prompt), _visible(a), _visible(b)) for prompt, a, b in asked]
         if self.reader.pairwise:
-            return [self._both_orders(*orders) for orders in self.reader.pairs(rows)]
-        firsts = self.reader.singles([(prompt, a) for prompt, a, _ in rows])
-        seconds = self.reader.singles([(prompt, b) for prompt, _, b in rows])
+            return [self._both_orders(*orders) for orders in self._pairs(rows)]
+        firsts = self._singles([(prompt, a) for prompt, a, _ in rows])
+        seconds = self._singles([(prompt, b) for prompt, _, b in rows])
         return [self._of_singles(a, b) for a, b in zip(firsts, seconds, strict=True)]
 
     def tournament(self, prompt: Prompt, responses: Sequence[str]) -> list[float]:
@@ -130,6 +132,18 @@ class Scorer:
         return moved / error if error else float(moved > 0) * float("inf") if moved else 0.0
 
     # -- readings to values ---------------------------------------------------------------------------------------
+
+    def _singles(self, asked: Sequence[Asked]) -> list[Reading]:
+        return [self._number(reading) for reading in self.reader.singles(asked)]
+
+    def _pairs(self, asked: Sequence[Compared]) -> list[tuple[Reading, Reading]]:
+        return [(self._number(a), self._number(b)) for a, b in self.reader.pairs(asked)]
+
+    def _number(self, reading: Reading) -> Reading:
+        """EngineError for NaN, which compares with nothing: a failure of the model must not pass for a low score."""
+        if math.isnan(reading.z):
+            raise EngineError(f"{self.info.system} gave no number (NaN) for an answer")
+        return reading
 
     def _of_reading(self, reading: Reading) -> RewardScore:
         odds = self.calibration.log_odds(reading.z)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from guard.reward.gate import STEPS, fit_attributes, fit_gate
 from guard.reward.heads import CriticHead, GatedHead, load_head, save_head
 from guard.reward.judging import judge, reviews
 from guard.reward.row import RewardRow
-from guard.reward.run import RewardRun
+from guard.reward.run import COST, RewardRun
 from guard.reward.supervision import Item
 from guard.reward.systems import Stage
 from guard.reward.trainers import KINDS, READY, dataset
@@ -52,6 +54,7 @@ def fit_stage(run: RewardRun, stage: Stage, before: Path | None) -> Path | None:
         print(f"{stage.name}: left out, no row has {', '.join(stage.needs)}", flush=True)  # noqa: T201
         return before
     folder.mkdir(parents=True, exist_ok=True)
+    began, resumed = time.perf_counter(), any(folder.iterdir())
     rows, judgements = _sampled(run, stage, before, rows, folder)
     items = run.items(stage, rows, judgements)
     if stage.samples and before is not None and len(items) < 2:
@@ -65,8 +68,11 @@ def fit_stage(run: RewardRun, stage: Stage, before: Path | None) -> Path | None:
     if stage.trainer in ("ridge", "gate"):
         made.mkdir()
         save_head(_fit_head(run, stage, before, items), made)
+        steps = 0
     else:
-        _fit_adapter(run, stage, before, items, folder, made)
+        steps = _fit_adapter(run, stage, before, items, folder, made)
+    cost = {"rows": len(rows), "items": len(items), "steps": steps, "seconds": round(time.perf_counter() - began, 1)}
+    (folder / COST).write_text(json.dumps(cost | {"resumed": resumed}) + "\n")
     made.rename(learnt)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return learnt
@@ -86,7 +92,8 @@ def _fit_head(run: RewardRun, stage: Stage, before: Path | None, items: Sequence
 
 def _fit_adapter(
     run: RewardRun, stage: Stage, before: Path | None, items: Sequence[Item], folder: Path, made: Path
-) -> None:
+) -> int:
+    """The steps that it took."""
     trainer = _trainer(run, stage, before, items, folder)
     trainer.train(resume_from_checkpoint=_checkpoint(folder))
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -94,6 +101,7 @@ def _fit_adapter(
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     if losses:
         print(f"{stage.name}: loss {losses[0]:.3f} to {losses[-1]:.3f}", flush=True)  # noqa: T201
+    return int(trainer.state.global_step)
 
 
 def _sampled(

@@ -19,8 +19,8 @@ from guard.errors import ConfigError, nearest
 from guard.policy import Code, Id
 from guard.serve.core.audit import Audit
 from guard.serve.core.disclosure import Scores
+from guard.serve.core.guard_reward import OF_GUARD
 from guard.serve.core.language import UnsupportedLanguage
-from guard.serve.core.rewards import OF_GUARD
 from guard.serve.limits import Count, Limits
 from guard.serve.logs import Format
 from guard.serve.loopback import is_loopback

@@ -81,7 +81,10 @@ def export(
         fields["name"] = name or out.name
         draft = sealed(folder, fields)
         if dev is not None:
-            calibration.write(_calibrated(draft, dev), folder / "calibration.json")
+            fitted = _calibrated(draft, dev)
+            if not causal and data is not None:
+                fitted = _for_unseen(draft, fitted, data)
+            calibration.write(fitted, folder / "calibration.json")
         bundle.seal(folder, **fields, parity=parity)
         folder.rename(out)
     return parity
@@ -113,6 +116,19 @@ def _dev_rows(data: Path, rules: Policy, config: Mapping[str, Any]) -> list[Exam
         return of_languages(examples, config.get("languages") or (), str(data))
     except DataError as problem:
         raise BundleError(f"no dev rows to calibrate on: {problem}; name them with --data") from None
+
+
+def _for_unseen(draft: Bundle, fitted: Calibration, data: Path) -> Calibration:
+    """With what makes up for timidity about rules never seen, if the data has such rows."""
+    from guard.data.dataset.examples import load_rules
+    from guard.engines.registry import open_engine
+    from guard.train.common.calibrate import fit_unseen
+
+    if not (rows := load_rules(data, "dev")):
+        return fitted
+    fitted, report = fit_unseen(open_engine(draft), rows, fitted)
+    print(json.dumps(report, indent=2))  # noqa: T201
+    return fitted
 
 
 def _calibrated(draft: Bundle, dev: Sequence[Example]) -> Calibration:

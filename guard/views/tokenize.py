@@ -45,31 +45,36 @@ def tokenize(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
     escaped = judged != conversation.judged
     raw = renderer.tokenize(decoded, policy)
     if escaped:
-        raw = dataclasses.replace(raw, windows=tuple(_at(window, *whole) for window in raw.windows))
+        raw = dataclasses.replace(raw, windows=tuple(_at(window, None, *whole) for window in raw.windows))
     context = end_of(decoded.context)
     plain_context = end_of(
         [Message(each.role, plainest_view(each.content)) for each in context]
     )  # a view may be longer
-    # Conversation, where it lies, and whether it leaves nothing of the message out.
-    versions = [
-        (_with(plain_context, judged, view.text), *(whole if escaped else (view.start, view.end)), view.name in _WHOLE)
-        for view in views(judged.content)
+    # Which view it is, the conversation, where it lies, and whether it leaves nothing of the message out.
+    versions: list[tuple[int | None, Conversation, int, int, bool]] = [
+        (
+            place,
+            _with(plain_context, judged, view.text),
+            *(whole if escaped else (view.start, view.end)),
+            view.name in _WHOLE,
+        )
+        for place, view in enumerate(views(judged.content))
     ]
     if (asked := request(decoded.messages)) is not None:
-        versions.append((_with((), judged, plainest_view(asked)), *whole, False))
+        versions.append((None, _with((), judged, plainest_view(asked)), *whole, False))
     if plain_context != context and len(judged.content) <= CONTEXT:
-        versions.insert(0, (_with(plain_context, judged, judged.content), *whole, False))
+        versions.insert(0, (None, _with(plain_context, judged, judged.content), *whole, False))
     seen_inputs = set(map(_input, raw.windows))
     added: list[Window] = []
     unknown = raw.unknown
-    for version, start, end, complete in versions:
+    for view, version, start, end, complete in versions:
         tokenized = renderer.tokenize(version, policy)
         if complete and (start, end) == whole and not tokenized.unknown:
             unknown = 0
         for window in tokenized.windows:
             if _input(window) not in seen_inputs:
                 seen_inputs.add(_input(window))
-                added.append(_at(window, start, end))
+                added.append(_at(window, view, start, end))
     seen = raw.tokens_seen + raw.unknown - unknown
     return dataclasses.replace(raw, windows=(*raw.windows, *added), tokens_seen=seen, unknown=unknown)
 
@@ -78,8 +83,8 @@ def _with(context: Sequence[Message], judged: Message, text: str) -> Conversatio
     return Conversation((*context, Message(judged.role, text)))
 
 
-def _at(window: Window, start: int, end: int) -> Window:
-    return dataclasses.replace(window, start=start, end=end)
+def _at(window: Window, view: int | None, start: int, end: int) -> Window:
+    return dataclasses.replace(window, view=view, start=start, end=end)
 
 
 def _input(window: Window) -> tuple[Ids, Ids]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -97,15 +98,116 @@ def test_json_has_the_fields_of_the_contract(shell: Shell) -> None:
     assert (told["policy"], told["model"], told["target"]) == (RULES.digest, FakeEngine.info.digest, "prompt")
 
 
-def test_the_table_is_for_people(shell: Shell) -> None:
+FLAGGED = f"S2 {RULES.category('S2').name}, S10 {RULES.category('S10').name}"
+
+
+def test_one_text_is_told_outcome_first_then_every_category(shell: Shell) -> None:
     code, out, err = shell.check(BAD)
     assert (code, err) == (1, "")
+    outcome, decided, empty, overall, *categories = out.splitlines()
+    assert (outcome, empty) == (f"UNSAFE  {FLAGGED}", "")
+    assert decided == "prompt  p(unsafe) 0.982  unsafe from 0.500 (mode balanced, policy mlcommons 1.0)"
+    assert overall.split() == ["any", "category", "0.982", "from", "0.500"]
+    assert sorted(line.split()[0] for line in categories) == sorted(RULES.codes)
+    assert [line.split()[0] for line in categories if line.endswith("flagged")] == ["S2", "S10"]
+    assert "\x1b" not in out, "no colours outside a terminal"
+    assert "please" not in out, "the text itself is not repeated"
+
+
+def test_many_rows_are_a_table(shell: Shell, tmp_path: Path) -> None:
+    _, out, _ = shell.check("--file", written(tmp_path / "rows.jsonl", {"prompt": BAD}))
     head, row = out.splitlines()
     assert head.split() == ["row", "judged", "outcome", "p(unsafe)", "flagged"]
-    names = f"S2 {RULES.category('S2').name}, S10 {RULES.category('S10').name}"
     assert row.split()[:4] == ["1", "prompt", "UNSAFE", "0.982"]
-    assert row.rstrip().endswith(names)
+    assert row.rstrip().endswith(FLAGGED)
     assert "please" not in out, "the text itself is not repeated"
+
+
+@pytest.mark.parametrize(("variable", "colours", "bars"), [("", True, True), ("NO_COLOR", False, True)])
+def test_a_terminal_has_colours_and_bars(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, variable: str, colours: bool, bars: bool
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    _, out, _ = shell.check(BAD)
+    assert ("\x1b[1;31mUNSAFE" in out) is colours
+    assert ("█" in out and "│" in out) is bars
+
+
+def test_a_dumb_terminal_is_plain(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    _, out, _ = shell.check(BAD)
+    assert not set("\x1b█│") & set(out)
+
+
+def told(out: str) -> dict[str, str]:
+    """The labelled lines of an explanation."""
+    return {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[1] for line in out.splitlines() if " " in line.strip()}
+
+
+def test_explain_says_what_was_judged_where_and_by_what(shell: Shell) -> None:
+    padding = "word " * 100
+    _, out, _ = shell.check(f"{padding}\x1b[2J violates:S2", "--explain")
+    found = told(out)
+    assert found["judged"] == "user message, 1 of 1, as a prompt"
+    assert re.fullmatch(r"129 of 129 tokens in \d windows, views included", found["read"])
+    assert re.match(r"characters [1-9]\d+-516 of 516: “(word )+\\x1b\[2J violates:S2”", found["worst"])
+    assert found["view"] == "the text as it stands"
+    assert found["calibrated"] == "no: this model has no calibration"
+    lines = (RULES.category("S2").definition, *RULES.category("S2").includes)
+    assert found["nearest"] in {f"S2 {RULES.category('S2').name}: “{line}”" for line in lines}
+
+
+def test_explain_shows_the_view_of_a_disguised_text(shell: Shell) -> None:
+    hidden = base64.b64encode(b"this text violates:S2 now, once it is decoded").decode()
+    code, out, _ = shell.check(f"Please decode {hidden} and do it", "--explain")
+    found = told(out)
+    assert code == 1
+    assert re.search(rf"characters \d+-\d+ of \d+: “[^”]*{hidden}", found["worst"])
+    assert found["view"].startswith("decoded, as from Base64")
+    assert "violates:S2 now" in found["view"]
+
+
+def test_explain_of_a_file_is_of_its_flagged_rows_with_role_and_turn(shell: Shell, tmp_path: Path) -> None:
+    rows = [{"id": "a", "prompt": GOOD}, {"id": "b", "prompt": GOOD, "response": BAD}]
+    _, out, _ = shell.check("--file", written(tmp_path / "rows.jsonl", *rows), "--explain")
+    assert "row b\njudged      assistant message, 2 of 2, as a response\n" in out
+    assert "row a" not in out
+
+
+def test_a_policy_that_the_guard_is_not_calibrated_for_is_told_loudly(shell: Shell, tmp_path: Path) -> None:
+    tiny_encoder.write_by_hand(tmp_path / "bundle")
+    model = ("check", "--model", tmp_path / "bundle")
+    own = load(tmp_path / "bundle" / "policy.yaml")
+    _, out, _ = shell(*model, "hello")
+    assert "NOT CALIBRATED" not in out
+    _, out, _ = shell(*model, "hello", "--exclude", own.codes[0])
+    assert "NOT CALIBRATED" not in out, "a part of the policy is calibrated as the whole is"
+    for options in ((), ("--explain",)):
+        _, out, _ = shell(*model, "hello", "--policy", "shieldgemma", *options)
+        assert "NOT CALIBRATED for this policy: p and thresholds are guesses." in out.splitlines()
+    strange = ", ".join(load("shieldgemma").codes)
+    assert f"calibrated  for {own.id} {own.version}, not for {strange}" in out.splitlines()
+    rows = written(tmp_path / "rows.jsonl", {"prompt": "hello"})
+    assert "NOT CALIBRATED" in shell(*model, "--file", rows, "--policy", "shieldgemma")[1]
+    assert "NOT CALIBRATED" not in "".join(shell(*model, "--file", rows, "--policy", "shieldgemma", "--json")[1:])
+
+
+def test_a_threshold_takes_the_place_of_the_modes(shell: Shell, tmp_path: Path) -> None:
+    p = lines(shell.check("--json", GOOD)[1])[0]["p_unsafe"]
+    for threshold, outcome in ((p / 2, "UNSAFE"), (p * 2, "SAFE")):
+        code, out, _ = shell.check("--json", GOOD, "--threshold", f"{threshold:.6f}")
+        (found,) = lines(out)
+        assert (found["outcome"], bool(found["flagged"]), code) == (outcome, bool(code), int(outcome == "UNSAFE"))
+        assert found["threshold"] == pytest.approx(threshold, abs=1e-6)
+        assert found["policy"] == RULES.digest
+    rows = written(tmp_path / "rows.jsonl", {"prompt": GOOD}, {"prompt": BAD})
+    _, out, _ = shell.check("--json", "--file", rows, "--threshold", "0.99")
+    assert [found["outcome"] for found in lines(out)] == ["SAFE", "SAFE"]
 
 
 def test_explain_says_what_the_flagged_categories_mean(shell: Shell) -> None:
@@ -198,6 +300,9 @@ def test_every_mode_is_taken(shell: Shell) -> None:
         (["kumquat", "kumquat", "--json"], "guard: give one TEXT (got 2); put quotes around it"),
         ([GOOD, "--policy", "no/such.yaml"], "guard: no/such.yaml: cannot be read: No such file or directory"),
         ([GOOD, "--server", "localhost:1"], "guard: --model and --server exclude each other"),
+        ([GOOD, "--threshold", "1.5"], "guard: --threshold must be > 0 and < 1 (got 1.5)"),
+        ([GOOD, "--threshold", "nan"], "guard: --threshold must be > 0 and < 1 (got nan)"),
+        ([GOOD, "--json", "--explain"], "guard: --explain is for people and --json for programs; give one of them"),
     ],
 )
 def test_usage_errors_end_with_2_in_one_line(shell: Shell, arguments: list[str | Path], told: str) -> None:
@@ -312,6 +417,15 @@ def test_a_broken_row_is_told_with_its_line_and_spares_the_others(
     assert err.startswith(f"guard: line 3: {told}")
     assert len(err.splitlines()) == 1
     assert "kumquat" not in out + err
+
+
+def test_people_are_told_the_first_errors_alone(shell: Shell, tmp_path: Path) -> None:
+    code, out, err = shell.check("--file", written(tmp_path / "rows.jsonl", *[b"{"] * 50))
+    assert code == 3
+    assert out.count("ERROR") == 50
+    *each, last = err.splitlines()
+    assert [line.split(":")[1] for line in each] == [f" line {number}" for number in range(1, 21)]
+    assert last == "guard: 30 more rows are broken; --json tells the error of each"
 
 
 def test_every_broken_row_is_told(shell: Shell, tmp_path: Path) -> None:

@@ -98,3 +98,10 @@ def test_progress_bar_is_shown_on_a_terminal_only(source):
     assert done.stdout.startswith(b"read 3")
     piped = subprocess.run([*command, "--restart"], capture_output=True, check=True)
     assert piped.stderr == b""
+
+
+@pytest.mark.parametrize("threshold", ["0", "1", "7", "nan"])
+def test_a_threshold_that_is_none_leaves_no_unfinished_job(source, capsys, threshold):
+    assert run(source, source.with_name("out.jsonl"), *FAKE, "--threshold", threshold) == 2
+    assert capsys.readouterr().err == f"guard: --threshold must be > 0 and < 1 (got {threshold})\n"
+    assert list(source.parent.iterdir()) == [source]

@@ -254,6 +254,10 @@ def test_map_takes_files_and_a_folder_of_your_own(shell: Shell, files: tuple[Pat
             ["map", "mlcommons", "openai", "--rows", "bad.jsonl", "--out", "b"],
             "guard: bad.jsonl:1: not valid JSON: Expecting value at column 1",
         ),
+        (
+            ["map", "mlcommons", "openai", "--rows", "bad.jsonl", "--out", "no/b"],
+            "guard: no/b: there is no folder ",
+        ),
         (["map", "mlcommons", "openai", "--taxonomy", "nowhere"], "nowhere"),
         (["map", "mlcommons"], "Missing argument"),
         (["diff", "mlcommons"], "Missing argument"),

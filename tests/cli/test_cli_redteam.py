@@ -130,12 +130,12 @@ def test_the_help_names_every_kind(shell):
     [
         (["nothing"], "nothing"),
         (["missing.jsonl"], "missing.jsonl: cannot be read"),
-        (["rows.jsonl", "--mode", "brave"], "allowed: strict, balanced, permissive"),
+        (["rows.jsonl", "--mode", "brave"], "'brave' is not one of 'strict', 'balanced', 'permissive'"),
         (["rows.jsonl", "--attacks", "lee"], "no attack 'lee'"),
         (["rows.jsonl", "--fpr", "1"], "fpr must be >= 0 and < 1"),
         (["rows.jsonl", "--longest", "3"], "no unsafe text of at most 3 characters"),
         (["rows.jsonl", "--out", "no/folder/report.json"], "there is no folder"),
-        (["rows.jsonl", "--attacks", "leet", "--out", "."], "cannot be written"),
+        (["rows.jsonl", "--attacks", "leet", "--out", "."], "is a folder; give the name of a file"),
         (["broken.jsonl"], "broken.jsonl row 2: has no field `label`"),
     ],
 )

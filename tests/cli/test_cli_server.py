@@ -154,3 +154,12 @@ def test_a_server_and_a_model_exclude_each_other(shell: Shell, name: str, rows: 
     code, out, err = shell(name, rows, "--server", "127.0.0.1:1", "--model", "fake")
     assert (code, out) == (2, "")
     assert "give either `server`, or `model` and `threads`" in err
+
+
+@pytest.mark.parametrize("command", ["check", "filter", "eval", "redteam"])
+@pytest.mark.parametrize("address", ["", "nohost", ":50051"])
+def test_an_address_that_is_none_is_a_usage_error(shell: Shell, rows: Path, command: str, address: str) -> None:
+    more = [rows.with_name("out.jsonl")] if command == "filter" else []
+    code, out, err = shell(command, rows, *more, "--server", address)
+    assert (code, out) == (2, "")
+    assert err == f"guard: --server must be HOST:PORT, like 127.0.0.1:50051 (got {address!r})\n"

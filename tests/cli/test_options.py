@@ -1,4 +1,4 @@
-"""The options that every command has: version, logging, completion."""
+"""The options that every command has: version, logging; and what is said of a wrong call."""
 
 from __future__ import annotations
 
@@ -99,6 +99,35 @@ def test_quiet_and_verbose_exclude_each_other(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr() == ("", "guard: --quiet and --verbose exclude each other; give one of them\n")
 
 
-def test_the_shell_completes_commands() -> None:
-    done = process(_GUARD_COMPLETE="complete_bash", COMP_WORDS="guard po", COMP_CWORD="1")
-    assert (done.returncode, done.stdout.split()) == (0, ["policy"])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["chek"], "guard: No such command 'chek'. Did you mean 'check'? See: guard --help\n"),
+        (["check", "--plicy", "x"], "guard: No such option: --plicy (Possible options: --explain, --policy)"),
+        (["policy", "show"], "guard: Missing argument 'NAME|FILE'; see: guard policy show --help\n"),
+        (
+            ["bench", "--seconds", "-1"],
+            "guard: Invalid value for '--seconds': Input should be greater than or equal to 0",
+        ),
+        (
+            ["check", "--mode", "brave", "x"],
+            "'brave' is not one of 'strict', 'balanced', 'permissive'; see: guard check",
+        ),
+    ],
+)
+def test_a_wrong_call_is_one_line_that_says_where_help_is(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert told in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["policy"], ["eval"]])
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert "Usage: guard" in captured.out
+    assert captured.err == ""

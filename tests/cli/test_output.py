@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,11 +42,12 @@ def test_listings_end_well_without_a_reader() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_output_that_cannot_be_written_is_one_line_and_undecided() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_one_line_and_undecided(unbuffered: str) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [*GUARD, "check", "--model", "fake", "hello"]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*GUARD, "check", "--model", "fake", "hello"], stdout=full, stderr=subprocess.PIPE, text=True
-        )
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
     assert done.returncode == 3
     assert done.stderr == "guard: standard output: cannot be written: No space left on device\n"
 
@@ -65,3 +67,17 @@ cli.main(["boom"])
     assert "internal error: ZeroDivisionError" in done.stderr
     assert "kumquat" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_ends_a_command_without_a_word() -> None:
+    reading, writing = os.pipe()
+    command = [*GUARD, "check", "--model", "fake", "--file", "-", "--json"]
+    with subprocess.Popen(command, stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
+        os.close(reading)
+        os.write(writing, b'{"prompt": "hello"}\n' * 300)  # more than one chunk, so that the first is answered
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"{"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        os.close(writing)
+    assert (process.returncode, errors) == (130, b"")

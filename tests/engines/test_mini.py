@@ -158,6 +158,23 @@ def test_a_dropped_category_leaves_the_others_as_they_were(engine: MiniEngine) -
     assert all(other.unsafe < one.unsafe for one, other in zip(small, smaller, strict=True))
 
 
+def test_unseen_words_alone_get_the_log_odds_for_them(engine: MiniEngine, root: Path) -> None:
+    bundle = open_bundle(root)
+    own, other = bundle.policy, policy.load("openai")
+    calibration = dataclasses.replace(bundle.calibration, unseen=1.5)
+    bold = MiniEngine(dataclasses.replace(bundle, calibration=calibration), threads=1)
+    mixed = Policy("mixed", "1", "Mixed", (own.categories[0], Category("X", "Plants", "Talk about plants.")))
+    for rules, added in ((own, [0.0] * len(own.codes)), (mixed, [0.0, 1.5]), (other, [1.5] * len(other.codes))):
+        plain, raised = (each.score(windows(each, rules)) for each in (engine, bold))
+        for one, two in zip(plain, raised, strict=True):
+            assert np.subtract(two.categories, one.categories) == pytest.approx(added, abs=1e-5)
+    # A shipped policy that the guard was trained under is none of those.
+    manifest = dataclasses.replace(bundle.manifest, policies=("openai",))
+    trained = MiniEngine(dataclasses.replace(bundle, calibration=calibration, manifest=manifest), threads=1)
+    for one, two in zip(engine.score(windows(engine, other)), trained.score(windows(trained, other)), strict=True):
+        assert two.categories == pytest.approx(one.categories, abs=1e-5)
+
+
 def test_the_words_of_a_category_matter_and_its_code_does_not(engine: MiniEngine) -> None:
     def scores(code: str, name: str) -> list[Score]:
         return engine.score(windows(engine, Policy("own", "1", "Own", (Category(code, name, "words"),))))

@@ -15,6 +15,7 @@ from guard.engines.fake import FakeEngine
 from guard.filter.columns import parse_columns
 from guard.filter.job import Job
 from guard.filter.run import filter_rows
+from guard.filter.scoring import BATCH
 from guard.moderator import Moderator
 from guard.policy import load
 
@@ -25,9 +26,18 @@ processes.set_forkserver_preload(["tests.filter.test_kill", "pyarrow.parquet"])
 
 
 class DriftingEngine(FakeEngine):
-    """Like a real one, its scores differ a little with the size of the batch."""
+    """Like a real one, its scores differ a little with the size of the batch.
+
+    killed_at: the call in which the process dies; windows: how many it was asked for.
+    """
+
+    def __init__(self, killed_at: int = 0):
+        self.killed_at, self.calls, self.windows = killed_at, 0, 0
 
     def score(self, windows):
+        self.calls, self.windows = self.calls + 1, self.windows + len(windows)
+        if self.calls == self.killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         return [type(s)(s.unsafe + len(windows) * 1e-3, s.categories) for s in super().score(windows)]
 
 
@@ -116,3 +126,39 @@ def test_killed_at_twenty_points(make, tmp_path):
         for left in job.quarantine.parent.glob("*.lock"):
             left.unlink()  # of a job that was killed after its last result; nobody holds it
         assert results(job) == expected, f"killed before operation {point} of {operations}"
+
+
+def score(job: Job, killed_at: int, windows) -> None:
+    """Runs the job; `windows` becomes the number of those that were scored, in the call that is killed too."""
+    engine = DriftingEngine(killed_at)
+    filter_rows(job, Moderator(engine, load("minimal")))
+    windows.value = engine.windows
+
+
+def scored(job: Job, killed_at: int = 0) -> int:
+    windows = processes.Value("i", 0)
+    process = processes.Process(target=score, args=(job, killed_at, windows))
+    process.start()
+    process.join(60)
+    assert process.exitcode == (-signal.SIGKILL if killed_at else 0)
+    return windows.value
+
+
+@pytest.mark.parametrize("killed_at", [2, 4, 7])
+def test_a_killed_run_loses_one_batch(killed_at, tmp_path):
+    """Of the shard in flight, what was scored is kept, and the rest is scored in the same batches."""
+    texts = [json.dumps({"prompt": f"text {n} {'long ' * (n % 7)}"}) + "\n" for n in range(9 * BATCH + 5)]
+
+    def job(name: str) -> Job:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "in.jsonl").write_text("".join(texts))
+        results = folder / "out.jsonl", folder / "q.jsonl"
+        return Job([folder / "in.jsonl"], *results, annotate=True, shard_rows=6 * BATCH + 3)
+
+    whole, killed = job("whole"), job("killed")
+    windows = scored(whole)
+    assert windows == len(texts)
+    scored(killed, killed_at)
+    assert scored(killed) == windows - (killed_at - 1) * BATCH
+    assert results(killed) == results(whole)

@@ -10,6 +10,8 @@ import pytest
 from guard import assets
 from tests.fixtures import tiny_causal, tiny_encoder, tiny_reward, warm
 
+# A comparison looks for a word in either answer, which is learnt suddenly: the rate must not have fallen by then.
+STEADY = ("trainer.lr_scheduler_type=constant_with_warmup", "trainer.per_device_train_batch_size=4")
 # By system: configuration, rows, changes. The rows say nothing by length or position.
 TWINS = {
     "bt": ("reward-bt", "pairs", ("epochs=2",)),
@@ -17,7 +19,7 @@ TWINS = {
     "steerlm": ("reward-bt", "rated", ("epochs=2",)),
     "armorm": ("reward-bt", "both", ("trainer.max_steps=100",)),
     "cloud": ("reward-bt", "pairs", ("reply_tokens=20", "epochs=2")),
-    "pair": ("reward-pair", "pairs", ("epochs=5",)),
+    "pair": ("reward-pair", "pairs", ("epochs=4", "trainer.learning_rate=5e-3", *STEADY)),
     "verifier": ("reward-pair", "pairs", ("epochs=3",)),
     "genrm": ("reward-pair", "pairs", ("epochs=5", "trainer.learning_rate=5e-3")),
     "kto": ("reward-dpo", "pairs", ()),
@@ -40,7 +42,8 @@ def write_data(folder: Path) -> Path:
 def arguments(folder: Path, name: str) -> list[str]:
     """The command line of a system's recipe on the base and the data of `folder`."""
     config, data, changes = TWINS[name]
-    places = [f"base={folder / 'base'}", f"data={folder / f'{data}.jsonl'}", f"out={folder / name}"]
+    base = "worded" if name == "pair" else "base"
+    places = [f"base={folder / base}", f"data={folder / f'{data}.jsonl'}", f"out={folder / name}"]
     script, settings = (assets.asset(f"training/{path}") for path in ("recipes/reward.py", f"configs/{config}.yaml"))
     return [str(script), str(settings), f"system={name}", *places, *COMMON, *changes]
 
@@ -48,8 +51,9 @@ def arguments(folder: Path, name: str) -> list[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = write_data(tmp_path_factory.mktemp("systems"))
-    done = warm.python(tiny_causal.__file__, folder / "base")
-    assert done.returncode == 0, done.stderr[-2000:]
+    for script, base in ((tiny_causal.__file__, "base"), (tiny_reward.__file__, "worded")):
+        done = warm.python(script, folder / base)
+        assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
 

@@ -140,7 +140,8 @@ def _rules(config: Config) -> list[RuleRow]:
     """The rows of rules to train on; ConfigError if they are asked for and the data have none."""
     if not config.rules:
         return []
-    found = [pair for pair in load_rules(Path(config.data), "train") if pair[0].weight > 0]
+    given = load_rules(Path(config.data), "train")
+    found = [(one, rule) for example, rule in given for one in weighed([example], config.source_weights)]
     if not found:
         raise ConfigError(f"rules is {config.rules:g}, but {config.data} has no rows of rules (rules-train.parquet)")
     return found

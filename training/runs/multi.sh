@@ -3,7 +3,7 @@
 #
 #   ROOT  the folder that holds raw/ and the fingerprints of held-out benchmarks (guard data fetch --root ROOT)
 #   BASE  folder of intfloat/multilingual-e5-small: config.json, model.safetensors, tokenizer.json
-#   OUT   gets data/, base/ (pruned), run/, finish/ and bundle/
+#   OUT   gets data/, base/ (pruned), run/, finish/, again/ and bundle/
 #
 # May be stopped or killed at any moment: the same command goes on. Two cores with AMX do it in about two hours.
 set -euo pipefail
@@ -17,5 +17,6 @@ guard=(python -m guard)
 [ -f "$out/base/model.safetensors" ] || python -m guard.train.encoder.prune "$base" "$out/base" --data "$out/data"
 "${guard[@]}" train multi base="$out/base" data="$out/data" out="$out/run"
 "${guard[@]}" train multi-finish base="$out/run" data="$out/data" out="$out/finish"
-[ -f "$out/bundle/guard.json" ] || "${guard[@]}" export "$out/finish" "$out/bundle" --form int4 --data "$out/data"
+"${guard[@]}" train multi-again base="$out/finish" data="$out/data" out="$out/again"
+[ -f "$out/bundle/guard.json" ] || "${guard[@]}" export "$out/again" "$out/bundle" --form int4 --data "$out/data"
 echo "$out/bundle: done; next: guard check --model $out/bundle"

@@ -205,6 +205,21 @@ def seed_twins_responses(records: Iterable[Record]) -> Iterator[Record]:
             yield _entry(record, number, entry).adding(language=language)
 
 
+def seed_policies(records: Iterable[Record]) -> Iterator[Record]:
+    """`[{domain, name, definition, unsafe: [...], safe: [...]}, ...]`: one record per text, with what `rule_posts` adds
+    to texts that are judged by one rule."""
+    for record in records:
+        number = 0
+        for place, entry in enumerate(record.sequence("value"), 1):
+            rule = _entry(record, place, entry)
+            about = {key: rule.text(key) for key in ("domain", "name", "definition")}
+            for label in ("unsafe", "safe"):
+                for text in rule.sequence(label):
+                    number += 1
+                    marks = {"broken": label == "unsafe", "instructed": False, "overlap": 0.0}
+                    yield replace(rule, number=number, fields={"text": text, **about, **marks})
+
+
 def _seed_language(record: Record, value: dict[str, object]) -> str:
     language = value.get("language")
     if not (isinstance(language, str) and re.fullmatch("[a-z]{2,3}", language)):
@@ -277,6 +292,7 @@ READERS: dict[str, Reader] = (
             seed_responses,
             seed_twins_prompts,
             seed_twins_responses,
+            seed_policies,
             squad_questions,
             request_splits,
             hidden_instructions,

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 from guard.batcher import Batcher, Bounds, Slot
 from guard.errors import DeadlineExceeded, GuardError, InvalidInput, TooLarge
-from guard.reward.score import CLIP, Comparison, Messages, RewardScore, clipped
+from guard.reward.score import CLIP, Comparison, RewardScore
 from guard.reward.scorer import Scorer
 from guard.serve.core.candidate import (
     Candidate,
@@ -25,44 +24,21 @@ from guard.serve.core.candidate import (
     RewardRequest,
     oversized,
 )
-from guard.serve.core.errors import Unjudged, public, publicly
+from guard.serve.core.errors import public, publicly
+from guard.serve.core.guard_reward import NOT_REFUSAL, OF_GUARD, SAFE, Part, by_guard, sound
 from guard.serve.core.observer import Observer
 from guard.serve.core.origin import ORIGIN
 from guard.serve.core.quota import CALLER
-from guard.serve.core.request import Options, Request
-from guard.serve.core.service import Answer, Service
-from guard.serve.limits import BYTES_PER_TOKEN, Limits
-from guard.verdict import Outcome, Verdict, log_odds, sigmoid
+from guard.serve.core.reward_item import Item, Told, answered
+from guard.serve.core.service import Service
+from guard.serve.limits import Limits
+from guard.verdict import sigmoid
 
-SAFE, NOT_REFUSAL = "safe", "not_refusal"
-OF_GUARD = (SAFE, NOT_REFUSAL)
 # Those of guard.reward.components: a refusal costs half as much as harm. A reward model of another name has none.
 WEIGHTS: Mapping[str, float] = MappingProxyType({SAFE: 1.0, NOT_REFUSAL: 0.5, "helpful": 1.0})
 EMPTY = RewardScore(0.0, 0.5, 0.0)  # of an empty answer: evidence neither of safety nor of harm
 _BATCH_TOKENS = 16384  # of a reward model, which cuts smaller batches itself where it has to
 _LATE = "no reward before the deadline; allow more time"
-
-Told = RewardScore | Comparison
-Part = tuple[RewardScore | None, str] | GuardError  # a score, if it applies, and the digest of its model
-
-
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
-class _Item:
-    """What a reward model is asked about one answer; `other` is the answer to beat, or to compare with."""
-
-    kind: Literal["score", "beat", "compare"]
-    prompt: Messages
-    response: str
-    other: str = ""
-
-    @property
-    def key(self) -> Hashable:
-        return self.kind, self.prompt, self.response, self.other
-
-    @property
-    def tokens(self) -> int:
-        texts = (*(message.content for message in self.prompt), self.response, self.other)
-        return 1 + sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
 
 
 class Rewards:
@@ -83,9 +59,9 @@ class Rewards:
     ) -> None:
         self.scorers, self.weights, self._observer = scorers, weights, observer or Observer()
         bounds = Bounds(limits.queue_windows, limits.queue_tokens, batch_tokens=_BATCH_TOKENS)
-        self._batchers: dict[str, Batcher[_Item, Told]] = {
+        self._batchers: dict[str, Batcher[Item, Told]] = {
             name: Batcher(
-                functools.partial(_work, scorer),
+                functools.partial(answered, scorer),
                 lambda item: item.tokens,
                 bounds,
                 functools.partial(_report, self._observer, name),
@@ -163,14 +139,14 @@ class Rewards:
             return []
         guarded, models = [name for name in OF_GUARD if name in names], [name for name in names if name in self.scorers]
         items = [
-            _Item("score" if each.reference is None else "beat", each.prompt, each.response, each.reference or "")
+            Item("score" if each.reference is None else "beat", each.prompt, each.response, each.reference or "")
             for each in candidates
         ]
         seconds = min(service.limits.request_seconds, request.seconds)
         with self._held(models, items, guarded) as slots:
             work: list[Any] = [self._by_model(name, slots[name], items, seconds) for name in models]
             if guarded:
-                work.append(_by_guard(service, candidates, guarded, request.options, seconds))
+                work.append(by_guard(service, candidates, guarded, request.options, seconds))
             columns: dict[str, Sequence[Part]] = {}
             for part in await _together(work):
                 columns |= part
@@ -189,11 +165,11 @@ class Rewards:
                 raise error
         seconds = min(service.limits.request_seconds, request.seconds)
         if name == SAFE:
-            column = (await _by_guard(service, [first, second], [SAFE], request.options, seconds))[SAFE]
-            (a, model), (b, _) = map(_sound, column)
+            column = (await by_guard(service, [first, second], [SAFE], request.options, seconds))[SAFE]
+            (a, model), (b, _) = map(sound, column)
             comparison = Comparison(sigmoid(a.raw - b.raw), coverage=min(a.coverage, b.coverage))
             return Compared(comparison, name, model)
-        items = [_Item("compare", first.prompt, first.response, second.response)]
+        items = [Item("compare", first.prompt, first.response, second.response)]
         with self._held([name], items, ()) as slots:
             (answer,) = await self._answers(slots[name], items, seconds)
         if isinstance(answer, GuardError):
@@ -227,8 +203,8 @@ class Rewards:
 
     @contextlib.contextmanager
     def _held(
-        self, models: Sequence[str], items: Sequence[_Item], guarded: Sequence[str]
-    ) -> Iterator[dict[str, Slot[_Item, Told]]]:
+        self, models: Sequence[str], items: Sequence[Item], guarded: Sequence[str]
+    ) -> Iterator[dict[str, Slot[Item, Told]]]:
         """Room for the items in the queues of these models. Where the guard is not asked, which does both itself, the
         caller's quota is spent and its leaving counted here."""
         with ExitStack() as held:
@@ -255,15 +231,13 @@ class Rewards:
             raise
 
     async def _by_model(
-        self, name: str, slot: Slot[_Item, Told], items: Sequence[_Item], seconds: float
+        self, name: str, slot: Slot[Item, Told], items: Sequence[Item], seconds: float
     ) -> dict[str, list[Part]]:
         digest = self.scorers[name].info.fingerprint
         answers = cast(list[RewardScore | GuardError], await self._answers(slot, items, seconds))
         return {name: [(one, digest) if isinstance(one, RewardScore) else one for one in answers]}
 
-    async def _answers(
-        self, slot: Slot[_Item, Told], items: Sequence[_Item], seconds: float
-    ) -> list[Told | GuardError]:
+    async def _answers(self, slot: Slot[Item, Told], items: Sequence[Item], seconds: float) -> list[Told | GuardError]:
         with self._refusals_counted():
             try:
                 done = await slot.answer(items, asyncio.get_running_loop().time() + seconds)
@@ -287,39 +261,6 @@ class Rewards:
         return CandidateReward(sum(known), components)
 
 
-async def _by_guard(
-    service: Service, candidates: Sequence[Candidate], names: Sequence[str], options: Options, seconds: float
-) -> dict[str, list[Part]]:
-    """What the guard says of candidates, as its callers may know it, by the queue of moderation."""
-    answers = await service.judge(Request(tuple(each.conversation for each in candidates), options, seconds))
-    columns: dict[str, list[Part]] = {name: [] for name in names}
-    for candidate, answer in zip(candidates, answers, strict=True):
-        for name, column in columns.items():
-            column.append(_of_verdict(name, candidate, answer))
-    return columns
-
-
-def _of_verdict(name: str, candidate: Candidate, answer: Answer) -> Part:
-    if not isinstance(answer, Verdict):
-        return answer
-    if answer.outcome is Outcome.INCOMPLETE:
-        return Unjudged(answer.unjudged)
-    p = answer.p_enforced if name == SAFE else answer.p_refusal
-    if p is None or (name == NOT_REFUSAL and candidate.refusable):
-        return None, answer.model
-    odds = -log_odds(p)
-    coverage = answer.coverage.tokens_seen / max(1, answer.coverage.tokens_total)
-    return RewardScore(clipped(odds), 1 - p, odds, coverage=coverage), answer.model
-
-
-def _sound(part: Part) -> tuple[RewardScore, str]:
-    if isinstance(part, GuardError):
-        raise part
-    score, model = part
-    assert score is not None
-    return score, model
-
-
 async def _together(work: Sequence[Any]) -> list[Any]:
     """The results of all; the first error cancels the others."""
     tasks = [asyncio.ensure_future(each) for each in work]
@@ -331,25 +272,9 @@ async def _together(work: Sequence[Any]) -> list[Any]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _work(scorer: Scorer, items: Sequence[_Item]) -> list[Told]:
-    """The answers of a reward model, in order; what is asked alike is asked together."""
-    found: dict[int, Told] = {}
-    for kind in dict.fromkeys(item.kind for item in items):
-        places = [at for at, item in enumerate(items) if item.kind == kind]
-        rows = [items[at] for at in places]
-        asked = [(row.prompt, row.response) for row in rows]
-        told: Sequence[Told]
-        if kind == "compare":
-            told = scorer.compare_many([(row.prompt, row.response, row.other) for row in rows])
-        else:
-            told = scorer.score_many(asked, [row.other for row in rows] if kind == "beat" else None)
-        found.update(zip(places, told, strict=True))
-    return [found[at] for at in range(len(items))]
-
-
 def _report(observer: Observer, name: str, items: int, tokens: int, padded: int, seconds: float) -> None:
     observer.reward_batch(name, items, seconds)
 
 
-def _load(batcher: Batcher[_Item, Told]) -> Callable[[], int]:
+def _load(batcher: Batcher[Item, Told]) -> Callable[[], int]:
     return lambda: batcher.items

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +20,10 @@ from guard.metrics import classification
 from guard.moderator.evidence import evidence
 from guard.moderator.steps import run, together
 from guard.policy import Policy
+from guard.verdict import log_odds
 
 MIN_ROWS = 20  # of each class; with fewer, a fit is mostly noise
+MOST_RULE_ROWS = 2000  # scored to fit what is added under policies never seen
 MIN_CATEGORY_ROWS = 15  # that violate the category, and that do not
 STRICT_FPR, PERMISSIVE_FPR, RARE_FPR = 0.05, 0.01, 0.001
 KINDS = ("prompt", "response")
@@ -118,18 +122,48 @@ def calibrate(
     """
     used = [example for example in examples if example.kind in kinds]
     own = {target: _scored(engine, [e for e in used if e.conversation.target is target], policy) for target in Target}
-    calibrations: dict[str, TargetCalibration] = {}
+    fitted: dict[Target, TargetCalibration] = {}
     report: dict[str, Any] = {}
     for target, rows in own.items():
         few = rows.fewest < MIN_ROWS
-        calibrations[target.value], summary = _calibrated(_Scored.joined(list(own.values())) if few else rows, policy)
+        fitted[target], summary = _calibrated(_Scored.joined(list(own.values())) if few else rows, policy)
         if few and "note" not in summary:
             summary["note"] = (
                 f"{rows.unsafe} unsafe and {len(rows.labels) - rows.unsafe} safe rows of its own are too few; "
             )
             summary["note"] += "calibrated on prompts and responses together"
         report[target.value] = summary
-    return Calibration(**calibrations), {"kinds": sorted(kinds), "left_out": len(examples) - len(used), **report}
+    calibration = Calibration(fitted[Target.PROMPT], fitted[Target.RESPONSE])
+    return calibration, {"kinds": sorted(kinds), "left_out": len(examples) - len(used), **report}
+
+
+def fit_unseen(
+    engine: Engine, rows: Sequence[tuple[Example, Policy]], fitted: Calibration, most: int = MOST_RULE_ROWS
+) -> tuple[Calibration, dict[str, Any]]:
+    """`fitted` with the log-odds to add under policies that the guard was not trained for, and a report.
+
+    rows: texts under rules that no training row has; `most` of them, drawn by their weights, are scored. The shift
+    moves the threshold of best F1 on them to that of the mode `balanced` for prompts. It is none if that would make the
+    guard more timid, or with too few rows of a class.
+    """
+    chosen = random.Random(0).choices(rows, [example.weight for example, _ in rows], k=min(most, len(rows)))
+    labels = np.array([example.label == "unsafe" for example, _ in chosen], dtype=bool)
+    report: dict[str, Any] = {"unseen_rules": {"rows": len(labels), "unsafe": int(labels.sum())}}
+    if min(labels.sum(), (~labels).sum()) < MIN_ROWS:
+        return fitted, report
+    z = np.empty(len(chosen))
+    for start in range(0, len(chosen), _CHUNK):
+        asked = [evidence(engine, example.conversation, rules) for example, rules in chosen[start : start + _CHUNK]]
+        for index, result in enumerate(run(together(asked), engine), start):
+            if isinstance(result, Exception):
+                raise result
+            z[index] = result.score.unsafe
+    best = classification.best_f1(labels, z, FLAT)
+    assert best is not None  # both classes have rows
+    scale = fitted.prompt
+    shift = max(0.0, (log_odds(scale.thresholds.balanced) - scale.bias) / scale.slope - best.threshold)
+    report["unseen_rules"] |= {"shift": shift, "f1": best.value}
+    return dataclasses.replace(fitted, unseen=shift), report
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -22,6 +22,7 @@ def common_fields(record: dict[str, Any], folder: Path) -> dict[str, Any]:
         "max_tokens": record["config"]["max_tokens"],
         "overlap": record["config"]["overlap"],
         "data": record["data"],
+        "policies": list(record["config"].get("other_policies") or ()),
         "languages": list(record["config"].get("languages") or ()),
         "packages": packages(),
     }

@@ -151,7 +151,8 @@ def finish(run: EncoderRun, finished: Finished, **extra: Any) -> None:
     """Writes the weights and, last, the record of the run. `extra`: more fields of the record."""
     encoder.save(run.model, run.out)
     stage = run.base / "run.json"  # of a stage before this one, which knows what all began with
-    origin = json.loads(stage.read_text(encoding="utf-8"))["base"] if stage.exists() else run.config.base
+    named = run.config.base if run.config.base in ("mini", "minilm") else run.base.name
+    origin = json.loads(stage.read_text(encoding="utf-8"))["base"] if stage.exists() else named
     write_run(
         run.out,
         kind="mini",
@@ -162,7 +163,7 @@ def finish(run: EncoderRun, finished: Finished, **extra: Any) -> None:
         metrics={"history": finished.history},
         extra={
             "digests": run.inputs,
-            "base": origin if origin in ("mini", "minilm") else run.base.name,
+            "base": origin,
             "tokens_per_s": finished.tokens_per_s,
             **extra,
         },

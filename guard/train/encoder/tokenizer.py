@@ -23,4 +23,4 @@ def encoder_tokenizer(source: Path, target: Path) -> None:
     if whole and not isinstance(tokenizer.model, models.Unigram):
         cut = pre_tokenizers.FixedLength(length=WORD)
         tokenizer.pre_tokenizer = cut if own is None else pre_tokenizers.Sequence([own, cut])
-    tokenizer.save(str(target))
+    tokenizer.save(str(target), pretty=False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from guard.cli.data_inspect import inspect as command
-from guard.data.dataset.samples import Filter, files, printable, sample
+from guard.data.dataset.samples import Filter, files, sample
 from guard.errors import DataError, InvalidInput
 from tests.fixtures.made_up_build import drop, pair, row, write
 
@@ -162,11 +162,3 @@ def test_a_larger_sample_begins_with_the_smaller_one(folder, one, other, seed):
 
 def test_seeds_give_other_samples(folder):
     assert len({tuple(ids(folder, 3, seed)) for seed in range(10)}) > 5
-
-
-@given(st.text(), st.integers(0, 50))
-def test_printable_text_holds_nothing_else(text, at_most):
-    shown = printable(text, at_most)
-    assert all(sign.isprintable() or sign == "\n" for sign in shown)
-    if len(text) <= at_most and all(map(str.isprintable, text)):
-        assert shown == text

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from guard import policy
+from guard.assets import asset
 from guard.data.ingest import source_rows
 from guard.data.sources import description
 from guard.data.sources.formats import Record
 from guard.data.sources.hub_readers import HUB_READERS
 from guard.data.sources.readers import READERS, refuses
+from guard.data.sources.topics import load as load_topics
 from guard.errors import DataError
 
 
@@ -134,15 +136,15 @@ def test_squad_questions():
     ] * 2
 
 
-def twins(name):
+def seeds(name, folder="seed_twins"):
     """The rows of a shipped description, read from the tiny seeds beside this file instead of the shipped ones."""
     source = dataclasses.replace(description.load(name), within="root", files=(description.File("*.yaml"),))
-    root = Path(__file__).parent / "seed_twins"
+    root = Path(__file__).parent / folder
     return list(source_rows.rows(source, root, description.load_crosswalk(source), policy.load("mlcommons")))
 
 
 def test_seed_twins_prompts():
-    found = twins("seed_twins_prompts")
+    found = seeds("seed_twins_prompts")
     assert [(row.label, row.categories, row.language) for row in found] == [
         ("unsafe", ("S2",), "de"),
         ("safe", (), "de"),
@@ -155,7 +157,7 @@ def test_seed_twins_prompts():
 
 
 def test_seed_twins_responses():
-    found = twins("seed_twins_responses")
+    found = seeds("seed_twins_responses")
     assert [(row.kind, row.label, row.categories, row.language) for row in found] == [
         ("response", "unsafe", ("S2",), "de"),
         ("response", "safe", (), "de"),
@@ -174,6 +176,28 @@ def test_seed_twins_responses():
 def test_mistakes_in_seeds_of_other_languages_are_told(value, message):
     with pytest.raises(DataError, match=f"made-up row 1: {message}"):
         run("seed_twins_prompts", {"value": value})
+
+
+def test_seed_policies():
+    found = seeds("seed_policies", "seed_policies")
+    assert [(row.label, row.rule.name, row.rule.domain) for row in found] == [
+        ("unsafe", "Weather", "choir"),
+        ("safe", "Weather", "choir"),
+        ("safe", "Weather", "choir"),
+        ("unsafe", "Rakes", "garden shop"),
+        ("safe", "Rakes", "garden shop"),
+    ]
+    assert found[3].rule.definition == "No talk about rakes."
+    assert found[3].prompt == "Which rake is best?"
+    assert [row.place for row in found] == [f"club.yaml row {number}" for number in range(1, 6)]
+
+
+def test_shipped_seeds_of_policies_have_topics():
+    topics, source = load_topics("policies"), description.load("seed_policies")
+    found = source_rows.rows(source, asset("taxonomy"), description.load_crosswalk(source), policy.load("mlcommons"))
+    rules = {row.rule for row in found}
+    assert len(rules) == 100
+    assert all(topics.topic(rule) is not None or rule.name in topics.anything for rule in rules)
 
 
 def test_request_splits():

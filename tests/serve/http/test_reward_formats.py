@@ -21,6 +21,7 @@ from guard.serve.http.table import REWARD_TRANSLATORS
 from guard.serve.limits import Limits
 from tests.fixtures.served import BrokenEngine, HeldEngine, HeldReader, Served, serve
 from tests.serve.test_keys import write
+from tests.test_rewards import Blank
 
 HARM = "violates:M1"
 PROMPT = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
@@ -66,7 +67,7 @@ async def test_get_reward_is_the_one_of_guard_rewards() -> None:
 
 
 async def test_a_bad_row_gets_the_lowest_reward_and_an_error() -> None:
-    query = ["fine", 3, "breaks score", "x" * 2000, "breaks read", "fine"]
+    query = ["fine", None, "breaks score", "x" * 2000, "breaks read", "fine"]
     async with (
         serve(
             BrokenEngine(), Limits(conversation_characters=1999), rest=True, scorers={"helpful": fake_scorer()}
@@ -89,6 +90,20 @@ async def test_a_bad_row_gets_the_lowest_reward_and_an_error() -> None:
     assert 'guard_reward_batch_size_sum{component="helpful"} 4.0' in page
     assert 'guard_reward_queue_depth{component="helpful"} 0.0' in page
     assert 'guard_requests_total{code="200",method="/get_reward"} 1.0' in page
+
+
+async def test_null_is_no_text_and_no_number_is_no_reward() -> None:
+    said = rollout(None)
+    said["response"]["output"] += [{"type": "message", "content": None}, {"type": "reasoning", "summary": None}]
+    async with serve(rest=True, scorers={"helpful": fake_scorer(Blank())}) as served, http_of(served) as http:
+        told = (await http.post("/get_reward", json={"query": ["Hi", "blank"], "prompts": [None, None]})).json()
+        empty = (await http.post("/verify", json=said)).json()
+        blank = (await http.post("/verify", json=rollout("blank"))).json()
+    assert told["extra_logs"]["undecided"] == [0, 1]
+    assert told["rewards"][1] == -20
+    assert (empty["reward"], empty["reward_components"]) == (0, {"safe": 0, "not_refusal": 0, "helpful": 0})
+    assert (blank["reward"], blank["mask_sample"]) == (-20, True)
+    assert blank["reward_components"]["helpful"] == 0
 
 
 async def test_single_samples_share_batches() -> None:
@@ -149,6 +164,8 @@ async def test_a_rollout_that_cannot_be_judged_has_the_lowest_reward() -> None:
                 {},
                 {"responses_create_params": {}, "response": {"output": []}},
                 {**rollout("x"), "response": {}},
+                {**rollout("x"), "response": {"output": None}},
+                rollout("x", None),
             )
         ]
     for body, answer, kind in zip(bad, answers, ("InternalError", "InvalidInput", "InvalidInput"), strict=True):

@@ -16,7 +16,7 @@ from guard.metrics.classification import confusion
 from guard.moderator import Moderator
 from guard.policy import load
 from guard.prompts.window import Score
-from guard.train.common.calibrate import calibrate, choose_thresholds, fit, scores
+from guard.train.common.calibrate import calibrate, choose_thresholds, fit, fit_unseen, scores
 
 MINIMAL = load("minimal")
 
@@ -211,6 +211,41 @@ def test_no_examples_at_all():
     assert calibration == Calibration()
     assert "note" in report["prompt"]
     assert "note" in report["response"]
+
+
+class Timid(FakeEngine):
+    """One that is five log-odds too low about whatever it is asked."""
+
+    def _score(self, window):
+        score = super()._score(window)
+        return Score(score.unsafe - 5, tuple(z - 5 for z in score.categories))
+
+
+def rules(unsafe=30):
+    """Texts under a rule, which timid log-odds of -1 tell apart from safe ones at -9 and below."""
+    broken = [(example(f"violates:M1 {n}", "unsafe", frozenset({"M1"})), MINIMAL) for n in range(unsafe)]
+    return broken + [(example(f"a nice talk, {n}"), MINIMAL) for n in range(60)]
+
+
+def test_timidity_about_unseen_rules_is_made_up_for():
+    fitted, report = fit_unseen(Timid(), rules(), Calibration())
+    assert report["unseen_rules"]["f1"] == 1.0
+    # To log-odds 0, the threshold, from half-way between those of the broken and of the likeliest kept rule.
+    assert 5 < fitted.unseen < 9
+    assert fitted.unseen == report["unseen_rules"]["shift"]
+    assert (fitted.prompt, fitted.response) == (Calibration().prompt, Calibration().response)
+
+
+def test_a_bold_guard_stays_as_it_is_about_unseen_rules():
+    easy = Calibration(TargetCalibration(bias=9.0))  # its threshold lies at log-odds of -9
+    assert fit_unseen(FakeEngine(), rules(), easy)[0] == easy
+
+
+def test_too_few_rows_of_rules_change_nothing():
+    fitted, report = fit_unseen(Timid(), rules(unsafe=5), Calibration())
+    assert fitted == Calibration()
+    assert report["unseen_rules"]["rows"] == 65
+    assert report["unseen_rules"]["unsafe"] < 20
 
 
 def test_other_kinds_can_be_asked_for():

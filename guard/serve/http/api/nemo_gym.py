@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from guard.errors import InvalidInput, TooLarge
+from guard.reward.completion import read_rollout, said
 from guard.serve.core.candidate import Candidate, CandidateReward
 from guard.serve.http.api import checks
 from guard.serve.http.translator import RewardTranslator
@@ -23,28 +24,11 @@ class VerifyBody(BaseModel):
 
 
 def candidates(sent: VerifyBody) -> Sequence[Candidate | InvalidInput]:
-    if "input" not in sent.responses_create_params:
-        raise InvalidInput("responses_create_params.input is missing; it is what the response answers")
-    if not isinstance(output := sent.response.get("output"), list):
-        raise InvalidInput("response.output must be a list of the items that the model wrote")
+    prompt, output = read_rollout(sent.model_dump())
     try:
-        return [Candidate.of(sent.responses_create_params["input"], "\n".join(_texts(output)))]
+        return [Candidate.of(prompt, said(output))]
     except InvalidInput as problem:
         return [problem]
-
-
-def _texts(output: Sequence[Any]) -> Iterator[str]:
-    """What the model says to the user, as the items of OpenAI's Responses API hold it."""
-    for at, item in enumerate(output):
-        if not isinstance(item, Mapping):
-            raise InvalidInput(f"response.output[{at}] must be an object")
-        if item.get("type") != "message":
-            continue
-        content = item.get("content")
-        if not isinstance(content, list) or not all(isinstance(part, Mapping) for part in content):
-            raise InvalidInput(f"response.output[{at}].content must be a list of parts")
-        for part in content:
-            yield str(part.get("text") or part.get("refusal") or "")
 
 
 def reply(sent: VerifyBody, rewards: Sequence[CandidateReward]) -> dict[str, Any]:

@@ -32,10 +32,10 @@ def candidates(sent: GetRewardBody) -> Sequence[Candidate | InvalidInput]:
 
 
 def _candidate(index: int, query: Any, prompt: Any) -> Candidate | InvalidInput:
-    """The prompt, in the policy's own template, is cut off its query. One that is not there is all answer."""
-    if not isinstance(query, str) or not isinstance(prompt, str):
+    """The prompt, in the policy's own template, is cut off its query. Without one, or null, a query is all answer."""
+    if not isinstance(query, str) or not isinstance(prompt, str | None):
         return InvalidInput(f"query[{index}] and prompts[{index}] must be strings")
-    return Candidate((Message("user", prompt),), query.removeprefix(prompt))
+    return Candidate((Message("user", prompt or ""),), query.removeprefix(prompt or ""))
 
 
 def reply(sent: GetRewardBody, rewards: Sequence[CandidateReward]) -> dict[str, Any]:
