@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from guard.views.ciphers import deciphered
 from guard.views.codes import fancy, spelled
-from guard.views.english import english, likeness, stretches
+from guard.views.english import english, in_order, likeness, stretches
 from guard.views.escapes import escaped
 from guard.views.leet import unleeted
 from guard.views.orders import collected
@@ -119,7 +119,7 @@ _ROT13_WORDS = (" gur ", " naq ", " gb ", " bs ", " lbh ")
 _REVERSED_WORDS = (" eht ", " dna ", " ot ", " uoy ")
 _UPRIGHT = str.maketrans("ɐqɔpǝɟƃɓɥᴉıɾʞlɯuodbɹsʇnʌʍxʎz¿¡˙‾", "abcdefgghiijklmnopqrstuvwxyz?!._")
 _TURNED = re.compile("[ɐɔǝɟƃɥɯɹʇʌʍʎ]")
-_LINE = re.compile(r"[^\n]+")
+_LINE, _VISIBLE = re.compile(r"[^\n]+"), re.compile(r"\S+")
 _BASE85 = Codec(re.compile(rf"(?<!\S)[!-~]{{{_LENGTH},}}+(?!\S)"), lambda text: _base85(text), doubtful=True)
 _SIGNS = re.compile(r"[!-/:-@\[-`{-~]")
 _DISTINCT_SIGNS = 4  # in a payload of Base85, at least
@@ -302,7 +302,7 @@ def _turned(text: str) -> list[tuple[int, int, str]]:
         return []
     lines = [line for line in _LINE.finditer(text) if _TURNED.search(line[0])]
     turned = [(line.start(), line.end(), line[0].translate(_UPRIGHT)[::-1]) for line in lines]
-    return [(start, end, plain) for start, end, plain in turned if english(plain, prose=True)]
+    return [(start, end, plain) for start, end, plain in turned if english(plain, prose=True) or wordy(plain)]
 
 
 def _backwards(text: str) -> list[tuple[int, int, str]]:
@@ -313,9 +313,15 @@ def _backwards(text: str) -> list[tuple[int, int, str]]:
     if not strange and not _has(text, _REVERSED_WORDS):
         return []
     ranges = stretches(text, None, _GAIN)
-    turned = [(start, end, text[start:end][::-1]) for start, end in ranges]
+    turned = [(start, end, _reversed(text[start:end])) for start, end in ranges]
     # Prose alone: the pairs of letters in Spanish, Italian or Hindi backwards are those of English.
     return [(start, end, plain) for start, end, plain in turned if _english(text[start:end], plain, prose=True)]
+
+
+def _reversed(text: str) -> str:
+    """The text read backwards, as a whole or, where that reverses the order of English words, each word."""
+    plain = text[::-1]
+    return plain if in_order(plain) else _VISIBLE.sub(lambda word: word[0][::-1], text)
 
 
 def _has(text: str, words: tuple[str, ...]) -> bool:
@@ -325,4 +331,6 @@ def _has(text: str, words: tuple[str, ...]) -> bool:
 
 def _english(text: str, plain: str, prose: bool = False) -> bool:
     """Whether a payload is long enough and English, and much more so than the original (Polish, say)."""
-    return len(text) >= _LENGTH and english(plain, prose) and likeness(plain) >= likeness(text) + _MORE_ENGLISH
+    if len(text) < _LENGTH or likeness(plain) < likeness(text) + _MORE_ENGLISH:
+        return False
+    return english(plain, prose) or wordy(plain)
