@@ -13,6 +13,7 @@ from functools import cache, partial
 import numpy as np
 
 from guard.views.alphabets import LOWER
+from guard.views.english import english
 from guard.views.orders import reordered
 from guard.views.segmentation import ranks, sure_words, wordy
 
@@ -125,8 +126,10 @@ def deciphered(text: str) -> Iterator[tuple[int, int, str]]:
     sample = sorted(filter(lambda word: len(word) <= _LONGEST, strange), key=lambda word: (-len(word), word))[:_SAMPLE]
     letters = _letter_rules("".join(strange))
     anagrams = (_unshuffled, _unsorted) if len(sample) >= _ANAGRAMS else ()
-    if rule := _explaining(sample, (*letters, *_WORD_RULES)) or _explaining(sample, anagrams, _ANAGRAMS_EXPLAINED):
+    if rule := _explaining(sample, (*letters, *_WORD_RULES)):
         yield from _plain(text, rule)
+    elif rule := _explaining(sample, anagrams, _ANAGRAMS_EXPLAINED):  # in Portuguese "lembra desse" is no "marble seeds"
+        yield from (found for found in _plain(text, rule) if english(found[2], prose=True))
     elif rule := _explaining([word[::-1] for word in sample], letters):
         yield from ((len(text) - end, len(text) - start, plain) for start, end, plain in _plain(text[::-1], rule))
     elif len(strange) >= _DISORDER * len(words) and (plain := reordered(text)):

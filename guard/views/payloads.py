@@ -234,7 +234,8 @@ def _readable(payload: str, codec: Codec) -> str | None:
     good = sum(map(str.isalnum, plain)) + sum(map(plain.count, _MARKS))
     if good < _READABLE * len(plain) or len(set(plain)) < _DISTINCT:
         return None
-    return None if codec.doubtful and not (english(plain) or wordy(plain)) else plain
+    doubtful = codec.doubtful or (payload.isalpha() and payload.islower())  # a long word of German, say
+    return None if doubtful and not (english(plain) or wordy(plain)) else plain
 
 
 def _text(payload: bytes) -> str:
@@ -314,8 +315,8 @@ def _backwards(text: str) -> list[tuple[int, int, str]]:
         return []
     ranges = stretches(text, None, _GAIN)
     turned = [(start, end, _reversed(text[start:end])) for start, end in ranges]
-    # Prose alone: the pairs of letters in Spanish, Italian or Hindi backwards are those of English.
-    return [(start, end, plain) for start, end, plain in turned if _english(text[start:end], plain, prose=True)]
+    # Words alone: the pairs of letters in Spanish, Italian or Hindi backwards are those of English.
+    return [(start, end, plain) for start, end, plain in turned if wordy(plain) and _english(text[start:end], plain)]
 
 
 def _reversed(text: str) -> str:
@@ -329,8 +330,8 @@ def _has(text: str, words: tuple[str, ...]) -> bool:
     return any(word in lower for word in words)
 
 
-def _english(text: str, plain: str, prose: bool = False) -> bool:
+def _english(text: str, plain: str) -> bool:
     """Whether a payload is long enough and English, and much more so than the original (Polish, say)."""
-    if len(text) < _LENGTH or likeness(plain) < likeness(text) + _MORE_ENGLISH:
+    if len(text) < _LENGTH or len(set(plain)) < 2 * _DISTINCT:  # "no no no no"
         return False
-    return english(plain, prose) or wordy(plain)
+    return likeness(plain) >= likeness(text) + _MORE_ENGLISH and (english(plain) or wordy(plain))
