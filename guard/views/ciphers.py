@@ -128,12 +128,13 @@ def deciphered(text: str) -> Iterator[tuple[int, int, str]]:
     anagrams = (_unshuffled, _unsorted) if len(sample) >= _ANAGRAMS else ()
     if rule := _explaining(sample, (*letters, *_WORD_RULES)):
         yield from _plain(text, rule)
-    elif rule := _explaining(sample, anagrams, _ANAGRAMS_EXPLAINED):  # in Portuguese "lembra desse" is no "marble seeds"
+    elif rule := _explaining(sample, anagrams, _ANAGRAMS_EXPLAINED):
+        # Only what is prose: in Portuguese "lembra desse" is not "marble seeds".
         yield from (found for found in _plain(text, rule) if english(found[2], prose=True))
     elif rule := _explaining([word[::-1] for word in sample], letters):
         yield from ((len(text) - end, len(text) - start, plain) for start, end, plain in _plain(text[::-1], rule))
-    elif len(strange) >= _DISORDER * len(words) and (plain := reordered(text)):
-        yield 0, len(text), plain
+    elif len(strange) >= _DISORDER * len(words) and (ordered := reordered(text)):
+        yield 0, len(text), ordered
 
 
 def _letter_rules(letters: str) -> list[_Rule]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 # About the 110 most frequent pairs of English prose, and the letters that words most often begin and end with.
 _INSIDE = (
@@ -85,8 +85,8 @@ def foreign(text: str) -> bool:
 def in_order(text: str) -> bool:
     """Whether the words of an English text stand in their order rather than in the reverse one."""
     words = _WORDS.findall(text.lower())
-    forwards = sum(map(_PAIRS.__contains__, zip(words, words[1:], strict=False)))
-    return forwards >= sum(map(_PAIRS.__contains__, zip(words[1:], words, strict=False)))
+    forwards, backwards = (sum(map(_PAIRS.__contains__, pairwise(order))) for order in (words, words[::-1]))
+    return forwards >= backwards
 
 
 def stretches(text: str, other: str | None, least: int) -> list[tuple[int, int]]:

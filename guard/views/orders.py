@@ -9,7 +9,6 @@ from guard.views.english import foreign, likeness
 from guard.views.segmentation import wordy
 
 _LINE_START = re.compile(r"^[^\w\n]*([A-Za-z])", re.MULTILINE)
-_WORD_START = re.compile(r"([A-Za-z])\S*")
 _LEAST, _LONGEST = 16, 4000  # characters of such a text
 _RAILS = (2, 3, 4, 5)
 _FEWEST_LINES, _FEWEST_WORDS = 10, 14  # lines and words whose first letters may be a text
@@ -45,10 +44,10 @@ def _downwards(text: str) -> str | None:
 
 def _firsts(text: str) -> str | None:
     """The first letters of all lines but perhaps the first, or of all words."""
-    for first, fewest in ((_LINE_START, _FEWEST_LINES), (_WORD_START, _FEWEST_WORDS)):
-        if first is _LINE_START and text.count("\n") < _FEWEST_LINES - 1:
-            continue
-        letters = "".join(first.findall(text)).lower()
+    of_lines = _LINE_START.findall(text) if text.count("\n") >= _FEWEST_LINES - 1 else []
+    of_words = [word[0] for word in text.split() if word[0].isalpha() and word[0].isascii()]
+    for first, fewest in ((of_lines, _FEWEST_LINES), (of_words, _FEWEST_WORDS)):
+        letters = "".join(first).lower()
         spread = len(text) >= _SPREAD * len(letters)  # else they are letters with spaces between
         if spread and len(letters) >= fewest and likeness(letters) >= _ACROSTIC:
             for some in (letters, letters[1:]):  # a line may say what to do

@@ -29,6 +29,7 @@ _STARRED = re.compile(r"(?<![\w*])(?=[A-Za-z]*\*)(?=\**[A-Za-z])[A-Za-z*]{1,24}(
 _STARS, _STARRED_SHARE = 4, 0.3  # distinct words with stars where all vowels are, and their share of all words
 _BARE = re.compile(r"[a-z][^\Waeiou\d_]*")  # a word without vowels but perhaps the first
 _BARE_LENGTH, _BARE_FEWEST, _BARE_SHARE = 4, 3, 0.6  # letters of longer words, and how many of them have no vowels
+_VOWELS = 0.2  # of the characters of such a text, those that are vowels, at most; of English prose, three tenths
 _STRETCHED = re.compile(r"([a-z])\1\1")
 _STRETCHES = 4  # letters of a word that come three times or more, at most
 _EMPHATIC = 1000  # rank, at least, of what nobody stretches for emphasis: so and no, in chats
@@ -82,6 +83,8 @@ def _unstarred(text: str) -> str:
 
 def _voiced(text: str) -> str:
     """The text with its vowels, if most of its longer words have none but perhaps a first."""
+    if sum(map(text.count, "aeiouAEIOU")) > _VOWELS * len(text):  # nearly all texts
+        return text
     words = set(_WORD.findall(text.lower()))
     longer = [word for word in words if len(word) >= _BARE_LENGTH]
     bare = sum(_BARE.fullmatch(word) is not None for word in longer)

@@ -95,8 +95,12 @@ def _punycode(text: str) -> str:
     return " ".join(word if word.isascii() else "xn--" + word.encode("punycode").decode() for word in words)
 
 
+def _without_chance(encode: Callable[[str], str]) -> Callable[[str, random.Random], str]:
+    return lambda text, rng: encode(text)
+
+
 ENCODINGS: Mapping[str, Callable[[str, random.Random], str]] = {
-    name: (lambda text, rng, encode=encode: encode(text))
+    name: _without_chance(encode)
     for name, encode in {
         "url": lambda text: urllib.parse.quote(text),
         "url_letters": _bytes("%{:02X}"),

@@ -44,7 +44,7 @@ ALPHABETS: Mapping[str, Mapping[str, str]] = {
     "bold_italic": _from(0x1D468, 0x1D482),
     "script": _from(0x1D4D0, 0x1D4EA),
     "fraktur": _from(0x1D56C, 0x1D586),
-    "double_struck": _from(0x1D538, 0x1D552) | dict(zip("CHNPQRZ", "ℂℍℕℙℚℝℤ", strict=True)),
+    "double_struck": {**_from(0x1D538, 0x1D552), **dict(zip("CHNPQRZ", "ℂℍℕℙℚℝℤ", strict=True))},
     "monospace": _from(0x1D670, 0x1D68A),
     "circled": _from(0x24B6, 0x24D0),
     "circled_black": _from(0x1F150, 0x1F150),
@@ -100,20 +100,22 @@ def overridden(text: str) -> str:
     return f"\u202e{text[::-1]}\u202c"
 
 
+def _in(table: Mapping[str, str]) -> Callable[[str, random.Random], str]:
+    return lambda text, rng: in_alphabet(text, table)
+
+
+def _in_small(table: Mapping[str, str]) -> Callable[[str, random.Random], str]:
+    return lambda text, rng: in_alphabet(text.lower(), table)
+
+
 LETTERING: Mapping[str, Callable[[str, random.Random], str]] = {
-    **{
-        f"letters_{name}": (lambda text, rng, table=table: in_alphabet(text, table))
-        for name, table in ALPHABETS.items()
-    },
+    **{f"letters_{name}": _in(table) for name, table in ALPHABETS.items()},
     "upside_down": lambda text, rng: turned(text),
     "mirrored": lambda text, rng: mirrored(text),
     "zalgo": stacked,
     "strike_through": lambda text, rng: "".join(letter + "\u0336" for letter in text),
     "underlined": lambda text, rng: "".join(letter + "\u0332" for letter in text),
-    **{
-        f"leet_{name}": (lambda text, rng, table=table: in_alphabet(text.lower(), table))
-        for name, table in _LEET.items()
-    },
+    **{f"leet_{name}": _in_small(table) for name, table in _LEET.items()},
     "bidi_controls": lambda text, rng: between_letters(text, _BIDI, rng),
     "bidi_override": lambda text, rng: overridden(text),
     "emoji_between_letters": lambda text, rng: between_letters(text, _EMOJI, rng),
