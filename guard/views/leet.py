@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice, product
 
@@ -34,9 +35,15 @@ def unleeted(text: str) -> Iterator[tuple[int, int, str]]:
     if sum(map(text.count, _UNCOMMON)) < _FEWEST or sum(map(text.count, _SIGNS)) < _SHARE * len(text):
         return
     drawn = [match for match in _TOKEN.finditer(text) if len(match[0]) <= _LONGEST and _SIGN.search(match[0])]
-    words = {token: word for token in {match[0] for match in drawn} if (word := _word(token)) is not None}
+    words: dict[str, str] = {}
+    unread = (1 - _READ) * len(drawn)  # that are allowed; code has more at once
+    for token, count in Counter(match[0] for match in drawn).items():
+        if (word := _word(token)) is not None:
+            words[token] = word
+        elif (unread := unread - count) < 0:
+            return
     read = [match for match in drawn if match[0] in words]
-    if len(read) < max(_FEWEST, _READ * len(drawn)) or sum(len(words[match[0]]) for match in read) < _LETTERS:
+    if len(read) < _FEWEST or sum(len(words[match[0]]) for match in read) < _LETTERS:
         return
     start, end = read[0].start(), read[-1].end()
     plain = _TOKEN.sub(lambda token: words.get(token[0], token[0]), text[start:end])

@@ -27,7 +27,7 @@ seeds = st.integers(0, 2**32)
 # Attacks after which most words are read, though not all letters in their place.
 MOSTLY = [
     "quoted_printable_text", "radio_alphabet_joined", "tap_code", "leet_medium", "emoji_inside_words",
-    "words_backwards", "pig_latin", "ends_swapped", "letter_pairs_swapped", "letters_sorted", "syllables_added",
+    "pig_latin", "ends_swapped", "letter_pairs_swapped", "letters_sorted", "syllables_added",
     "one_star_a_word", "lines_inside_words", "spaces_inside_words", "stars_inside_words",
     "hyphens_inside_words", "syllables_hyphenated",
 ]  # fmt: skip
@@ -77,6 +77,10 @@ ORDINARY = {
     "Welsh": "Sut mae tocio rhosod yn yr hydref yng ngardd fy rhieni fel na fyddant yn rhewi yn ystod y gaeaf?",
     "Swahili": "Ninawezaje kupogoa waridi katika bustani ya wazazi wangu wakati wa vuli ili zisigande?",
     "Latin": "Quomodo rosas in horto parentum meorum autumno rite putare possum, ne hieme frigore pereant?",
+    "Portuguese words that are English ones backwards": "O exame de dna dela deu certo, e o dna dele ainda demora.",
+    "Portuguese words with the letters of English ones": "ele lembra desse amigo, só do lado mesmo",
+    "a German word of Base64": "inreisekontrollen",
+    "a repetition": "no no no no no no no no no",
     "flags": "🇩🇪 🇫🇷 🇮🇹 🇪🇸 🇬🇧 🇵🇹 🇬🇷 🇳🇱 🇧🇪 🇸🇪 🇫🇮 🇵🇱",
     "Japanese": "秋に庭のバラを剪定するにはどうすればよいですか。山と川、口と工、千と乙。",
 }
