@@ -74,7 +74,7 @@ def _bacon(run: str) -> str | None:
 
 def _radio(run: str) -> str:
     words = re.split(r"\s*[/|,.;\n]\s*|\s{2,}", run.strip().lower())
-    return " ".join("".join(_RADIO[sign] for sign in re.findall(r"[a-z-]+", word)) for word in words)
+    return " ".join("".join(map(_RADIO.__getitem__, re.findall(_RADIO_WORD, word))) for word in words)
 
 
 _DOT, _SIGN = ".•·∙", ".•·∙−–—_-"

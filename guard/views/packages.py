@@ -16,10 +16,13 @@ _GIVEN = re.compile(
     re.IGNORECASE,
 )
 _VALUE = re.compile(r"(?:=|be|is|means)\s*[\"']", re.IGNORECASE)
-_SUM = r"(?<![\w.\"'])[$@]?(?:{names})(?:\s*[+.&]\s*[$@]?(?:{names}))+(?![\w\"'])"
+_NAMED = r"[A-Za-z_]\w{0,20}"
+_SUM = re.compile(rf"(?<![\w.\"'])[$@]?{_NAMED}(?:\s*[+.&]\s*[$@]?{_NAMED})++(?![\w\"'])")
+_NAMES = re.compile(_NAMED)
 _FEWEST_GIVEN, _FEWEST_SEAMS = 2, 3
 _SHORT = 3  # letters of a list's elements, at most, if they are pieces of words
 _NAME = 2  # letters of a name that stands for a word in a sentence, at most
+_SHORT_NAME = re.compile(rf"(?<![\w'])\w{{1,{_NAME}}}(?![\w'])")
 
 
 def assembled(text: str) -> Iterator[tuple[int, int, str]]:
@@ -51,13 +54,13 @@ def _concatenated(text: str) -> Iterator[tuple[int, int, str]]:
 
 def _substituted(text: str, values: dict[str, str]) -> str | None:
     """The sentence or the sum in which the names stand, with their values; None if there is neither."""
-    names = "|".join(sorted(map(re.escape, values), key=len, reverse=True))
-    total = re.search(_SUM.format(names=names), text)
+    sums = (_NAMES.findall(found[0]) for found in _SUM.finditer(text))
+    total = next((names for names in sums if all(name in values for name in names)), None)
     if total is not None:
-        plain = "".join(values[name] for name in re.findall(names, total[0]))
+        plain = "".join(values[name] for name in total)
         return plain if wordy(plain) else None
     if max(map(len, values)) > _NAME:
         return None
     rest = _GIVEN.sub(" ", text)
-    plain, count = re.subn(rf"(?<![\w'])(?:{names})(?![\w'])", lambda name: values[name[0]], rest)
-    return plain.strip() if count and wordy(plain) and len(plain) <= len(text) else None
+    plain = _SHORT_NAME.sub(lambda name: values.get(name[0], name[0]), rest)
+    return plain.strip() if plain != rest and wordy(plain) and len(plain) <= len(text) else None
