@@ -47,8 +47,9 @@ def redteam(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Attacks or kinds of attacks, like padding,leet; default: all. Kinds: noise, disguise, whitespace, "
-            "paraphrase, template, injection, padding, suffix.",
+            help="Attacks, kinds or groups of attacks, like padding,leet,exotic; default: all. Groups: common (noise, "
+            "disguise, whitespace), exotic (encoding, lettering, arrangement, packaging) and framing (paraphrase, "
+            "template, injection, padding, suffix).",
         ),
     ] = "",
     rows: Annotated[int, typer.Option(min=1, help="Unsafe texts to sample, and as many safe ones.")] = 200,

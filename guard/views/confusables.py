@@ -10,17 +10,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from guard.views.alphabets import SMALL_CAPITALS, inverse
+
 # Letters of living alphabets. The loose ones look alike less: they are Latin only in a word that has Latin letters.
 _LETTERS = {
     "асеорхуіјѕһԁԛԝӏԍѵүАВСЕНІЈКМОРЅТХҮԌԚԜ": "aceopxyijshdqwlgvyABCEHIJKMOPSTXYGQW",  # Cyrillic
     "ονιραυκητΑΒΕΗΙΚΜΝΟΡΤΧΥΖϲϳϹ": "ovipaukntABEHIKMNOPTXYZcjC",  # Greek
     "օոսհզցյՕՍՏԼ": "onuhqgjOUSL",  # Armenian
-    "ᎠᎡᎢᎥᎪᎫᎬᎳᎷᎻᎽᏀᏂᏃᏏᏒᏕᏙᏚᏞᏟᏢᏦᏴ": "DRTiAJEWMHYGhZbRSVSLCPKB",  # Cherokee
+    "ᎠᎡᎢᎥᎩᎪᎫᎬᎳᎷᎻᎽᏀᏂᏃᏆᏏᏒᏕᏙᏚᏞᏟᏢᏦᏴ": "DRTiYAJEWMHYGhZIbRSVSLCPKB",  # Cherokee
     "ꓐꓑꓒꓓꓔꓖꓗꓙꓚꓜꓝꓟꓠꓡꓢꓣꓦꓧꓪꓫꓬꓮꓰꓲꓳꓴ": "BPdDTGKJCZFMNLSRVHWXYAEIOU",  # Lisu
 }
 _LOOSE_LETTERS = {"кмтвнгпиш": "kmtbhrnuw", "εωχγσμβλ": "ewxyouBl"}
 # Letters that no language uses: small capitals, script and reversed-out forms. Always replaced.
-_SMALL = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢɑɡⱭꞬ", "abcdefghijklmnoprstuvwyzagAG", strict=True))
+_SMALL = inverse(SMALL_CAPITALS) | dict(zip("ɑɡⱭꞬ", "agAG", strict=True))
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NEGATIVE = {chr(first + index): letter for first in (0x1F150, 0x1F170) for index, letter in enumerate(_ALPHABET)}
 _BRACKETED = {chr(0x249C + index): letter.lower() for index, letter in enumerate(_ALPHABET)}  # NFKC: with brackets

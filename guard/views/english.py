@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 # About the 110 most frequent pairs of English prose, and the letters that words most often begin and end with.
 _INSIDE = (
@@ -33,6 +33,20 @@ _FOREIGN = frozenset(
         "wie wenn meiner meine mit den dem von zu auf di che per non mio mia della gli het een van ik niet mijn "
         "voor bir ve bu icin nasil"
     )
+)
+# Frequent pairs of words that make no sense the other way round.
+_PAIRS = frozenset(
+    (first, second)
+    for pairs in (
+        ("of in to on for with and from at by is as before into", "the a an my your his her our their"),
+        ("how want way need have going used ways trying like", "to"),
+        ("tell give show help teach", "me us"),
+        ("me us", "how what to the about"),
+        ("what how why where when", "is are do does did can"),
+        ("to", "make get be do find use"),
+    )
+    for first in pairs[0].split()
+    for second in pairs[1].split()
 )
 _SURE, _LIKELY = 0.72, 0.45
 _SHORT, _EVERY = 12, 10  # letters of the shortest text, words of which one is frequent
@@ -66,6 +80,13 @@ def foreign(text: str) -> bool:
     """Whether a text has two frequent words of other European languages, and more of them than of English."""
     words = set(_WORDS.findall(text.lower()))
     return len(words & _FOREIGN) >= max(2, len(words & _FREQUENT) + 1)
+
+
+def in_order(text: str) -> bool:
+    """Whether the words of an English text stand in their order rather than in the reverse one."""
+    words = _WORDS.findall(text.lower())
+    forwards, backwards = (sum(map(_PAIRS.__contains__, pairwise(order))) for order in (words, words[::-1]))
+    return forwards >= backwards
 
 
 def stretches(text: str, other: str | None, least: int) -> list[tuple[int, int]]:

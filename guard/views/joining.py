@@ -8,7 +8,7 @@ from collections import Counter
 
 from guard.views.english import likeness
 from guard.views.markup import without_markup
-from guard.views.segmentation import parted, unhyphenated
+from guard.views.segmentation import parted, rejoined, unhyphenated, wordy
 
 # The shape of a text, a byte for each character, in which the cheap tests below are single searches of bytes.
 _LETTER, _LEET_DIGIT, _LEET_SIGN, _GAP, _OTHER = b"a0$ x"
@@ -64,7 +64,7 @@ def joined(text: str) -> str:
     text = without_markup(text)
     shape = _shape(text)
     signs = (b"0" in shape or b"$" in shape) and any(leet in shape for leet in _LEET_SHAPES)
-    return parted(unhyphenated(_spelled(text) if signs else text))
+    return rejoined(parted(unhyphenated(_spelled(text) if signs else text)))
 
 
 def _shape(text: str) -> bytes:
@@ -79,8 +79,9 @@ def _closed(spaced: str) -> str:
     if len(set(gaps)) == 1:
         return _GAP_RUN.sub("", spaced)
     (separator, count), *_ = Counter(gaps).most_common(1)
-    if 2 * count < len(gaps):  # formulas and code
-        return spaced
+    if 2 * count < len(gaps):  # formulas and code, unless these are words
+        words = _GAP_RUN.sub(lambda gap: " " * (len(gap[0]) > 1), spaced)
+        return words if wordy(words) else spaced
     return _GAP_RUN.sub(lambda gap: _between(gap[0], separator), spaced)
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import codecs
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from guard.views.english import english, likeness, stretches
+from guard.views.ciphers import deciphered
+from guard.views.codes import fancy, spelled
+from guard.views.english import english, in_order, likeness, stretches
 from guard.views.escapes import escaped
+from guard.views.leet import unleeted
+from guard.views.orders import collected
+from guard.views.packages import assembled
+from guard.views.segmentation import wordy
 
 DEPTH = 2  # nested encodings that are decoded
 _LENGTH = 16  # characters of the shortest payload
@@ -24,21 +32,39 @@ _GAIN = 8  # common pairs of letters that decoding must add (see `english.stretc
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """The pattern of a payload and its decoder (ValueError if invalid). doubtful: accept only English."""
+    """The pattern of a payload and its decoder (ValueError if invalid). doubtful: accept only English. gate: a cheap
+    test that the text may hold such a payload."""
 
     pattern: re.Pattern[str]
     decode: Callable[[str], bytes]
     doubtful: bool = False
+    gate: Callable[[str], bool] = bool
 
 
 _SKIPPED = re.compile(r"0x|\\x|[\s:,;-]", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
 _NUMBERS = re.compile(r"(?<!\d)\d{2,3}(?:[\s,;]{1,2}\d{2,3}){7,}+")
+_CALL = r"(?:chr|chr\$|char|CHR|CHAR|String\.fromCharCode)\(\s*\d{1,7}\s*\)"
+_POINT = r"(?:U\+|\\u\{)([0-9A-Fa-f]{2,6})\}?"
+_POINTS = re.compile(_POINT)
 # Possessive where a failure would be tried again from every character: all patterns take linear time.
 _CODECS = (
     Codec(
         re.compile(r"[01]{8}(?:[\s,]{0,2}[01]{8}){3,}+"),
         lambda text: _bits(_SKIPPED.sub("", text)),
+    ),
+    Codec(
+        re.compile(r"(?<!\d)[01]{7}(?:[\s,]{1,2}[01]{7}){3,}+(?!\d)"),
+        lambda text: bytes(int(bits, 2) for bits in _NUMBER.findall(text)),
+        gate=lambda text: text.count("0") + text.count("1") > 20,
+    ),
+    Codec(
+        re.compile(rf"{_CALL}(?:\s*[+.,&|]*\s*{_CALL}){{3,}}+"),
+        lambda text: "".join(chr(int(number)) for number in _NUMBER.findall(text)).encode(),
+    ),
+    Codec(
+        re.compile(rf"{_POINT}(?:[\s,]{{0,2}}{_POINT}){{3,}}+"),
+        lambda text: "".join(chr(int(point, 16)) for point in _POINTS.findall(text)).encode(),
     ),
     Codec(_NUMBERS, lambda text: bytes(map(int, _NUMBER.findall(text))), doubtful=True),
     Codec(_NUMBERS, lambda text: bytes(int(number, 8) for number in _NUMBER.findall(text)), doubtful=True),
@@ -47,11 +73,44 @@ _CODECS = (
         lambda text: bytes.fromhex(_SKIPPED.sub("", text)),
     ),
     Codec(
-        re.compile(rf"[A-Z2-7]{{{_LENGTH},}}+={{0,6}}"),
-        lambda text: base64.b32decode((bare := text.rstrip("="))[: len(bare) // 8 * 8] + _last32(bare)),
+        re.compile(rf"[A-Z2-7]{{{_LENGTH},}}+={{0,6}}|[a-z2-7]{{{_LENGTH},}}+={{0,6}}"),
+        lambda text: base64.b32decode((bare := text.upper().rstrip("="))[: len(bare) // 8 * 8] + _last32(bare)),
     ),
     Codec(
-        re.compile(rf"[A-Za-z0-9+/_-]{{{_LENGTH},}}+(?:\r?\n[A-Za-z0-9+/_-]{{4,}}+)*+={{0,2}}"),
+        re.compile(rf"(?<![\w+/])\+A[A-Za-z0-9+/]{{{_LENGTH},}}+-?"),
+        lambda text: _base64(text[1:].rstrip("-")),
+        doubtful=True,
+        gate=lambda text: "+A" in text,
+    ),
+    Codec(
+        re.compile(r"(?<![\w.-])xn--[a-z0-9-]{2,60}(?![\w.-]*\w)"),
+        lambda text: text.removeprefix("xn--").encode().decode("punycode").encode(),
+        gate=lambda text: text.count("xn--") > 1,
+    ),
+    Codec(
+        re.compile(r"begin 6[0-7]{2} \S{1,80}\n(?:[ -`]{1,61}\n){1,}+(?:`\n)?end"),
+        lambda text: b"".join(map(binascii.a2b_uu, text.split("\n")[1:-1])),
+    ),
+    Codec(
+        re.compile(r"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{2,}={0,2} ){3,}+[A-Za-z0-9+/]{2,}={0,2}"),
+        lambda text: b" ".join(base64.b64decode(part, validate=True) for part in text.split()),
+        doubtful=True,
+        gate=lambda text: text.count("=") > 2,
+    ),
+    Codec(
+        re.compile(rf"={{1,2}}[A-Za-z0-9+/]{{{_LENGTH},}}|(?<![\w+/=-])[A-Za-z0-9+/]{{{_LENGTH},}}+(?![\w+/=-])"),
+        lambda text: _base64(text[::-1]),
+        doubtful=True,
+    ),
+    Codec(
+        re.compile(rf"(?<![\w])[0-9a-f]{{{_LENGTH},}}+(?![\w])"),
+        lambda text: bytes.fromhex(text[::-1]),
+        doubtful=True,
+    ),
+    Codec(
+        re.compile(
+            rf"[A-Za-z0-9+/_-]{{{_LENGTH},}}+(?:\r?\n[A-Za-z0-9+/_-]{{4,}}+)*+(?:\r?\n[A-Za-z0-9+/_-]{{2,3}}=)?={{0,2}}"
+        ),
         lambda text: _base64(text),
     ),
 )
@@ -60,13 +119,18 @@ _ROT13_WORDS = (" gur ", " naq ", " gb ", " bs ", " lbh ")
 _REVERSED_WORDS = (" eht ", " dna ", " ot ", " uoy ")
 _UPRIGHT = str.maketrans("ɐqɔpǝɟƃɓɥᴉıɾʞlɯuodbɹsʇnʌʍxʎz¿¡˙‾", "abcdefgghiijklmnopqrstuvwxyz?!._")
 _TURNED = re.compile("[ɐɔǝɟƃɥɯɹʇʌʍʎ]")
-_LINE = re.compile(r"[^\n]+")
+_LINE, _VISIBLE = re.compile(r"[^\n]+"), re.compile(r"\S+")
+_BASE85 = Codec(re.compile(rf"(?<!\S)[!-~]{{{_LENGTH},}}+(?!\S)"), lambda text: _base85(text), doubtful=True)
+_SIGNS = re.compile(r"[!-/:-@\[-`{-~]")
+_DISTINCT_SIGNS = 4  # in a payload of Base85, at least
+_ROOM = 100  # bytes that a compressed payload may have beyond twice its own
+_COMPRESSED = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", b"\x1f\x8b")  # zlib, gzip
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """A text with its payloads decoded in place. `before` and `after` count the unchanged characters before the first
-    and after the last payload. Never longer than the text."""
+    and after the last payload. Longer than the text only where a payload was compressed."""
 
     text: str = field(repr=False)
     before: int
@@ -99,7 +163,20 @@ def decoded(text: str, depth: int = DEPTH) -> Decoded | None:
 
 def _payloads(text: str) -> list[tuple[int, int, str]]:
     """Start, end and decoded text of the payloads of one kind, the first kind that occurs."""
-    for search in (_coded, escaped, _rotated, _turned, _backwards):
+    for search in (
+        _coded,
+        _dense,
+        escaped,
+        spelled,
+        fancy,
+        _rotated,
+        _turned,
+        _backwards,
+        assembled,
+        unleeted,
+        collected,
+        deciphered,
+    ):
         if payloads := [*search(text)]:
             return payloads
     return []
@@ -116,17 +193,20 @@ _KINDS = bytes(
 )  # fmt: skip
 _ALL_ALIKE = bytes.maketrans(b"h", b"a")
 _RUN = b"a" * _LENGTH
-_SPACED_CODES = (b"hh hh hh hh hh", b"hhhhhhhh hhhhhhhh", b"hhh hhh")
+_SPACED_CODES = (b"hh hh hh hh hh", b"hhhhhhhh hhhhhhhh", b"hhhhhhh hhhhhhh", b"hhh hhh")
+_MARKED = ("\\x", "0x", "U+", "\\u{", "chr(", "Char", "CHR", "char(", "begin 6", "==", "xn--")
 
 
 def _coded(text: str) -> Iterator[tuple[int, int, str]]:
     kinds = text.encode("latin-1", "replace").translate(_KINDS)
-    if "\\x" not in text and "0x" not in text and _RUN not in kinds.translate(_ALL_ALIKE):
+    if not (any(mark in text for mark in _MARKED) or _RUN in kinds.translate(_ALL_ALIKE)):
         kinds = kinds.replace(b"  ", b" ")
         if not any(shape in kinds for shape in _SPACED_CODES):
             return
     payloads: list[tuple[int, int, str]] = []
     for codec in _CODECS:
+        if not codec.gate(text):
+            continue
         for match in codec.pattern.finditer(text):
             plain = _readable(match[0], codec)
             if plain is not None:
@@ -138,21 +218,34 @@ def _coded(text: str) -> Iterator[tuple[int, int, str]]:
             end = stop
 
 
+def _dense(text: str) -> Iterator[tuple[int, int, str]]:
+    """Payloads in Base85, which has so many signs that it stands alone."""
+    for match in _BASE85.pattern.finditer(text):
+        plain = _readable(match[0], _BASE85)
+        if plain is not None:
+            yield match.start(), match.end(), plain
+
+
 def _readable(payload: str, codec: Codec) -> str | None:
     try:
         plain = _text(codec.decode(payload))
-    except ValueError:
+    except (ValueError, OverflowError, zlib.error):
         return None
     good = sum(map(str.isalnum, plain)) + sum(map(plain.count, _MARKS))
     if good < _READABLE * len(plain) or len(set(plain)) < _DISTINCT:
         return None
-    return None if codec.doubtful and not english(plain) else plain
+    doubtful = codec.doubtful or (payload.isalpha() and payload.islower())  # a long word of German, say
+    return None if doubtful and not (english(plain) or wordy(plain)) else plain
 
 
 def _text(payload: bytes) -> str:
     """UTF-8, or UTF-16 where every other byte is zero; ValueError if it is neither."""
+    if payload[:2] in _COMPRESSED:
+        payload = zlib.decompressobj(47).decompress(payload, 2 * len(payload) + _ROOM)
     if payload[1::2].count(0) > len(payload) // 4:
         return payload.decode("utf-16-le")
+    if payload[::2].count(0) > len(payload) // 4:
+        return payload.decode("utf-16-be")
     plain = payload.decode("utf-8", "ignore")
     if len(plain.encode()) < (1 - _LOST) * len(payload):
         raise ValueError
@@ -167,6 +260,19 @@ def _base64(payload: str) -> bytes:
     bare = "".join(payload.split()).rstrip("=").replace("-", "+").replace("_", "/")
     bare = bare[:-1] if len(bare) % 4 == 1 else bare  # a letter too many, in which no byte fits
     return base64.b64decode(bare + "=" * (-len(bare) % 4))
+
+
+def _base85(payload: str) -> bytes:
+    """Ascii85 or the Base85 of Git, if its first letters are text; ValueError if it has too few signs for it."""
+    if len(set(_SIGNS.findall(payload))) < _DISTINCT_SIGNS:
+        raise ValueError
+    for decode in (base64.b85decode, base64.a85decode):
+        try:
+            if decode(payload[:10].encode()).decode().isprintable():
+                return decode(payload.encode())
+        except ValueError:
+            continue
+    raise ValueError
 
 
 def _last32(bare: str) -> str:
@@ -197,7 +303,7 @@ def _turned(text: str) -> list[tuple[int, int, str]]:
         return []
     lines = [line for line in _LINE.finditer(text) if _TURNED.search(line[0])]
     turned = [(line.start(), line.end(), line[0].translate(_UPRIGHT)[::-1]) for line in lines]
-    return [(start, end, plain) for start, end, plain in turned if english(plain, prose=True)]
+    return [(start, end, plain) for start, end, plain in turned if english(plain, prose=True) or wordy(plain)]
 
 
 def _backwards(text: str) -> list[tuple[int, int, str]]:
@@ -208,9 +314,15 @@ def _backwards(text: str) -> list[tuple[int, int, str]]:
     if not strange and not _has(text, _REVERSED_WORDS):
         return []
     ranges = stretches(text, None, _GAIN)
-    turned = [(start, end, text[start:end][::-1]) for start, end in ranges]
-    # Prose alone: the pairs of letters in Spanish, Italian or Hindi backwards are those of English.
-    return [(start, end, plain) for start, end, plain in turned if _english(text[start:end], plain, prose=True)]
+    turned = [(start, end, _reversed(text[start:end])) for start, end in ranges]
+    # Words alone: the pairs of letters in Spanish, Italian or Hindi backwards are those of English.
+    return [(start, end, plain) for start, end, plain in turned if wordy(plain) and _english(text[start:end], plain)]
+
+
+def _reversed(text: str) -> str:
+    """The text read backwards, as a whole or, where that reverses the order of English words, each word."""
+    plain = text[::-1]
+    return plain if in_order(plain) else _VISIBLE.sub(lambda word: word[0][::-1], text)
 
 
 def _has(text: str, words: tuple[str, ...]) -> bool:
@@ -218,6 +330,8 @@ def _has(text: str, words: tuple[str, ...]) -> bool:
     return any(word in lower for word in words)
 
 
-def _english(text: str, plain: str, prose: bool = False) -> bool:
+def _english(text: str, plain: str) -> bool:
     """Whether a payload is long enough and English, and much more so than the original (Polish, say)."""
-    return len(text) >= _LENGTH and english(plain, prose) and likeness(plain) >= likeness(text) + _MORE_ENGLISH
+    if len(text) < _LENGTH or len(set(plain)) < 2 * _DISTINCT:  # "no no no no"
+        return False
+    return likeness(plain) >= likeness(text) + _MORE_ENGLISH and (english(plain) or wordy(plain))

@@ -28,6 +28,14 @@ _LISTED = re.compile(r"(?<!\S)[A-Za-z'’]++([|·•_+~/:;,.*=-])(?:[A-Za-z'’]
 _CAPITALISED_FEWEST, _TAG_FEWEST = 5, 3  # words of a run with capitals, and of one after a #
 _COMMON, _COMMON_FEWEST, _COMMON_SHARE = 100, 2, 0.25  # rank of a word that prose is full of, and how many it has
 _KNOWN_SHARE = 0.7  # of the words of a run, those that are in the list
+_SURE_RANK = 2000  # rank of a word of few letters that is one for certain
+_FEW_LETTERS, _WORDY_LEAST = 3, 8  # letters of such a word, and of words that are English
+_WORDY_SHARE, _WORDY_COST = 0.7, 2.3  # share of the letters that are in words; cost a letter where there are no spaces
+_WORD = re.compile("[a-z]+")
+_PIECES = re.compile(r"(?<![^\s\"'(])[A-Za-z]{1,15}(?:[ \n*]{1,2}[A-Za-z]{1,15})+")
+_PIECE_GAP = re.compile(r"([ \n*]{1,2})")
+_CUT_FEWEST, _CUT_SHARE = 3, 0.15  # words that are cut in two by spaces, and their share of all
+_CUT_LETTERS = 4  # of such a word, at least
 
 
 @cache
@@ -85,6 +93,24 @@ def _known(words: Sequence[str]) -> float:
     """The share of the words that are in the list."""
     known = sum(word.isdigit() or word.lower().partition("'")[0] in ranks() for word in words)
     return known / len(words) if words else 0.0
+
+
+@cache
+def sure_words() -> frozenset[str]:
+    """The words of the list, and of the short ones only the common: the list has many abbreviations."""
+    return frozenset(word for word, rank in ranks().items() if len(word) > _FEW_LETTERS or rank < _SURE_RANK)
+
+
+def wordy(text: str) -> bool:
+    """Whether the letters of a text are those of English words, with spaces between them or without."""
+    words = _WORD.findall(text.lower())
+    letters = sum(map(len, words))
+    if letters < _WORDY_LEAST or 2 * letters < len(text):
+        return False
+    if letters <= _DENSE * len(words):
+        known = sure_words()
+        return sum(len(word) for word in words if len(word) > 1 and word in known) >= _WORDY_SHARE * letters
+    return letters >= _LEAST and sum(_split(word)[1] for word in words) <= _WORDY_COST * letters
 
 
 def _parted(run: str, fewest: int, most: float) -> str:
@@ -151,6 +177,39 @@ def unhyphenated(text: str) -> str:
     if len(cut) > 1 and 2 * len(cut) >= len(words):
         cut |= {word for word in words if not all(map(ranks().__contains__, word.lower().split("-")))}
     return _HYPHENATED.sub(lambda word: word[0].replace("-", "") if word[0] in cut else word[0], text)
+
+
+def rejoined(text: str) -> str:
+    """The text without the spaces, ends of lines or stars that cut words, if there are many."""
+    words = set(_WORD.findall(text.lower()))
+    strange = words - sure_words()
+    if len(strange) < max(_CUT_FEWEST - 1, _CUT_SHARE * len(words)):
+        return text
+    joins = 0
+
+    def join(run: re.Match[str]) -> str:
+        nonlocal joins
+        first, *rest = _PIECE_GAP.split(run[0])
+        made = [first]
+        fresh = True  # a word is joined once
+        for gap, piece in zip(rest[::2], rest[1::2], strict=True):
+            if fresh and _cuts(made[-1], piece, gap):
+                made[-1] += piece
+                joins, fresh = joins + 1, False
+            else:
+                made += [gap, piece]
+                fresh = True
+        return "".join(made)
+
+    joined = _PIECES.sub(join, text)
+    return joined if joins >= max(_CUT_FEWEST, _CUT_SHARE * len(words)) else text
+
+
+def _cuts(before: str, after: str, gap: str) -> bool:
+    """Whether a gap cuts a word: the pieces are one, and not both words themselves."""
+    whole, pieces = f"{before}{after}".lower(), {before.lower(), after.lower()}
+    known = sure_words()
+    return len(whole) >= _CUT_LETTERS and whole in known and ("*" in gap or not pieces <= known)
 
 
 def is_cut(parts: Sequence[str], shortest: int = 1) -> bool:

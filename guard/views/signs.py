@@ -19,7 +19,7 @@ _KINDS = {
     **dict.fromkeys(("Sm", "Sc", "Sk"), _FORMULA),
     **dict.fromkeys("©®°·•∙⋅", _FORMULA),
     **dict.fromkeys("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff", _SIGN),  # tones of skin
-    "€": None,  # stands for a letter (guard.views.joining)
+    **dict.fromkeys("€᙭"),  # stand for letters (guard.views.joining, guard.views.codes)
 }
 _KEYCAP = re.compile(f"(?<=[{_LETTERS}])[0-9#*]\u20e3|[0-9#*]\u20e3(?=[{_LETTERS}])")
 _PARTING = re.compile(f"(?<=[{_LETTERS}])(?:(?!l{_FORMULA}l)[{_LETTERS}]){_FORMULA}++(?=[{_LETTERS}])")  # not col·lega

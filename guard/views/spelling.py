@@ -1,4 +1,4 @@
-"""Spelling correction: words with swapped, repeated or missing letters, and censored words with a star for a letter."""
+"""Spelling correction: words with swapped, repeated or missing letters or without vowels, and censored words."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from guard.views.segmentation import ranks
 
 # Words of letters only, none in addresses, paths, numbers and names of variables.
 _WORD = re.compile(r"(?<![\w@/\\$&#])(?<!\w[.'’])[^\W\d_]{3,24}(?![\w@/\\]|\.\w)")
+_ANY_WORD = re.compile(r"(?<![\w'’])[A-Za-z]{1,24}(?![\w])")
 _SHORT = 4  # letters up to which a word is easily mistaken for another one
 _LEFT_OUT = 6  # how much commoner a word must be that lost a letter than one whose letters were swapped or typed twice
 _BASE = 50  # rank up to which all words are as common
@@ -23,6 +24,12 @@ _ENGLISH = 3  # distinct words to each that is no word and stands for none, at l
 _CENSORED = re.compile(r"""(?<![^\s"'(“‘])([A-Za-z]{1,12})\*([A-Za-z]{1,12})(?=[\s"'.,;:!?)”’]|$)""")
 _CENSORED_SHORT = 4  # letters of a censored word, at least
 _UNAMBIGUOUS = 10  # how much commoner a word must be than the next one that a censored word can stand for
+_VOWEL = re.compile("[aeiou]")
+_STARRED = re.compile(r"(?<![\w*])(?=[A-Za-z]*\*)(?=\**[A-Za-z])[A-Za-z*]{1,24}(?![\w*])")  # a star for a vowel or more
+_STARS, _STARRED_SHARE = 4, 0.3  # distinct words with stars where all vowels are, and their share of all words
+_BARE = re.compile(r"[a-z][^\Waeiou\d_]*")  # a word without vowels but perhaps the first
+_BARE_LENGTH, _BARE_FEWEST, _BARE_SHARE = 4, 3, 0.6  # letters of longer words, and how many of them have no vowels
+_VOWELS = 0.2  # of the characters of such a text, those that are vowels, at most; of English prose, three tenths
 _STRETCHED = re.compile(r"([a-z])\1\1")
 _STRETCHES = 4  # letters of a word that come three times or more, at most
 _EMPHATIC = 1000  # rank, at least, of what nobody stretches for emphasis: so and no, in chats
@@ -45,7 +52,7 @@ def corrected(text: str) -> str:
 
     Words of the list that an error made of others stay, and so do names and terms that are unlike all words.
     """
-    text = _CENSORED.sub(_uncensored, text)
+    text = _voiced(_CENSORED.sub(_uncensored, _unstarred(text)))
     if foreign(text):  # there many a word is nearly an English one
         return text
     words = set(_WORD.findall(text.lower()))
@@ -62,6 +69,33 @@ def _cased(word: str, fix: _Fix | None) -> str:
     if fix is None:
         return word
     return fix.word.upper() if word.isupper() else fix.word.capitalize() if word[0].isupper() else fix.word
+
+
+def _unstarred(text: str) -> str:
+    """The text with vowels where it has stars, if many words have them."""
+    if text.count("*") < _STARS:
+        return text
+    starred = set(_STARRED.findall(text))
+    if len(starred) < max(_STARS, _STARRED_SHARE * len(set(text.split()))):
+        return text
+    return _STARRED.sub(lambda word: _by_consonants("*").get(word[0].lower(), word[0]), text)
+
+
+def _voiced(text: str) -> str:
+    """The text with its vowels, if most of its longer words have none but perhaps a first."""
+    if sum(map(text.count, "aeiouAEIOU")) > _VOWELS * len(text):  # nearly all texts
+        return text
+    words = set(_WORD.findall(text.lower()))
+    longer = [word for word in words if len(word) >= _BARE_LENGTH]
+    bare = sum(_BARE.fullmatch(word) is not None for word in longer)
+    if bare < max(_BARE_FEWEST, _BARE_SHARE * len(longer)):
+        return text
+    return _ANY_WORD.sub(lambda word: _with_vowels(word[0]), text)
+
+
+def _with_vowels(word: str) -> str:
+    whole = _by_consonants("").get(word.lower(), word)
+    return whole.capitalize() if word[0].isupper() else whole
 
 
 def _uncensored(word: re.Match[str]) -> str:
@@ -127,6 +161,13 @@ def _unstretched(word: str) -> Iterator[str]:
         for parts in product(*((letter, 2 * letter) if length > 2 else (letter * length,) for letter, length in runs)):
             if (whole := "".join(parts)) in ranks():
                 yield whole
+
+
+@cache
+def _by_consonants(vowel: str) -> Mapping[str, str]:
+    """The commonest word by its form with this in place of its vowels: all of them, or but for the first letter."""
+    start = 0 if vowel else 1
+    return {word[:start] + _VOWEL.sub(vowel, word[start:]): word for word in reversed(tuple(ranks()))}
 
 
 @cache

@@ -14,6 +14,7 @@ from guard.conversation import Conversation, Message
 from guard.policy import Policy
 from guard.prompts.window import Ids, TokenizedConversation, Window
 from guard.views.escapes import unescaped
+from guard.views.turns import request
 from guard.views.view import plainest_view, views
 
 CONTEXT = 2000  # characters before the judged message, the last ones, after which a view is tokenized
@@ -34,8 +35,9 @@ def tokenize(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
     view of the whole message has none. A window of a view lies where the view says, in the raw text. Where a format
     asks for escapes (guard.views.escapes), the text that was meant stands for the raw one, and all its windows lie in
     the whole of that. A context is read without its disguise, too, so that a plain "do it" is judged after what it is
-    about. What views cost is bounded by the judged message alone: together they have at most twice its characters and
-    a constant, and each is tokenized after no more than the end of the context.
+    about, and what a user asks in several messages (guard.views.turns) is read as one. What views cost is bounded by
+    the judged message alone: together they have at most twice its characters and a constant, and each is tokenized
+    after no more than the end of the context; what several messages ask has a bound of its own.
     Raises InvalidInput where the conversation or one of its views cannot be tokenized.
     """
     decoded = Conversation(tuple(Message(each.role, unescaped(each.content)) for each in conversation.messages))
@@ -48,18 +50,25 @@ def tokenize(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
     plain_context = end_of(
         [Message(each.role, plainest_view(each.content)) for each in context]
     )  # a view may be longer
-    # Which view it is, text, where it lies, and whether it leaves nothing of the message out.
-    versions: list[tuple[int | None, str, int, int, bool]] = [
-        (place, view.text, *(whole if escaped else (view.start, view.end)), view.name in _WHOLE)
+    # Which view it is, the conversation, where it lies, and whether it leaves nothing of the message out.
+    versions: list[tuple[int | None, Conversation, int, int, bool]] = [
+        (
+            place,
+            _with(plain_context, judged, view.text),
+            *(whole if escaped else (view.start, view.end)),
+            view.name in _WHOLE,
+        )
         for place, view in enumerate(views(judged.content))
     ]
+    if (asked := request(decoded.messages)) is not None:
+        versions.append((None, _with((), judged, plainest_view(asked)), *whole, False))
     if plain_context != context and len(judged.content) <= CONTEXT:
-        versions.insert(0, (None, judged.content, *whole, False))
+        versions.insert(0, (None, _with(plain_context, judged, judged.content), *whole, False))
     seen_inputs = set(map(_input, raw.windows))
     added: list[Window] = []
     unknown = raw.unknown
-    for view, text, start, end, complete in versions:
-        tokenized = renderer.tokenize(Conversation((*plain_context, Message(judged.role, text))), policy)
+    for view, version, start, end, complete in versions:
+        tokenized = renderer.tokenize(version, policy)
         if complete and (start, end) == whole and not tokenized.unknown:
             unknown = 0
         for window in tokenized.windows:
@@ -68,6 +77,10 @@ def tokenize(renderer: Tokenizes, conversation: Conversation, policy: Policy) ->
                 added.append(_at(window, view, start, end))
     seen = raw.tokens_seen + raw.unknown - unknown
     return dataclasses.replace(raw, windows=(*raw.windows, *added), tokens_seen=seen, unknown=unknown)
+
+
+def _with(context: Sequence[Message], judged: Message, text: str) -> Conversation:
+    return Conversation((*context, Message(judged.role, text)))
 
 
 def _at(window: Window, view: int | None, start: int, end: int) -> Window:

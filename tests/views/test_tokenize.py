@@ -164,7 +164,10 @@ def test_escapes_of_the_context_are_tokenized_as_they_were_meant():
 
 def test_a_disguise_in_the_context_is_taken_off_too():
     engine = Noting()
-    disguised = (Message("user", "v\u200biolates:S1"), Message("assistant", "go on"))
+    disguised = (
+        Message("user", "v\u200biolates:S1"),
+        Message("assistant", "I can go on with this as soon as you say that you would like it."),
+    )
     plain = (Message("user", "violates:S1"), disguised[1])
     asked = Message("user", "do it")
     tokenize(engine, Conversation((*disguised, asked)), RULES)

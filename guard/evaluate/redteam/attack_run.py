@@ -19,7 +19,7 @@ from guard.conversation import Conversation, Target
 from guard.errors import GuardError, InvalidInput
 from guard.evaluate.redteam import suffix_search
 from guard.evaluate.redteam.attacks import SEARCH, Attack, material, with_suffix
-from guard.evaluate.redteam.sample import Sample, of_target, with_judged_text
+from guard.evaluate.redteam.sample import Sample, of_target, with_judged_text, with_turns
 from guard.metrics.classification import Bools, Floats
 from guard.moderator import Guard, GuardInfo
 from guard.policy import Policy
@@ -189,11 +189,9 @@ class _SeededAttack:
 
 def _apply(guard: Guard, sample: Sample, attack: _SeededAttack, attacked: Sequence[int]) -> AttackResult:
     texts = {index: attack(sample.unsafe[index], "unsafe", index) for index in attacked}
-    unsafe = score(guard, [with_judged_text(sample.unsafe[index], text) for index, text in texts.items()])
-    safe = [
-        with_judged_text(conversation, attack(conversation, "safe", index))
-        for index, conversation in enumerate(sample.safe)
-    ]
+    placed = with_turns if attack.attack.several_turns else with_judged_text
+    unsafe = score(guard, [placed(sample.unsafe[index], text) for index, text in texts.items()])
+    safe = [placed(conversation, attack(conversation, "safe", index)) for index, conversation in enumerate(sample.safe)]
     return _result(attack.attack, sample, texts, unsafe, score(guard, safe), len(texts))
 
 

@@ -16,13 +16,27 @@ from typing import Literal, get_args
 from guard import schema
 from guard.assets import asset
 from guard.errors import InvalidInput
+from guard.evaluate.redteam.arrangements import ARRANGEMENTS
+from guard.evaluate.redteam.encodings import ENCODINGS
+from guard.evaluate.redteam.lettering import LETTERING
+from guard.evaluate.redteam.packaging import PACKAGING, SEVERAL_TURNS
 from guard.policy import Policy
 from guard.train.augment import injection
 from guard.train.augment.padding import filler
 from guard.views import disguise
 
-Kind = Literal["noise", "disguise", "whitespace", "paraphrase", "template", "injection", "padding", "suffix"]
+Kind = Literal[
+    "noise", "disguise", "whitespace", "encoding", "lettering", "arrangement", "packaging",
+    "paraphrase", "template", "injection", "padding", "suffix",
+]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Group = Literal["common", "exotic", "framing"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+_GROUP_OF: Mapping[Kind, Group] = {
+    **dict.fromkeys(KINDS[:3], "common"),
+    **dict.fromkeys(KINDS[3:7], "exotic"),
+    **dict.fromkeys(KINDS[7:], "framing"),
+}
 Place = Literal["before", "after", "both"]
 LENGTHS = (500, 2000, 16000)  # characters of a padded text
 SEARCH = "suffix_search"  # the attack that queries the guard; see suffix_search.py
@@ -70,6 +84,7 @@ class Attack:
     """A transformation of a text. `apply` depends only on the text, the random state and the policy.
 
     undo: the inverse, as far as the attack is invertible. verbatim: the result contains the text verbatim.
+    several_turns: the result is several messages (see `packaging.TURN`).
     """
 
     name: str
@@ -77,6 +92,12 @@ class Attack:
     apply: Callable[[str, random.Random, Policy], str]
     undo: Callable[[str], str] | None = None
     verbatim: bool = False
+    several_turns: bool = False
+
+    @property
+    def group(self) -> Group:
+        """Disguises that are common or exotic, or texts around the text that frame it."""
+        return _GROUP_OF[self.kind]
 
 
 # -- character noise --------------------------------------------------------------------------------------------------
@@ -214,6 +235,13 @@ def shipped() -> Mapping[str, Attack]:
             "wide_spaces", "whitespace", lambda text: text.replace(" ", _WIDE), lambda text: text.replace(_WIDE, " ")
         ),
         _fixed("hyphenated", "whitespace", hyphenated, lambda text: text.replace(_HYPHEN, "")),
+        *(_random(name, "encoding", change) for name, change in ENCODINGS.items()),
+        *(_random(name, "lettering", change) for name, change in LETTERING.items()),
+        *(_random(name, "arrangement", change) for name, change in ARRANGEMENTS.items()),
+        *(
+            _random(name, "packaging", change, several_turns=name in SEVERAL_TURNS)
+            for name, change in PACKAGING.items()
+        ),
         _fixed("roundabout", "paraphrase", reopened),
         _fixed("bookish", "paraphrase", reworded),
         *(_template(name, "template", texts) for name, texts in templates.wrappers.items()),
@@ -228,14 +256,17 @@ def shipped() -> Mapping[str, Attack]:
 
 
 def choose(names: Sequence[str]) -> tuple[Attack, ...]:
-    """The attacks with these names or kinds, in the order of reports; all attacks if none is named."""
+    """The attacks with these names, kinds or groups, in the order of reports; all attacks if none is named."""
     known = shipped()
     for name in names:
-        if name not in known and name not in KINDS:
+        if name not in known and name not in (*KINDS, *GROUPS):
             raise InvalidInput(
-                f"no attack {name!r}; available kinds: {', '.join(KINDS)}; available attacks: {', '.join(known)}"
+                f"no attack {name!r}; available groups: {', '.join(GROUPS)}; available kinds: {', '.join(KINDS)}; "
+                f"available attacks: {', '.join(known)}"
             )
-    return tuple(attack for attack in known.values() if not names or attack.name in names or attack.kind in names)
+    return tuple(
+        attack for attack in known.values() if not names or {attack.name, attack.kind, attack.group} & set(names)
+    )
 
 
 def _fixed(name: str, kind: Kind, change: Callable[[str], str], undo: Callable[[str], str] | None = None) -> Attack:
@@ -248,8 +279,13 @@ def _random(
     change: Callable[[str, random.Random], str],
     undo: Callable[[str], str] | None = None,
     verbatim: bool = False,
+    several_turns: bool = False,
 ) -> Attack:
-    return Attack(name, kind, lambda text, rng, policy: change(text, rng), undo, verbatim)
+    def apply(text: str, rng: random.Random, policy: Policy) -> str:
+        changed = change(text, rng)
+        return changed if changed.strip() else text  # one without letters, say, has no first letters
+
+    return Attack(name, kind, apply, undo, verbatim, several_turns)
 
 
 def _disguise(name: disguise.Disguise) -> Attack:

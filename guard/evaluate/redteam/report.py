@@ -50,6 +50,7 @@ def build_report(
 
 def _guard(run: AttackRun, show_text: bool) -> dict[str, Any]:
     info, policy = run.info, run.info.policy
+    attacks = [_attack(run, result, show_text) for result in run.results]
     return {
         "model": info.model,
         "kind": info.kind,
@@ -57,7 +58,11 @@ def _guard(run: AttackRun, show_text: bool) -> dict[str, Any]:
         "mode": info.mode,
         "errors": int(np.isnan(run.unsafe.p).sum() + np.isnan(run.safe.p).sum()),
         "before": {point: _before(run, run.thresholds[point]) for point in OPERATING_POINTS},
-        "attacks": [_attack(run, result, show_text) for result in run.results],
+        "attacks": attacks,
+        "groups": {
+            group: _means([attack for attack in attacks if attack["group"] == group])
+            for group in dict.fromkeys(attack["group"] for attack in attacks)
+        },
         "any": {
             point: _success(run.unsafe.flagged(at.unsafe), _passed_any(run, at)) for point, at in run.thresholds.items()
         },
@@ -85,6 +90,7 @@ def _attack(run: AttackRun, result: AttackResult, show_text: bool) -> dict[str, 
     numbers: dict[str, Any] = {
         "name": result.attack.name,
         "kind": result.attack.kind,
+        "group": result.attack.group,
         "attacked": len(attacked),
         "changed": result.changed,
         "queries": result.queries,
@@ -102,6 +108,17 @@ def _attack(run: AttackRun, result: AttackResult, show_text: bool) -> dict[str, 
         passed = run.unsafe.flagged(fixed.unsafe) & result.unsafe.passed(fixed.unsafe)
         numbers["texts"] = [{"row": int(index), "text": result.texts[index]} for index in np.flatnonzero(passed)]
     return numbers
+
+
+def _means(attacks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The number of attacks, and the means of their success and false-positive rates."""
+    return {"attacks": len(attacks)} | {
+        point: {
+            rate: _mean(np.array([attack[point][rate] for attack in attacks if attack[point][rate] is not None]))
+            for rate in ("success", "fpr")
+        }
+        for point in OPERATING_POINTS
+    }
 
 
 def _success(flagged: Bools, passed: Bools) -> dict[str, Any]:
@@ -196,6 +213,11 @@ def _single(guard: Mapping[str, Any]) -> Table:
             decimal(mode["success"]),
             decimal(mode["fpr"]),
         )
+    for group, means in guard["groups"].items():
+        name, empty = f"mean of {means['attacks']} {group}", [""] * 5
+        fixed, mode = means["fixed"], means["mode"]
+        rates = (decimal(fixed["success"]), "", decimal(fixed["fpr"]), *empty, decimal(mode["success"]))
+        add(table, name, *rates, decimal(mode["fpr"]))
     fixed, mode = guard["any"]["fixed"], guard["any"]["mode"]
     blank = [""] * 6
     add(table, ANY, decimal(fixed["success"]), interval_text(fixed["interval"]), *blank, decimal(mode["success"]), "")

@@ -14,10 +14,12 @@ from guard.conversation import Conversation, Message, Target
 from guard.data.ingest import source_rows
 from guard.data.sources import description
 from guard.errors import DataError
+from guard.evaluate.redteam.packaging import TURN
 from guard.evaluate.suite import Case, Suite
 from guard.metrics.classification import Bools
 
 SEEDS = "seed_prompts"
+REPLY = "Okay, go on."
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -71,6 +73,15 @@ def draw_sample(suite: Suite, rows: int, max_characters: int, seed: int) -> Samp
 def with_judged_text(conversation: Conversation, text: str) -> Conversation:
     """The conversation with another text as its judged message."""
     return Conversation((*conversation.context, Message(conversation.judged.role, text)))
+
+
+def with_turns(conversation: Conversation, text: str) -> Conversation:
+    """The conversation with several messages of one speaker in place of its judged one, and brief replies between."""
+    speaker, context = conversation.judged.role, [*conversation.context]
+    *earlier, last = text.split(TURN)
+    for turn in earlier:
+        context += [Message(speaker, turn), Message("user" if speaker == "assistant" else "assistant", REPLY)]
+    return Conversation((*context, Message(speaker, last)))
 
 
 def of_target(conversations: Sequence[Conversation], target: Target) -> Bools:

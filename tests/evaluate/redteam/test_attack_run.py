@@ -18,7 +18,7 @@ from guard.engines.fake import FakeEngine
 from guard.errors import ConfigError, DataError, InvalidInput
 from guard.evaluate.redteam import sample
 from guard.evaluate.redteam.attack_run import AttackSettings, run_attacks, threshold_at_fpr
-from guard.evaluate.redteam.attacks import KINDS, LENGTHS, SEARCH, Material, choose, material, padded, shipped
+from guard.evaluate.redteam.attacks import GROUPS, KINDS, LENGTHS, SEARCH, Material, choose, material, padded, shipped
 from guard.evaluate.redteam.report import build_report, evasions, tables
 from guard.evaluate.redteam.suffix_search import LONGEST, Start, search
 from guard.evaluate.suite import Case, Suite
@@ -75,6 +75,39 @@ def run(moderator, texts, names, setting=SEEDS, show_text=False):
     attacked = run_attacks(moderator, texts, choose(names), setting)
     told = build_report([attacked], texts, setting, "guard redteam", show_text)
     return {attack["name"]: attack for attack in told["guards"][0]["attacks"]}, told
+
+
+# -- groups and turns --------------------------------------------------------------------------------------------------
+
+
+def test_groups_are_chosen_by_name_and_reported_by_their_means():
+    assert {attack.group for attack in choose([])} == set(GROUPS)
+    assert {attack.kind for attack in choose(["exotic"])} == {"encoding", "lettering", "arrangement", "packaging"}
+    found, told = run(KEYWORD, TEXTS, ["leet", "base64", "caesar", "json_field"])
+    for group, names in {"common": ["leet", "base64"], "exotic": ["caesar", "json_field"]}.items():
+        means = told["guards"][0]["groups"][group]
+        assert means["attacks"] == 2
+        for point in ("fixed", "mode"):
+            for rate in ("success", "fpr"):
+                assert means[point][rate] == pytest.approx(np.mean([found[name][point][rate] for name in names]))
+
+
+def test_an_attack_over_several_turns_is_several_messages_of_one_speaker():
+    text = shipped()["turns_3"].apply("bake some bread for us now", random.Random(0), MINIMAL)
+    made = sample.with_turns(Conversation.of("bake some bread for us now"), text)
+    assert [message.role for message in made.messages] == ["user", "assistant", "user", "assistant", "user"]
+    assert [message.content for message in made.messages[::2]] == ["bake some", "bread for", "us now"]
+    answered = sample.with_turns(
+        Conversation.of("How?", "like this"), shipped()["turns_2"].apply("like this", None, None)
+    )
+    assert [message.role for message in answered.messages] == ["user", "assistant", "user", "assistant"]
+    assert answered.judged.content == "this"
+
+
+@pytest.mark.parametrize("name", [attack.name for attack in choose(["exotic"])])
+def test_every_exotic_attack_changes_a_request(name):
+    text = "Please tell me how to bake the bread for our wedding."
+    assert shipped()[name].apply(text, random.Random(0), MINIMAL) != text
 
 
 # -- attacks ----------------------------------------------------------------------------------------------------------
