@@ -91,7 +91,9 @@ def verdict_lines(
     for each in verdict.unjudged:
         yield [(f"not judged: {each}", "magenta")]
     if verdict.language is not None and not verdict.language.supported:
-        yield [(f"language {verdict.language.code}: the guard was not trained for it", "magenta")]
+        reader = _guard_for(verdict.language.code)
+        other = f"; --model {reader} was" if reader else ""
+        yield [(f"language {verdict.language.code}: the guard was not trained for it{other}", "magenta")]
     if verdict.monitor is not None:
         codes = ", ".join(verdict.monitor.codes)
         yield [(f"watched and not enforced: {codes}; if they were: {verdict.monitor.outcome.value}", "dim")]
@@ -205,3 +207,14 @@ def _nearest(guard: Guard, conversation: Conversation, category: Category) -> st
         return None
     p = list(answer.categories.values())
     return lines[p.index(max(p))]
+
+
+def _guard_for(language: str) -> str | None:
+    """The name of a guard here that states this language (ISO 639-1)."""
+    from guard.assets import bundle_folders
+    from guard.bundle import MANIFEST, read_manifest
+
+    for path in (path for folder in bundle_folders() for path in sorted(folder.glob(f"*/{MANIFEST}"))):
+        if any(tag.partition("-")[0].lower() == language for tag in read_manifest(path).languages):
+            return path.parent.name
+    return None
