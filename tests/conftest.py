@@ -1,6 +1,7 @@
 """Settings and fixtures of all tests."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,10 @@ sys.dont_write_bytecode = False
 os.environ.pop("COLUMNS", None)  # the workers of pytest-xdist have that of a small terminal
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker of pytest has one core; torch asks when it is imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Started in the background, a process ignores Ctrl-C, and so would the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A test must not fail because the machine was busy; slow code shows in --durations.
 settings.register_profile("guard", deadline=None, max_examples=25)

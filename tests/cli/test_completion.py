@@ -32,7 +32,7 @@ def completed(words: str, shell: str = "bash", python: tuple[str, ...] = ()) -> 
         ("guard check --pol", ["--policy"]),
         ("guard check --policy ml", ["mlcommons"]),
         ("guard -q check hello --mode s", ["strict"]),
-        ("guard check --model mini", ["mini-en"]),
+        ("guard check --model mini", ["mini-en", "mini-multi"]),
         ("guard train lora-1", ["lora-1gpu"]),
         ("guard train --copy sf", ["sft.py"]),
         ("guard policy show wild", ["wildguard"]),

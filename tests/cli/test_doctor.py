@@ -298,10 +298,12 @@ def test_a_policy_of_a_user_is_judged_by_its_own_words(capsys: pytest.CaptureFix
 
 
 def test_a_guard_that_does_not_react_to_its_policy_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Here the policy is the wrong way round: it forbids the harmless texts, and its own line says nothing."""
     own = tmp_path / "opposite.yaml"
-    lines = ["Thanks, the tomatoes grow well.", "Have a nice hike!"]
     text = "id: opposite\nversion: '1'\nname: Opposite\ncategories:\n"
-    text += "".join(f"  - {{code: O{n}, name: Kind words {n}, definition: '{line}'}}\n" for n, line in enumerate(lines))
+    about = {"Tomatoes": "Growing tomatoes on the vine without splits.", "Hiking": "What to pack for a week of hiking."}
+    for code, (name, definition) in enumerate(about.items()):
+        text += f"  - {{code: O{code}, name: {name}, definition: {definition}, includes: [none]}}\n"
     own.write_text(text, encoding="utf-8")
     with pytest.raises(SystemExit) as ended:
         main(["doctor", "--json", "--policy", str(own)])
