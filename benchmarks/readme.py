@@ -54,7 +54,8 @@ def evaluation() -> str:
             "responses, both chosen on the dev split; comments are in these splits, too):",
             f"`{splits['command']}`",
             scored(splits),
-            "Public sets, none of which was trained on. This guard was evaluated on them once, its predecessors five "
+            "Public sets, none of which was trained on. This guard was evaluated on them twice, "
+            "without and with its newest views, its predecessors five "
             "times; what those got wrong there suggested which kinds of examples to write:",
             f"`{public['command']}`",
             scored(public),
