@@ -2,12 +2,11 @@
 
 python benchmarks/recall_by_length.py [--bundle BUNDLE_OR_RUN] [--data DIR]
 
-Harm: unsafe prompts of the dev split, at most 300 characters. Cover: stretches of the ordinary safe prompts and replies
-of the dev and test splits, one after another; what was written to be nearly unsafe is not among them. At each length a
-harmful text takes the place of as many tokens of a cover, at its start, middle, end or anywhere, which changes from
-length to length. Lengths are in the guard's tokens. All of it is judged as a user's message. Long covers overlap, so
-that intervals there are narrower than those of independent texts.
-"""
+Harm: unsafe English prompts of the dev split, at most 300 characters. Cover: stretches of the ordinary safe prompts
+and replies of the dev and test splits, one after another; what was written to be nearly unsafe is not among them. At
+each length a harmful text takes the place of as many tokens of a cover, at its start, middle, end or anywhere, which
+changes from length to length. Lengths are in the guard's tokens. All of it is judged as a user's message. Long covers
+overlap, so that intervals there are narrower than those of independent texts."""
 
 from __future__ import annotations
 
@@ -39,6 +38,7 @@ RESULTS = Path(__file__).parent / "results" / "recall_by_length.json"
 LENGTHS = (100, 250, 500, 1000, 2000, 4000, 8000, 16000)
 PLACES = ("start", "middle", "end", "random")
 SHORT = 300  # characters
+LANGUAGE = "en"
 GAP = "\n\n"
 ORDINARY = frozenset(  # sources whose safe rows are what people ask and assistants answer, not tests of a guard
     {
@@ -74,16 +74,18 @@ class Judged:
 
 
 def harmful(data: Path, count: int) -> list[str]:
-    found = [
-        e.conversation.judged.content for e in load_examples(data, "dev") if (e.label, e.kind) == ("unsafe", "prompt")
-    ]
+    rows = (e for e in load_examples(data, "dev") if (e.label, e.kind, e.language) == ("unsafe", "prompt", LANGUAGE))
+    found = [e.conversation.judged.content for e in rows]
     return random.Random(0).sample([text for text in found if len(text) <= SHORT], count)
 
 
 def harmless(data: Path) -> tuple[list[str], list[str]]:
     """Short safe prompts, and all ordinary safe prompts and replies."""
     safe = [
-        e for split in ("dev", "test") for e in load_examples(data, split) if e.label == "safe" and e.kind != "text"
+        e
+        for split in ("dev", "test")
+        for e in load_examples(data, split)
+        if (e.label, e.language) == ("safe", LANGUAGE) and e.kind != "text"
     ]
     texts = [(e.kind, e.source, e.conversation.judged.content.strip()) for e in safe]
     short = [text for kind, _, text in texts if kind == "prompt" and len(text) <= SHORT]
