@@ -6,7 +6,8 @@ Harm: unsafe English prompts of the dev split, at most 300 characters. Cover: st
 and replies of the dev and test splits, one after another; what was written to be nearly unsafe is not among them. At
 each length a harmful text takes the place of as many tokens of a cover, at its start, middle, end or anywhere, which
 changes from length to length. Lengths are in the guard's tokens. All of it is judged as a user's message. Long covers
-overlap, so that intervals there are narrower than those of independent texts."""
+overlap, so that intervals there are narrower than those of independent texts.
+"""
 
 from __future__ import annotations
 
