@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,37 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from guard.cli import output
+from guard.cli.check_rows import CHUNK, STDIN, Row, file_rows, single_row
 from guard.cli.options import ExcludeOption, ModelOption, ModeOption, PolicyOption, ServerOption, ThresholdOption
 from guard.errors import GuardError, InvalidInput
 
 if TYPE_CHECKING:
     from guard.cli.verdict_lines import Line
-    from guard.conversation import Conversation
     from guard.moderator import Guard
     from guard.report.progress import ProgressBar
     from guard.serve.core.language import Noting
     from guard.verdict import Verdict
 
-CHUNK = 256
 _ROWS, _OUTPUT = "Rows of a file", "Output"
 MOST_ERRORS = 20  # of broken rows that are told to people
-STDIN = "-"
 _SURROGATE = re.compile("[\ud800-\udfff]")  # legal in JSON, but cannot be printed
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Row:
-    """A row of the input: its id there, and its conversation or the error."""
-
-    line: int
-    id: Any
-    conversation: Conversation | None
-    error: GuardError | None = None
-
-    @property
-    def name(self) -> Any:
-        """The id, or the line number as text where the row has none."""
-        return str(self.line) if self.id is None else self.id
 
 
 def check(
@@ -119,7 +101,7 @@ def check(
     from guard.serve.client import open_guard
     from guard.serve.core.language import noting
 
-    rows = _single(text[0]) if text is not None else _rows(file, text_column)  # type: ignore[arg-type]
+    rows = single_row(text[0]) if text is not None else file_rows(file, text_column)  # type: ignore[arg-type]
     codes = [code.strip() for code in exclude.split(",") if code.strip()]
     answered = unanswered = flagged = 0
     with (
@@ -142,41 +124,6 @@ def check(
         elif isinstance(show, _People):
             show.finish()
     raise typer.Exit(3 if unanswered else int(bool(flagged) and (file is None or fail_on == "unsafe")))
-
-
-def _single(text: str) -> Iterator[Row]:
-    from guard.conversation import LONGEST, Conversation
-
-    if text == STDIN:
-        raw = sys.stdin.buffer.read(LONGEST + 1)
-        if len(raw) > LONGEST:
-            raise InvalidInput(f"standard input is too long: must be <= {LONGEST:,} bytes; split the text")
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError as problem:
-            raise InvalidInput(
-                f"standard input is not UTF-8 (byte {problem.start}); convert it first, for example with iconv"
-            ) from None
-    if not text.strip():
-        raise InvalidInput("the text is empty; give at least one visible character")
-    yield Row(1, None, Conversation.of(text))
-
-
-def _rows(file: Path, text_column: str | None) -> Iterator[Row]:
-    from guard.conversation import ConversationColumns, conversation_from_row
-    from guard.jobs.rows import open_rows
-
-    columns = ConversationColumns.of_text(text_column)
-    source = None if str(file) == STDIN else file
-    for shard in open_rows(source, columns, also=("id",)).shards(CHUNK):
-        for index in range(len(shard)):
-            name, line = None, shard.number(index)
-            try:
-                row = shard.row(index)
-                name = row.get("id")
-                yield Row(line, name, conversation_from_row(row, columns))
-            except InvalidInput as problem:
-                yield Row(line, name, None, problem)
 
 
 def _answers(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import codecs
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from guard.views.ciphers import deciphered
+from guard.views.codec import BASE85, CODECS, SHORTEST, Codec
 from guard.views.codes import fancy, spelled
 from guard.views.english import english, in_order, likeness, stretches
 from guard.views.escapes import escaped
@@ -20,7 +19,6 @@ from guard.views.packages import assembled
 from guard.views.segmentation import wordy
 
 DEPTH = 2  # nested encodings that are decoded
-_LENGTH = 16  # characters of the shortest payload
 _READABLE = 0.85  # of a decoded text's characters, those that are letters, digits, spaces and common marks
 _MARKS = frozenset(" \t\r\n.,;:?!'\"()-/+=%\\&#_*@<>")
 _LOST = 0.1  # of a payload's bytes, those that may not be UTF-8
@@ -30,99 +28,12 @@ _LOOK = 400  # characters that tell whether letters are strange
 _GAIN = 8  # common pairs of letters that decoding must add (see `english.stretches`)
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """The pattern of a payload and its decoder (ValueError if invalid). doubtful: accept only English. gate: a cheap
-    test that the text may hold such a payload."""
-
-    pattern: re.Pattern[str]
-    decode: Callable[[str], bytes]
-    doubtful: bool = False
-    gate: Callable[[str], bool] = bool
-
-
-_SKIPPED = re.compile(r"0x|\\x|[\s:,;-]", re.IGNORECASE)
-_NUMBER = re.compile(r"\d+")
-_NUMBERS = re.compile(r"(?<!\d)\d{2,3}(?:[\s,;]{1,2}\d{2,3}){7,}+")
-_CALL = r"(?:chr|chr\$|char|CHR|CHAR|String\.fromCharCode)\(\s*\d{1,7}\s*\)"
-_POINT = r"(?:U\+|\\u\{)([0-9A-Fa-f]{2,6})\}?"
-_POINTS = re.compile(_POINT)
-# Possessive where a failure would be tried again from every character: all patterns take linear time.
-_CODECS = (
-    Codec(
-        re.compile(r"[01]{8}(?:[\s,]{0,2}[01]{8}){3,}+"),
-        lambda text: _bits(_SKIPPED.sub("", text)),
-    ),
-    Codec(
-        re.compile(r"(?<!\d)[01]{7}(?:[\s,]{1,2}[01]{7}){3,}+(?!\d)"),
-        lambda text: bytes(int(bits, 2) for bits in _NUMBER.findall(text)),
-        gate=lambda text: text.count("0") + text.count("1") > 20,
-    ),
-    Codec(
-        re.compile(rf"{_CALL}(?:\s*[+.,&|]*\s*{_CALL}){{3,}}+"),
-        lambda text: "".join(chr(int(number)) for number in _NUMBER.findall(text)).encode(),
-    ),
-    Codec(
-        re.compile(rf"{_POINT}(?:[\s,]{{0,2}}{_POINT}){{3,}}+"),
-        lambda text: "".join(chr(int(point, 16)) for point in _POINTS.findall(text)).encode(),
-    ),
-    Codec(_NUMBERS, lambda text: bytes(map(int, _NUMBER.findall(text))), doubtful=True),
-    Codec(_NUMBERS, lambda text: bytes(int(number, 8) for number in _NUMBER.findall(text)), doubtful=True),
-    Codec(
-        re.compile(r"(?:0x|\\x)?[0-9A-Fa-f]{2}(?:[\s:,;-]{0,2}(?:0x|\\x)?[0-9A-Fa-f]{2}){7,}+"),
-        lambda text: bytes.fromhex(_SKIPPED.sub("", text)),
-    ),
-    Codec(
-        re.compile(rf"[A-Z2-7]{{{_LENGTH},}}+={{0,6}}|[a-z2-7]{{{_LENGTH},}}+={{0,6}}"),
-        lambda text: base64.b32decode((bare := text.upper().rstrip("="))[: len(bare) // 8 * 8] + _last32(bare)),
-    ),
-    Codec(
-        re.compile(rf"(?<![\w+/])\+A[A-Za-z0-9+/]{{{_LENGTH},}}+-?"),
-        lambda text: _base64(text[1:].rstrip("-")),
-        doubtful=True,
-        gate=lambda text: "+A" in text,
-    ),
-    Codec(
-        re.compile(r"(?<![\w.-])xn--[a-z0-9-]{2,60}(?![\w.-]*\w)"),
-        lambda text: text.removeprefix("xn--").encode().decode("punycode").encode(),
-        gate=lambda text: text.count("xn--") > 1,
-    ),
-    Codec(
-        re.compile(r"begin 6[0-7]{2} \S{1,80}\n(?:[ -`]{1,61}\n){1,}+(?:`\n)?end"),
-        lambda text: b"".join(map(binascii.a2b_uu, text.split("\n")[1:-1])),
-    ),
-    Codec(
-        re.compile(r"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{2,}={0,2} ){3,}+[A-Za-z0-9+/]{2,}={0,2}"),
-        lambda text: b" ".join(base64.b64decode(part, validate=True) for part in text.split()),
-        doubtful=True,
-        gate=lambda text: text.count("=") > 2,
-    ),
-    Codec(
-        re.compile(rf"={{1,2}}[A-Za-z0-9+/]{{{_LENGTH},}}|(?<![\w+/=-])[A-Za-z0-9+/]{{{_LENGTH},}}+(?![\w+/=-])"),
-        lambda text: _base64(text[::-1]),
-        doubtful=True,
-    ),
-    Codec(
-        re.compile(rf"(?<![\w])[0-9a-f]{{{_LENGTH},}}+(?![\w])"),
-        lambda text: bytes.fromhex(text[::-1]),
-        doubtful=True,
-    ),
-    Codec(
-        re.compile(
-            rf"[A-Za-z0-9+/_-]{{{_LENGTH},}}+(?:\r?\n[A-Za-z0-9+/_-]{{4,}}+)*+(?:\r?\n[A-Za-z0-9+/_-]{{2,3}}=)?={{0,2}}"
-        ),
-        lambda text: _base64(text),
-    ),
-)
 # Frequent words under ROT13 and backwards; a text without them is searched only if its letters are unusual.
 _ROT13_WORDS = (" gur ", " naq ", " gb ", " bs ", " lbh ")
 _REVERSED_WORDS = (" eht ", " dna ", " ot ", " uoy ")
 _UPRIGHT = str.maketrans("ɐqɔpǝɟƃɓɥᴉıɾʞlɯuodbɹsʇnʌʍxʎz¿¡˙‾", "abcdefgghiijklmnopqrstuvwxyz?!._")
 _TURNED = re.compile("[ɐɔǝɟƃɥɯɹʇʌʍʎ]")
 _LINE, _VISIBLE = re.compile(r"[^\n]+"), re.compile(r"\S+")
-_BASE85 = Codec(re.compile(rf"(?<!\S)[!-~]{{{_LENGTH},}}+(?!\S)"), lambda text: _base85(text), doubtful=True)
-_SIGNS = re.compile(r"[!-/:-@\[-`{-~]")
-_DISTINCT_SIGNS = 4  # in a payload of Base85, at least
 _ROOM = 100  # bytes that a compressed payload may have beyond twice its own
 _COMPRESSED = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", b"\x1f\x8b")  # zlib, gzip
 
@@ -192,7 +103,7 @@ _KINDS = bytes(
     for code in range(256)
 )  # fmt: skip
 _ALL_ALIKE = bytes.maketrans(b"h", b"a")
-_RUN = b"a" * _LENGTH
+_RUN = b"a" * SHORTEST
 _SPACED_CODES = (b"hh hh hh hh hh", b"hhhhhhhh hhhhhhhh", b"hhhhhhh hhhhhhh", b"hhh hhh")
 _MARKED = ("\\x", "0x", "U+", "\\u{", "chr(", "Char", "CHR", "char(", "begin 6", "==", "xn--")
 
@@ -204,7 +115,7 @@ def _coded(text: str) -> Iterator[tuple[int, int, str]]:
         if not any(shape in kinds for shape in _SPACED_CODES):
             return
     payloads: list[tuple[int, int, str]] = []
-    for codec in _CODECS:
+    for codec in CODECS:
         if not codec.gate(text):
             continue
         for match in codec.pattern.finditer(text):
@@ -220,8 +131,8 @@ def _coded(text: str) -> Iterator[tuple[int, int, str]]:
 
 def _dense(text: str) -> Iterator[tuple[int, int, str]]:
     """Payloads in Base85, which has so many signs that it stands alone."""
-    for match in _BASE85.pattern.finditer(text):
-        plain = _readable(match[0], _BASE85)
+    for match in BASE85.pattern.finditer(text):
+        plain = _readable(match[0], BASE85)
         if plain is not None:
             yield match.start(), match.end(), plain
 
@@ -250,35 +161,6 @@ def _text(payload: bytes) -> str:
     if len(plain.encode()) < (1 - _LOST) * len(payload):
         raise ValueError
     return plain
-
-
-def _bits(bits: str) -> bytes:
-    return bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8))
-
-
-def _base64(payload: str) -> bytes:
-    bare = "".join(payload.split()).rstrip("=").replace("-", "+").replace("_", "/")
-    bare = bare[:-1] if len(bare) % 4 == 1 else bare  # a letter too many, in which no byte fits
-    return base64.b64decode(bare + "=" * (-len(bare) % 4))
-
-
-def _base85(payload: str) -> bytes:
-    """Ascii85 or the Base85 of Git, if its first letters are text; ValueError if it has too few signs for it."""
-    if len(set(_SIGNS.findall(payload))) < _DISTINCT_SIGNS:
-        raise ValueError
-    for decode in (base64.b85decode, base64.a85decode):
-        try:
-            if decode(payload[:10].encode()).decode().isprintable():
-                return decode(payload.encode())
-        except ValueError:
-            continue
-    raise ValueError
-
-
-def _last32(bare: str) -> str:
-    rest = bare[len(bare) // 8 * 8 :]
-    fitting = max(length for length in (0, 2, 4, 5, 7) if length <= len(rest))  # a last group has no other length
-    return rest[:fitting] + "=" * (8 - fitting) if fitting else ""
 
 
 # -- rewritten letters ------------------------------------------------------------------------------------------------
@@ -332,6 +214,6 @@ def _has(text: str, words: tuple[str, ...]) -> bool:
 
 def _english(text: str, plain: str) -> bool:
     """Whether a payload is long enough and English, and much more so than the original (Polish, say)."""
-    if len(text) < _LENGTH or len(set(plain)) < 2 * _DISTINCT:  # "no no no no"
+    if len(text) < SHORTEST or len(set(plain)) < 2 * _DISTINCT:  # "no no no no"
         return False
     return likeness(plain) >= likeness(text) + _MORE_ENGLISH and (english(plain) or wordy(plain))

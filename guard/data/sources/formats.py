@@ -59,6 +59,12 @@ class Record:
         """The record with these fields besides, or in place of its own."""
         return replace(self, fields={**self.fields, **fields})
 
+    def entry(self, number: int, fields: object) -> Record:
+        """Entry `number` of a nested value: its fields replace the value; the other fields of the record stay."""
+        entry = replace(self, number=number, fields={"value": fields})
+        kept = {name: value for name, value in self.fields.items() if name != "value"}
+        return replace(entry, fields={**kept, **entry.mapping("value")})
+
     def text(self, name: str) -> str:
         """The text of a field; DataError if it is missing or not a text."""
         value = self.fields.get(name)

@@ -17,6 +17,7 @@ from guard.data.sources.formats import Record
 from guard.data.sources.hub_readers import HUB_READERS, dialogue_turns
 from guard.data.sources.rule_readers import plain_posts, rule_posts
 from guard.data.sources.seed_documents import seed_documents
+from guard.data.sources.seed_readers import SEED_READERS
 from guard.errors import DataError
 
 Reader = Callable[[Iterable[Record]], Iterator[Record]]
@@ -39,13 +40,6 @@ def refuses(response: str) -> bool:
     return _REFUSAL.search(response[:_REFUSAL_WINDOW]) is not None
 
 
-def _entry(record: Record, number: int, fields: object) -> Record:
-    """Entry `number` of a nested value: its fields replace the value; the other fields of the record stay."""
-    entry = replace(record, number=number, fields={"value": fields})
-    kept = {name: value for name, value in record.fields.items() if name != "value"}
-    return replace(entry, fields={**kept, **entry.mapping("value")})
-
-
 def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int, str]]:
     """(keys, position in its list, text) of every string in nested objects and lists."""
     if isinstance(value, dict):
@@ -64,14 +58,14 @@ def nested_lists(records: Iterable[Record]) -> Iterator[Record]:
     for record in records:
         for number, (path, position, text) in enumerate(_leaves(record.mapping("value")), 1):
             topic = " / ".join(key.rstrip(":") for key in path)
-            yield _entry(record, number, {"text": text, "topic": topic, "position": f"{topic} / {position}"})
+            yield record.entry(number, {"text": text, "topic": topic, "position": f"{topic} / {position}"})
 
 
 def answers_by_prompt(records: Iterable[Record]) -> Iterator[Record]:
     """An object from prompt to answer: `prompt`, `response` and `answer` (given or refused)."""
     for record in records:
         for number, (prompt, response) in enumerate(record.mapping("value").items(), 1):
-            entry = _entry(record, number, {"prompt": prompt, "response": response})
+            entry = record.entry(number, {"prompt": prompt, "response": response})
             yield entry.adding(answer="refused" if refuses(entry.text("response")) else "given")
 
 
@@ -107,7 +101,7 @@ def embedded_targets(records: Iterable[Record]) -> Iterator[Record]:
     for record in records:
         rows = [(target, row) for target, rows in record.mapping("value").items() for row in rows]
         for number, (target, row) in enumerate(rows, 1):
-            entry = _entry(record, number, row)
+            entry = record.entry(number, row)
             language = "zh" if _CJK.search(entry.text("response")) else "en"
             entries.append(entry.adding(language=language, template=entry.text("context").replace(target, "_")))
     unsafe = {_texts(entry) for entry in entries if entry.text("safety") == "unsafe"}
@@ -162,80 +156,15 @@ def dashed_lines(records: Iterable[Record]) -> Iterator[Record]:
         yield record.adding(text=record.text("text").lstrip("- "))
 
 
-def seed_prompts(records: Iterable[Record]) -> Iterator[Record]:
-    """`{code, unsafe: [...], safe: [...]}`: one record per prompt."""
-    for record in records:
-        value = record.mapping("value")
-        texts = [(text, label) for label in ("unsafe", "safe") for text in value.get(label) or ()]
-        for number, (text, label) in enumerate(texts, 1):
-            yield replace(record, number=number, fields={"prompt": text, "label": label, "code": value.get("code")})
-
-
-def seed_responses(records: Iterable[Record]) -> Iterator[Record]:
-    """`{code, responses: [{prompt, response, label}, ...]}`: one record per response; a file may have none."""
-    for record in records:
-        value = record.mapping("value")
-        for number, entry in enumerate(value.get("responses") or (), 1):
-            yield _entry(record, number, entry).adding(code=value.get("code"))
-
-
-def seed_twins_prompts(records: Iterable[Record]) -> Iterator[Record]:
-    """`{language, twins: [[code, unsafe, safe], ...], safe: [...]}`: one record per prompt, with its `language`."""
-    for record in records:
-        value = record.mapping("value")
-        language = _seed_language(record, value)
-        texts: list[tuple[str, str, str]] = []
-        for number, twin in enumerate(value.get("twins") or (), 1):
-            if not (isinstance(twin, list) and len(twin) == 3 and all(isinstance(text, str) for text in twin)):
-                raise DataError(f"{record.place}: entry {number} of `twins` must be three texts: [code, unsafe, safe]")
-            code, unsafe, safe = twin
-            texts += [(code, "unsafe", unsafe), (code, "safe", safe)]
-        texts += [("benign", "safe", text) for text in value.get("safe") or ()]
-        for number, (code, label, text) in enumerate(texts, 1):
-            fields = {"prompt": text, "label": label, "code": code, "language": language}
-            yield replace(record, number=number, fields=fields)
-
-
-def seed_twins_responses(records: Iterable[Record]) -> Iterator[Record]:
-    """`{language, responses: [{code, prompt, response, label}, ...]}`: one record per response, if there are any."""
-    for record in records:
-        value = record.mapping("value")
-        language = _seed_language(record, value)
-        for number, entry in enumerate(value.get("responses") or (), 1):
-            yield _entry(record, number, entry).adding(language=language)
-
-
-def seed_policies(records: Iterable[Record]) -> Iterator[Record]:
-    """`[{domain, name, definition, unsafe: [...], safe: [...]}, ...]`: one record per text, with what `rule_posts` adds
-    to texts that are judged by one rule."""
-    for record in records:
-        number = 0
-        for place, entry in enumerate(record.sequence("value"), 1):
-            rule = _entry(record, place, entry)
-            about = {key: rule.text(key) for key in ("domain", "name", "definition")}
-            for label in ("unsafe", "safe"):
-                for text in rule.sequence(label):
-                    number += 1
-                    marks = {"broken": label == "unsafe", "instructed": False, "overlap": 0.0}
-                    yield replace(rule, number=number, fields={"text": text, **about, **marks})
-
-
-def _seed_language(record: Record, value: dict[str, object]) -> str:
-    language = value.get("language")
-    if not (isinstance(language, str) and re.fullmatch("[a-z]{2,3}", language)):
-        raise DataError(f"{record.place}: `language` must be an ISO 639 code such as de, for all texts of the file")
-    return language
-
-
 def squad_questions(records: Iterable[Record]) -> Iterator[Record]:
     """Articles in the format of SQuAD: one record for each `question`, with its `id`."""
     for record in records:
-        paragraphs = [_entry(record, record.number, paragraph) for paragraph in record.sequence("paragraphs")]
+        paragraphs = [record.entry(record.number, paragraph) for paragraph in record.sequence("paragraphs")]
         entries = [entry for paragraph in paragraphs for entry in paragraph.sequence("qas")]
         fields = {name: value for name, value in record.fields.items() if name != "paragraphs"}
         article = replace(record, where=f"{record.where} article {record.number}", fields=fields)
         for number, entry in enumerate(entries, 1):
-            yield _entry(article, number, entry)
+            yield article.entry(number, entry)
 
 
 def request_splits(records: Iterable[Record]) -> Iterator[Record]:
@@ -244,7 +173,7 @@ def request_splits(records: Iterable[Record]) -> Iterator[Record]:
         splits = replace(record, fields=record.mapping("value"))
         entries = [entry for split in ("val", "oos_test") for entry in splits.sequence(split)]
         for number, (text, intent) in enumerate(entries, 1):
-            yield _entry(record, number, {"text": text, "intent": intent})
+            yield record.entry(number, {"text": text, "intent": intent})
 
 
 def hidden_instructions(records: Iterable[Record]) -> Iterator[Record]:
@@ -264,7 +193,7 @@ def hidden_instructions(records: Iterable[Record]) -> Iterator[Record]:
             for number, instruction in enumerate(instructions):
                 email = emails[number % len(emails)].text("context")
                 texts = (instruction, email) if number % 2 else (email, instruction)
-                yield _entry(record, number + 1, {"text": "\n".join(texts), "injected": "yes"})
+                yield record.entry(number + 1, {"text": "\n".join(texts), "injected": "yes"})
 
 
 def answers_over_refusals(records: Iterable[Record]) -> Iterator[Record]:
@@ -288,11 +217,6 @@ READERS: dict[str, Reader] = (
             dialogue_pairs,
             questions_by_index,
             dashed_lines,
-            seed_prompts,
-            seed_responses,
-            seed_twins_prompts,
-            seed_twins_responses,
-            seed_policies,
             squad_questions,
             request_splits,
             hidden_instructions,
@@ -305,4 +229,5 @@ READERS: dict[str, Reader] = (
     }
     | HUB_READERS
     | COMMENT_READERS
+    | SEED_READERS
 )
